@@ -1,0 +1,72 @@
+//! Keeps the rows for which an expression over their columns is true.
+
+mod compile;
+mod evaluate;
+mod literal;
+mod parse;
+
+use pipewright_sdk::{
+    Batch, Binding, Failure, Outcome, Problem, Selection, Shape, Table, Transform, export,
+};
+use serde::Deserialize;
+
+export!(Filter);
+
+/// The plugin, configured.
+#[derive(Debug)]
+pub struct Filter {
+    expression: parse::Expression,
+}
+
+/// What the pipe file says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The expression, see README.md.
+    #[serde(rename = "where")]
+    condition: String,
+}
+
+impl Transform for Filter {
+    type Config = Config;
+    type Binding = BoundFilter;
+
+    fn new(config: Config) -> Result<Self, Vec<Problem>> {
+        parse::parse(&config.condition)
+            .map(|expression| Self { expression })
+            .map_err(|error| vec![Problem::at("/where", error.to_string())])
+    }
+
+    fn bind(&self, table: &Table) -> Result<BoundFilter, Failure> {
+        let mut shape = Shape::new();
+        shape.may_drop();
+        let condition = compile::compile(&self.expression, table, &mut shape)
+            .map_err(|error| Failure::unsupported(format!("in `where`, {error}")))?;
+        Ok(BoundFilter { shape, condition })
+    }
+}
+
+/// The plugin, bound to a table.
+#[derive(Debug)]
+pub struct BoundFilter {
+    shape: Shape,
+    condition: compile::Condition,
+}
+
+impl Binding for BoundFilter {
+    fn shape(&self) -> Shape {
+        self.shape.clone()
+    }
+
+    fn transform(&self, batch: &Batch) -> Result<Outcome, Failure> {
+        let truth = evaluate::evaluate(&self.condition, batch)?;
+        if truth.iter().all(|truth| *truth == evaluate::TRUE) {
+            return Ok(Outcome::unchanged());
+        }
+        let keep = Selection::from_fn(batch.len(), |row| truth[row] == evaluate::TRUE);
+        Ok(Outcome::unchanged().keep(keep))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! The metrics, made from the same documents as everything else, at the moment of asking. All names stand here.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::pipe::document::PipeDocument;
+
+/// OpenMetrics, which Prometheus reads.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Every state a pipe can show, so that a query for a state that no pipe is in finds a 0.
+const STATES: [&str; 11] = [
+    "Provisioning",
+    "Setup",
+    "Snapshot",
+    "Running",
+    "Degraded",
+    "Pausing",
+    "Paused",
+    "Modifying",
+    "Resync",
+    "Completed",
+    "Failed",
+];
+
+type Labels = Vec<(&'static str, String)>;
+type Seconds = Family<Labels, Gauge<f64, AtomicU64>>;
+
+/// The text of all metrics.
+pub(super) fn render(pipes: &[PipeDocument]) -> String {
+    let mut registry = Registry::with_prefix("pipewright");
+    registry.register(
+        "build",
+        "The version of this process",
+        Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+    );
+    register_states(&mut registry, pipes);
+    register_rows(&mut registry, pipes);
+    register_snapshot(&mut registry, pipes);
+    register_times(&mut registry, pipes);
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("writing to a string cannot fail");
+    text
+}
+
+fn register_states(registry: &mut Registry, pipes: &[PipeDocument]) {
+    let states: Family<Labels, Gauge> = Family::default();
+    let reasons: Family<Labels, Gauge> = Family::default();
+    for pipe in pipes {
+        for state in STATES {
+            let labels = vec![("pipe", pipe.pipe.clone()), ("state", state.to_owned())];
+            states
+                .get_or_create(&labels)
+                .set(i64::from(pipe.state == state));
+        }
+        reasons
+            .get_or_create(&of(pipe))
+            .set(pipe.reasons.len() as i64);
+    }
+    registry.register("pipe_state", "1 for the state that the pipe is in", states);
+    registry.register("pipe_reasons", "What stands against the pipe", reasons);
+}
+
+fn register_rows(registry: &mut Registry, pipes: &[PipeDocument]) {
+    let rows: Family<Labels, Counter> = Family::default();
+    for pipe in pipes {
+        let sum = |count: fn(&crate::pipe::document::TableDocument) -> u64| -> u64 {
+            pipe.tables.iter().map(count).sum()
+        };
+        for (op, count) in [
+            ("load", sum(|table| table.snapshot.rows)),
+            ("insert", sum(|table| table.rows.inserted)),
+            ("update", sum(|table| table.rows.updated)),
+            ("delete", sum(|table| table.rows.deleted)),
+        ] {
+            let labels = vec![("pipe", pipe.pipe.clone()), ("op", op.to_owned())];
+            rows.get_or_create(&labels).inc_by(count);
+        }
+    }
+    registry.register(
+        "rows_written",
+        "Rows written, by what happened to them",
+        rows,
+    );
+}
+
+fn register_snapshot(registry: &mut Registry, pipes: &[PipeDocument]) {
+    let partitions: Family<Labels, Gauge> = Family::default();
+    let done: Family<Labels, Gauge> = Family::default();
+    let estimated: Family<Labels, Gauge> = Family::default();
+    for pipe in pipes {
+        let snapshots = || pipe.tables.iter().map(|table| table.snapshot);
+        let finished: u64 = snapshots().map(|snapshot| snapshot.partitions_done).sum();
+        let all: u64 = snapshots().map(|snapshot| snapshot.partitions_total).sum();
+        for (state, count) in [
+            ("done", finished),
+            ("pending", all.saturating_sub(finished)),
+        ] {
+            let labels = vec![("pipe", pipe.pipe.clone()), ("state", state.to_owned())];
+            partitions.get_or_create(&labels).set(count as i64);
+        }
+        let rows: u64 = snapshots().map(|snapshot| snapshot.rows).sum();
+        done.get_or_create(&of(pipe)).set(rows as i64);
+        let rows: u64 = snapshots()
+            .filter_map(|snapshot| snapshot.rows_estimated)
+            .sum();
+        estimated.get_or_create(&of(pipe)).set(rows as i64);
+    }
+    registry.register("snapshot_partitions", "Partitions of the loads", partitions);
+    registry.register("snapshot_rows_done", "Rows that the loads have read", done);
+    registry.register(
+        "snapshot_rows_estimated",
+        "Rows that the source expects its tables to have",
+        estimated,
+    );
+}
+
+fn register_times(registry: &mut Registry, pipes: &[PipeDocument]) {
+    let lag = Seconds::default();
+    let age = Seconds::default();
+    for pipe in pipes {
+        // Absent rather than 0: a pipe that follows nothing is not up to date.
+        if let Some(seconds) = pipe.lag_seconds {
+            lag.get_or_create(&of(pipe)).set(seconds);
+        }
+        if let Some(checkpoint) = &pipe.checkpoint {
+            let seconds = checkpoint.committed_at.age().as_secs_f64();
+            age.get_or_create(&of(pipe)).set(seconds);
+        }
+    }
+    registry.register(
+        "source_lag_seconds",
+        "Time between a commit at the source and its rows' durable write, for the newest",
+        lag,
+    );
+    registry.register(
+        "checkpoint_age_seconds",
+        "Time since the checkpoint was written",
+        age,
+    );
+}
+
+fn of(pipe: &PipeDocument) -> Labels {
+    vec![("pipe", pipe.pipe.clone())]
+}

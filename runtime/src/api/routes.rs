@@ -1,0 +1,239 @@
+//! What is answered to which request.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::problem::Problem;
+use super::{Pipes, metrics};
+use crate::pipe::Command;
+use crate::pipe::document::PipeDocument;
+
+/// A command takes a line; nothing larger is meant for us.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+const COMMANDS: &str = "use `pause` or `resume` (`stop` and `start` mean the same)";
+
+struct Shared<P> {
+    pipes: Arc<P>,
+    draining: CancellationToken,
+}
+
+impl<P> Clone for Shared<P> {
+    fn clone(&self) -> Self {
+        Self {
+            pipes: Arc::clone(&self.pipes),
+            draining: self.draining.clone(),
+        }
+    }
+}
+
+/// All routes.
+pub(super) fn router<P: Pipes>(pipes: Arc<P>, draining: CancellationToken) -> Router {
+    Router::new()
+        .route("/v1/pipes", get(list::<P>))
+        .route("/v1/pipes/{pipe}", get(show::<P>))
+        .route("/v1/pipes/{pipe}/state", patch(command::<P>))
+        .route("/metrics", get(scrape::<P>))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready::<P>))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(ensure_loopback_host))
+        .with_state(Shared { pipes, draining })
+}
+
+#[derive(Serialize)]
+struct PipeList {
+    pipes: Vec<PipeDocument>,
+}
+
+async fn list<P: Pipes>(State(shared): State<Shared<P>>) -> Json<PipeList> {
+    Json(PipeList {
+        pipes: shared.pipes.pipes(),
+    })
+}
+
+async fn show<P: Pipes>(
+    State(shared): State<Shared<P>>,
+    Path(name): Path<String>,
+) -> Result<Json<PipeDocument>, Problem> {
+    find(&*shared.pipes, &name).map(Json)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CommandBody {
+    command: String,
+}
+
+async fn command<P: Pipes>(
+    State(shared): State<Shared<P>>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<PipeDocument>, Problem> {
+    find(&*shared.pipes, &name)?;
+    let body = body.map_err(|rejection| {
+        Problem::new(
+            rejection.status(),
+            "body",
+            "the request's body cannot be read",
+        )
+        .with_hint(format!("send at most {BODY_BYTES_MAX} bytes"))
+    })?;
+    let value: serde_json::Value = serde_json::from_slice(&body).map_err(|error| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "body",
+            format!("the request's body is no JSON: {error}"),
+        )
+        .with_hint(r#"send {"command": "pause"}"#)
+    })?;
+    let body: CommandBody = serde_json::from_value(value).map_err(|error| {
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "body",
+            format!("the request's body holds no command: {error}"),
+        )
+        .with_hint(r#"send {"command": "pause"}; a pipe is commanded as a whole"#)
+    })?;
+    let command = match body.command.as_str() {
+        "pause" | "stop" => Command::Pause,
+        "resume" | "start" => Command::Resume,
+        _ => {
+            return Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "unknown_command",
+                "there is no such command, or it is not built yet",
+            )
+            .with_hint(COMMANDS));
+        }
+    };
+    Ok(Json(shared.pipes.command(&name, command).await?))
+}
+
+async fn scrape<P: Pipes>(State(shared): State<Shared<P>>) -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)],
+        metrics::render(&shared.pipes.pipes()),
+    )
+}
+
+/// A failed pipe does not make the process unready: it still serves the others, and its own status.
+async fn ready<P: Pipes>(State(shared): State<Shared<P>>) -> Result<&'static str, Problem> {
+    if shared.draining.is_cancelled() {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopped",
+            "the process is shutting down",
+        ));
+    }
+    Ok("ok\n")
+}
+
+fn find(pipes: &impl Pipes, name: &str) -> Result<PipeDocument, Problem> {
+    pipes.pipe(name).ok_or_else(|| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown_pipe",
+            format!("no pipe is named `{}`", name.escape_debug()),
+        )
+        .with_hint("`pipewright status`, or GET /v1/pipes, lists the pipes of this process")
+    })
+}
+
+async fn no_such_path() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "unknown_path",
+        "there is nothing at this path",
+    )
+    .with_hint("begin with GET /v1/pipes")
+}
+
+async fn no_such_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "unknown_method",
+        "this path does not take that method",
+    )
+    .with_hint("documents are read with GET, commands sent with PATCH")
+}
+
+/// Refuses requests that were sent to another name than loopback's own: DNS rebinding.
+async fn ensure_loopback_host(request: Request, next: Next) -> Response {
+    let host = match request.uri().host() {
+        Some(host) => Some(host),
+        None => request
+            .headers()
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .map(without_port),
+    };
+    if host.is_some_and(is_loopback) {
+        return next.run(request).await;
+    }
+    Problem::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        "host",
+        "the request is addressed to another host",
+    )
+    .with_hint("address it to localhost, 127.0.0.1 or [::1]")
+    .into_response()
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_are_ours() {
+        for host in [
+            "localhost",
+            "LocalHost:8686",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:8686",
+            "[::1]",
+        ] {
+            assert!(is_loopback(without_port(host)), "{host}");
+        }
+        for host in [
+            "example.com",
+            "localhost.example.com:80",
+            "10.0.0.1",
+            "",
+            "127.0.0.1.example.com",
+        ] {
+            assert!(!is_loopback(without_port(host)), "{host}");
+        }
+    }
+}

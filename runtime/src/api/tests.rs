@@ -1,0 +1,311 @@
+//! The interface over a real socket, in front of pipes that answer from fixed documents.
+
+use std::sync::Mutex;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::Mode;
+use crate::pipe::document::{
+    CheckpointDocument, RowsDocument, SnapshotDocument, TableDocument, Timestamp,
+};
+
+struct FixedPipes(Mutex<PipeDocument>);
+
+impl Pipes for FixedPipes {
+    fn pipes(&self) -> Vec<PipeDocument> {
+        vec![self.0.lock().expect("no panic").clone()]
+    }
+
+    fn pipe(&self, name: &str) -> Option<PipeDocument> {
+        self.pipes().into_iter().find(|pipe| pipe.pipe == name)
+    }
+
+    async fn command(&self, _name: &str, command: Command) -> Result<PipeDocument> {
+        let mut pipe = self.0.lock().expect("no panic");
+        if pipe.state == "Failed" {
+            return Err(Error::new(
+                ErrorKind::IllegalCommand,
+                "a pipe that is Failed cannot pause",
+            )
+            .with_hint("start it first")
+            .with_source(Error::new(ErrorKind::Internal, "inner detail")));
+        }
+        pipe.state = match command {
+            Command::Pause => "Paused".to_owned(),
+            Command::Resume => "Running".to_owned(),
+        };
+        Ok(pipe.clone())
+    }
+}
+
+struct Served {
+    url: String,
+    pipes: Arc<FixedPipes>,
+    draining: CancellationToken,
+}
+
+async fn served() -> Served {
+    let document = PipeDocument {
+        pipe: "shop".to_owned(),
+        state: "Running".to_owned(),
+        reasons: Vec::new(),
+        mode: Mode::Cdc,
+        tables: vec![TableDocument {
+            source: "shop.orders".to_owned(),
+            target: "orders".to_owned(),
+            state: "Streaming".to_owned(),
+            snapshot: SnapshotDocument {
+                partitions_done: 3,
+                partitions_total: 5,
+                rows: 300,
+                rows_estimated: Some(500),
+            },
+            rows: RowsDocument {
+                inserted: 7,
+                updated: 2,
+                deleted: 1,
+            },
+        }],
+        checkpoint: Some(CheckpointDocument {
+            position: "0-1-14".to_owned(),
+            term: 1,
+            stream_offset: 99,
+            committed_at: Timestamp::now(),
+        }),
+        lag_seconds: Some(0.25),
+    };
+    let listener = listen(([127, 0, 0, 1], 0).into())
+        .await
+        .expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let pipes = Arc::new(FixedPipes(Mutex::new(document)));
+    let draining = CancellationToken::new();
+    let server = serve(
+        listener,
+        Arc::clone(&pipes),
+        draining.clone(),
+        CancellationToken::new(),
+    );
+    tokio::spawn(server);
+    Served {
+        url,
+        pipes,
+        draining,
+    }
+}
+
+impl Served {
+    async fn ask(&self, method: Method, path: &str, body: &str) -> (StatusCode, String, Value) {
+        let response = reqwest::Client::new()
+            .request(method, format!("{}{path}", self.url))
+            .body(body.to_owned())
+            .send()
+            .await
+            .expect("an answer");
+        let status = response.status();
+        let kind = response.headers()["content-type"]
+            .to_str()
+            .expect("text")
+            .to_owned();
+        let text = response.text().await.expect("a body");
+        let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        (status, kind, value)
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, String, Value) {
+        self.ask(Method::GET, path, "").await
+    }
+
+    async fn command(&self, pipe: &str, body: &str) -> (StatusCode, Value) {
+        let path = format!("/v1/pipes/{pipe}/state");
+        let (status, kind, value) = self.ask(Method::PATCH, &path, body).await;
+        let problem = kind == "application/problem+json";
+        assert_eq!(problem, !status.is_success(), "{status} {kind}");
+        if problem {
+            assert_eq!(value["status"], status.as_u16());
+            assert!(value["code"].is_string() && value["detail"].is_string());
+        }
+        (status, value)
+    }
+}
+
+#[tokio::test]
+async fn a_pipe_is_shown_alone_and_in_the_list() {
+    let served = served().await;
+    let (status, _, list) = served.get("/v1/pipes").await;
+    assert_eq!(status, StatusCode::OK);
+    let (_, _, pipe) = served.get("/v1/pipes/shop").await;
+    assert_eq!(list["pipes"], json!([pipe]));
+    assert_eq!(pipe["tables"][0]["snapshot"]["partitions_done"], 3);
+    assert_eq!(pipe["checkpoint"]["position"], "0-1-14");
+    assert!(
+        pipe["checkpoint"]["committed_at"]
+            .as_str()
+            .expect("text")
+            .ends_with('Z')
+    );
+    for key in [
+        "pipe",
+        "state",
+        "reasons",
+        "mode",
+        "tables",
+        "checkpoint",
+        "lag_seconds",
+    ] {
+        assert!(pipe.get(key).is_some(), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_pipe_is_404_with_a_hint() {
+    let served = served().await;
+    let (status, kind, problem) = served.get("/v1/pipes/none").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(kind, "application/problem+json");
+    assert_eq!(problem["code"], "unknown_pipe");
+    assert!(problem["hint"].is_string());
+    assert_eq!(
+        served.command("none", r#"{"command":"pause"}"#).await.0,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn pause_and_resume_answer_with_the_new_state() {
+    let served = served().await;
+    for (command, state) in [
+        ("pause", "Paused"),
+        ("resume", "Running"),
+        ("stop", "Paused"),
+        ("start", "Running"),
+    ] {
+        let body = json!({ "command": command }).to_string();
+        let (status, pipe) = served.command("shop", &body).await;
+        assert_eq!(
+            (status, pipe["state"].as_str()),
+            (StatusCode::OK, Some(state))
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_command_is_422() {
+    let served = served().await;
+    for body in [
+        r#"{"command":"explode"}"#,
+        r#"{}"#,
+        r#"{"command":"pause","table":"a.b"}"#,
+    ] {
+        let (status, problem) = served.command("shop", body).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+        assert!(problem["hint"].as_str().expect("a hint").contains("pause"));
+    }
+    assert_eq!(served.command("shop", "{").await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn an_illegal_command_is_409_without_the_inner_chain() {
+    let served = served().await;
+    served.pipes.0.lock().expect("no panic").state = "Failed".to_owned();
+    let (status, problem) = served.command("shop", r#"{"command":"pause"}"#).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(problem["code"], "illegal_command");
+    assert_eq!(problem["hint"], "start it first");
+    assert!(!problem.to_string().contains("inner detail"));
+}
+
+#[tokio::test]
+async fn a_large_body_is_refused() {
+    let served = served().await;
+    let body = format!(r#"{{"command":"{}"}}"#, "x".repeat(100_000));
+    assert_eq!(
+        served.command("shop", &body).await.0,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_get_problem_documents() {
+    let served = served().await;
+    let (status, kind, _) = served.get("/v2").await;
+    assert_eq!(
+        (status, kind.as_str()),
+        (StatusCode::NOT_FOUND, "application/problem+json")
+    );
+    let (status, kind, _) = served.ask(Method::DELETE, "/v1/pipes/shop", "").await;
+    assert_eq!(
+        (status, kind.as_str()),
+        (StatusCode::METHOD_NOT_ALLOWED, "application/problem+json")
+    );
+}
+
+#[tokio::test]
+async fn a_request_addressed_to_another_host_is_refused() {
+    let served = served().await;
+    let response = reqwest::Client::new()
+        .get(format!("{}/v1/pipes", served.url))
+        .header("host", "rebound.example.com")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(response.status(), StatusCode::MISDIRECTED_REQUEST);
+}
+
+#[tokio::test]
+async fn readiness_ends_with_the_drain_and_liveness_does_not() {
+    let served = served().await;
+    assert_eq!(served.get("/readyz").await.0, StatusCode::OK);
+    served.draining.cancel();
+    assert_eq!(
+        served.get("/readyz").await.0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(served.get("/livez").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn metrics_tell_states_rows_and_lag() {
+    let served = served().await;
+    let (status, kind, text) = served.get("/metrics").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(kind.starts_with("application/openmetrics-text"));
+    let text = text.as_str().expect("text");
+    for line in [
+        r#"pipewright_pipe_state{pipe="shop",state="Running"} 1"#,
+        r#"pipewright_pipe_state{pipe="shop",state="Failed"} 0"#,
+        r#"pipewright_rows_written_total{pipe="shop",op="load"} 300"#,
+        r#"pipewright_rows_written_total{pipe="shop",op="update"} 2"#,
+        r#"pipewright_snapshot_partitions{pipe="shop",state="done"} 3"#,
+        r#"pipewright_snapshot_partitions{pipe="shop",state="pending"} 2"#,
+        r#"pipewright_snapshot_rows_estimated{pipe="shop"} 500"#,
+        r#"pipewright_source_lag_seconds{pipe="shop"} 0.25"#,
+        r#"pipewright_build_info{version="#,
+        r#"pipewright_checkpoint_age_seconds{pipe="shop"}"#,
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn only_loopback_is_listened_on() {
+    let error = listen(([0, 0, 0, 0], 0).into())
+        .await
+        .expect_err("an open address");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.hint().is_some());
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let first = listen(([127, 0, 0, 1], 0).into())
+        .await
+        .expect("a free port");
+    let address = first.local_addr().expect("an address");
+    let error = listen(address).await.expect_err("a taken port");
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(error.message().contains(&address.to_string()));
+    assert!(error.hint().expect("a hint").contains("--listen"));
+}

@@ -1,0 +1,154 @@
+//! Tables and columns as every stage sees them: neither MySQL's types nor ClickHouse's.
+
+use std::fmt;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use serde::{Deserialize, Serialize};
+
+/// A source table's name. Case is kept as the server gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableName {
+    /// The schema, which MySQL calls database.
+    pub database: String,
+    /// The table.
+    pub table: String,
+}
+
+impl TableName {
+    /// `database.table`.
+    pub fn new(database: impl Into<String>, table: impl Into<String>) -> Self {
+        Self {
+            database: database.into(),
+            table: table.into(),
+        }
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.database, self.table)
+    }
+}
+
+/// What a column holds. The Arrow type follows from it; the ClickHouse type is the destination's choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnType {
+    /// `Int8`.
+    Int8,
+    /// `Int16`.
+    Int16,
+    /// `Int32`; MEDIUMINT too.
+    Int32,
+    /// `Int64`.
+    Int64,
+    /// `UInt8`.
+    UInt8,
+    /// `UInt16`; YEAR too.
+    UInt16,
+    /// `UInt32`.
+    UInt32,
+    /// `UInt64`; BIT too.
+    UInt64,
+    /// `Float32`.
+    Float32,
+    /// `Float64`.
+    Float64,
+    /// `Decimal128` up to 38 digits, `Decimal256` above.
+    Decimal {
+        /// All digits, 1 to 65.
+        precision: u8,
+        /// Digits after the point, 0 to 30.
+        scale: u8,
+    },
+    /// `Date32`: days since 1970-01-01.
+    Date,
+    /// `Timestamp(us)` without a zone: the wall clock as stored.
+    DateTime {
+        /// Digits of the fraction, 0 to 6.
+        digits: u8,
+    },
+    /// `Timestamp(us, "UTC")`: a moment.
+    Timestamp {
+        /// Digits of the fraction, 0 to 6.
+        digits: u8,
+    },
+    /// `Time64(us)`: a signed span of up to 838:59:59.999999, as MySQL's TIME.
+    Time {
+        /// Digits of the fraction, 0 to 6.
+        digits: u8,
+    },
+    /// `Binary` that should be UTF-8; MySQL may store bytes that are not, and they are kept.
+    Text,
+    /// `Binary` with few distinct values: the label of an ENUM.
+    Label,
+    /// `Binary`: bytes without a charset.
+    Bytes,
+    /// `Binary`: a JSON document as the server prints it.
+    Json,
+}
+
+impl ColumnType {
+    /// The Arrow type of this column's arrays, on every path.
+    pub fn arrow(self) -> DataType {
+        match self {
+            ColumnType::Int8 => DataType::Int8,
+            ColumnType::Int16 => DataType::Int16,
+            ColumnType::Int32 => DataType::Int32,
+            ColumnType::Int64 => DataType::Int64,
+            ColumnType::UInt8 => DataType::UInt8,
+            ColumnType::UInt16 => DataType::UInt16,
+            ColumnType::UInt32 => DataType::UInt32,
+            ColumnType::UInt64 => DataType::UInt64,
+            ColumnType::Float32 => DataType::Float32,
+            ColumnType::Float64 => DataType::Float64,
+            ColumnType::Decimal { precision, scale } if precision <= 38 => {
+                DataType::Decimal128(precision, scale.cast_signed())
+            }
+            ColumnType::Decimal { precision, scale } => {
+                DataType::Decimal256(precision, scale.cast_signed())
+            }
+            ColumnType::Date => DataType::Date32,
+            ColumnType::DateTime { .. } => DataType::Timestamp(TimeUnit::Microsecond, None),
+            ColumnType::Timestamp { .. } => {
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+            }
+            ColumnType::Time { .. } => DataType::Time64(TimeUnit::Microsecond),
+            ColumnType::Text | ColumnType::Label | ColumnType::Bytes | ColumnType::Json => {
+                DataType::Binary
+            }
+        }
+    }
+}
+
+/// One column of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// The source's name; a plugin may add further columns.
+    pub name: String,
+    /// What it holds.
+    pub column_type: ColumnType,
+    /// Whether the source allows NULL.
+    pub nullable: bool,
+    /// The server's own words for the type, such as `decimal(15,2) unsigned`, for messages and plugins.
+    pub source_type: String,
+}
+
+/// The columns that a stage hands on, in order, and which of them identify a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSchema {
+    /// The source table.
+    pub name: TableName,
+    /// Excluded columns are gone already.
+    pub columns: Vec<Column>,
+    /// Indexes into `columns`: the source's primary key, or else its first unique key without a nullable column, in
+    /// key order. Empty when the table has neither.
+    pub key: Vec<usize>,
+}
+
+impl TableSchema {
+    /// The index of the column of that name, compared as ClickHouse does: with case.
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+}

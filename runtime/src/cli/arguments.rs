@@ -1,0 +1,215 @@
+//! The command line, and the help that teaches it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::telemetry::LogFormat;
+
+/// Where `run` serves and the other verbs ask.
+pub(super) const LISTEN: &str = "127.0.0.1:8686";
+
+/// MySQL and MariaDB tables in ClickHouse, kept in step, through WebAssembly transforms.
+#[derive(Debug, Parser)]
+#[command(name = "pipewright", version, max_term_width = 100, after_help = ROOT_EXAMPLES)]
+pub(super) struct Arguments {
+    /// Print one JSON document to standard output, for errors too.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+const ROOT_EXAMPLES: &str = "\
+Begin like this:
+  pipewright validate pipe.yaml            is the file right?
+  pipewright validate pipe.yaml --online   are the servers ready for it?
+  pipewright plan pipe.yaml                which tables would be made?
+  pipewright run pipe.yaml                 copy, then follow; Ctrl-C ends it, the same command goes on
+
+Exit codes:
+  0 done or drained   1 a pipe failed   2 wrong command line   69 a server is unavailable
+  78 a pipe file is wrong   130 ended at once by a second signal";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run pipes until they are done or Ctrl-C.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Run),
+    /// Check pipe files, and with --online the servers they name.
+    #[command(after_help = VALIDATE_EXAMPLES)]
+    Validate(Validate),
+    /// Show the tables, types, statements and plugins that a start would set up. Touches nothing.
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(Plan),
+    /// Print the JSON Schema of the pipe file.
+    #[command(after_help = SCHEMA_EXAMPLES)]
+    Schema,
+    /// Show the pipes of a running process.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(Ask),
+    /// Finish and checkpoint what is in flight, then stop reading the source.
+    #[command(after_help = PAUSE_EXAMPLES)]
+    Pause(Ask),
+    /// Go on where a pause stopped.
+    Resume(Ask),
+    /// Work on transform plugins.
+    #[command(subcommand)]
+    Plugin(Plugin),
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Pipe files, or folders of *.yaml and *.yml.
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    /// The folder that remembers how far each pipe is; made when absent.
+    #[arg(long, value_name = "DIR", default_value = "./pipewright-state")]
+    pub(super) state: PathBuf,
+    /// Where status, commands and metrics are served; loopback only.
+    #[arg(long, value_name = "ADDR", default_value = LISTEN)]
+    pub(super) listen: SocketAddr,
+    /// How long a server may be unreachable at the start before giving up.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub(super) wait: Duration,
+    /// End when every pipe is Completed (exit code 0) or one has Failed (1).
+    #[arg(long)]
+    pub(super) once: bool,
+    /// How log lines look [default: text, with --json: json].
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) log_format: Option<LogFormat>,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  pipewright run pipe.yaml
+  pipewright run pipes/ --state /var/lib/pipewright --log-format json
+  pipewright run load.yaml --once          for pipes of mode snapshot, in scripts
+
+Ctrl-C or SIGTERM drains: what is in flight is written and checkpointed, and the exit code is 0.
+A second one ends at once; nothing is lost, the next start repeats a little.
+PIPEWRIGHT_LOG=debug logs more.";
+
+/// Options of `validate`.
+#[derive(Debug, Args)]
+pub(super) struct Validate {
+    /// Pipe files, or folders of *.yaml and *.yml.
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    /// Connect to both servers, and check settings, grants, tables and plugins. Changes nothing.
+    #[arg(long)]
+    pub(super) online: bool,
+}
+
+const VALIDATE_EXAMPLES: &str = "\
+Examples:
+  pipewright validate pipe.yaml            needs no server, no plugin, no secret: good for CI
+  pipewright validate pipe.yaml --online   with statements that mend what is missing";
+
+/// Options of `plan`.
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    /// Pipe files, or folders of *.yaml and *.yml.
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+}
+
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  pipewright plan pipe.yaml
+  pipewright plan pipe.yaml --json | jq '.plans[].tables[].target'";
+
+const SCHEMA_EXAMPLES: &str = "\
+Example:
+  pipewright schema > pipewright.schema.json
+  and as a pipe file's first line, for editors with a YAML language server:
+  # yaml-language-server: $schema=pipewright.schema.json";
+
+/// Options of the verbs that ask a running process.
+#[derive(Debug, Args)]
+pub(super) struct Ask {
+    /// The pipe; for status all when absent, for commands the only one.
+    pub(super) pipe: Option<String>,
+    /// The process's address.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8686",
+        env = "PIPEWRIGHT_SERVER"
+    )]
+    pub(super) server: String,
+}
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  pipewright status
+  pipewright status shop --json | jq .lag_seconds";
+
+const PAUSE_EXAMPLES: &str = "\
+Examples:
+  pipewright pause shop
+  pipewright resume shop";
+
+/// Verbs below `plugin`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Plugin {
+    /// Compile a plugin's crate to a WebAssembly component.
+    #[command(after_help = BUILD_EXAMPLES)]
+    Build(Build),
+}
+
+/// Options of `plugin build`.
+#[derive(Debug, Args)]
+pub(super) struct Build {
+    /// The folder of the plugin's Cargo.toml.
+    pub(super) dir: PathBuf,
+    /// Where the component goes [default: plugins/NAME.wasm in cargo's target folder].
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+}
+
+const BUILD_EXAMPLES: &str = "\
+Examples:
+  pipewright plugin build plugins/mask
+  pipewright plugin build my-plugin --out my-plugin.wasm
+
+Needs Rust with the wasm32-unknown-unknown target: rustup target add wasm32-unknown-unknown";
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::config::parse_duration(text)
+        .ok_or_else(|| "write a whole number with its unit: 500ms, 60s, 5m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn run_has_the_defaults_of_the_manual() {
+        let arguments = Arguments::parse_from(["pipewright", "run", "pipe.yaml"]);
+        let Verb::Run(run) = arguments.verb else {
+            panic!("another verb");
+        };
+        assert_eq!(run.state, PathBuf::from("./pipewright-state"));
+        assert_eq!(run.listen.to_string(), LISTEN);
+        assert_eq!(run.wait, Duration::from_secs(60));
+        assert!(!run.once && !arguments.json);
+    }
+
+    #[test]
+    fn a_duration_without_unit_is_refused() {
+        let line = ["pipewright", "run", "pipe.yaml", "--wait", "60"];
+        assert!(Arguments::try_parse_from(line).is_err());
+    }
+}

@@ -1,0 +1,61 @@
+//! How the process ends: the one table of exit codes.
+
+use std::process::ExitCode;
+
+use crate::error::ErrorKind;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// Done, or drained on request.
+    Done = 0,
+    /// A pipe failed, or a server refused what was asked of it.
+    Failed = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// A server is unavailable; the same command may work later.
+    Unavailable = 69,
+    /// A pipe file is wrong; nothing was touched.
+    Config = 78,
+    /// A second signal: ended at once. The next start goes on from the last checkpoint.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// How a process ends over an error of `kind`.
+    pub(super) fn over(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Config => Exit::Config,
+            ErrorKind::SourceUnavailable | ErrorKind::DestinationUnavailable => Exit::Unavailable,
+            ErrorKind::Stopped => Exit::Done,
+            ErrorKind::SourceDenied
+            | ErrorKind::SourceSetting
+            | ErrorKind::SourceMissing
+            | ErrorKind::PositionPurged
+            | ErrorKind::SourceDiverged
+            | ErrorKind::SourceCorrupt
+            | ErrorKind::Unsupported
+            | ErrorKind::SchemaConflict
+            | ErrorKind::DestinationDenied
+            | ErrorKind::DestinationRejected
+            | ErrorKind::DestinationOccupied
+            | ErrorKind::DestinationLost
+            | ErrorKind::PluginRefused
+            | ErrorKind::PluginTrap
+            | ErrorKind::PluginTimeout
+            | ErrorKind::PluginMemory
+            | ErrorKind::PluginOutput
+            | ErrorKind::PluginRejected
+            | ErrorKind::State
+            | ErrorKind::Busy
+            | ErrorKind::IllegalCommand
+            | ErrorKind::Internal => Exit::Failed,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}

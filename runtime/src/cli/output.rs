@@ -1,0 +1,172 @@
+//! What the verbs print: data to standard output; errors as text to standard error, or as the one JSON document.
+
+use std::io::{IsTerminal, Write};
+
+use serde_json::{Value, json};
+
+use super::exit::Exit;
+use crate::config::Problem;
+use crate::error::{Error, Finding, Severity};
+use crate::telemetry::colour;
+
+/// Why a verb did not do what it was asked.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Pipe files with faults.
+    Problems(Vec<Problem>),
+    /// Servers that are not ready, by pipe.
+    Findings(Vec<(String, Finding)>),
+    /// Anything else.
+    Error {
+        /// How the process ends.
+        exit: Exit,
+        /// What went wrong.
+        error: Error,
+    },
+}
+
+/// The result of a verb.
+pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Error {
+            exit: Exit::over(error.kind()),
+            error,
+        }
+    }
+}
+
+impl Failure {
+    /// How the process ends.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Failure::Problems(_) => Exit::Config,
+            Failure::Findings(findings) => findings
+                .iter()
+                .find(|(_, finding)| finding.severity == Severity::Error)
+                .map_or(Exit::Done, |(_, finding)| Exit::over(finding.kind)),
+            Failure::Error { exit, .. } => *exit,
+        }
+    }
+
+    /// Prints it where it belongs.
+    pub(super) fn print(&self, as_json: bool) {
+        if as_json {
+            data(&self.to_json());
+        } else {
+            note(&self.to_text(colour(std::io::stderr().is_terminal())));
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        match self {
+            Failure::Problems(problems) => json!({ "error": {
+                "code": "config",
+                "message": format!("{} in the pipe files", count(problems.len(), "problem")),
+                "problems": problems,
+            }}),
+            Failure::Findings(findings) => json!({ "error": {
+                "code": "findings",
+                "message": format!("{} at the servers", count(findings.len(), "finding")),
+                "findings": findings_json(findings),
+            }}),
+            Failure::Error { exit, error } => json!({ "error": {
+                "code": match exit {
+                    Exit::Usage => "usage".to_owned(),
+                    Exit::Unavailable => "unavailable".to_owned(),
+                    Exit::Done | Exit::Failed | Exit::Config | Exit::Interrupted => error.kind().code(),
+                },
+                "message": error.chain(),
+                "table": error.table().map(ToString::to_string),
+                "hint": error.hint(),
+            }}),
+        }
+    }
+
+    fn to_text(&self, colour: bool) -> String {
+        let error = if colour {
+            "\u{1b}[1;31merror\u{1b}[0m"
+        } else {
+            "error"
+        };
+        match self {
+            Failure::Problems(problems) => {
+                let mut text: String = problems
+                    .iter()
+                    .map(|problem| format!("{problem}\n"))
+                    .collect();
+                text += &format!(
+                    "\n{error}: {} in the pipe files; nothing was touched\n",
+                    count(problems.len(), "problem")
+                );
+                text
+            }
+            Failure::Findings(findings) => {
+                let mut text = findings_text(findings);
+                text += &format!("\n{error}: the servers are not ready for the pipe\n");
+                text
+            }
+            Failure::Error { error: cause, .. } => {
+                let mut text = format!("{error}: {}\n", cause.chain());
+                if let Some(hint) = cause.hint() {
+                    text += &format!("  hint: {hint}\n");
+                }
+                text
+            }
+        }
+    }
+}
+
+/// Findings with their pipes, for JSON.
+pub(super) fn findings_json(findings: &[(String, Finding)]) -> Vec<Value> {
+    findings
+        .iter()
+        .map(|(pipe, finding)| {
+            let mut value = serde_json::to_value(finding).unwrap_or_default();
+            if let Some(fields) = value.as_object_mut() {
+                fields.insert("pipe".to_owned(), pipe.as_str().into());
+            }
+            value
+        })
+        .collect()
+}
+
+/// Findings for people.
+pub(super) fn findings_text(findings: &[(String, Finding)]) -> String {
+    let line = |(pipe, finding): &(String, Finding)| {
+        let severity = match finding.severity {
+            Severity::Error => "refused",
+            Severity::Warning => "warning",
+        };
+        format!(
+            "{pipe}: {severity}: {}: found {}, needed {}\n    {}\n",
+            finding.check, finding.found, finding.needed, finding.remedy
+        )
+    };
+    findings.iter().map(line).collect()
+}
+
+/// One JSON document to standard output.
+pub(super) fn data(value: &Value) {
+    text(&format!("{value:#}\n"));
+}
+
+/// Text to standard output. Nobody listens any more when this fails, and there is nobody to tell.
+pub(super) fn text(text: &str) {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .ok();
+}
+
+/// Text to standard error.
+pub(super) fn note(text: &str) {
+    std::io::stderr().lock().write_all(text.as_bytes()).ok();
+}
+
+/// `1 problem`, `2 problems`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}

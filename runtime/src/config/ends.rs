@@ -1,0 +1,220 @@
+//! `source` and `destination`: the two ends of a pipe.
+
+use std::net::IpAddr;
+
+use super::field::Field;
+use super::{
+    DestinationConfig, Durability, PositionMode, Secret, Secrets, SourceConfig, SourceType,
+    TlsConfig, TlsMode,
+};
+
+/// MySQL's and MariaDB's own port.
+pub(super) const SOURCE_PORT: u16 = 3306;
+/// ClickHouse's own database and account.
+pub(super) const CLICKHOUSE_DEFAULT: &str = "default";
+
+/// Reads `source`.
+pub(super) fn source(field: &Field<'_>, secrets: Secrets) -> Option<SourceConfig> {
+    let mut section = field.section()?;
+    let source_type = section
+        .required(
+            "type",
+            "`mysql` or `mariadb`",
+            "add `type: mysql` or `type: mariadb`",
+        )
+        .and_then(|field| {
+            field.choice(
+                &[
+                    ("mysql", SourceType::Mysql),
+                    ("mariadb", SourceType::Mariadb),
+                ],
+                &[],
+            )
+        });
+    let host = section
+        .required("host", "a name or an address", "add `host:`")
+        .and_then(|field| {
+            field.text_where(
+                is_host,
+                "a name or an address, without port, scheme or path",
+                "the port has a key of its own, `port`; sockets are not built yet, use 127.0.0.1",
+            )
+        });
+    let port = section.or("port", SOURCE_PORT, |field| {
+        field
+            .integer(1..=65535)
+            .and_then(|port| u16::try_from(port).ok())
+    });
+    let user = section
+        .required("user", "the account's name", "add `user:`")
+        .and_then(|field| field.text());
+    let password = section.or("password", Secret::default(), |field| password(&field));
+    let tls = match section.get("tls") {
+        Some(field) => tls(&field, secrets),
+        None => Some(TlsConfig {
+            mode: host.map_or(TlsMode::VerifyIdentity, default_tls_mode),
+            ca: None,
+        }),
+    };
+    let position = section.or("position", PositionMode::Auto, |field| {
+        field.choice(
+            &[
+                ("auto", PositionMode::Auto),
+                ("gtid", PositionMode::Gtid),
+                ("file", PositionMode::File),
+            ],
+            &[],
+        )
+    });
+    let server_id = section.maybe("server_id", |field| field.positive());
+    section.unbuilt("hosts", "name one server in `host`");
+    section.finish();
+    Some(SourceConfig {
+        source_type: source_type?,
+        host: host?.to_owned(),
+        port: port?,
+        user: user?.to_owned(),
+        password: password?,
+        tls: tls?,
+        position: position?,
+        server_id: server_id?,
+    })
+}
+
+fn tls(field: &Field<'_>, secrets: Secrets) -> Option<TlsConfig> {
+    let mut section = field.section()?;
+    let mode = section.or("mode", TlsMode::VerifyIdentity, |field| {
+        field.choice(
+            &[
+                ("verify_identity", TlsMode::VerifyIdentity),
+                ("verify_ca", TlsMode::VerifyCa),
+                ("required", TlsMode::Required),
+                ("disabled", TlsMode::Disabled),
+            ],
+            &[],
+        )
+    });
+    let ca_field = section.get("ca");
+    let ca = match &ca_field {
+        Some(field) => field
+            .text()
+            .and_then(|text| field.file(text, secrets, "a PEM file of certificate authorities"))
+            .map(Some),
+        None => Some(None),
+    };
+    section.finish();
+    if let (Some(field), Some(TlsMode::Disabled | TlsMode::Required)) = (&ca_field, mode) {
+        field.problem(
+            "`ca` with a mode that checks no certificate",
+            "`mode: verify_ca` or `mode: verify_identity`",
+            "change the mode, or remove `ca`",
+        );
+        return None;
+    }
+    Some(TlsConfig {
+        mode: mode?,
+        ca: ca?,
+    })
+}
+
+/// Reads `destination`.
+pub(super) fn destination(field: &Field<'_>) -> Option<DestinationConfig> {
+    let mut section = field.section()?;
+    let url = section
+        .required(
+            "url",
+            "ClickHouse's HTTP address",
+            "add `url: http://127.0.0.1:8123`, or https:// for TLS",
+        )
+        .and_then(|field| url(&field));
+    let database = section.or("database", CLICKHOUSE_DEFAULT, |field| {
+        field.text_where(
+            is_database,
+            "a database's name",
+            "write the name without quotes and without a table",
+        )
+    });
+    let user = section.or("user", CLICKHOUSE_DEFAULT, |field| field.text());
+    let password = section.or("password", Secret::default(), |field| password(&field));
+    let durability = section.or("durability", Durability::Fsync, |field| {
+        field.choice(
+            &[
+                ("fsync", Durability::Fsync),
+                ("answered", Durability::Answered),
+            ],
+            &[],
+        )
+    });
+    section.unbuilt(
+        "cluster",
+        "remove it, or write `cluster: null`; use one ClickHouse server",
+    );
+    section.finish();
+    Some(DestinationConfig {
+        url: url?,
+        database: database?.to_owned(),
+        user: user?.to_owned(),
+        password: password?,
+        durability: durability?,
+    })
+}
+
+/// Never shown, whatever is wrong with it; hence no [`Field::shown`] here.
+fn password(field: &Field<'_>) -> Option<Secret> {
+    field.text_or_empty().map(Secret::new)
+}
+
+/// An address without user information: that would end up in logs and error texts, and is not shown here
+/// either.
+fn url(field: &Field<'_>) -> Option<String> {
+    const EXPECTED: &str = "`http://host:port` or `https://host:port`";
+    let text = field.text()?;
+    if field.is_unresolved() {
+        return Some(text.to_owned());
+    }
+    let remedy = match reqwest::Url::parse(text) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            "begin with http:// or https://; ClickHouse's native protocol is not spoken"
+        }
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            "move the account to `destination.user` and `destination.password`"
+        }
+        Ok(url) if url.path() != "/" || url.query().is_some() || url.fragment().is_some() => {
+            "end the address after the port; `database` has a key of its own"
+        }
+        Ok(url) if url.port() == Some(0) => "give ClickHouse's HTTP port, 8123 by default",
+        Ok(_) => return Some(text.trim_end_matches('/').to_owned()),
+        Err(_) => "write scheme, host and port, such as http://127.0.0.1:8123",
+    };
+    let found = if text.contains('@') {
+        "an address with user information".to_owned()
+    } else {
+        field.shown()
+    };
+    field.problem(found, EXPECTED, remedy);
+    None
+}
+
+/// Plain text only where it cannot leave the machine.
+fn default_tls_mode(host: &str) -> TlsMode {
+    let loopback = host.eq_ignore_ascii_case("localhost")
+        || host
+            .trim_matches(['[', ']'])
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback());
+    if loopback {
+        TlsMode::Disabled
+    } else {
+        TlsMode::VerifyIdentity
+    }
+}
+
+fn is_database(text: &str) -> bool {
+    !text.contains(['`', '"', '\'']) && !text.chars().any(char::is_control)
+}
+
+fn is_host(text: &str) -> bool {
+    let address: Result<IpAddr, _> = text.parse();
+    address.is_ok()
+        || !text.contains(['/', ':', '@', ' ', '[', ']']) && !text.chars().any(char::is_control)
+}

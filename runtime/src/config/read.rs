@@ -1,0 +1,306 @@
+//! One document into one [`PipeConfig`]: the keys at its top, and the short sections below them.
+//!
+//! Each default is a constant with its reason, which the JSON Schema of [`super::schema`] shows too.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::across::Outline;
+use super::field::Field;
+use super::node::Node;
+use super::section::{Checks, Section};
+use super::{
+    Mode, PipeConfig, Secrets, SnapshotConfig, SyncConfig, SystemColumns, ends, tables, transforms,
+};
+
+/// As ClickPipes: enough to keep a server of ordinary size busy, few enough not to hurt its other users.
+pub(super) const THREADS_PER_TABLE: u32 = 4;
+/// As ClickPipes: one table after the other keeps the number of source connections low.
+pub(super) const TABLES_IN_PARALLEL: u32 = 1;
+/// As ClickPipes: a partition is what a crash reads again.
+pub(super) const ROWS_PER_PARTITION: u32 = 100_000;
+/// A second behind is the promise; ClickPipes waits for 60 s.
+pub(super) const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// As ClickPipes.
+pub(super) const SYNC_MAX_ROWS: u64 = 100_000;
+/// Large enough for ClickHouse to make parts of a good size, small enough to hold several at once.
+pub(super) const SYNC_MAX_BYTES: u64 = 64 << 20;
+/// The names of our columns.
+pub(super) const SYSTEM_COLUMNS: [&str; 3] = ["_version", "_is_deleted", "_synced_at"];
+
+/// Keys of the design that another version brings, at the top of a document.
+const UNBUILT: [(&str, &str); 10] = [
+    (
+        "exclude",
+        "list the tables to copy one by one instead of a wildcard",
+    ),
+    (
+        "follow_new_tables",
+        "remove it; the tables that exist at the start are copied",
+    ),
+    (
+        "types",
+        "remove it; choose a column's type with `tables[].columns`",
+    ),
+    (
+        "ddl",
+        "remove it; ADD COLUMN is followed, other changes stop the pipe by name",
+    ),
+    (
+        "keyless",
+        "remove it; give each table a primary key or a unique key without NULLs",
+    ),
+    (
+        "row_image",
+        "remove it, and set binlog_row_image = FULL at the source",
+    ),
+    (
+        "objectives",
+        "remove it; watch pipewright_source_lag_seconds in /metrics",
+    ),
+    ("memory", "remove it; `sync.max_bytes` bounds what waits"),
+    ("spill_dir", "remove it"),
+    ("grants", "remove it; plugins have no access to anything"),
+];
+
+/// Reads one document. Complains of all that is wrong with it; what could be made out for the rules across pipes comes
+/// back in any case.
+pub(super) fn pipe(
+    document: &Node,
+    checks: &Checks,
+    secrets: Secrets,
+) -> (Option<PipeConfig>, Option<Outline>) {
+    let root = Field {
+        checks,
+        node: document,
+        path: String::new(),
+    };
+    let Some(mut root) = root.section() else {
+        return (None, None);
+    };
+    version(&mut root);
+    let name_field = root.required(
+        "pipe",
+        "the pipe's name",
+        "give it a name of its own, such as `pipe: shop`",
+    );
+    let name = name_field.as_ref().and_then(name);
+    let mode = root.or("mode", Mode::Cdc, |field| mode(&field));
+    let source = root
+        .required(
+            "source",
+            "a map that says where rows come from",
+            "add `source:` with type, host, user and password",
+        )
+        .and_then(|field| ends::source(&field, secrets));
+    let destination = root
+        .required(
+            "destination",
+            "a map that says where rows go",
+            "add `destination:` with url, database, user and password",
+        )
+        .and_then(|field| ends::destination(&field));
+    let transforms_field = root.get("transforms");
+    let (transforms, transform_names) = match &transforms_field {
+        Some(field) => transforms::read(field, secrets),
+        None => (Some(BTreeMap::new()), Vec::new()),
+    };
+    let table_list = root
+        .required(
+            "tables",
+            "a list of tables",
+            "add `tables:` with one `- source: database.table` line a table",
+        )
+        .map(|field| tables::read(&field, &transform_names));
+    let (tables, outlines) = table_list.unwrap_or_default();
+    let snapshot = root.or("snapshot", default_snapshot(), |field| snapshot(&field));
+    let sync = root.or("sync", default_sync(), |field| sync(&field));
+    let system_columns = root.or("system_columns", default_system_columns(), |field| {
+        system_columns(&field)
+    });
+    let nullable = root.or("nullable", true, |field| field.boolean());
+    for (key, instead) in UNBUILT {
+        root.unbuilt(key, instead);
+    }
+    root.finish();
+
+    let outline = Outline {
+        file: checks.file().to_owned(),
+        pipe: name_field
+            .zip(name)
+            .map(|(field, name)| (name.to_owned(), field.node.place)),
+        destination: destination
+            .as_ref()
+            .map(|destination| (destination.url.clone(), destination.database.clone())),
+        tables: outlines,
+    };
+    let config = || {
+        Some(PipeConfig {
+            pipe: name?.to_owned(),
+            mode: mode?,
+            source: source?,
+            destination: destination?,
+            tables: tables?,
+            transforms: transforms?,
+            snapshot: snapshot?,
+            sync: sync?,
+            system_columns: system_columns?,
+            nullable: nullable?,
+        })
+    };
+    (config(), Some(outline))
+}
+
+fn name<'a>(field: &Field<'a>) -> Option<&'a str> {
+    field.text_where(
+        is_name,
+        "up to 64 letters, digits, `_` and `-`",
+        "the name becomes part of table comments and metric labels; choose a plain one",
+    )
+}
+
+fn mode(field: &Field<'_>) -> Option<Mode> {
+    field.choice(
+        &[
+            ("cdc", Mode::Cdc),
+            ("snapshot", Mode::Snapshot),
+            ("cdc_only", Mode::CdcOnly),
+        ],
+        &[],
+    )
+}
+
+fn version(root: &mut Section<'_>) {
+    let field = root.required("version", "`1`", "add `version: 1` as the first line");
+    if let Some(field) = field {
+        field.ensure_integer(1, "`1`, the only version of the pipe file so far");
+    }
+}
+
+fn snapshot(field: &Field<'_>) -> Option<SnapshotConfig> {
+    let mut section = field.section()?;
+    let defaults = default_snapshot();
+    let threads_per_table = section.or("threads_per_table", defaults.threads_per_table, |field| {
+        field.positive()
+    });
+    let tables_in_parallel =
+        section.or("tables_in_parallel", defaults.tables_in_parallel, |field| {
+            field.positive()
+        });
+    let rows_per_partition =
+        section.or("rows_per_partition", defaults.rows_per_partition, |field| {
+            field.positive()
+        });
+    section.finish();
+    Some(SnapshotConfig {
+        threads_per_table: threads_per_table?,
+        tables_in_parallel: tables_in_parallel?,
+        rows_per_partition: rows_per_partition?,
+    })
+}
+
+fn sync(field: &Field<'_>) -> Option<SyncConfig> {
+    let mut section = field.section()?;
+    let defaults = default_sync();
+    let interval = section.or("interval", defaults.interval, |field| {
+        field.duration(Duration::from_millis(1)..=Duration::from_secs(24 * 3600))
+    });
+    let max_rows = section.or("max_rows", defaults.max_rows, |field| {
+        field.integer(1..=u64::from(u32::MAX))
+    });
+    let max_bytes = section.or("max_bytes", defaults.max_bytes, |field| {
+        field.size(64 << 10..=16 << 30)
+    });
+    section.finish();
+    Some(SyncConfig {
+        interval: interval?,
+        max_rows: max_rows?,
+        max_bytes: max_bytes?,
+    })
+}
+
+fn system_columns(field: &Field<'_>) -> Option<SystemColumns> {
+    let mut section = field.section()?;
+    let mut names: Vec<&str> = Vec::new();
+    let [version, deleted, synced_at] = SYSTEM_COLUMNS;
+    for (key, default) in [
+        ("version", version),
+        ("deleted", deleted),
+        ("synced_at", synced_at),
+    ] {
+        let field = section.get(key);
+        let name = match &field {
+            Some(field) => field.text_where(
+                is_identifier,
+                "letters, digits and `_`, no digit first",
+                "choose a plain column name",
+            ),
+            None => Some(default),
+        };
+        if let Some(name) = name {
+            if names.contains(&name) {
+                field.as_ref().unwrap_or(&section.field).problem(
+                    format!("the name of `{key}` a second time"),
+                    "three names that differ",
+                    "give each of version, deleted and synced_at its own name",
+                );
+            }
+            names.push(name);
+        }
+    }
+    section.finish();
+    match names.as_slice() {
+        [version, deleted, synced_at]
+            if version != deleted && version != synced_at && deleted != synced_at =>
+        {
+            Some(SystemColumns {
+                version: (*version).to_owned(),
+                deleted: (*deleted).to_owned(),
+                synced_at: (*synced_at).to_owned(),
+            })
+        }
+        _ => None,
+    }
+}
+
+fn default_snapshot() -> SnapshotConfig {
+    let positive = |number| NonZeroU32::new(number).expect("the constants are positive");
+    SnapshotConfig {
+        threads_per_table: positive(THREADS_PER_TABLE),
+        tables_in_parallel: positive(TABLES_IN_PARALLEL),
+        rows_per_partition: positive(ROWS_PER_PARTITION),
+    }
+}
+
+fn default_sync() -> SyncConfig {
+    SyncConfig {
+        interval: SYNC_INTERVAL,
+        max_rows: SYNC_MAX_ROWS,
+        max_bytes: SYNC_MAX_BYTES,
+    }
+}
+
+fn default_system_columns() -> SystemColumns {
+    let [version, deleted, synced_at] = SYSTEM_COLUMNS.map(str::to_owned);
+    SystemColumns {
+        version,
+        deleted,
+        synced_at,
+    }
+}
+
+pub(super) fn is_name(text: &str) -> bool {
+    text.len() <= 64
+        && !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+fn is_identifier(text: &str) -> bool {
+    !text.starts_with(|first: char| first.is_ascii_digit())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}

@@ -1,0 +1,343 @@
+//! The pipe file as it may be written, for its JSON Schema: an editor that knows the schema completes keys and shows
+//! these very comments.
+//!
+//! The types are never filled. A test holds their keys to those that reading knows, in both directions.
+#![expect(dead_code, reason = "the fields exist for the derived schema alone")]
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::values::{show_duration, show_size};
+use super::{ends, read, transforms};
+
+/// The JSON Schema of one document of a pipe file, for `pipewright schema`.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(PipeFile).to_value()
+}
+
+/// One pipe: tables of a MySQL or MariaDB server, copied into ClickHouse and kept in step.
+///
+/// Any string may hold `${NAME}` or `${NAME:-default}` (environment), `${file:path}` (a mounted secret), and `$$` for a
+/// dollar. Paths are relative to the file.
+#[derive(JsonSchema)]
+#[schemars(title = "Pipewright pipe file", deny_unknown_fields)]
+struct PipeFile {
+    /// The version of this format.
+    #[schemars(extend("const" = 1))]
+    version: u32,
+    /// The pipe's name: letters, digits, `_` and `-`. It identifies the pipe's state, so it stays for the pipe's life.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+    pipe: String,
+    /// What is copied.
+    #[schemars(extend("default" = "cdc"))]
+    mode: Option<Mode>,
+    /// Where rows come from.
+    source: Source,
+    /// Where rows go.
+    destination: Destination,
+    /// The tables to copy.
+    #[schemars(length(min = 1))]
+    tables: Vec<Table>,
+    /// WebAssembly plugins that change rows on their way, by the names that `tables[].transforms` use.
+    transforms: Option<BTreeMap<String, Transform>>,
+    /// How the load is cut.
+    snapshot: Option<Snapshot>,
+    /// When the stream is flushed: at the first of the three.
+    sync: Option<Sync>,
+    /// The names of the columns that the runtime adds to every table.
+    system_columns: Option<SystemColumns>,
+    /// Whether NULL stays NULL. When false, columns are not Nullable and NULL becomes the type's default.
+    #[schemars(schema_with = "boolean", extend("default" = true))]
+    nullable: Option<bool>,
+}
+
+/// What is copied.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Mode {
+    /// Load every row, then follow the binlog.
+    Cdc,
+    /// Load every row, then end.
+    Snapshot,
+    /// Follow the binlog from now on, without a load.
+    CdcOnly,
+}
+
+/// Where rows come from.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Source {
+    /// The kind of server; checked against the server itself.
+    #[schemars(rename = "type")]
+    source_type: SourceType,
+    /// Name or address.
+    host: String,
+    /// TCP port.
+    #[schemars(schema_with = "port", extend("default" = ends::SOURCE_PORT))]
+    port: Option<u16>,
+    /// The account; it needs SELECT on the tables, REPLICATION SLAVE and REPLICATION CLIENT.
+    user: String,
+    /// Its password; best as `${NAME}` or `${file:path}`.
+    password: Option<String>,
+    /// Encryption. When absent: verify_identity, but none on loopback.
+    tls: Option<Tls>,
+    /// How places in the binlog are named.
+    #[schemars(extend("default" = "auto"))]
+    position: Option<Position>,
+    /// The identity as a replica, unlike that of every other replica of the source. When absent: random at first,
+    /// then kept.
+    #[schemars(schema_with = "positive")]
+    server_id: Option<u32>,
+}
+
+/// The kind of server.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum SourceType {
+    /// MySQL 8.0 or later.
+    Mysql,
+    /// MariaDB 10.5 or later.
+    Mariadb,
+}
+
+/// Encryption of the source connection.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Tls {
+    /// How much of the server's certificate is checked.
+    #[schemars(extend("default" = "verify_identity"))]
+    mode: Option<TlsMode>,
+    /// A PEM file of certificate authorities; the public ones when absent.
+    ca: Option<String>,
+}
+
+/// How much of the server's certificate is checked.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum TlsMode {
+    /// Plain text.
+    Disabled,
+    /// Encrypted, the certificate not checked.
+    Required,
+    /// Encrypted, the certificate's chain checked.
+    VerifyCa,
+    /// Encrypted, chain and host name checked.
+    VerifyIdentity,
+}
+
+/// How places in the binlog are named.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Position {
+    /// GTID where the server has it, else file and offset.
+    Auto,
+    /// GTID, which survives a change of the primary.
+    Gtid,
+    /// File and offset, which mean something on one server only.
+    File,
+}
+
+/// Where rows go.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Destination {
+    /// ClickHouse's HTTP address; https:// for TLS. Without account: `user` and `password` are keys of their own.
+    url: String,
+    /// The database of the target tables; created when absent.
+    #[schemars(extend("default" = ends::CLICKHOUSE_DEFAULT))]
+    database: Option<String>,
+    /// The account.
+    #[schemars(extend("default" = ends::CLICKHOUSE_DEFAULT))]
+    user: Option<String>,
+    /// Its password; best as `${NAME}` or `${file:path}`.
+    password: Option<String>,
+    /// What an answered insert promises.
+    #[schemars(extend("default" = "fsync"))]
+    durability: Option<Durability>,
+}
+
+/// What an answered insert promises.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Durability {
+    /// The rows are on disk: tables are created with fsync_after_insert and fsync_part_directory.
+    Fsync,
+    /// ClickHouse's own default: the rows survive a crash of the process, not of the machine.
+    Answered,
+}
+
+/// One table, or a wildcard that means several.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Table {
+    /// `database.table`; `*` stands for any run of characters. An exact entry beats a wildcard.
+    source: TableSource,
+    /// The target table's name; the source table's when absent.
+    target: Option<String>,
+    /// Columns that never leave the source.
+    #[schemars(extend("uniqueItems" = true))]
+    exclude_columns: Option<Vec<String>>,
+    /// The sorting key; the primary key when absent. It must contain every column of the source's key.
+    #[schemars(length(min = 1), extend("uniqueItems" = true))]
+    order_by: Option<Vec<String>>,
+    /// A ClickHouse PARTITION BY expression over columns of `order_by` only: versions never merge across partitions.
+    partition_by: Option<String>,
+    /// The engine.
+    #[schemars(extend("default" = "replacing"))]
+    engine: Option<Engine>,
+    /// The column that cuts the load into partitions; the leading columns of the key when absent.
+    split_by: Option<String>,
+    /// ClickHouse types chosen by hand, by column.
+    columns: Option<BTreeMap<String, ColumnChoice>>,
+    /// The names of `transforms` that rows pass through, in this order.
+    #[schemars(extend("uniqueItems" = true))]
+    transforms: Option<Vec<String>>,
+}
+
+/// Which source table an entry means.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum TableSource {
+    /// `database.table`, `*` being a wildcard.
+    Pattern(String),
+    /// Both names taken literally, whatever characters they hold.
+    Literal(TableSourceNames),
+}
+
+/// Both names taken literally.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct TableSourceNames {
+    /// The database.
+    database: String,
+    /// The table.
+    table: String,
+}
+
+/// The target's engine.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Engine {
+    /// ReplacingMergeTree: one row for each key, the latest; read it through the view `<table>_current`.
+    Replacing,
+}
+
+/// What was chosen for a column.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ColumnChoice {
+    /// The ClickHouse type, such as `LowCardinality(String)`.
+    #[schemars(rename = "type")]
+    column_type: String,
+}
+
+/// A plugin and how it is used.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Transform {
+    /// The plugin's file, a WebAssembly component.
+    plugin: String,
+    /// The plugin's own configuration; the plugin says what it takes.
+    config: Option<serde_json::Map<String, serde_json::Value>>,
+    /// What becomes of a row that the plugin cannot process.
+    #[schemars(extend("default" = "fail"))]
+    on_error: Option<OnError>,
+    /// What one call may use.
+    limits: Option<Limits>,
+}
+
+/// What becomes of a row that the plugin cannot process.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum OnError {
+    /// The pipe stops and names the row's reason.
+    Fail,
+}
+
+/// What one call of a plugin may use.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Limits {
+    /// Memory of the guest, such as `64MiB`.
+    #[schemars(schema_with = "size", extend("default" = show_size(transforms::PLUGIN_MEMORY)))]
+    memory: Option<String>,
+    /// Wall time, such as `1s`.
+    #[schemars(schema_with = "duration", extend("default" = show_duration(transforms::PLUGIN_TIME)))]
+    time: Option<String>,
+}
+
+/// How the load is cut.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Snapshot {
+    /// Readers of one table.
+    #[schemars(schema_with = "positive", extend("default" = read::THREADS_PER_TABLE))]
+    threads_per_table: Option<u32>,
+    /// Tables loaded at once.
+    #[schemars(schema_with = "positive", extend("default" = read::TABLES_IN_PARALLEL))]
+    tables_in_parallel: Option<u32>,
+    /// Rows of a partition, as far as estimates tell; a partition is what a crash reads again.
+    #[schemars(schema_with = "positive", extend("default" = read::ROWS_PER_PARTITION))]
+    rows_per_partition: Option<u32>,
+}
+
+/// When the stream is flushed: at the first of the three.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Sync {
+    /// The age of the oldest row that waits, such as `200ms` or `1s`.
+    #[schemars(schema_with = "duration", extend("default" = show_duration(read::SYNC_INTERVAL)))]
+    interval: Option<String>,
+    /// Rows that wait, over all tables.
+    #[schemars(schema_with = "positive", extend("default" = read::SYNC_MAX_ROWS))]
+    max_rows: Option<u64>,
+    /// Bytes that wait, over all tables, such as `64MiB`.
+    #[schemars(schema_with = "size", extend("default" = show_size(read::SYNC_MAX_BYTES)))]
+    max_bytes: Option<String>,
+}
+
+/// The names of the columns that the runtime adds to every table.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct SystemColumns {
+    /// UInt64; the row with the highest wins.
+    #[schemars(extend("default" = read::SYSTEM_COLUMNS[0]))]
+    version: Option<String>,
+    /// UInt8; 1 on the tombstone of a deleted row.
+    #[schemars(extend("default" = read::SYSTEM_COLUMNS[1]))]
+    deleted: Option<String>,
+    /// When ClickHouse took the row.
+    #[schemars(extend("default" = read::SYSTEM_COLUMNS[2]))]
+    synced_at: Option<String>,
+}
+
+/// A string that `${...}` turns into the value.
+const REFERENCE: &str = r"\$\{.+\}";
+
+fn port(_: &mut SchemaGenerator) -> Schema {
+    number(u64::from(u16::MAX))
+}
+
+fn positive(_: &mut SchemaGenerator) -> Schema {
+    number(u64::from(u32::MAX))
+}
+
+fn number(maximum: u64) -> Schema {
+    json_schema!({ "anyOf": [
+        { "type": "integer", "minimum": 1, "maximum": maximum },
+        { "type": "string", "pattern": REFERENCE },
+    ]})
+}
+
+fn boolean(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "type": "boolean" }, { "type": "string", "pattern": REFERENCE }]})
+}
+
+fn duration(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": format!(r"^[0-9]+ ?(ms|s|m|h)$|{REFERENCE}") })
+}
+
+fn size(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": format!(r"^[0-9]+ ?(B|KiB|MiB|GiB)$|{REFERENCE}") })
+}

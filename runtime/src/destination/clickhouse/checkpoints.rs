@@ -1,0 +1,243 @@
+//! The mirror of every checkpoint in the destination, and the claim of terms.
+//!
+//! The mirror is written after the rows up to its place are durable and before the state store moves. So at a start
+//! mirror ≥ state; a mirror behind the state proves that ClickHouse lost rows that it had acknowledged. A claim is a row
+//! too: whoever finds itself alone at its term and nobody above may write versions of it. Two claimants of one term see
+//! each other, for each reads after its own row is there, and at most one goes on.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::client::{ClickHouse, STATEMENT_TIMEOUT};
+use super::ddl;
+use super::failure::Doing;
+use super::target::TargetTable;
+use super::writer::Durable;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The table in the destination's database.
+pub const CHECKPOINTS_TABLE: &str = "_pipewright_checkpoints";
+
+/// Where a pipe stands according to the destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// The term.
+    pub term: u16,
+    /// The stream offset within the term.
+    pub offset: u64,
+    /// The place, as JSON.
+    pub position: String,
+    /// The random id of the process that claimed the term.
+    pub owner: String,
+    /// When ClickHouse received the row, by its own clock.
+    pub written_at: SystemTime,
+}
+
+/// A checkpoint to mirror.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorRow {
+    /// The term, claimed by `owner`.
+    pub term: u16,
+    /// The stream offset within the term.
+    pub offset: u64,
+    /// The place, as JSON.
+    pub position: String,
+    /// The id with which the term was claimed.
+    pub owner: String,
+    /// When the source committed the last transaction before the place.
+    pub source_committed_at: Option<SystemTime>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Claim,
+    Checkpoint,
+}
+
+#[derive(Serialize)]
+struct SentRow<'a> {
+    pipe: &'a str,
+    term: u16,
+    owner: &'a str,
+    stream_offset: u64,
+    position: &'a str,
+    kind: Kind,
+    source_committed_at: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ReadRow {
+    term: u16,
+    offset: u64,
+    position: String,
+    owner: String,
+    written_at: i64,
+}
+
+#[derive(Deserialize)]
+struct RivalsRow {
+    rivals: u64,
+    ours: u64,
+}
+
+#[derive(Deserialize)]
+struct TermRow {
+    term: u16,
+}
+
+#[derive(Deserialize)]
+struct HighestRow {
+    highest: u64,
+}
+
+const DOING: Doing<'static> = Doing::Definition("to read or write the checkpoints");
+
+impl ClickHouse {
+    /// Creates the table. Idempotent; the database must exist.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn ensure_checkpoints(&self) -> Result<()> {
+        let sql = ddl::create_checkpoints(self.database(), CHECKPOINTS_TABLE, self.is_fsync());
+        self.run(&sql, DOING, STATEMENT_TIMEOUT).await
+    }
+
+    /// The highest place that `pipe` has mirrored or claimed.
+    ///
+    /// # Errors
+    /// As any query.
+    pub async fn read_mirror(&self, pipe: &str) -> Result<Option<Mirror>> {
+        let sql = ddl::highest_checkpoint(self.database(), CHECKPOINTS_TABLE, pipe);
+        let rows: Vec<ReadRow> = self.rows(&sql, DOING).await?;
+        Ok(rows.into_iter().next().map(|row| Mirror {
+            term: row.term,
+            offset: row.offset,
+            position: row.position,
+            owner: row.owner,
+            written_at: SystemTime::UNIX_EPOCH
+                + Duration::from_micros(u64::try_from(row.written_at).unwrap_or(0)),
+        }))
+    }
+
+    /// The highest term that `pipe` has claimed here, 0 when none.
+    ///
+    /// # Errors
+    /// As any query.
+    pub async fn highest_term(&self, pipe: &str) -> Result<u16> {
+        let sql = ddl::highest_term(self.database(), CHECKPOINTS_TABLE, pipe);
+        let rows: Vec<TermRow> = self.rows(&sql, DOING).await?;
+        Ok(rows.first().map_or(0, |row| row.term))
+    }
+
+    /// The highest term of any row in an existing target, 0 when it is empty. It reads the whole version column.
+    ///
+    /// # Errors
+    /// As any query.
+    pub async fn highest_term_in(&self, target: &TargetTable) -> Result<u16> {
+        let doing = Doing::Rows("to read versions", target);
+        let rows: Vec<HighestRow> = self.rows(&ddl::highest_version(target), doing).await?;
+        let highest = rows.first().map_or(0, |row| row.highest);
+        Ok(u16::try_from(highest >> 48).expect("16 bits are left"))
+    }
+
+    /// Claims `term` for `owner`, a random id of this process, from `offset` at `position` on. After `Ok` nobody else
+    /// holds the term, and no higher one existed. A refused claim burns the number: try again with
+    /// [`ClickHouse::highest_term`] plus one, after a random pause.
+    ///
+    /// # Errors
+    /// `Busy` when another claimant stands there or above, else as any insert; after an error the claim may stand, and
+    /// the next attempt takes a higher number.
+    pub async fn claim_term(
+        &self,
+        pipe: &str,
+        term: u16,
+        owner: &str,
+        offset: u64,
+        position: &str,
+    ) -> Result<()> {
+        let row = SentRow {
+            pipe,
+            term,
+            owner,
+            stream_offset: offset,
+            position,
+            kind: Kind::Claim,
+            source_committed_at: None,
+        };
+        self.send_row(&row).await?;
+        let sql = ddl::rivals(self.database(), CHECKPOINTS_TABLE, pipe, term, owner);
+        let rows: Vec<RivalsRow> = self.rows(&sql, DOING).await?;
+        match rows.first() {
+            Some(RivalsRow { rivals: 0, ours }) if *ours > 0 => Ok(()),
+            Some(RivalsRow { rivals: 0, .. }) | None => Err(Error::new(
+                ErrorKind::DestinationLost,
+                format!("the claim of term {term} for pipe `{pipe}` was acknowledged and is not there"),
+            )
+            .with_hint(format!(
+                "see that every query of this destination reaches the same server or replica of `{CHECKPOINTS_TABLE}`"
+            ))),
+            Some(_) => Err(Error::new(
+                ErrorKind::Busy,
+                format!("another process writes for pipe `{pipe}`, at term {term} or above"),
+            )
+            .with_hint("stop the other process, or give one of the two pipes another name")),
+        }
+    }
+
+    /// Mirrors a checkpoint, once everything up to it is durable: `durable` is the proof of the writes since the last
+    /// one, empty when the stream was idle. Repeatable.
+    ///
+    /// # Errors
+    /// As any insert; the row may be there all the same.
+    pub async fn write_mirror(
+        &self,
+        pipe: &str,
+        row: &MirrorRow,
+        durable: &[Durable],
+    ) -> Result<()> {
+        tracing::trace!(
+            pipe,
+            offset = row.offset,
+            rows = durable.iter().map(Durable::rows).sum::<u64>(),
+            "mirroring a checkpoint"
+        );
+        let source_committed_at = row.source_committed_at.and_then(|at| {
+            let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            Some(format!("{}.{:06}", since.as_secs(), since.subsec_micros()))
+        });
+        self.send_row(&SentRow {
+            pipe,
+            term: row.term,
+            owner: &row.owner,
+            stream_offset: row.offset,
+            position: &row.position,
+            kind: Kind::Checkpoint,
+            source_committed_at,
+        })
+        .await
+    }
+
+    async fn send_row(&self, row: &SentRow<'_>) -> Result<()> {
+        let mut body = serde_json::to_vec(row).expect("a row of texts and numbers is JSON");
+        body.push(b'\n');
+        let mut insert = self
+            .client()
+            .insert_formatted_with(ddl::insert_checkpoint(self.database(), CHECKPOINTS_TABLE))
+            .with_timeouts(Some(STATEMENT_TIMEOUT), Some(STATEMENT_TIMEOUT))
+            .with_setting("async_insert", "0")
+            .with_setting("insert_deduplicate", "0")
+            .with_setting("input_format_skip_unknown_fields", "0")
+            .with_setting("input_format_null_as_default", "0")
+            .with_setting("wait_end_of_query", "1");
+        insert
+            .send(body.into())
+            .await
+            .map_err(|error| self.failed(error, DOING))?;
+        insert
+            .end()
+            .await
+            .map_err(|error| self.failed(error, DOING))
+    }
+}

@@ -1,0 +1,324 @@
+//! Every statement that we send, and the only place that puts one together. Names are always quoted.
+
+use super::tables::Owner;
+use super::target::{TargetColumn, TargetTable};
+use crate::batch::Version;
+
+/// A name in backticks, whatever it contains.
+pub(super) fn ident(name: &str) -> String {
+    let mut quoted = String::with_capacity(name.len() + 2);
+    quoted.push('`');
+    for c in name.chars() {
+        if matches!(c, '\\' | '`') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('`');
+    quoted
+}
+
+/// A string literal, whatever it contains.
+pub(super) fn text(value: &str) -> String {
+    let mut quoted = String::with_capacity(value.len() + 2);
+    quoted.push('\'');
+    for c in value.chars() {
+        if matches!(c, '\\' | '\'') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('\'');
+    quoted
+}
+
+/// `database`.`name`.
+pub(super) fn qualified(database: &str, name: &str) -> String {
+    format!("{}.{}", ident(database), ident(name))
+}
+
+fn table(target: &TargetTable) -> String {
+    qualified(target.database(), target.name())
+}
+
+fn idents<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(ident).collect::<Vec<_>>().join(", ")
+}
+
+fn source_columns(target: &TargetTable) -> String {
+    idents(target.columns().iter().map(|column| column.name.as_str()))
+}
+
+fn comment(owner: Option<&Owner>) -> String {
+    owner
+        .map(|owner| format!("\nCOMMENT {}", text(&owner.to_string())))
+        .unwrap_or_default()
+}
+
+pub(super) fn create_database(database: &str) -> String {
+    format!(
+        "CREATE DATABASE IF NOT EXISTS {} ENGINE = Atomic",
+        ident(database)
+    )
+}
+
+/// The fsync settings are the table's own, so that every insert into it is on disk before it is answered, whoever
+/// inserts. `clean_deleted_rows` and clean-up merges stay off: they forget tombstones, and a late older row would live.
+pub(super) fn create_table(target: &TargetTable, owner: Option<&Owner>) -> String {
+    let system = target.system_columns();
+    let mut lines: Vec<String> = target.columns().iter().map(column_line).collect();
+    lines.push(format!("{} UInt64", ident(&system.version)));
+    lines.push(format!("{} UInt8", ident(&system.deleted)));
+    lines.push(format!(
+        "{} DateTime64(6, 'UTC') DEFAULT now64(6)",
+        ident(&system.synced_at)
+    ));
+    let key = target
+        .key_columns()
+        .iter()
+        .map(|&index| target.columns()[index].name.as_str());
+    let partition = target
+        .partition_by()
+        .map(|expression| format!("\nPARTITION BY {expression}"))
+        .unwrap_or_default();
+    format!(
+        "CREATE TABLE IF NOT EXISTS {}\n(\n    {}\n)\nENGINE = ReplacingMergeTree({}, {}){partition}\nORDER BY ({}){}{}",
+        table(target),
+        lines.join(",\n    "),
+        ident(&system.version),
+        ident(&system.deleted),
+        idents(key),
+        settings(target.is_fsync()),
+        comment(owner),
+    )
+}
+
+fn settings(fsync: bool) -> &'static str {
+    if fsync {
+        "\nSETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
+    } else {
+        ""
+    }
+}
+
+fn column_line(column: &TargetColumn) -> String {
+    let fill = column
+        .fill
+        .as_ref()
+        .map(|fill| format!(" DEFAULT CAST({}, {})", text(fill), text(&column.sql_type)))
+        .unwrap_or_default();
+    format!("{} {}{fill}", ident(&column.name), column.sql_type)
+}
+
+/// The source's columns and rows as they stand. The setting is pinned because with 1 in a user's profile FINAL would
+/// not compare across partitions.
+pub(super) fn create_view(target: &TargetTable, owner: Option<&Owner>) -> String {
+    format!(
+        "CREATE OR REPLACE VIEW {} AS\nSELECT {}\nFROM {} FINAL\nWHERE {} = 0\nSETTINGS do_not_merge_across_partitions_select_final = 0{}",
+        qualified(target.database(), &target.view_name()),
+        source_columns(target),
+        table(target),
+        ident(&target.system_columns().deleted),
+        comment(owner),
+    )
+}
+
+pub(super) fn set_comment(target: &TargetTable, owner: &Owner) -> String {
+    format!(
+        "ALTER TABLE {} MODIFY COMMENT {}",
+        table(target),
+        text(&owner.to_string())
+    )
+}
+
+/// Adds the columns of `after` that `before` lacks, in one statement, where they stand in `after`. None when there are
+/// none.
+pub(super) fn add_columns(before: &TargetTable, after: &TargetTable) -> Option<String> {
+    let mut previous: Option<&TargetColumn> = None;
+    let mut actions = Vec::new();
+    for column in after.columns() {
+        if before
+            .columns()
+            .iter()
+            .all(|known| known.name != column.name)
+        {
+            let place = previous
+                .map(|previous| format!("AFTER {}", ident(&previous.name)))
+                .unwrap_or_else(|| "FIRST".to_owned());
+            actions.push(format!(
+                "ADD COLUMN IF NOT EXISTS {} {place}",
+                column_line(column)
+            ));
+        }
+        previous = Some(column);
+    }
+    (!actions.is_empty()).then(|| {
+        format!(
+            "ALTER TABLE {}\n    {}",
+            table(after),
+            actions.join(",\n    ")
+        )
+    })
+}
+
+/// The insert of an Arrow stream. The explicit column list makes an unknown name an error, which the Arrow reader alone
+/// would pass over in silence (trap 7). `_synced_at` is the server's to fill.
+pub(super) fn insert(target: &TargetTable, with_system: bool) -> String {
+    let system = target.system_columns();
+    let ours = [system.version.as_str(), system.deleted.as_str()];
+    let ours = if with_system { &ours[..] } else { &[] };
+    let columns = target.columns().iter().map(|column| column.name.as_str());
+    format!(
+        "INSERT INTO {} ({}) FORMAT ArrowStream",
+        table(target),
+        idents(columns.chain(ours.iter().copied()))
+    )
+}
+
+/// A tombstone of `version` for every row that lives below it. What it wrote is at `version`, not below, so that a
+/// repetition writes nothing; `_version` is qualified, since an alias of that name would stand for the new value.
+pub(super) fn tombstone_below(target: &TargetTable, version: Version) -> String {
+    let system = target.system_columns();
+    let columns = source_columns(target);
+    let (ours, deleted) = (ident(&system.version), ident(&system.deleted));
+    let version = version.get();
+    let qualified = target
+        .columns()
+        .iter()
+        .map(|column| format!("live.{}", ident(&column.name)))
+        .collect::<Vec<_>>()
+        .join(", ");
+    format!(
+        "INSERT INTO {table} ({columns}, {ours}, {deleted})\nSELECT {qualified}, toUInt64({version}), toUInt8(1)\n\
+         FROM {table} AS live FINAL\nWHERE live.{ours} < toUInt64({version}) AND live.{deleted} = 0\n\
+         SETTINGS do_not_merge_across_partitions_select_final = 0",
+        table = table(target),
+    )
+}
+
+pub(super) fn highest_version(target: &TargetTable) -> String {
+    format!(
+        "SELECT max({}) AS highest FROM {}",
+        ident(&target.system_columns().version),
+        table(target)
+    )
+}
+
+pub(super) fn server_facts() -> &'static str {
+    "SELECT version() AS version, \
+     (SELECT count() FROM system.settings WHERE name = 'enable_time_time64_type') AS time64"
+}
+
+pub(super) fn database_engine(database: &str) -> String {
+    format!(
+        "SELECT engine FROM system.databases WHERE name = {}",
+        text(database)
+    )
+}
+
+pub(super) fn describe_table(database: &str, name: &str) -> String {
+    format!(
+        "SELECT toString(uuid) AS uuid, engine, engine_full, sorting_key, partition_key, comment, total_rows\n\
+         FROM system.tables WHERE database = {} AND name = {}",
+        text(database),
+        text(name)
+    )
+}
+
+pub(super) fn describe_columns(database: &str, name: &str) -> String {
+    format!(
+        "SELECT name, type AS column_type, default_kind FROM system.columns\n\
+         WHERE database = {} AND table = {} ORDER BY position",
+        text(database),
+        text(name)
+    )
+}
+
+pub(super) fn any_row(database: &str, name: &str) -> String {
+    format!("SELECT 1 AS one FROM {} LIMIT 1", qualified(database, name))
+}
+
+/// Answers 1 or 0. `privilege` and `object` are made of our own words and quoted names.
+pub(super) fn check_grant(privilege: &str, object: &str) -> String {
+    format!("CHECK GRANT {privilege} ON {object}")
+}
+
+/// Evaluates the partition expression on no row, so that a wrong one is found before anything is created.
+pub(super) fn probe_partition(target: &TargetTable, expression: &str) -> String {
+    let columns = target
+        .key_columns()
+        .iter()
+        .map(|&index| &target.columns()[index])
+        .map(|column| {
+            format!(
+                "defaultValueOfTypeName({}) AS {}",
+                text(&column.sql_type),
+                ident(&column.name)
+            )
+        })
+        .collect::<Vec<_>>()
+        .join(", ");
+    format!("SELECT ({expression}) AS parted FROM (SELECT {columns}) LIMIT 0")
+}
+
+/// One row a claim or checkpoint; `written_at` is for people, not for order.
+pub(super) fn create_checkpoints(database: &str, name: &str, fsync: bool) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {}\n(\n    pipe String,\n    term UInt16,\n    owner String,\n    \
+         stream_offset UInt64,\n    position String,\n    kind LowCardinality(String),\n    \
+         source_committed_at Nullable(DateTime64(6, 'UTC')),\n    \
+         written_at DateTime64(6, 'UTC') DEFAULT now64(6)\n)\n\
+         ENGINE = ReplacingMergeTree(stream_offset)\nORDER BY (pipe, term, owner){}\n\
+         COMMENT 'pipewright: where each pipe stands'",
+        qualified(database, name),
+        settings(fsync),
+    )
+}
+
+pub(super) fn insert_checkpoint(database: &str, name: &str) -> String {
+    format!(
+        "INSERT INTO {} (pipe, term, owner, stream_offset, position, kind, source_committed_at) FORMAT JSONEachRow",
+        qualified(database, name)
+    )
+}
+
+/// The highest place that the pipe has reached, a loser's claim standing below the winner's checkpoints.
+pub(super) fn highest_checkpoint(database: &str, name: &str, pipe: &str) -> String {
+    format!(
+        "SELECT term, stream_offset AS offset, position, owner, toUnixTimestamp64Micro(written_at) AS written_at\n\
+         FROM {} FINAL WHERE pipe = {}\n\
+         ORDER BY term DESC, stream_offset DESC, kind = 'checkpoint' DESC, owner DESC LIMIT 1",
+        qualified(database, name),
+        text(pipe)
+    )
+}
+
+/// Who else stands at `term` or above it, and whether our own row is there.
+pub(super) fn rivals(database: &str, name: &str, pipe: &str, term: u16, owner: &str) -> String {
+    let ours = format!("(term = {term} AND owner = {})", text(owner));
+    format!(
+        "SELECT countIf(NOT {ours}) AS rivals, countIf({ours}) AS ours FROM {} WHERE pipe = {} AND term >= {term}",
+        qualified(database, name),
+        text(pipe),
+    )
+}
+
+pub(super) fn highest_term(database: &str, name: &str, pipe: &str) -> String {
+    format!(
+        "SELECT max(term) AS term FROM {} WHERE pipe = {}",
+        qualified(database, name),
+        text(pipe)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_texts_cannot_end_their_quotes() {
+        assert_eq!(ident("a`b\\c"), "`a\\`b\\\\c`");
+        assert_eq!(text("it's \\ here"), "'it\\'s \\\\ here'");
+        assert_eq!(qualified("d.x", "t"), "`d.x`.`t`");
+    }
+}

@@ -1,0 +1,29 @@
+//! ClickHouse: tables, inserts that answer only when the rows are durable, and a mirror of the pipe's checkpoints.
+//!
+//! Versions decide who wins (`ReplacingMergeTree(_version, _is_deleted)`), so everything here may be repeated, cut
+//! otherwise or overtaken by a stale process: what arrives twice is identical, and what arrives late loses. Statements
+//! that forget versions, such as TRUNCATE TABLE, DELETE or a merge with CLEANUP, are therefore never sent.
+//!
+//! The way of a batch: [`TargetTable`] says what the table looks like, `encode` turns change batches into the bytes of an
+//! Arrow stream, `writer` sends them as one insert and mints [`Durable`], without which no checkpoint is mirrored. Every
+//! statement is built in `ddl`; nobody else puts SQL together.
+
+mod checkpoints;
+mod client;
+mod ddl;
+mod encode;
+mod failure;
+mod partition;
+mod preflight;
+mod tables;
+mod target;
+mod transport;
+mod types;
+mod writer;
+
+pub use checkpoints::{CHECKPOINTS_TABLE, Mirror, MirrorRow};
+pub use client::{ClickHouse, ServerFacts};
+pub use encode::{Adjustment, Policy};
+pub use tables::{ExistingColumn, ExistingTable, Owner, TableUuid};
+pub use target::{TargetColumn, TargetTable};
+pub use writer::Durable;

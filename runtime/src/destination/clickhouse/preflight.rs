@@ -1,0 +1,197 @@
+//! What Setup asks of the destination, all findings at once and nothing changed.
+
+use serde::Deserialize;
+
+use super::client::ClickHouse;
+use super::ddl;
+use super::failure::Doing;
+use super::tables::{Owner, is_fit_database, occupation};
+use super::target::TargetTable;
+use crate::error::{Error, ErrorKind, Finding, Result, Severity};
+
+/// What an account needs on the database; CREATE DATABASE only while there is none. The two DROPs are what
+/// CREATE OR REPLACE VIEW asks for.
+const PRIVILEGES: &[&str] = &[
+    "SELECT",
+    "INSERT",
+    "CREATE TABLE",
+    "CREATE VIEW",
+    "DROP VIEW",
+    "DROP TABLE",
+    "ALTER ADD COLUMN",
+    "ALTER MODIFY COMMENT",
+];
+
+#[derive(Deserialize)]
+struct GrantRow {
+    result: u8,
+}
+
+impl ClickHouse {
+    /// Looks at grants, database, targets, views and partition expressions. An empty answer means that
+    /// [`ClickHouse::ensure_database`] and [`ClickHouse::create`] will do. Changes nothing.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn preflight(&self, targets: &[TargetTable], owner: &Owner) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        let engine = self.check_database(&mut findings).await?;
+        self.check_grants(engine.is_none(), &mut findings).await?;
+        check_names(targets, &mut findings);
+        for target in targets {
+            self.check_target(target, owner, &mut findings).await?;
+        }
+        Ok(findings)
+    }
+
+    async fn check_database(&self, findings: &mut Vec<Finding>) -> Result<Option<String>> {
+        let name = self.database();
+        let reserved = ["system", "information_schema", "INFORMATION_SCHEMA"];
+        let engine = self.database_engine().await?;
+        let fit = engine.as_deref().is_none_or(is_fit_database);
+        if reserved.contains(&name) || !fit {
+            findings.push(Finding {
+                severity: Severity::Error,
+                check: "database".to_owned(),
+                found: format!(
+                    "database `{name}` with the engine {}",
+                    engine.as_deref().unwrap_or("none")
+                ),
+                needed: "a database with the engine Atomic, Replicated or Shared".to_owned(),
+                remedy: "set `destination.database` to another name; it is created when absent"
+                    .to_owned(),
+                kind: ErrorKind::DestinationRejected,
+            });
+        }
+        Ok(engine)
+    }
+
+    async fn check_grants(&self, absent: bool, findings: &mut Vec<Finding>) -> Result<()> {
+        let database = format!("{}.*", ddl::ident(self.database()));
+        let engines = absent
+            .then_some("Atomic")
+            .into_iter()
+            .chain(["ReplacingMergeTree"]);
+        let mut wanted: Vec<(&str, &str)> = absent
+            .then_some(&"CREATE DATABASE")
+            .into_iter()
+            .chain(PRIVILEGES)
+            .map(|privilege| (*privilege, database.as_str()))
+            .collect();
+        wanted.extend(engines.map(|engine| ("TABLE ENGINE", engine)));
+        let mut missing: Vec<(&str, &str)> = Vec::new();
+        for (privilege, object) in wanted {
+            let sql = ddl::check_grant(privilege, object);
+            let answer: Result<Vec<GrantRow>> = self
+                .rows(&sql, Doing::Definition("to look at grants"))
+                .await;
+            match answer {
+                Ok(rows) if rows.first().is_some_and(|row| row.result == 0) => {
+                    missing.push((privilege, object))
+                }
+                Ok(_) => {}
+                // Older servers have no CHECK GRANT; there the first statement tells.
+                Err(error) if error.kind() == ErrorKind::DestinationRejected => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        if !missing.is_empty() {
+            let user = ddl::ident(self.user());
+            let list: Vec<String> = missing
+                .iter()
+                .map(|(privilege, object)| format!("{privilege} ON {object}"))
+                .collect();
+            findings.push(Finding {
+                severity: Severity::Error,
+                check: "grants".to_owned(),
+                found: format!("user `{}` lacks {}", self.user(), list.join(", ")),
+                needed: "the grants with which tables are created and written".to_owned(),
+                remedy: format!("GRANT {} TO {user}", list.join(", ")),
+                kind: ErrorKind::DestinationDenied,
+            });
+        }
+        Ok(())
+    }
+
+    async fn check_target(
+        &self,
+        target: &TargetTable,
+        owner: &Owner,
+        findings: &mut Vec<Finding>,
+    ) -> Result<()> {
+        if let Some(existing) = self.inspect(target.name()).await?
+            && let Some(problem) = occupation(target, &existing, owner)
+        {
+            findings.push(finding(
+                "target_table",
+                "a target that is absent, empty or this pipe's own",
+                &problem,
+            ));
+        }
+        if let Some(problem) = self.view_in_the_way(target, owner).await? {
+            findings.push(finding(
+                "current_view",
+                "a free name for the view of current rows",
+                &problem,
+            ));
+        }
+        if let Some(expression) = target.partition_by() {
+            let sql = ddl::probe_partition(target, expression);
+            let doing = Doing::Definition("the expression of `partition_by`");
+            match self.rows::<serde_json::Value>(&sql, doing).await {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::DestinationRejected => {
+                    findings.push(Finding {
+                        remedy: "correct `partition_by` in the pipe file".to_owned(),
+                        kind: ErrorKind::Config,
+                        ..finding(
+                            "partition_by",
+                            "an expression that ClickHouse can evaluate over the key columns",
+                            &error.with_table(target.source()),
+                        )
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn finding(check: &str, needed: &str, problem: &Error) -> Finding {
+    Finding {
+        severity: Severity::Error,
+        check: check.to_owned(),
+        found: problem.to_string(),
+        needed: needed.to_owned(),
+        remedy: problem.hint().unwrap_or_default().to_owned(),
+        kind: problem.kind(),
+    }
+}
+
+/// Two targets of one name, or a target with the name of another's view.
+fn check_names(targets: &[TargetTable], findings: &mut Vec<Finding>) {
+    for (index, target) in targets.iter().enumerate() {
+        for other in targets.iter().skip(index + 1) {
+            let clash = target.name() == other.name()
+                || target.view_name() == other.name()
+                || target.name() == other.view_name();
+            if clash {
+                findings.push(Finding {
+                    severity: Severity::Error,
+                    check: "target_names".to_owned(),
+                    found: format!(
+                        "tables `{}` and `{}` have the targets `{}` and `{}`, each with a view `..._current`",
+                        target.source(),
+                        other.source(),
+                        target.name(),
+                        other.name()
+                    ),
+                    needed: "a name of its own for each target and each view".to_owned(),
+                    remedy: "set `target` of one of them to another name".to_owned(),
+                    kind: ErrorKind::Config,
+                });
+            }
+        }
+    }
+}

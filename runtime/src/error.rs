@@ -1,0 +1,252 @@
+//! One error for the whole runtime, and the one place that says what each kind means for a pipe.
+//!
+//! Three questions are answered once each: what stops (the table, if the error names one, else the pipe), whether the
+//! same input would fail again (`ErrorKind::retry`), and what a person does about it (`hint`). Secrets and cell values
+//! never enter a message; names of pipes, tables and columns do.
+
+use std::fmt;
+
+use crate::batch::TableName;
+
+/// The result of everything that can fail in the runtime.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure with what it concerns and how to mend it.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    table: Option<TableName>,
+    hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What went wrong, as far as a program needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// The pipe file, or a command line, asks for something that cannot be.
+    Config,
+    /// The source does not answer, or the connection broke.
+    SourceUnavailable,
+    /// The source refused the credentials or lacks a grant.
+    SourceDenied,
+    /// A setting of the source server makes replication wrong or impossible.
+    SourceSetting,
+    /// A table or column of the pipe file does not exist at the source.
+    SourceMissing,
+    /// The source no longer has the binlog from our position on.
+    PositionPurged,
+    /// The source does not contain transactions that we have already applied, or is another server.
+    SourceDiverged,
+    /// Bytes from the source that break its own protocol: bad checksum, truncated event, impossible length.
+    SourceCorrupt,
+    /// A type, event or statement that this build cannot replicate exactly.
+    Unsupported,
+    /// A table's definition and its row events contradict each other.
+    SchemaConflict,
+    /// ClickHouse does not answer, is overloaded, or a disk is full.
+    DestinationUnavailable,
+    /// ClickHouse refused the credentials or lacks a grant.
+    DestinationDenied,
+    /// ClickHouse refused a statement or rows for a reason that will not go away by itself.
+    DestinationRejected,
+    /// A target table exists, and is not this pipe's own.
+    DestinationOccupied,
+    /// ClickHouse has lost rows that it had durably acknowledged.
+    DestinationLost,
+    /// A plugin that cannot be used: not a component, another contract version, forbidden imports, refused configuration.
+    PluginRefused,
+    /// A plugin trapped.
+    PluginTrap,
+    /// A plugin used more time than its limit.
+    PluginTimeout,
+    /// A plugin asked for more memory than its limit.
+    PluginMemory,
+    /// A plugin returned something that breaks its contract.
+    PluginOutput,
+    /// A plugin rejected rows.
+    PluginRejected,
+    /// The state folder cannot be read or written.
+    State,
+    /// The state folder or the pipe belongs to another process.
+    Busy,
+    /// An illegal command for the present state.
+    IllegalCommand,
+    /// The process is shutting down; nothing went wrong.
+    Stopped,
+    /// A broken assumption of ours.
+    Internal,
+}
+
+/// Whether trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The environment is at fault: try again with exponential back-off, without a state change.
+    Backoff,
+    /// The same input fails again until a person has mended something.
+    AfterOperator,
+    /// Nothing is left to try.
+    Never,
+}
+
+impl ErrorKind {
+    /// The one place that answers "will it be retried?".
+    pub fn retry(self) -> Retry {
+        match self {
+            ErrorKind::SourceUnavailable | ErrorKind::DestinationUnavailable => Retry::Backoff,
+            ErrorKind::Config
+            | ErrorKind::SourceDenied
+            | ErrorKind::SourceSetting
+            | ErrorKind::SourceMissing
+            | ErrorKind::PositionPurged
+            | ErrorKind::SourceDiverged
+            | ErrorKind::SourceCorrupt
+            | ErrorKind::Unsupported
+            | ErrorKind::SchemaConflict
+            | ErrorKind::DestinationDenied
+            | ErrorKind::DestinationRejected
+            | ErrorKind::DestinationOccupied
+            | ErrorKind::DestinationLost
+            | ErrorKind::PluginRefused
+            | ErrorKind::PluginTrap
+            | ErrorKind::PluginTimeout
+            | ErrorKind::PluginMemory
+            | ErrorKind::PluginOutput
+            | ErrorKind::PluginRejected
+            | ErrorKind::State
+            | ErrorKind::Busy
+            | ErrorKind::IllegalCommand => Retry::AfterOperator,
+            ErrorKind::Stopped | ErrorKind::Internal => Retry::Never,
+        }
+    }
+
+    /// The stable code that programs see: `source_denied` and the like.
+    pub fn code(self) -> String {
+        serde_json::to_value(self)
+            .ok()
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .unwrap_or_default()
+    }
+}
+
+impl Error {
+    /// A failure of `kind`; `message` is a lower-case fragment without a full stop, names quoted.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            table: None,
+            hint: None,
+            source: None,
+        }))
+    }
+
+    /// Adds what a person can do about it: a statement to run, a key to change.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Names the table concerned; an error without one concerns the whole pipe.
+    #[must_use]
+    pub fn with_table(mut self, table: &TableName) -> Self {
+        self.0.table = Some(table.clone());
+        self
+    }
+
+    /// Keeps the error underneath, which Display leaves out and the rim prints as a chain.
+    #[must_use]
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What went wrong, as far as a program needs to know.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The message without hint or chain.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// The table concerned, if it is one table's trouble.
+    pub fn table(&self) -> Option<&TableName> {
+        self.0.table.as_ref()
+    }
+
+    /// Message, table and chain in one line, for logs and terminals. The hint is left to the caller.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(error) = next {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            next = error.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.table {
+            Some(table) => write!(f, "table `{table}`: {}", self.0.message),
+            None => f.write_str(&self.0.message),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.0.kind, self.chain())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0
+            .source
+            .as_ref()
+            .map(|source| &**source as &(dyn std::error::Error + 'static))
+    }
+}
+
+/// One thing that preflight found, with the statement that mends it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Finding {
+    /// Whether the pipe may start all the same.
+    pub severity: Severity,
+    /// The stable name of the check, such as `binlog_format`.
+    pub check: String,
+    /// What the server has.
+    pub found: String,
+    /// What the pipe needs.
+    pub needed: String,
+    /// The exact statement or edit that mends it.
+    pub remedy: String,
+    /// The error that Setup ends with when this finding refuses the pipe.
+    pub kind: ErrorKind,
+}
+
+/// Whether a finding stops Setup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Setup is refused.
+    Error,
+    /// Setup goes on, and status shows it.
+    Warning,
+}

@@ -1,0 +1,242 @@
+//! The lifecycle of a pipe, and the one place where source, transform, destination and state meet.
+//!
+//! [`Runtime`] holds the pipes of one process. Each has a supervisor task that runs what the pipe's state asks for:
+//! `setup` prepares, `load` and `follow` read, `apply` writes and checkpoints. `record` is all that is remembered.
+
+mod apply;
+mod attach;
+mod ddl;
+pub mod document;
+mod follow;
+pub mod lifecycle;
+mod load;
+mod plan;
+mod progress;
+pub mod record;
+mod session;
+mod setup;
+mod status;
+mod supervisor;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::document::PipeDocument;
+use self::lifecycle::{Failure, PipeState};
+use self::progress::Progress;
+use self::record::PipeStore;
+use self::supervisor::{Pipe, Request, Supervisor};
+use crate::config::PipeConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::StateStore;
+use crate::transform::Engine;
+
+pub use plan::{Plan, plan, validate_online};
+
+/// Commands waiting for a pipe: more than a person or script sends before the first is answered.
+const COMMANDS_WAITING: usize = 16;
+
+/// What a person may ask of a running pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Finish and checkpoint what is in flight, then stop reading.
+    Pause,
+    /// Go on where the pause stopped.
+    Resume,
+}
+
+/// How a process runs its pipes.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The state folder, made when absent.
+    pub state_dir: PathBuf,
+    /// How long a server may be unreachable before the process gives up on a pipe that has never run.
+    pub wait: Duration,
+    /// End when every pipe is Completed or one has Failed.
+    pub once: bool,
+}
+
+/// Why a process that runs pipes ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every pipe is Completed.
+    Completed,
+    /// A pipe has failed, and nothing else keeps the process up.
+    Failed {
+        /// The pipe's name.
+        pipe: String,
+        /// Its reason.
+        failure: Failure,
+    },
+    /// A server could not be reached in time by a pipe that has never run.
+    Unreachable {
+        /// The pipe's name.
+        pipe: String,
+        /// The newest reason.
+        message: String,
+    },
+}
+
+/// All pipes of one process.
+#[derive(Debug)]
+pub struct Runtime {
+    pipes: BTreeMap<String, Handle>,
+    options: RunOptions,
+    shutdown: CancellationToken,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    pipe: Arc<Pipe>,
+    commands: mpsc::Sender<Request>,
+    /// Whether the pipe had left Setup before this process began.
+    had_run: bool,
+}
+
+impl Runtime {
+    /// Opens the state folder and starts every pipe where it was.
+    ///
+    /// # Errors
+    /// `Busy` when the folder belongs to another process, `State` when it cannot be used.
+    pub async fn start(configs: Vec<PipeConfig>, options: RunOptions) -> Result<Arc<Self>> {
+        let state = StateStore::open(&options.state_dir)?;
+        let engine = Engine::new(Some(state.folder().join("compiled")))?;
+        let shutdown = CancellationToken::new();
+        let mut pipes = BTreeMap::new();
+        let mut tasks = JoinSet::new();
+        for config in configs {
+            let store = PipeStore::open(Arc::clone(&state), &config.pipe).await?;
+            let had_run = match store.records().state() {
+                PipeState::Provisioning | PipeState::Setup => false,
+                PipeState::Failed { .. } => store
+                    .records()
+                    .pipe
+                    .as_ref()
+                    .is_some_and(|pipe| pipe.term > 0),
+                _ => true,
+            };
+            let pipe = Arc::new(Pipe {
+                config: Arc::new(config),
+                store,
+                engine: Arc::clone(&engine),
+                progress: Progress::default(),
+                shutdown: shutdown.child_token(),
+            });
+            let (commands, received) = mpsc::channel(COMMANDS_WAITING);
+            let mut supervisor = Supervisor {
+                pipe: Arc::clone(&pipe),
+                commands: received,
+            };
+            supervisor.begin().await?;
+            tasks.spawn(supervisor.run());
+            pipes.insert(
+                pipe.config.pipe.clone(),
+                Handle {
+                    pipe,
+                    commands,
+                    had_run,
+                },
+            );
+        }
+        Ok(Arc::new(Self {
+            pipes,
+            options,
+            shutdown,
+            tasks: Mutex::new(tasks),
+        }))
+    }
+
+    /// Every pipe's document, by name.
+    pub fn pipes(&self) -> Vec<PipeDocument> {
+        self.pipes
+            .values()
+            .map(|handle| status::of(&handle.pipe))
+            .collect()
+    }
+
+    /// One pipe's document.
+    pub fn pipe(&self, name: &str) -> Option<PipeDocument> {
+        self.pipes.get(name).map(|handle| status::of(&handle.pipe))
+    }
+
+    /// Gives a command to a pipe and waits until it is persisted.
+    ///
+    /// # Errors
+    /// `Config` for an unknown pipe, `IllegalCommand` naming the state where the command has no place.
+    pub async fn command(&self, name: &str, command: Command) -> Result<PipeDocument> {
+        let unknown = || Error::new(ErrorKind::Config, format!("no pipe is named `{name}`"));
+        let handle = self.pipes.get(name).ok_or_else(unknown)?;
+        let stopped = || Error::new(ErrorKind::Stopped, "the process is shutting down");
+        let (answer, answered) = oneshot::channel();
+        handle
+            .commands
+            .send(Request { command, answer })
+            .await
+            .map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())??;
+        Ok(status::of(&handle.pipe))
+    }
+
+    /// Waits until the process has a reason to end by itself: a pipe that never ran has failed or found no server in
+    /// time, or, with `once`, all pipes are Completed or one has Failed.
+    pub async fn wait(&self) -> Outcome {
+        let began = tokio::time::Instant::now();
+        loop {
+            if let Some(outcome) = self.outcome(began.elapsed()) {
+                return outcome;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn outcome(&self, elapsed: Duration) -> Option<Outcome> {
+        let mut completed = 0;
+        for (name, handle) in &self.pipes {
+            let fresh = !handle.had_run
+                && handle
+                    .pipe
+                    .store
+                    .records()
+                    .pipe
+                    .as_ref()
+                    .is_none_or(|pipe| pipe.term == 0);
+            match handle.pipe.store.records().state() {
+                PipeState::Failed { failure }
+                    if self.options.once || (fresh && self.pipes.len() == 1) =>
+                {
+                    return Some(Outcome::Failed {
+                        pipe: name.clone(),
+                        failure,
+                    });
+                }
+                PipeState::Provisioning | PipeState::Setup
+                    if fresh && elapsed > self.options.wait =>
+                {
+                    if let Some(reason) = handle.pipe.progress.reasons().first() {
+                        return Some(Outcome::Unreachable {
+                            pipe: name.clone(),
+                            message: reason.message.clone(),
+                        });
+                    }
+                }
+                PipeState::Completed => completed += 1,
+                _ => {}
+            }
+        }
+        (self.options.once && completed == self.pipes.len()).then_some(Outcome::Completed)
+    }
+
+    /// Finishes and checkpoints what is in flight, and ends every task. Pipes keep their states for the next start.
+    pub async fn drain(&self) {
+        self.shutdown.cancel();
+        let mut tasks = self.tasks.lock().await;
+        while tasks.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,442 @@
+//! Setup: everything is checked before anything is made.
+//!
+//! The start place is taken first, then the table definitions are read, then the binlog between the start place and now
+//! is searched for statements that change one of the tables: if there is one, the definitions may belong to a later
+//! place than the start, and all three are taken again. What was taken is persisted before the first target table is
+//! made, so a crash in between repeats the rest with the same start place.
+
+use std::sync::Arc;
+
+use super::apply::position_text;
+use super::attach::take_up_plugins;
+use super::lifecycle::{PipeEvent, TableState};
+use super::record::{Checkpoint, PipeStore, TableRecord};
+use super::session::{LiveTable, Session};
+use crate::batch::TableName;
+use crate::config::{Mode, PipeConfig, TableConfig, match_tables};
+use crate::destination::clickhouse::Owner;
+use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
+use crate::source::mysql::binlog::{StreamOptions, TableFilter, statements_between};
+use crate::source::mysql::catalog::{self, SourceTable};
+use crate::source::mysql::position::{Position, StreamPlace};
+use crate::source::mysql::{preflight, snapshot};
+
+/// How often a start place may be spoiled by a statement before Setup gives up for the moment.
+const START_ATTEMPTS: usize = 10;
+
+/// What Setup has found out, before it makes anything.
+pub(super) struct Prepared {
+    pub(super) tables: Vec<LiveTable>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// The tables that the pipe file means, as the source has them now.
+pub(super) async fn matched_tables(session: &Session) -> Result<Vec<(TableConfig, TableName)>> {
+    let mut conn = session.source.control().await?;
+    let listed = catalog::list_tables(&mut conn).await?;
+    conn.disconnect().await.ok();
+    let names: Vec<TableName> = listed.into_iter().map(|table| table.name).collect();
+    matched(&session.config.tables, &names)
+}
+
+/// The entries with the tables that they mean, or everything that stands against that as one error.
+pub(super) fn matched(
+    tables: &[TableConfig],
+    names: &[TableName],
+) -> Result<Vec<(TableConfig, TableName)>> {
+    match_tables(tables, names).map_err(|findings| match refuse(&findings) {
+        Err(error) => error,
+        Ok(()) => Error::new(
+            ErrorKind::Config,
+            "the tables of the pipe file cannot be told",
+        ),
+    })
+}
+
+/// Checks both ends and binds every table as it is now; makes nothing.
+///
+/// # Errors
+/// Only what keeps the checks themselves from being made; what they find is in the findings.
+pub(super) async fn prepare(session: &Session, owner: &Owner) -> Result<Prepared> {
+    let mut conn = session.source.control().await?;
+    let mut findings = preflight::preflight(&session.source, &mut conn, &session.config).await?;
+    conn.disconnect().await.ok();
+    let mut tables = Vec::new();
+    match described(session).await {
+        Ok((matched, sources)) => {
+            for (result, name) in bind_all(session, &matched, sources).await {
+                match result {
+                    Ok(table) => tables.push(table),
+                    Err(error) => findings.push(finding(&error.with_table(&name))),
+                }
+            }
+        }
+        Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
+        // Preflight has told of missing tables in its own words.
+        Err(error) if findings.iter().any(|finding| finding.kind == error.kind()) => {}
+        Err(error) => findings.push(finding(&error)),
+    }
+    let targets: Vec<_> = tables.iter().map(|table| table.target.clone()).collect();
+    findings.extend(session.destination.preflight(&targets, owner).await?);
+    Ok(Prepared { tables, findings })
+}
+
+type Matched = Vec<(TableConfig, TableName)>;
+
+async fn described(session: &Session) -> Result<(Matched, Vec<SourceTable>)> {
+    let matched = matched_tables(session).await?;
+    let sources = definitions(session, &matched).await?;
+    Ok((matched, sources))
+}
+
+async fn bind_all(
+    session: &Session,
+    matched: &[(TableConfig, TableName)],
+    sources: Vec<SourceTable>,
+) -> Vec<(Result<LiveTable>, TableName)> {
+    let mut bound = Vec::new();
+    for source in sources {
+        let name = source.name().clone();
+        if let Some((config, _)) = matched.iter().find(|(_, matched)| *matched == name) {
+            bound.push((
+                session.bind(config, Arc::new(source), Arc::default()).await,
+                name,
+            ));
+        }
+    }
+    bound
+}
+
+fn finding(error: &Error) -> Finding {
+    Finding {
+        severity: Severity::Error,
+        check: error.kind().code(),
+        found: error.chain(),
+        needed: "a table that can be replicated as the pipe file says".to_owned(),
+        remedy: error.hint().unwrap_or("change the pipe file").to_owned(),
+        kind: error.kind(),
+    }
+}
+
+/// Turns the findings that refuse the pipe into one error that says all of them.
+pub(super) fn refuse(findings: &[Finding]) -> Result<()> {
+    let refusing: Vec<&Finding> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .collect();
+    let Some(first) = refusing.first() else {
+        return Ok(());
+    };
+    let message = refusing
+        .iter()
+        .map(|finding| {
+            format!(
+                "{}: {}; needed: {}",
+                finding.check, finding.found, finding.needed
+            )
+        })
+        .collect::<Vec<_>>()
+        .join(" | ");
+    let remedy = refusing
+        .iter()
+        .map(|finding| finding.remedy.as_str())
+        .collect::<Vec<_>>()
+        .join(" | ");
+    Err(Error::new(first.kind, message).with_hint(remedy))
+}
+
+/// Runs Setup to its end and moves the pipe to Snapshot or Running.
+///
+/// # Errors
+/// Every refusing finding in one error, or whatever either end fails with. Nothing is left that a second run, with a
+/// corrected file, would stumble over: target tables made so far carry this pipe's token.
+pub(super) async fn set_up(session: &Session, store: &PipeStore) -> Result<()> {
+    let owner = Owner::new(store.pipe(), store.record().id);
+    if store.record().checkpoint.is_some() {
+        let names: Vec<TableName> = store.records().tables.keys().cloned().collect();
+        let changed = session
+            .bind_recorded(store, &matched(&session.config.tables, &names)?)
+            .await?;
+        if store.record().term > 0 && !changed.is_empty() {
+            take_up_plugins(session, store, changed).await?;
+        }
+    } else {
+        let prepared = prepare(session, &owner).await?;
+        for warning in prepared
+            .findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Warning)
+        {
+            tracing::warn!(
+                check = warning.check,
+                remedy = warning.remedy,
+                "{}",
+                warning.found
+            );
+        }
+        refuse(&prepared.findings)?;
+        let matched = matched_tables(session).await?;
+        let (start, sources) = start(session, &matched, store.record().server_id).await?;
+        let mut tables = Vec::new();
+        for (table, _) in bind_all(session, &matched, sources).await {
+            tables.push(table?);
+        }
+        record_start(session, store, start, &tables).await?;
+        tables.into_iter().for_each(|table| session.put(table));
+    }
+    session.destination.ensure_database().await?;
+    session.destination.ensure_checkpoints().await?;
+    for table in session.tables() {
+        let made = session.destination.create(&table.target, &owner).await;
+        made.map_err(|error| error.with_table(table.source.name()))?;
+    }
+    if store.record().term == 0 {
+        raise_term(session, store).await?;
+    }
+    let loading = store
+        .records()
+        .tables
+        .values()
+        .any(|table| table.state != TableState::Streaming);
+    store
+        .transition(if loading {
+            PipeEvent::SetUpToLoad
+        } else {
+            PipeEvent::SetUpToStream
+        })
+        .await?;
+    Ok(())
+}
+
+/// The tables' definitions as the catalog has them now.
+pub(super) async fn definitions(
+    session: &Session,
+    matched: &[(TableConfig, TableName)],
+) -> Result<Vec<SourceTable>> {
+    let mut conn = session.source.control().await?;
+    let names: Vec<TableName> = matched.iter().map(|(_, name)| name.clone()).collect();
+    let excluded = |name: &TableName| {
+        let entry = matched.iter().find(|(_, matched)| matched == name);
+        entry
+            .map(|(config, _)| config.exclude_columns.clone())
+            .unwrap_or_default()
+    };
+    let tables = catalog::load_tables(&mut conn, &session.source, &names, excluded).await?;
+    conn.disconnect().await.ok();
+    Ok(tables)
+}
+
+/// The start place and the definitions that hold there.
+async fn start(
+    session: &Session,
+    matched: &[(TableConfig, TableName)],
+    server_id: u32,
+) -> Result<(Position, Vec<SourceTable>)> {
+    let names: Vec<TableName> = matched.iter().map(|(_, name)| name.clone()).collect();
+    let filter = Arc::new(TableFilter::new(names));
+    let options = StreamOptions::new(server_id);
+    let mode = session.config.source.position;
+    for _ in 0..START_ATTEMPTS {
+        let start = snapshot::take_place(&session.source, mode).await?;
+        let tables = definitions(session, matched).await?;
+        let now = snapshot::newest_place(&session.source, mode).await?;
+        let between =
+            statements_between(&session.source, &start, &now, Arc::clone(&filter), &options)
+                .await?;
+        let Some(statement) = between.first() else {
+            return Ok((start, tables));
+        };
+        tracing::info!(at = %statement.end.position, "a table was altered while Setup read it; reading again");
+    }
+    Err(Error::new(
+        ErrorKind::SourceSetting,
+        "between the place that the load can start at and now, a statement changed one of the tables",
+    )
+    .with_hint(
+        "wait until nobody alters the tables; on MySQL by file and offset also GRANT BACKUP_ADMIN ON *.* to the \
+         account, or run FLUSH BINARY LOGS once, since without that grant a load starts at the current file's beginning",
+    ))
+}
+
+async fn record_start(
+    session: &Session,
+    store: &PipeStore,
+    start: Position,
+    tables: &[LiveTable],
+) -> Result<()> {
+    let state = match session.config.mode {
+        Mode::Cdc | Mode::Snapshot => TableState::Pending,
+        Mode::CdcOnly => TableState::Streaming,
+    };
+    let records: Vec<TableRecord> = tables
+        .iter()
+        .map(|table| TableRecord {
+            source: SourceTable::clone(&table.source),
+            target: table.target.name().to_owned(),
+            state,
+            partitions: None,
+            load_end: None,
+            plugins: session.pins(&table.config),
+            rows_loaded: 0,
+            rows_estimated: None,
+        })
+        .collect();
+    let established = fingerprint(&session.config)?;
+    store
+        .commit(|draft| {
+            let record = draft.pipe_mut();
+            record.established = Some(established);
+            record.server = Some(session.source.identity().clone());
+            record.checkpoint = Some(Checkpoint {
+                place: StreamPlace {
+                    position: start,
+                    offset: 0,
+                },
+                committed_at_us: None,
+                written_at_us: super::apply::now_us(),
+            });
+            for table in records {
+                draft
+                    .tables
+                    .insert(table.source.name().clone(), Arc::new(table));
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// Claims a term above everything that the destination has seen, and begins it at the checkpoint.
+///
+/// The claim is persisted as *claiming* first: a crash between the destination's row and our record claims a higher one.
+pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<()> {
+    let record = store.record();
+    let seen = session.destination.highest_term(store.pipe()).await?;
+    let term = record
+        .term
+        .max(record.claiming.unwrap_or(0))
+        .max(seen)
+        .checked_add(1)
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unsupported,
+                "the pipe has used up its 65,535 terms",
+            )
+            .with_hint("set the pipe up anew under another name with empty targets")
+        })?;
+    store
+        .commit(|draft| {
+            draft.pipe_mut().claiming = Some(term);
+            Ok(())
+        })
+        .await?;
+    let checkpoint = record.checkpoint.expect("a term begins at a checkpoint");
+    let place = StreamPlace {
+        position: checkpoint.place.position.clone(),
+        offset: 0,
+    };
+    session
+        .destination
+        .claim_term(
+            store.pipe(),
+            term,
+            &record.owner,
+            0,
+            &position_text(&place)?,
+        )
+        .await?;
+    store
+        .commit(|draft| {
+            let record = draft.pipe_mut();
+            record.term = term;
+            record.claiming = None;
+            record.server = Some(session.source.identity().clone());
+            record.checkpoint = Some(Checkpoint {
+                place,
+                ..checkpoint
+            });
+            Ok(())
+        })
+        .await
+}
+
+/// The settings that Setup builds on, which a running pipe cannot take a change of.
+pub(super) fn fingerprint(config: &PipeConfig) -> Result<serde_json::Value> {
+    let failed = |error| {
+        Error::new(ErrorKind::Internal, "the configuration does not serialise").with_source(error)
+    };
+    let mut value = serde_json::to_value(config).map_err(failed)?;
+    if let Some(map) = value.as_object_mut() {
+        // Taken up at each start; plugins are pinned by their digests instead.
+        for free in ["sync", "snapshot", "transforms"] {
+            map.remove(free);
+        }
+        for (end, free) in [
+            ("source", &["host", "port", "user", "password", "tls"][..]),
+            ("destination", &["url", "user", "password"]),
+        ] {
+            if let Some(end) = map.get_mut(end).and_then(serde_json::Value::as_object_mut) {
+                free.iter().for_each(|key| drop(end.remove(*key)));
+            }
+        }
+    }
+    Ok(value)
+}
+
+/// Refuses a pipe file whose fixed settings are not those that the targets were made with.
+///
+/// # Errors
+/// `Config`, naming every changed key.
+pub(super) fn ensure_unchanged(config: &PipeConfig, store: &PipeStore) -> Result<()> {
+    let records = store.records();
+    let Some(established) = records
+        .pipe
+        .as_ref()
+        .and_then(|record| record.established.clone())
+    else {
+        return Ok(());
+    };
+    let mut changed = Vec::new();
+    differences("", &established, &fingerprint(config)?, &mut changed);
+    if changed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Config,
+        format!("pipe `{}` was set up with other values of {}", config.pipe, changed.join(", ")),
+    )
+    .with_hint(
+        "put the former values back, or give the changed pipe a new name and empty targets; this build does not change \
+         a pipe that exists",
+    ))
+}
+
+fn differences(
+    path: &str,
+    before: &serde_json::Value,
+    after: &serde_json::Value,
+    changed: &mut Vec<String>,
+) {
+    use serde_json::Value;
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            let keys: std::collections::BTreeSet<&String> =
+                before.keys().chain(after.keys()).collect();
+            for key in keys {
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                let null = Value::Null;
+                differences(
+                    &path,
+                    before.get(key).unwrap_or(&null),
+                    after.get(key).unwrap_or(&null),
+                    changed,
+                );
+            }
+        }
+        (before, after) if before == after => {}
+        _ => changed.push(format!("`{path}`")),
+    }
+}

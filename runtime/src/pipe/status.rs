@@ -1,0 +1,101 @@
+//! A pipe's document, made from its records and what it shows beyond them.
+
+use super::document::{
+    CheckpointDocument, PipeDocument, Reason, ReasonKind, RowsDocument, SnapshotDocument,
+    TableDocument, Timestamp,
+};
+use super::lifecycle::{Failure, PipeState};
+use super::record::{Checkpoint, Records, TableRecord};
+use super::supervisor::Pipe;
+use crate::batch::TableName;
+
+/// The pipe as it is now.
+pub(super) fn of(pipe: &Pipe) -> PipeDocument {
+    let records = pipe.store.records();
+    let record = records.pipe.as_ref();
+    let state = records.state();
+    let written_at = record
+        .and_then(|record| record.checkpoint.as_ref())
+        .map(|checkpoint| checkpoint.written_at_us);
+    let mut reasons = pipe.progress.reasons();
+    if let PipeState::Failed { failure } = &state {
+        reasons.push(failed(failure, written_at));
+    }
+    PipeDocument {
+        pipe: pipe.store.pipe().to_owned(),
+        state: state.name().to_owned(),
+        reasons,
+        mode: pipe.config.mode,
+        tables: in_file_order(pipe, &records),
+        checkpoint: record.and_then(|record| {
+            record
+                .checkpoint
+                .as_ref()
+                .map(|checkpoint| checkpoint_document(record.term, checkpoint))
+        }),
+        lag_seconds: pipe.progress.lag_seconds(),
+    }
+}
+
+/// The tables in the order of the pipe file's entries, then by name.
+fn in_file_order(pipe: &Pipe, records: &Records) -> Vec<TableDocument> {
+    let entries = &pipe.config.tables;
+    let place = |name: &TableName| {
+        let exact = entries
+            .iter()
+            .position(|entry| !entry.source.is_wildcard() && entry.source.matches(name));
+        exact.or_else(|| entries.iter().position(|entry| entry.source.matches(name)))
+    };
+    let mut tables: Vec<_> = records.tables.iter().collect();
+    tables.sort_by_key(|(name, _)| place(name));
+    tables
+        .into_iter()
+        .map(|(name, table)| table_document(records, name, table))
+        .collect()
+}
+
+fn failed(failure: &Failure, written_at_us: Option<u64>) -> Reason {
+    Reason {
+        kind: ReasonKind::Failed,
+        code: failure.kind,
+        message: failure.message.clone(),
+        table: failure.table.as_ref().map(ToString::to_string),
+        since: failure
+            .at_us
+            .or(written_at_us)
+            .map_or_else(Timestamp::now, Timestamp::from_micros),
+        remedy: failure.remedy.clone(),
+    }
+}
+
+fn table_document(records: &Records, name: &TableName, table: &TableRecord) -> TableDocument {
+    let rows = records.rows.get(name).copied().unwrap_or_default();
+    TableDocument {
+        source: name.to_string(),
+        target: table.target.clone(),
+        state: table.state.name().to_owned(),
+        snapshot: SnapshotDocument {
+            partitions_done: records.done.get(name).map_or(0, |done| done.len() as u64),
+            partitions_total: table
+                .partitions
+                .as_ref()
+                .map_or(0, |partitions| partitions.len() as u64),
+            rows: table.rows_loaded,
+            rows_estimated: table.rows_estimated,
+        },
+        rows: RowsDocument {
+            inserted: rows.inserted,
+            updated: rows.updated,
+            deleted: rows.deleted,
+        },
+    }
+}
+
+fn checkpoint_document(term: u16, checkpoint: &Checkpoint) -> CheckpointDocument {
+    CheckpointDocument {
+        position: checkpoint.place.position.to_string(),
+        term,
+        stream_offset: checkpoint.place.offset,
+        committed_at: Timestamp::from_micros(checkpoint.written_at_us),
+    }
+}

@@ -1,0 +1,92 @@
+//! What a statement of the binlog does to tables, as far as its text tells.
+//!
+//! A QUERY event carries text. The stream must know from it whether the statement can touch a replicated table, since a
+//! statement that cannot is passed over, and one that is passed over wrongly is silent damage. So the classes err to one
+//! side: what is not recognised as harmless is [`Class::Unknown`] and is handed on.
+
+mod statement;
+mod tokens;
+
+pub(super) use statement::classify;
+
+use super::event::Query;
+use crate::batch::TableName;
+
+/// What a statement does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Begins, ends or marks a transaction.
+    Control(Control),
+    /// Cannot touch a table's rows or definition as far as we replicate them: views, routines, users, indexes.
+    NoEffect,
+    /// TRUNCATE, or a DELETE of every row in statement form (pitfall 95).
+    Truncate(TableName),
+    /// ALTER TABLE; its clauses are read by whoever applies it.
+    AlterTable(TableName),
+    /// CREATE TABLE; rows may follow in the same group (pitfall 111).
+    CreateTable {
+        /// The table.
+        table: TableName,
+        /// MySQL's `CREATE TABLE ... START TRANSACTION`: the group goes on with the rows.
+        rows_follow: bool,
+    },
+    /// DROP TABLE.
+    DropTable(Vec<TableName>),
+    /// RENAME TABLE, as (from, to) in the order of their execution (pitfall 103).
+    RenameTable(Vec<(TableName, TableName)>),
+    /// DROP DATABASE, or CREATE OR REPLACE DATABASE.
+    DropDatabase(String),
+    /// Row changes in statement form (pitfall 66).
+    Rows,
+    /// Anything else.
+    Unknown,
+}
+
+/// Transaction control.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// BEGIN, START TRANSACTION.
+    Begin,
+    /// COMMIT.
+    Commit,
+    /// ROLLBACK of all.
+    Rollback,
+    /// SAVEPOINT.
+    Savepoint(Vec<u8>),
+    /// ROLLBACK TO SAVEPOINT.
+    RollbackTo(Vec<u8>),
+    /// RELEASE SAVEPOINT.
+    Release,
+    /// XA START.
+    XaStart,
+    /// XA END.
+    XaEnd,
+    /// XA COMMIT or XA ROLLBACK of a transaction prepared in an earlier group; XA PREPARE.
+    XaDecision,
+}
+
+/// A statement's class, and the tables that it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Classified {
+    /// What it does.
+    pub(super) class: Class,
+    /// Every table that it names.
+    pub(super) tables: Vec<TableName>,
+}
+
+/// What the server says of names and text, which an event does not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Dialect {
+    /// `lower_case_table_names = 1`: names are lower case wherever the server keeps them, but not in statements.
+    pub(super) lower_case_names: bool,
+}
+
+/// Whether `text` is exactly one of the statements that frame nearly every transaction; saves tokenizing them.
+pub(super) fn frequent_control(query: &Query<'_>) -> Option<Control> {
+    match query.text {
+        b"BEGIN" => Some(Control::Begin),
+        b"COMMIT" => Some(Control::Commit),
+        b"ROLLBACK" => Some(Control::Rollback),
+        _ => None,
+    }
+}

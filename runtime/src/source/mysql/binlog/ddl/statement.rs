@@ -1,0 +1,433 @@
+//! From tokens to a class.
+
+use super::tokens::{Quoting, Token, tokens};
+use super::{Class, Classified, Control, Dialect};
+use crate::batch::TableName;
+use crate::source::mysql::binlog::event::Query;
+
+const MODE_ANSI_QUOTES: u64 = 0x4;
+const MODE_NO_BACKSLASH_ESCAPES: u64 = 0x10_0000;
+
+/// The collations of latin1, whose names would not be UTF-8.
+const LATIN1_COLLATIONS: [u16; 8] = [5, 8, 15, 31, 47, 48, 49, 94];
+
+/// Statements that begin with one of these words touch neither rows nor definitions of ours.
+const WITHOUT_EFFECT: [&str; 22] = [
+    "ANALYZE",
+    "CACHE",
+    "CHANGE",
+    "CHECK",
+    "CHECKSUM",
+    "DEALLOCATE",
+    "FLUSH",
+    "GRANT",
+    "INSTALL",
+    "KILL",
+    "LOCK",
+    "OPTIMIZE",
+    "PREPARE",
+    "PURGE",
+    "REPAIR",
+    "RESET",
+    "REVOKE",
+    "SET",
+    "SHOW",
+    "UNINSTALL",
+    "UNLOCK",
+    "USE",
+];
+
+/// Kinds of objects that CREATE, ALTER, DROP and RENAME may name without concerning us. SEQUENCE is one: its row events
+/// are a sequence's own, and it is no table of ours.
+const OTHER_OBJECTS: [&str; 19] = [
+    "VIEW",
+    "TRIGGER",
+    "PROCEDURE",
+    "FUNCTION",
+    "EVENT",
+    "USER",
+    "ROLE",
+    "SERVER",
+    "TABLESPACE",
+    "LOGFILE",
+    "INSTANCE",
+    "RESOURCE",
+    "SPATIAL_REFERENCE",
+    "SEQUENCE",
+    "PACKAGE",
+    "INDEX",
+    "LIBRARY",
+    "UNDO",
+    "PREPARE",
+];
+
+/// Says what the statement of `query` does; its text must be plain.
+pub(in super::super) fn classify(query: &Query<'_>, dialect: Dialect) -> Classified {
+    let quoting = Quoting {
+        ansi_quotes: query.sql_mode & MODE_ANSI_QUOTES != 0,
+        no_backslash_escapes: query.sql_mode & MODE_NO_BACKSLASH_ESCAPES != 0,
+    };
+    let unknown = Classified {
+        class: Class::Unknown,
+        tables: Vec::new(),
+    };
+    let Some(tokens) = tokens(query.text, quoting) else {
+        return unknown;
+    };
+    let mut reader = Reader {
+        rest: without_set_statement(&tokens),
+        query,
+        dialect,
+        tables: Vec::new(),
+    };
+    match reader.statement() {
+        Some(class) => Classified {
+            class,
+            tables: reader.tables,
+        },
+        None => unknown,
+    }
+}
+
+/// MariaDB's `SET STATEMENT a = b, ... FOR statement` is the statement (pitfall 88).
+fn without_set_statement(tokens: &[Token]) -> &[Token] {
+    match tokens {
+        [set, statement, rest @ ..] if set.is("SET") && statement.is("STATEMENT") => rest
+            .iter()
+            .position(|token| token.is("FOR"))
+            .and_then(|index| rest.get(index + 1..))
+            .unwrap_or_default(),
+        _ => tokens,
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [Token],
+    query: &'a Query<'a>,
+    dialect: Dialect,
+    tables: Vec<TableName>,
+}
+
+/// None everywhere means: not understood.
+impl Reader<'_> {
+    fn statement(&mut self) -> Option<Class> {
+        while self.mark(b'(') {}
+        let Some(Token::Word(first)) = self.rest.first() else {
+            // Nothing but comments does nothing.
+            return self.rest.is_empty().then_some(Class::NoEffect);
+        };
+        let first = String::from_utf8_lossy(first).to_ascii_uppercase();
+        self.advance();
+        match first.as_str() {
+            "BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "XA" => {
+                self.control(&first).map(Class::Control)
+            }
+            "TRUNCATE" => {
+                self.word("TABLE");
+                self.table().map(Class::Truncate)
+            }
+            "ALTER" => self.alter(),
+            "CREATE" => self.create(),
+            "DROP" => self.drop(),
+            "RENAME" => self.rename(),
+            "INSERT" | "REPLACE" => self.insert(),
+            "DELETE" => self.delete(),
+            "UPDATE" => self.update(),
+            "LOAD" => self.load(),
+            word if WITHOUT_EFFECT.contains(&word) => Some(Class::NoEffect),
+            _ => None,
+        }
+    }
+
+    fn control(&mut self, first: &str) -> Option<Control> {
+        Some(match first {
+            "BEGIN" => Control::Begin,
+            "START" if self.word("TRANSACTION") => Control::Begin,
+            "COMMIT" => Control::Commit,
+            "ROLLBACK" => {
+                self.word("WORK");
+                if !self.word("TO") {
+                    return Some(Control::Rollback);
+                }
+                self.word("SAVEPOINT");
+                Control::RollbackTo(self.savepoint()?)
+            }
+            "SAVEPOINT" => Control::Savepoint(self.savepoint()?),
+            "RELEASE" => Control::Release,
+            "XA" if self.word("START") || self.word("BEGIN") => Control::XaStart,
+            "XA" if self.word("END") => Control::XaEnd,
+            "XA" if self.word("COMMIT") || self.word("ROLLBACK") || self.word("PREPARE") => {
+                Control::XaDecision
+            }
+            _ => return None,
+        })
+    }
+
+    fn savepoint(&mut self) -> Option<Vec<u8>> {
+        let name = self.rest.first()?.name()?.to_ascii_lowercase();
+        self.advance();
+        Some(name)
+    }
+
+    fn alter(&mut self) -> Option<Class> {
+        while self.word("ONLINE") || self.word("OFFLINE") || self.word("IGNORE") {}
+        if !self.word("TABLE") {
+            let other = self.word("DATABASE") || self.word("SCHEMA") || self.names_other_object();
+            return other.then_some(Class::NoEffect);
+        }
+        self.if_exists();
+        let table = self.table()?;
+        self.tables_of_alter()?;
+        Some(Class::AlterTable(table))
+    }
+
+    /// ALTER TABLE names a second table in RENAME TO and in EXCHANGE PARTITION ... WITH TABLE.
+    fn tables_of_alter(&mut self) -> Option<()> {
+        let mut depth = 0_u32;
+        while let Some(token) = self.rest.first() {
+            match token {
+                Token::Mark(b'(') => depth += 1,
+                Token::Mark(b')') => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            let rename = depth == 0 && token.is("RENAME");
+            let with = depth == 0 && token.is("WITH");
+            self.advance();
+            if rename {
+                let part = ["COLUMN", "INDEX", "KEY"];
+                if part.into_iter().any(|part| self.word(part)) {
+                    continue;
+                }
+                let _ = self.word("TO") || self.word("AS") || self.mark(b'=');
+                self.table()?;
+            } else if with && self.word("TABLE") {
+                self.table()?;
+            }
+        }
+        Some(())
+    }
+
+    fn create(&mut self) -> Option<Class> {
+        let replaces = self.word("OR") && self.word("REPLACE");
+        if self.word("DATABASE") || self.word("SCHEMA") {
+            return match replaces {
+                true => self.database().map(Class::DropDatabase),
+                false => Some(Class::NoEffect),
+            };
+        }
+        let temporary = self.word("TEMPORARY");
+        if !self.word("TABLE") {
+            return self.names_other_object().then_some(Class::NoEffect);
+        }
+        if temporary {
+            return Some(Class::NoEffect);
+        }
+        if self.word("IF") {
+            let _ = self.word("NOT") && self.word("EXISTS");
+        }
+        let table = self.table()?;
+        let rows_follow = matches!(
+            self.rest,
+            [.., start, transaction] if start.is("START") && transaction.is("TRANSACTION")
+        );
+        Some(Class::CreateTable { table, rows_follow })
+    }
+
+    fn drop(&mut self) -> Option<Class> {
+        if self.word("TEMPORARY") {
+            return Some(Class::NoEffect);
+        }
+        if self.word("DATABASE") || self.word("SCHEMA") {
+            self.if_exists();
+            return self.database().map(Class::DropDatabase);
+        }
+        if !self.word("TABLE") && !self.word("TABLES") {
+            return self.names_other_object().then_some(Class::NoEffect);
+        }
+        self.if_exists();
+        let mut tables = vec![self.table()?];
+        while self.mark(b',') {
+            tables.push(self.table()?);
+        }
+        Some(Class::DropTable(tables))
+    }
+
+    fn rename(&mut self) -> Option<Class> {
+        if self.word("USER") {
+            return Some(Class::NoEffect);
+        }
+        if !self.word("TABLE") && !self.word("TABLES") {
+            return None;
+        }
+        self.if_exists();
+        let mut pairs = Vec::new();
+        loop {
+            let from = self.table()?;
+            if self.word("WAIT") {
+                self.advance();
+            }
+            self.word("NOWAIT");
+            if !self.word("TO") {
+                return None;
+            }
+            pairs.push((from, self.table()?));
+            if !self.mark(b',') {
+                return Some(Class::RenameTable(pairs));
+            }
+        }
+    }
+
+    fn insert(&mut self) -> Option<Class> {
+        while self.skip_modifier() {}
+        self.word("INTO");
+        self.table()?;
+        Some(Class::Rows)
+    }
+
+    fn delete(&mut self) -> Option<Class> {
+        while self.skip_modifier() {}
+        if !self.word("FROM") {
+            return self.names_before(&["WHERE", "ORDER", "LIMIT"]);
+        }
+        let table = self.table()?;
+        if self.rest.iter().all(|token| *token == Token::Mark(b';')) {
+            return Some(Class::Truncate(table));
+        }
+        if self.rest.first().is_some_and(|token| token.is("WHERE")) {
+            return Some(Class::Rows);
+        }
+        self.names_before(&["WHERE", "ORDER", "LIMIT"])
+    }
+
+    fn update(&mut self) -> Option<Class> {
+        while self.skip_modifier() {}
+        self.names_before(&["SET"])
+    }
+
+    fn load(&mut self) -> Option<Class> {
+        while !self.rest.is_empty() {
+            if self.word("INTO") && self.word("TABLE") {
+                self.table()?;
+                return Some(Class::Rows);
+            }
+            self.advance();
+        }
+        // LOAD INDEX INTO CACHE ends here as well, and is never logged.
+        None
+    }
+
+    /// Takes every name up to one of `ends` for a table: an alias too many costs a look, a table missed costs rows.
+    fn names_before(&mut self, ends: &[&str]) -> Option<Class> {
+        while let Some(token) = self.rest.first() {
+            if ends.iter().any(|end| token.is(end)) {
+                break;
+            }
+            if token.name().is_some() {
+                self.table()?;
+            } else {
+                self.advance();
+            }
+        }
+        Some(Class::Rows)
+    }
+
+    fn skip_modifier(&mut self) -> bool {
+        [
+            "LOW_PRIORITY",
+            "HIGH_PRIORITY",
+            "DELAYED",
+            "QUICK",
+            "IGNORE",
+        ]
+        .into_iter()
+        .any(|modifier| self.word(modifier))
+    }
+
+    /// Whether the kind of object that follows CREATE, ALTER or DROP is none of ours. Its modifiers (DEFINER, SQL
+    /// SECURITY, UNIQUE ...) stand before it, and a TABLE among them would be one of ours.
+    fn names_other_object(&self) -> bool {
+        self.rest
+            .iter()
+            .find(|token| {
+                token.is("TABLE")
+                    || token.is("TABLES")
+                    || OTHER_OBJECTS.iter().any(|object| token.is(object))
+            })
+            .is_some_and(|token| !token.is("TABLE") && !token.is("TABLES"))
+    }
+
+    fn if_exists(&mut self) {
+        if self.word("IF") {
+            self.word("EXISTS");
+        }
+    }
+
+    /// `table`, `database.table` or `.table`, recorded among the tables named.
+    fn table(&mut self) -> Option<TableName> {
+        let dotted = self.mark(b'.');
+        let first = self.name()?;
+        let name = if !dotted && self.mark(b'.') {
+            // After a dot a word is a name whatever it is; MySQL's lexer lets `db.1t` pass as well.
+            TableName::new(first, self.name()?)
+        } else {
+            TableName::new(self.fold(self.decode(self.query.database)?), first)
+        };
+        if !self.tables.contains(&name) {
+            self.tables.push(name.clone());
+        }
+        Some(name)
+    }
+
+    fn database(&mut self) -> Option<String> {
+        if self.word("IF") {
+            let _ = self.word("NOT");
+            self.word("EXISTS");
+        }
+        self.name()
+    }
+
+    fn name(&mut self) -> Option<String> {
+        let name = self.fold(self.decode(self.rest.first()?.name()?)?);
+        self.advance();
+        Some(name)
+    }
+
+    fn fold(&self, name: String) -> String {
+        match self.dialect.lower_case_names {
+            true => name.to_lowercase(),
+            false => name,
+        }
+    }
+
+    /// Statements are logged in the client's charset.
+    fn decode(&self, bytes: &[u8]) -> Option<String> {
+        if LATIN1_COLLATIONS.contains(&self.query.client_collation) {
+            return Some(encoding_rs::WINDOWS_1252.decode(bytes).0.into_owned());
+        }
+        String::from_utf8(bytes.to_vec()).ok()
+    }
+
+    fn word(&mut self, keyword: &str) -> bool {
+        let found = self.rest.first().is_some_and(|token| token.is(keyword));
+        if found {
+            self.advance();
+        }
+        found
+    }
+
+    fn mark(&mut self, byte: u8) -> bool {
+        let found = self.rest.first() == Some(&Token::Mark(byte));
+        if found {
+            self.advance();
+        }
+        found
+    }
+
+    fn advance(&mut self) {
+        self.rest = self.rest.get(1..).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+#[path = "statement_tests.rs"]
+mod tests;

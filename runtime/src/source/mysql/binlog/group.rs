@@ -1,0 +1,564 @@
+//! From events to groups: which events belong together, where a group ends, and what its rows' versions are.
+//!
+//! A group is what one GTID stands for: a transaction or a statement. Everything that moves does so at a group's end and
+//! nowhere else: the position, the stream offset, what is handed on. So a connection that breaks in mid-group leaves
+//! the group's start behind as the place to go on from, and the second reading gives the same numbers as the first.
+//!
+//! The stream offset (DESIGN §7) starts from the place's value; a group adds one, a statement in it one more, a row event
+//! the length of its uncompressed body. A row image's version is the offset before its event plus the image's own place
+//! in the body, which is never 0 and always below the length; so all images differ from each other and from every
+//! statement. Compressed events count as if they were plain: a server that begins to compress changes no version.
+//!
+//! The states are few: no group; a group whose first content is awaited; a group that has begun and ends with XID,
+//! COMMIT, ROLLBACK or XA PREPARE. A MySQL group begins with BEGIN; a MariaDB group with its GTID unless that is
+//! flagged STANDALONE (pitfalls 56, 81). An event that fits none of them is an error and never passed over.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::compress::Compressed;
+use super::ddl::{self, Class, Classified, Control, Dialect};
+use super::event::{
+    FLAG_ARTIFICIAL, FLAG_IGNORABLE, Fields, MariaGtidEvent, MySqlGtid, Query, RawEvent, code,
+};
+use super::maps::Maps;
+use super::refusal::{incident, rolled_back, statement_format, unexpected};
+use super::shape::RowShape;
+use super::transaction::{RowBuffer, RowEvent, Transaction};
+use super::{Statement, TableFilter};
+use crate::batch::MAX_STREAM_OFFSET;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::position::{MariaGtid, Position, StreamPlace};
+
+/// What an event brought about.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Nothing that can be seen from outside.
+    Nothing,
+    /// A group or file without anything of ours has ended.
+    Moved,
+    /// The server has nothing more to send just now.
+    Heartbeat,
+    /// A group with rows of ours has been committed.
+    Transaction(Transaction),
+    /// A statement that may concern us has ended its group.
+    Statement(Statement),
+}
+
+/// What the grouping must know beside the events.
+#[derive(Clone, Debug)]
+pub(super) struct GroupOptions {
+    pub(super) dialect: Dialect,
+    pub(super) memory_bytes: usize,
+    pub(super) spill_folder: Option<PathBuf>,
+}
+
+/// Puts events together into groups.
+#[derive(Debug)]
+pub(super) struct Grouper {
+    options: GroupOptions,
+    filter: Arc<TableFilter>,
+    /// Behind the last whole group.
+    place: StreamPlace,
+    /// The commit time of the last whole group.
+    committed_at_us: Option<u64>,
+    /// The stream offset within the open group.
+    counter: u64,
+    group: Option<Group>,
+    maps: Maps,
+    /// Whether a format event has been read: before it nobody knows whether bodies end with a checksum.
+    format_known: bool,
+    plain: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Group {
+    gtid: GroupGtid,
+    committed_at_us: Option<u64>,
+    /// Ends with a commit event, not with its first statement.
+    begun: bool,
+    /// Rows that an XA transaction prepares.
+    xa: bool,
+    /// A two-phase ALTER that has only started.
+    without_effect: bool,
+    rows: RowBuffer,
+    statement: Option<Statement>,
+    savepoints: Vec<(Vec<u8>, u64)>,
+}
+
+#[derive(Debug)]
+enum GroupGtid {
+    None,
+    MySql(MySqlGtid),
+    Maria(MariaGtid),
+}
+
+impl Grouper {
+    pub(super) fn new(from: StreamPlace, filter: Arc<TableFilter>, options: GroupOptions) -> Self {
+        Self {
+            options,
+            filter,
+            counter: from.offset,
+            place: from,
+            committed_at_us: None,
+            group: None,
+            maps: Maps::default(),
+            format_known: false,
+            plain: Vec::new(),
+        }
+    }
+
+    /// The place behind the last whole group, and when that was committed.
+    pub(super) fn place(&self) -> (&StreamPlace, Option<u64>) {
+        (&self.place, self.committed_at_us)
+    }
+
+    /// Replaces the tables that are replicated, from the next group on.
+    pub(super) fn set_filter(&mut self, filter: Arc<TableFilter>) {
+        self.filter = filter;
+        self.maps.clear();
+    }
+
+    /// Takes the next event. After an error the grouping is over: the stream must be opened anew.
+    pub(super) fn on_event(&mut self, event: &RawEvent<'_>) -> Result<Step> {
+        match event.kind {
+            code::GTID | code::ANONYMOUS_GTID | code::GTID_TAGGED => self.on_gtid(event),
+            code::MARIA_GTID => self.on_maria_gtid(event),
+            code::TABLE_MAP => self.on_table_map(event.body),
+            code::WRITE_ROWS_V0..=code::DELETE_ROWS_V1
+            | code::WRITE_ROWS..=code::DELETE_ROWS
+            | code::PARTIAL_UPDATE_ROWS
+            | code::MARIA_WRITE_ROWS_COMPRESSED_V1..=code::MARIA_DELETE_ROWS_COMPRESSED => {
+                self.on_rows(event)
+            }
+            code::XID => self.on_commit(event),
+            code::QUERY => self.on_query(event, &Query::parse(event.body, false)?),
+            code::MARIA_QUERY_COMPRESSED => self.on_compressed_query(event),
+            code::EXECUTE_LOAD_QUERY => self.on_query(event, &Query::parse(event.body, true)?),
+            code::XA_PREPARE => self.on_xa_prepare(event),
+            code::FORMAT_DESCRIPTION => self.on_format(event),
+            code::ROTATE => self.on_rotate(event),
+            code::HEARTBEAT | code::HEARTBEAT_V2 => Ok(Step::Heartbeat),
+            code::INCIDENT => Err(incident()),
+            // What the payload holds comes behind it, event by event.
+            code::TRANSACTION_PAYLOAD => Ok(Step::Nothing),
+            code::STOP
+            | code::INTVAR
+            | code::RAND
+            | code::USER_VAR
+            | code::APPEND_BLOCK
+            | code::DELETE_FILE
+            | code::BEGIN_LOAD_QUERY
+            | code::IGNORABLE
+            | code::ROWS_QUERY
+            | code::PREVIOUS_GTIDS
+            | code::TRANSACTION_CONTEXT
+            | code::VIEW_CHANGE
+            | code::MARIA_ANNOTATE_ROWS
+            | code::MARIA_BINLOG_CHECKPOINT
+            | code::MARIA_GTID_LIST
+            | code::MARIA_START_ENCRYPTION => Ok(Step::Nothing),
+            _ if event.flags & FLAG_IGNORABLE != 0 => Ok(Step::Nothing),
+            unknown => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("the binlog holds an event of the unknown type {unknown}"),
+            )
+            .with_hint("a newer release may know it; the rows it stands for cannot be told")),
+        }
+    }
+
+    fn on_gtid(&mut self, event: &RawEvent<'_>) -> Result<Step> {
+        let gtid = MySqlGtid::parse(event)?;
+        let committed_at_us = gtid.committed_at_us;
+        let gtid = if event.kind == code::ANONYMOUS_GTID {
+            GroupGtid::None
+        } else {
+            GroupGtid::MySql(gtid)
+        };
+        self.open_group(gtid, committed_at_us)
+    }
+
+    fn on_maria_gtid(&mut self, event: &RawEvent<'_>) -> Result<Step> {
+        let gtid = MariaGtidEvent::parse(event.body)?;
+        let step = self.open_group(
+            GroupGtid::Maria(MariaGtid {
+                domain: gtid.domain,
+                server: event.server_id,
+                sequence: gtid.sequence,
+            }),
+            None,
+        )?;
+        if let Some(group) = &mut self.group {
+            group.begun = !gtid.standalone;
+            group.xa = gtid.prepared_xa;
+            group.without_effect = gtid.alter_without_effect;
+        }
+        Ok(step)
+    }
+
+    /// A GTID without content, as a replica that filters writes it, is a group that has ended when the next begins.
+    fn open_group(&mut self, gtid: GroupGtid, committed_at_us: Option<u64>) -> Result<Step> {
+        let step = match self.group.take() {
+            None => Step::Nothing,
+            Some(group) if !group.begun && group.rows.is_empty() && group.statement.is_none() => {
+                if let Position::File { .. } = self.place.position {
+                    return Err(unexpected("GTID"));
+                }
+                self.close(&group, 0, 0)?;
+                Step::Moved
+            }
+            Some(_) => return Err(unexpected("GTID")),
+        };
+        self.maps.next_group();
+        self.counter = self.place.offset;
+        self.count(1)?;
+        self.group = Some(Group {
+            gtid,
+            committed_at_us,
+            begun: false,
+            xa: false,
+            without_effect: false,
+            rows: RowBuffer::new(self.options.memory_bytes, self.options.spill_folder.clone()),
+            statement: None,
+            savepoints: Vec::new(),
+        });
+        Ok(step)
+    }
+
+    fn open(&mut self) -> Result<&mut Group> {
+        if self.group.is_none() {
+            // Servers that write neither GTIDs nor anonymous ones.
+            self.open_group(GroupGtid::None, None)?;
+        }
+        self.group.as_mut().ok_or_else(|| unexpected("QUERY"))
+    }
+
+    fn count(&mut self, amount: u64) -> Result<()> {
+        self.counter += amount;
+        if self.counter > MAX_STREAM_OFFSET {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                format!("the stream offset {} does not fit 48 bits", self.counter),
+            )
+            .with_hint("resync the pipe: a new term begins at offset 0"));
+        }
+        Ok(())
+    }
+
+    fn on_table_map(&mut self, body: &[u8]) -> Result<Step> {
+        self.maps.add(body, &self.filter)?;
+        Ok(Step::Nothing)
+    }
+
+    fn on_rows(&mut self, event: &RawEvent<'_>) -> Result<Step> {
+        let shape = RowShape::of(event.kind)?;
+        let body = shape.read(event.body)?;
+        let table_id = Fields::new("rows", event.body).uint(6)?;
+        let offset = self.counter;
+        self.count(body.length() as u64)?;
+        let Some(group) = &mut self.group else {
+            return Err(unexpected("rows"));
+        };
+        let Some(table) = self.maps.find(table_id)? else {
+            return Ok(Step::Nothing);
+        };
+        if shape.partial {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "an update holds only parts of JSON documents",
+            )
+            .with_hint(
+                "SET GLOBAL binlog_row_value_options = '', and reconnect the writing sessions",
+            )
+            .with_table(&table.name));
+        }
+        group.rows.push(&RowEvent {
+            table: Arc::clone(table),
+            kind: shape.kind,
+            extra_data: shape.extra_data,
+            body: body.bytes(&mut self.plain)?,
+            offset,
+        })?;
+        Ok(Step::Nothing)
+    }
+
+    fn on_compressed_query(&mut self, event: &RawEvent<'_>) -> Result<Step> {
+        let query = Query::parse(event.body, false)?;
+        let compressed = Compressed::parse(query.text)?;
+        let mut text = Vec::new();
+        compressed.inflate(&mut text)?;
+        self.on_query(
+            event,
+            &Query {
+                text: &text,
+                ..query
+            },
+        )
+    }
+
+    fn on_query(&mut self, event: &RawEvent<'_>, query: &Query<'_>) -> Result<Step> {
+        let classified = match ddl::frequent_control(query) {
+            Some(control) => return self.on_control(event, control),
+            None => ddl::classify(query, self.options.dialect),
+        };
+        match classified.class {
+            Class::Control(control) => self.on_control(event, control),
+            _ => self.on_statement(event, query, classified),
+        }
+    }
+
+    fn on_control(&mut self, event: &RawEvent<'_>, control: Control) -> Result<Step> {
+        match control {
+            Control::Begin => self.open()?.begun = true,
+            Control::XaStart => {
+                let group = self.open()?;
+                (group.begun, group.xa) = (true, true);
+            }
+            Control::Commit => return self.on_commit(event),
+            Control::Rollback => return self.on_rollback(event),
+            Control::Savepoint(name) => {
+                let group = self.open()?;
+                let mark = group.rows.length();
+                group.savepoints.push((name, mark));
+            }
+            Control::RollbackTo(name) => self.on_rollback_to(&name)?,
+            Control::Release | Control::XaEnd => {}
+            // The rows, if they are ours, were refused when they were prepared.
+            Control::XaDecision => {
+                self.open()?.xa = false;
+                return self.on_commit(event);
+            }
+        }
+        Ok(Step::Nothing)
+    }
+
+    /// Logged only when something in the transaction cannot be rolled back (pitfall 94), and whether that is a row of
+    /// ours depends on its table's engine.
+    fn on_rollback_to(&mut self, name: &[u8]) -> Result<()> {
+        let group = self.open()?;
+        let mark = group
+            .savepoints
+            .iter()
+            .rposition(|(known, _)| known == name)
+            .map(|index| {
+                (
+                    index,
+                    group.savepoints.get(index).map_or(0, |known| known.1),
+                )
+            });
+        let (keep, length) = mark.map_or((0, 0), |(index, length)| (index + 1, length));
+        group.savepoints.truncate(keep);
+        match group.rows.first_table() {
+            Some(table) if group.rows.length() > length => Err(rolled_back(&table.name)),
+            _ => Ok(()),
+        }
+    }
+
+    fn on_statement(
+        &mut self,
+        event: &RawEvent<'_>,
+        query: &Query<'_>,
+        classified: Classified,
+    ) -> Result<Step> {
+        self.open()?;
+        self.count(1)?;
+        let offset = self.counter;
+        let end = self.place.clone();
+        let filter = Arc::clone(&self.filter);
+        let group = self.open()?;
+        let Classified { class, tables } = classified;
+        if matches!(
+            class,
+            Class::CreateTable {
+                rows_follow: true,
+                ..
+            }
+        ) {
+            group.begun = true;
+        }
+        let ours = tables.iter().find(|table| filter.wants(table));
+        let concerns = match &class {
+            Class::NoEffect => false,
+            Class::Unknown => true,
+            Class::DropDatabase(database) => filter.wants_database(database),
+            _ => ours.is_some(),
+        };
+        if concerns && !group.without_effect {
+            if let (Class::Rows, Some(table)) = (&class, ours) {
+                return Err(statement_format(table));
+            }
+            if group.statement.is_some() {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "one transaction holds two statements that concern replicated tables",
+                ));
+            }
+            group.statement = Some(Statement {
+                end,
+                committed_at_us: None,
+                offset,
+                class,
+                tables,
+                database: String::from_utf8_lossy(query.database).into_owned(),
+                text: String::from_utf8_lossy(query.text)
+                    .trim_end_matches('\0')
+                    .to_owned(),
+            });
+        }
+        if group.begun {
+            return Ok(Step::Nothing);
+        }
+        self.on_commit(event)
+    }
+
+    fn on_commit(&mut self, event: &RawEvent<'_>) -> Result<Step> {
+        let Some(mut group) = self.group.take() else {
+            return Err(unexpected("commit"));
+        };
+        if group.xa
+            && let Some(table) = group.rows.first_table()
+        {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "rows were written in an XA transaction",
+            )
+            .with_hint("write to replicated tables outside XA transactions")
+            .with_table(&table.name));
+        }
+        self.close(&group, event.log_pos, event.timestamp)?;
+        match (group.statement.take(), group.rows.first_table()) {
+            (Some(_), Some(table)) => Err(Error::new(
+                ErrorKind::Unsupported,
+                "one transaction holds a definition and rows of replicated tables",
+            )
+            .with_hint("resync the table")
+            .with_table(&table.name)),
+            (Some(mut statement), None) => {
+                statement.end = self.place.clone();
+                statement.committed_at_us = self.committed_at_us;
+                Ok(Step::Statement(statement))
+            }
+            (None, Some(_)) => Ok(Step::Transaction(Transaction {
+                end: self.place.clone(),
+                committed_at_us: self.committed_at_us,
+                rows: group.rows,
+            })),
+            (None, None) => Ok(Step::Moved),
+        }
+    }
+
+    /// A rollback is logged only when the transaction changed a table that cannot be rolled back (pitfall 93).
+    fn on_rollback(&mut self, event: &RawEvent<'_>) -> Result<Step> {
+        let Some(group) = self.group.take() else {
+            return Err(unexpected("rollback"));
+        };
+        if let Some(table) = group.rows.first_table() {
+            return Err(rolled_back(&table.name));
+        }
+        self.close(&group, event.log_pos, event.timestamp)?;
+        Ok(Step::Moved)
+    }
+
+    fn on_xa_prepare(&mut self, event: &RawEvent<'_>) -> Result<Step> {
+        let one_phase = Fields::new("XA PREPARE", event.body).u8()? != 0;
+        self.open()?.xa = !one_phase;
+        self.on_commit(event)
+    }
+
+    /// Moves the place behind `group`, which ended with an event of that `log_pos` and `timestamp`.
+    fn close(&mut self, group: &Group, log_pos: u32, timestamp: u32) -> Result<()> {
+        match (&mut self.place.position, &group.gtid) {
+            (Position::Gtid { set }, GroupGtid::MySql(gtid)) => {
+                set.add(gtid.uuid, &gtid.tag, gtid.number);
+            }
+            (Position::MariaGtid { list }, GroupGtid::Maria(gtid)) => list.add(*gtid),
+            (Position::File { offset, .. }, _) => *offset = extend(*offset, log_pos)?,
+            (Position::Gtid { .. }, _) => {
+                return Err(Error::new(
+                    ErrorKind::SourceSetting,
+                    "the binlog holds a transaction without a GTID",
+                )
+                .with_hint(
+                    "SET GLOBAL gtid_mode = ON and resync, or set `source.position: file`",
+                ));
+            }
+            (Position::MariaGtid { .. }, _) => return Err(unexpected("group without a GTID")),
+        }
+        self.place.offset = self.counter;
+        let seconds = u64::from(timestamp) * 1_000_000;
+        self.committed_at_us = group
+            .committed_at_us
+            .or(Some(seconds).filter(|time| *time != 0));
+        Ok(())
+    }
+
+    /// A format event begins a file or a connection. What a crashed server left open ends here without a commit.
+    fn on_format(&mut self, event: &RawEvent<'_>) -> Result<Step> {
+        self.format_known = true;
+        self.maps.clear();
+        self.group = None;
+        if let Position::File { file, created, .. } = &mut self.place.position {
+            if *created != 0 && event.timestamp != 0 && *created != event.timestamp {
+                return Err(Error::new(
+                    ErrorKind::SourceDiverged,
+                    format!("the binlog file `{file}` was made anew since it was last read"),
+                )
+                .with_hint("RESET was run on the source: resync the pipe"));
+            }
+            *created = event.timestamp;
+        }
+        Ok(Step::Nothing)
+    }
+
+    /// A real rotate is progress; one that the server makes up only tells the name (pitfall 50), which matters after a
+    /// crash, when no real one was written. The first of a connection comes before the format event, so it may end with
+    /// the four bytes of a checksum, and tells nothing that we did not ask for.
+    fn on_rotate(&mut self, event: &RawEvent<'_>) -> Result<Step> {
+        let fake = event.timestamp == 0 || event.flags & FLAG_ARTIFICIAL != 0;
+        if !self.format_known {
+            return Ok(Step::Nothing);
+        }
+        let mut fields = Fields::new("ROTATE", event.body);
+        let start = fields.uint(8)?;
+        let name = String::from_utf8_lossy(fields.rest()).into_owned();
+        if !fake && self.group.is_some() {
+            return Err(unexpected("ROTATE"));
+        }
+        let Position::File {
+            file,
+            offset,
+            created,
+            ..
+        } = &mut self.place.position
+        else {
+            return Ok(Step::Nothing);
+        };
+        if fake && *file == name {
+            return Ok(Step::Nothing);
+        }
+        (*file, *offset, *created) = (name, start, 0);
+        self.group = None;
+        Ok(Step::Moved)
+    }
+}
+
+/// The whole offset of which `log_pos` is the low half: files grow past 4 GiB, the header does not (pitfall 51).
+fn extend(before: u64, log_pos: u32) -> Result<u64> {
+    if log_pos == 0 {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "the source does not tell the file offsets of its events",
+        )
+        .with_hint("set `source.position: gtid`, or SET GLOBAL binlog_legacy_event_pos = ON"));
+    }
+    let candidate = before & !u64::from(u32::MAX) | u64::from(log_pos);
+    Ok(if candidate < before {
+        candidate + (1 << 32)
+    } else {
+        candidate
+    })
+}
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

@@ -1,0 +1,25 @@
+//! The binlog as committed transactions and statements, each with the place behind it.
+//!
+//! [`BinlogStream`] reads events and puts them together into groups; of a group without anything of ours only the place
+//! is kept. Row events stay raw until their commit is known ([`Transaction`]) and are then decoded straight into Arrow
+//! builders by [`ChangeBuilder`]. [`ddl`] says what a statement does.
+
+mod compress;
+pub mod ddl;
+mod event;
+mod filter;
+mod group;
+mod maps;
+mod refusal;
+mod rows;
+mod shape;
+mod stream;
+mod table_map;
+mod transaction;
+mod transport;
+
+pub use filter::TableFilter;
+pub use rows::{ChangeBuilder, Counts};
+pub use stream::{BinlogStream, Idle, Item, Statement, StreamOptions, statements_between};
+pub use table_map::TableMap;
+pub use transaction::{RowEvent, RowEvents, RowKind, Transaction};

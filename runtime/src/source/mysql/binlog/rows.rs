@@ -1,0 +1,297 @@
+//! Row events of one table, decoded into one change batch.
+//!
+//! An update whose key bytes stay is one row; one whose key bytes change is a tombstone at the before image's place and
+//! a new row at the after image's (pitfalls 117, 118: compared are bytes, since ClickHouse knows no collation). So what
+//! becomes of a row follows from its event alone, however events are cut into batches.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::TableMap;
+use super::event::{Fields, truncated};
+use super::transaction::{RowEvent, RowKind};
+use crate::batch::{ChangeBatch, Changes, Op, Version};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::catalog::SourceTable;
+use crate::source::mysql::decode::{ImageFormat, TableBuilder, image_key_slices};
+
+/// Rows of an event by what happened to them at the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// New rows.
+    pub inserted: u64,
+    /// Changed rows; one whose key changed counts here too, though it becomes two.
+    pub updated: u64,
+    /// Deleted rows.
+    pub deleted: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.inserted += other.inserted;
+        self.updated += other.updated;
+        self.deleted += other.deleted;
+    }
+}
+
+/// Collects the row changes of one table in binlog order.
+#[derive(Debug)]
+pub struct ChangeBuilder {
+    table: Arc<SourceTable>,
+    rows: TableBuilder,
+    key_ordinals: Vec<usize>,
+    ops: Vec<Op>,
+    versions: Vec<u64>,
+    /// The map that was last found to fit the table.
+    checked: Option<Arc<TableMap>>,
+    before_key: Vec<Option<Range<usize>>>,
+    after_key: Vec<Option<Range<usize>>>,
+}
+
+/// A row event's body, its front taken off.
+struct Images<'a> {
+    before: &'a [u8],
+    after: &'a [u8],
+    rows: &'a [u8],
+}
+
+impl ChangeBuilder {
+    /// An empty builder. `key_ordinals` are the ordinals of the columns that the destination orders by.
+    ///
+    /// # Errors
+    /// As [`TableBuilder::new`].
+    pub fn new(
+        table: Arc<SourceTable>,
+        key_ordinals: Vec<usize>,
+        null_as_default: bool,
+    ) -> Result<Self> {
+        Ok(Self {
+            rows: TableBuilder::new(&table, null_as_default)?,
+            table,
+            key_ordinals,
+            ops: Vec::new(),
+            versions: Vec::new(),
+            checked: None,
+            before_key: Vec::new(),
+            after_key: Vec::new(),
+        })
+    }
+
+    /// Appends the rows of an event, with the versions of its place in `term`.
+    ///
+    /// # Errors
+    /// `SchemaConflict` when the event does not fit the recorded table, `SourceSetting` when its images leave columns
+    /// out, `SourceCorrupt`; all name the table. The builder must not be used afterwards.
+    pub fn push_event(&mut self, event: &RowEvent<'_>, term: u16) -> Result<Counts> {
+        self.push(event, term)
+            .map_err(|error| error.with_table(self.table.name()))
+    }
+
+    /// Rows waiting.
+    pub fn row_count(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Bytes waiting.
+    pub fn byte_count(&self) -> usize {
+        self.rows.byte_count() + self.ops.len() * (size_of::<Op>() + size_of::<u64>())
+    }
+
+    /// The table as recorded.
+    pub fn table(&self) -> &Arc<SourceTable> {
+        &self.table
+    }
+
+    /// Values that a declared policy has changed, by column.
+    pub fn policy_hits(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.rows.policy_hits()
+    }
+
+    /// The rows so far; none when there are none. The builder is empty afterwards.
+    pub fn finish(&mut self) -> Option<ChangeBatch> {
+        if self.ops.is_empty() {
+            return None;
+        }
+        Some(ChangeBatch {
+            schema: Arc::clone(&self.table.schema),
+            columns: self.rows.finish(),
+            row_count: self.ops.len(),
+            changes: Changes::Stream {
+                ops: std::mem::take(&mut self.ops),
+                versions: std::mem::take(&mut self.versions),
+            },
+        })
+    }
+
+    fn push(&mut self, event: &RowEvent<'_>, term: u16) -> Result<Counts> {
+        self.check(&event.table, event.offset)?;
+        let images = Images::of(event)?;
+        let formats = event.table.formats.as_slice();
+        let mut cursor = images.rows;
+        let mut counts = Counts::default();
+        let total = event.body.len();
+        while !cursor.is_empty() {
+            let left = cursor.len();
+            let place = |cursor: &[u8]| {
+                let offset = event.offset + (total - cursor.len()) as u64;
+                Version::new(term, offset).get()
+            };
+            match event.kind {
+                RowKind::Insert => {
+                    self.row(Op::Insert, place(cursor));
+                    self.rows
+                        .push_image_row(formats, images.after, &mut cursor)?;
+                    counts.inserted += 1;
+                }
+                RowKind::Delete => {
+                    self.row(Op::Delete, place(cursor));
+                    self.rows
+                        .push_image_row(formats, images.before, &mut cursor)?;
+                    counts.deleted += 1;
+                }
+                RowKind::Update => {
+                    self.update(formats, &images, &mut cursor, place)?;
+                    counts.updated += 1;
+                }
+            }
+            // An image without columns would take no bytes, for ever.
+            if cursor.len() == left {
+                return Err(truncated("rows"));
+            }
+        }
+        Ok(counts)
+    }
+
+    fn update<'a>(
+        &mut self,
+        formats: &[ImageFormat],
+        images: &Images<'a>,
+        cursor: &mut &'a [u8],
+        place: impl Fn(&[u8]) -> u64,
+    ) -> Result<()> {
+        let before = *cursor;
+        image_key_slices(
+            formats,
+            images.before,
+            &self.key_ordinals,
+            cursor,
+            &mut self.before_key,
+        )?;
+        let after = *cursor;
+        image_key_slices(
+            formats,
+            images.after,
+            &self.key_ordinals,
+            &mut { after },
+            &mut self.after_key,
+        )?;
+        let mut keys = self.before_key.iter().zip(&self.after_key);
+        let same_key = keys.all(|(old, new)| match (old, new) {
+            (Some(old), Some(new)) => before.get(old.clone()) == after.get(new.clone()),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        });
+        if same_key {
+            self.row(Op::Update, place(after));
+        } else {
+            self.row(Op::Delete, place(before));
+            self.rows
+                .push_image_row(formats, images.before, &mut { before })?;
+            self.row(Op::Insert, place(after));
+        }
+        self.rows.push_image_row(formats, images.after, cursor)
+    }
+
+    fn row(&mut self, op: Op, version: u64) {
+        self.ops.push(op);
+        self.versions.push(version);
+    }
+
+    /// Compares a map with the recorded table, once (pitfalls 46, 47).
+    fn check(&mut self, map: &Arc<TableMap>, offset: u64) -> Result<()> {
+        if self
+            .checked
+            .as_ref()
+            .is_some_and(|checked| Arc::ptr_eq(checked, map))
+        {
+            return Ok(());
+        }
+        TableBuilder::check_formats(&self.table, &map.formats)?;
+        for (ordinal, column) in self.table.columns.iter().enumerate() {
+            let name = map.names.as_ref().and_then(|names| names.get(ordinal));
+            if let Some(name) = name
+                && !name.eq_ignore_ascii_case(&column.name)
+            {
+                return Err(conflict(
+                    &format!(
+                        "column {} is `{name}` in the binlog and `{}` as recorded",
+                        ordinal + 1,
+                        column.name
+                    ),
+                    offset,
+                ));
+            }
+            let unsigned = map
+                .unsigned
+                .as_ref()
+                .and_then(|unsigned| unsigned.get(ordinal).copied().flatten());
+            // YEAR is unsigned without saying so.
+            if let Some(unsigned) = unsigned
+                && unsigned != column.unsigned
+                && column.data_type != "year"
+            {
+                let say = |unsigned| if unsigned { "unsigned" } else { "signed" };
+                return Err(conflict(
+                    &format!(
+                        "column `{}` is {} in the binlog and {} as recorded",
+                        column.name,
+                        say(unsigned),
+                        say(column.unsigned)
+                    ),
+                    offset,
+                ));
+            }
+        }
+        self.checked = Some(Arc::clone(map));
+        Ok(())
+    }
+}
+
+fn conflict(what: &str, offset: u64) -> Error {
+    Error::new(
+        ErrorKind::SchemaConflict,
+        format!("{what} (at stream offset {offset})"),
+    )
+    .with_hint(
+        "the table's definition changed between our reading it and this row: resync the table",
+    )
+}
+
+impl<'a> Images<'a> {
+    fn of(event: &RowEvent<'a>) -> Result<Self> {
+        let mut fields = Fields::new("rows", event.body);
+        fields.take(8)?;
+        if event.extra_data {
+            let length = usize::from(fields.u16()?);
+            fields.take(length.checked_sub(2).ok_or_else(|| truncated("rows"))?)?;
+        }
+        let width = usize::try_from(fields.lenenc()?).map_err(|_| truncated("rows"))?;
+        if width != event.table.formats.len() {
+            return Err(truncated("rows"));
+        }
+        let first = fields.take(width.div_ceil(8))?;
+        let second = match event.kind {
+            RowKind::Update => fields.take(width.div_ceil(8))?,
+            RowKind::Insert | RowKind::Delete => first,
+        };
+        Ok(Self {
+            before: first,
+            after: second,
+            rows: fields.rest(),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;

@@ -1,0 +1,287 @@
+//! A binlog read from a place on, group by group.
+//!
+//! Waiting can be given up at any await and taken up again: all that has been read lives in the stream. A stream that
+//! has failed is done; the caller opens another at the last place that it was handed, and reads the same groups with
+//! the same offsets.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use super::TableFilter;
+use super::ddl::Class;
+use super::group::{GroupOptions, Grouper, Step};
+use super::transaction::Transaction;
+use super::transport::Transport;
+use crate::batch::TableName;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::Source;
+use crate::source::mysql::position::{Position, StreamPlace};
+
+/// Groups without anything of ours after which the place is reported although more are waiting.
+const IDLE_GROUPS_MAX: u32 = 1000;
+
+/// Heartbeats without progress after which a place is taken to lie behind the binlog's end. The source may be passing
+/// over groups that we have, and says so by heartbeats as well.
+const SILENCES_MAX: u32 = 3;
+
+/// How long a caller who comes back after a long absence waits for what should have piled up meanwhile.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How a stream is opened.
+#[derive(Clone, Debug)]
+pub struct StreamOptions {
+    /// The replica identity that the source sees.
+    pub server_id: u32,
+    /// How often the source says that it has nothing to say.
+    pub heartbeat: Duration,
+    /// After how long without event or heartbeat the connection is dead; three heartbeats at least (pitfall 70).
+    pub silence: Duration,
+    /// Bytes of one transaction's row events in memory; what is beyond goes to disk.
+    pub memory_bytes: usize,
+    /// Where it goes; the system's folder for temporary files when absent.
+    pub spill_folder: Option<PathBuf>,
+}
+
+impl StreamOptions {
+    /// The defaults, for a replica of that id: heartbeat 10 s, dead after 30 s, 64 MiB.
+    pub fn new(server_id: u32) -> Self {
+        Self {
+            server_id,
+            heartbeat: Duration::from_secs(10),
+            silence: Duration::from_secs(30),
+            memory_bytes: 64 << 20,
+            spill_folder: None,
+        }
+    }
+}
+
+/// What the stream hands on, each with the place behind it.
+#[derive(Debug)]
+pub enum Item {
+    /// Rows of replicated tables.
+    Transaction(Transaction),
+    /// A statement that may concern replicated tables.
+    Statement(Statement),
+    /// Nothing of ours up to this place.
+    Idle(Idle),
+}
+
+impl Item {
+    /// The place behind it.
+    pub fn end(&self) -> &StreamPlace {
+        match self {
+            Item::Transaction(transaction) => &transaction.end,
+            Item::Statement(statement) => &statement.end,
+            Item::Idle(idle) => &idle.end,
+        }
+    }
+}
+
+/// A place behind groups without anything of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// The place.
+    pub end: StreamPlace,
+    /// When the last group before it was committed; none before the first group.
+    pub committed_at_us: Option<u64>,
+    /// The source had nothing to send for as long as its heartbeat.
+    pub caught_up: bool,
+}
+
+/// A statement that was logged as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// The place behind it.
+    pub end: StreamPlace,
+    /// When it was committed, in microseconds since 1970 by the source's clock.
+    pub committed_at_us: Option<u64>,
+    /// The stream offset that versions of its effect take: above every row before it, below every row after it.
+    pub offset: u64,
+    /// What it does.
+    pub class: Class,
+    /// Every table that it names; not only replicated ones.
+    pub tables: Vec<TableName>,
+    /// The default database that it ran in.
+    pub database: String,
+    /// The text; bytes that are not UTF-8 are replaced.
+    pub text: String,
+}
+
+/// An open binlog.
+#[derive(Debug)]
+pub struct BinlogStream {
+    transport: Transport,
+    grouper: Grouper,
+    silence: Duration,
+    heartbeat: Duration,
+    heard_at: Instant,
+    grace_from: Option<Instant>,
+    idle_groups: u32,
+}
+
+impl BinlogStream {
+    /// Opens the binlog behind `from`, after having made sure that the source has all that comes next and all that
+    /// came before.
+    ///
+    /// # Errors
+    /// `PositionPurged`, `SourceDiverged`, `SourceUnavailable`, `SourceDenied`; `Unsupported` for an offset past 4 GiB.
+    pub async fn open(
+        source: &Source,
+        from: &StreamPlace,
+        wanted: Arc<TableFilter>,
+        options: &StreamOptions,
+    ) -> Result<Self> {
+        let (transport, dialect) = Transport::open(source, &from.position, options).await?;
+        let grouper = Grouper::new(
+            from.clone(),
+            wanted,
+            GroupOptions {
+                dialect,
+                memory_bytes: options.memory_bytes,
+                spill_folder: options.spill_folder.clone(),
+            },
+        );
+        Ok(Self {
+            transport,
+            grouper,
+            silence: options.silence,
+            heartbeat: options.heartbeat,
+            heard_at: Instant::now(),
+            grace_from: None,
+            idle_groups: 0,
+        })
+    }
+
+    /// The next transaction or statement of ours, or the news that the place has moved. Cancel-safe.
+    ///
+    /// # Errors
+    /// `SourceUnavailable` when the connection broke or fell silent: open another stream. Everything else is final, and
+    /// names the table where one is concerned.
+    pub async fn next(&mut self) -> Result<Item> {
+        loop {
+            let event = if self.idle_groups == 0 {
+                let deadline = self.deadline();
+                match tokio::time::timeout_at(deadline, self.transport.next()).await {
+                    Ok(event) => event?,
+                    Err(_) => return Err(self.silent()),
+                }
+            } else {
+                match self.transport.next().now_or_never() {
+                    Some(event) => event?,
+                    None => return Ok(self.idle(false)),
+                }
+            };
+            let heard_before = std::mem::replace(&mut self.heard_at, Instant::now());
+            self.grace_from = None;
+            match self.grouper.on_event(&self.transport.raw(&event))? {
+                Step::Nothing => {}
+                Step::Moved if self.idle_groups >= IDLE_GROUPS_MAX => return Ok(self.idle(false)),
+                Step::Moved => self.idle_groups += 1,
+                // MySQL also sends one at once when it has passed over groups that we have.
+                Step::Heartbeat if heard_before.elapsed() < self.heartbeat / 2 => {}
+                Step::Heartbeat => return Ok(self.idle(true)),
+                Step::Transaction(transaction) => {
+                    self.idle_groups = 0;
+                    return Ok(Item::Transaction(transaction));
+                }
+                Step::Statement(statement) => {
+                    self.idle_groups = 0;
+                    return Ok(Item::Statement(statement));
+                }
+            }
+        }
+    }
+
+    /// Replaces the tables that are replicated. Rows of the group that is being read are already chosen: call it
+    /// between two items.
+    pub fn set_wanted(&mut self, wanted: Arc<TableFilter>) {
+        self.grouper.set_filter(wanted);
+    }
+
+    /// Ends the connection.
+    pub async fn close(self) {
+        self.transport.close().await;
+    }
+
+    /// When silence means a dead connection. Nobody heard what came while nobody asked, so the first question after the
+    /// time is up gets a grace; further ones do not prolong it.
+    fn deadline(&mut self) -> Instant {
+        let now = Instant::now();
+        let deadline = self.heard_at + self.silence;
+        if now < deadline {
+            deadline
+        } else {
+            *self.grace_from.get_or_insert(now) + GRACE
+        }
+    }
+
+    fn idle(&mut self, caught_up: bool) -> Item {
+        self.idle_groups = 0;
+        let (place, committed_at_us) = self.grouper.place();
+        Item::Idle(Idle {
+            end: place.clone(),
+            committed_at_us,
+            caught_up,
+        })
+    }
+
+    fn silent(&self) -> Error {
+        Error::new(
+            ErrorKind::SourceUnavailable,
+            format!(
+                "neither event nor heartbeat from the source for {} s",
+                self.silence.as_secs()
+            ),
+        )
+    }
+}
+
+/// The statements between two places that name wanted tables or may concern them: whether definitions that were read at
+/// `to` are those of `from`.
+///
+/// # Errors
+/// As [`BinlogStream::open`] and [`BinlogStream::next`]; `SourceDiverged` when the binlog ends before `to`.
+pub async fn statements_between(
+    source: &Source,
+    from: &Position,
+    to: &Position,
+    wanted: Arc<TableFilter>,
+    options: &StreamOptions,
+) -> Result<Vec<Statement>> {
+    let mut statements = Vec::new();
+    if from.contains(to) == Some(true) {
+        return Ok(statements);
+    }
+    let from = StreamPlace {
+        position: from.clone(),
+        offset: 0,
+    };
+    let mut stream = BinlogStream::open(source, &from, wanted, options).await?;
+    let mut silences = 0;
+    loop {
+        let item = stream.next().await?;
+        let arrived = item.end().position.contains(to);
+        match item {
+            Item::Statement(statement) => statements.push(statement),
+            Item::Idle(Idle { caught_up, .. }) if caught_up => silences += 1,
+            Item::Idle(_) | Item::Transaction(_) => silences = 0,
+        }
+        match arrived {
+            Some(true) => break,
+            Some(false) if silences < SILENCES_MAX => {}
+            Some(false) | None => {
+                return Err(Error::new(
+                    ErrorKind::SourceDiverged,
+                    format!("the source's binlog ends before the place {to}"),
+                )
+                .with_hint("resync the pipe"));
+            }
+        }
+    }
+    stream.close().await;
+    Ok(statements)
+}

@@ -1,0 +1,239 @@
+//! TABLE_MAP: what a table looked like when the rows behind it were written.
+//!
+//! A map is valid for its group only (pitfall 52). How much it tells depends on `binlog_row_metadata`: nothing at all
+//! by MariaDB's default, signedness by MySQL's, names and key with FULL (pitfall 46). What it tells is a cross-check of
+//! the recorded table; what it leaves out comes from there.
+
+use super::event::{Fields, truncated};
+use crate::batch::TableName;
+use crate::error::Result;
+use crate::source::mysql::decode::ImageFormat;
+
+/// A parsed TABLE_MAP event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableMap {
+    /// The id by which row events of the same group refer to it.
+    pub id: u64,
+    /// The table.
+    pub name: TableName,
+    /// How the values of each column lie in row images, in ordinal order.
+    pub formats: Vec<ImageFormat>,
+    /// For each column whether it is UNSIGNED, where the event says so; none for columns that are no numbers.
+    pub unsigned: Option<Vec<Option<bool>>>,
+    /// The columns' names, where the event tells them.
+    pub names: Option<Vec<String>>,
+    /// The primary key's columns in key order, where the event tells them.
+    pub primary_key: Option<Vec<usize>>,
+}
+
+/// The front of a TABLE_MAP event: as much as must be read of tables that are not replicated.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TableMapHead<'a> {
+    /// The id by which row events refer to it.
+    pub(super) id: u64,
+    database: &'a [u8],
+    table: &'a [u8],
+    columns: Fields<'a>,
+}
+
+const EVENT: &str = "TABLE_MAP";
+
+/// Optional metadata fields that are read.
+mod field {
+    pub(super) const SIGNEDNESS: u8 = 1;
+    pub(super) const COLUMN_NAME: u8 = 4;
+    pub(super) const SIMPLE_PRIMARY_KEY: u8 = 8;
+    pub(super) const PRIMARY_KEY_WITH_PREFIX: u8 = 9;
+}
+
+impl<'a> TableMapHead<'a> {
+    /// Reads the table's id and name.
+    ///
+    /// # Errors
+    /// `SourceCorrupt`.
+    pub(super) fn parse(body: &'a [u8]) -> Result<Self> {
+        let mut fields = Fields::new(EVENT, body);
+        let id = fields.uint(6)?;
+        fields.u16()?;
+        let length = usize::from(fields.u8()?);
+        let database = fields.take(length)?;
+        fields.u8()?;
+        let table = fields.lenenc_bytes()?;
+        fields.u8()?;
+        Ok(Self {
+            id,
+            database,
+            table,
+            columns: fields,
+        })
+    }
+
+    /// The table's name; names are always UTF-8 here.
+    pub(super) fn name(&self) -> TableName {
+        TableName::new(
+            String::from_utf8_lossy(self.database),
+            String::from_utf8_lossy(self.table),
+        )
+    }
+
+    /// Reads the columns.
+    ///
+    /// # Errors
+    /// `SourceCorrupt`; `Unsupported` for a column type that this build does not know, naming the table.
+    pub(super) fn columns(self) -> Result<TableMap> {
+        let name = self.name();
+        let mut fields = self.columns;
+        let count = usize::try_from(fields.lenenc()?).map_err(|_| truncated(EVENT))?;
+        let types = fields.take(count)?;
+        let mut metadata = fields.lenenc_bytes()?;
+        let formats = types
+            .iter()
+            .map(|wire_type| ImageFormat::read(*wire_type, &mut metadata))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| crate::error::Error::from(error).with_table(&name))?;
+        // Nullability: the recorded table knows it, and a NULL says so itself.
+        fields.take(count.div_ceil(8))?;
+        let mut map = TableMap {
+            id: self.id,
+            name,
+            formats,
+            unsigned: None,
+            names: None,
+            primary_key: None,
+        };
+        map.read_optional(fields)?;
+        Ok(map)
+    }
+}
+
+impl TableMap {
+    fn read_optional(&mut self, mut fields: Fields<'_>) -> Result<()> {
+        while !fields.rest().is_empty() {
+            let kind = fields.u8()?;
+            let mut value = Fields::new(EVENT, fields.lenenc_bytes()?);
+            match kind {
+                field::SIGNEDNESS => self.unsigned = Some(self.signedness(value.rest())),
+                field::COLUMN_NAME => {
+                    let mut names = Vec::with_capacity(self.formats.len());
+                    while !value.rest().is_empty() {
+                        names.push(String::from_utf8_lossy(value.lenenc_bytes()?).into_owned());
+                    }
+                    if names.len() != self.formats.len() {
+                        return Err(truncated(EVENT));
+                    }
+                    self.names = Some(names);
+                }
+                field::SIMPLE_PRIMARY_KEY | field::PRIMARY_KEY_WITH_PREFIX => {
+                    let mut key = Vec::new();
+                    while !value.rest().is_empty() {
+                        key.push(usize::try_from(value.lenenc()?).map_err(|_| truncated(EVENT))?);
+                        if kind == field::PRIMARY_KEY_WITH_PREFIX {
+                            value.lenenc()?;
+                        }
+                    }
+                    self.primary_key = Some(key);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The bitmap counts number columns only, the high bit first (pitfall 8).
+    fn signedness(&self, bitmap: &[u8]) -> Vec<Option<bool>> {
+        let mut ordinal = 0;
+        self.formats
+            .iter()
+            .map(|format| {
+                if !is_number(format.wire_type) {
+                    return None;
+                }
+                let bit = bitmap
+                    .get(ordinal / 8)
+                    .map(|byte| byte >> (7 - ordinal % 8) & 1 == 1);
+                ordinal += 1;
+                bit
+            })
+            .collect()
+    }
+}
+
+/// TINY, SHORT, LONG, FLOAT, DOUBLE, LONGLONG, INT24, YEAR and the two DECIMALs.
+fn is_number(wire_type: u8) -> bool {
+    matches!(wire_type, 0..=5 | 8 | 9 | 13 | 246)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A TABLE_MAP body: id, `db`.`table`, (wire type, metadata) a column, optional fields.
+    pub(in super::super) fn body(
+        id: u8,
+        database: &str,
+        table: &str,
+        columns: &[(u8, &[u8])],
+        optional: &[u8],
+    ) -> Vec<u8> {
+        let mut body = vec![id, 0, 0, 0, 0, 0, 1, 0];
+        for name in [database, table] {
+            body.push(u8::try_from(name.len()).unwrap());
+            body.extend(name.as_bytes());
+            body.push(0);
+        }
+        body.push(u8::try_from(columns.len()).unwrap());
+        body.extend(columns.iter().map(|(wire_type, _)| wire_type));
+        let metadata: Vec<u8> = columns.iter().flat_map(|(_, meta)| meta.to_vec()).collect();
+        body.push(u8::try_from(metadata.len()).unwrap());
+        body.extend(metadata);
+        body.extend(vec![0; columns.len().div_ceil(8)]);
+        body.extend(optional);
+        body
+    }
+
+    #[test]
+    fn signs_are_counted_over_number_columns_only() {
+        let optional = [
+            1,
+            1,
+            0b0110_0000,
+            4,
+            8,
+            1,
+            b'a',
+            1,
+            b'b',
+            1,
+            b'c',
+            1,
+            b'd',
+            8,
+            1,
+            3,
+        ];
+        let columns: [(u8, &[u8]); 4] = [(3, &[]), (15, &[40, 0]), (13, &[]), (8, &[])];
+        let body = body(7, "shop", "orders", &columns, &optional);
+        let map = TableMapHead::parse(&body).unwrap().columns().unwrap();
+        assert_eq!(map.name, TableName::new("shop", "orders"));
+        assert_eq!(
+            map.unsigned.unwrap(),
+            [Some(false), None, Some(true), Some(true)]
+        );
+        assert_eq!(map.names.unwrap(), ["a", "b", "c", "d"]);
+        assert_eq!(map.primary_key.unwrap(), [3]);
+        assert_eq!(map.formats[1].meta, 40);
+    }
+
+    #[test]
+    fn a_map_cut_anywhere_is_refused() {
+        let body = body(7, "s", "t", &[(3, &[]), (15, &[40, 0])], &[1, 1, 0]);
+        for length in 0..body.len() {
+            // Cut behind the columns it is a map without optional fields.
+            if length == body.len() - 3 {
+                continue;
+            }
+            let read = TableMapHead::parse(&body[..length]).and_then(TableMapHead::columns);
+            assert!(read.is_err(), "cut at {length}");
+        }
+    }
+}

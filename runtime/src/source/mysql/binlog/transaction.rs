@@ -1,0 +1,348 @@
+//! A transaction's row events, kept raw until its commit is known.
+//!
+//! Rows count only once the group has ended with a commit, and a group can be larger than memory (pitfall 97). So the
+//! bodies are appended to one buffer; past the budget the buffer goes to an unnamed file, and reading back goes through
+//! the file and then what is left in memory.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::TableMap;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::position::StreamPlace;
+
+/// Written to the spill file at once, after the budget has been passed for the first time.
+const SPILL_BYTES: usize = 4 << 20;
+
+/// Length, offset, table, kind, version.
+const RECORD_HEAD: usize = 4 + 8 + 4 + 1 + 1;
+
+/// What a row event does to its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowKind {
+    /// One image a row, the after image.
+    Insert,
+    /// Two images a row, before and after.
+    Update,
+    /// One image a row, the before image.
+    Delete,
+}
+
+/// One row event of a replicated table.
+#[derive(Clone, Debug)]
+pub struct RowEvent<'a> {
+    /// What the table looked like.
+    pub table: Arc<TableMap>,
+    /// What happens to the rows.
+    pub kind: RowKind,
+    /// Whether the body has the extra data of version 2 (pitfall 53).
+    pub extra_data: bool,
+    /// The uncompressed body, without checksum.
+    pub body: &'a [u8],
+    /// The stream offset before the event; a row image's own place in the body completes it.
+    pub offset: u64,
+}
+
+/// A committed transaction with rows of replicated tables.
+#[derive(Debug)]
+pub struct Transaction {
+    /// The place behind it.
+    pub end: StreamPlace,
+    /// When it was committed, in microseconds since 1970 by the source's clock; whole seconds on MariaDB.
+    pub committed_at_us: Option<u64>,
+    pub(super) rows: RowBuffer,
+}
+
+impl Transaction {
+    /// Reads the row events from the first on, in binlog order.
+    ///
+    /// # Errors
+    /// `Internal` when the spill file cannot be read.
+    pub fn row_events(&mut self) -> Result<RowEvents<'_>> {
+        self.rows.read()
+    }
+
+    /// The tables that have rows in it, each once.
+    pub fn tables(&self) -> &[Arc<TableMap>] {
+        &self.rows.tables
+    }
+
+    /// Bytes of row events, on disk and in memory.
+    pub fn byte_count(&self) -> u64 {
+        self.rows.length()
+    }
+}
+
+/// Row events in binlog order, in memory up to a budget and on disk beyond it.
+#[derive(Debug)]
+pub(super) struct RowBuffer {
+    tables: Vec<Arc<TableMap>>,
+    memory: Vec<u8>,
+    file: Option<File>,
+    /// Bytes in the file.
+    spilled: u64,
+    budget: usize,
+    folder: Option<PathBuf>,
+}
+
+impl RowBuffer {
+    /// An empty buffer of at most `budget` bytes in memory; spilled to `folder`, or the system's own for such files.
+    pub(super) fn new(budget: usize, folder: Option<PathBuf>) -> Self {
+        Self {
+            tables: Vec::new(),
+            memory: Vec::new(),
+            file: None,
+            spilled: 0,
+            budget,
+            folder,
+        }
+    }
+
+    /// Whether nothing is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.length() == 0
+    }
+
+    /// Bytes in it, on disk and in memory.
+    pub(super) fn length(&self) -> u64 {
+        self.spilled + self.memory.len() as u64
+    }
+
+    /// The first table that has rows in it.
+    pub(super) fn first_table(&self) -> Option<&Arc<TableMap>> {
+        self.tables.first()
+    }
+
+    /// Appends an event.
+    ///
+    /// # Errors
+    /// `Internal` when the spill file cannot be written, say for a full disk.
+    pub(super) fn push(&mut self, event: &RowEvent<'_>) -> Result<()> {
+        let table = match self
+            .tables
+            .iter()
+            .rposition(|table| Arc::ptr_eq(table, &event.table))
+        {
+            Some(index) => index,
+            None => {
+                self.tables.push(Arc::clone(&event.table));
+                self.tables.len() - 1
+            }
+        };
+        let fits = |number: usize| {
+            u32::try_from(number)
+                .map_err(|_| Error::new(ErrorKind::Unsupported, "a row event is larger than 4 GiB"))
+        };
+        let limit = if self.file.is_some() {
+            SPILL_BYTES.min(self.budget)
+        } else {
+            self.budget
+        };
+        if self.memory.len() + RECORD_HEAD + event.body.len() > limit {
+            self.spill()?;
+        }
+        self.memory
+            .extend_from_slice(&fits(event.body.len())?.to_le_bytes());
+        self.memory.extend_from_slice(&event.offset.to_le_bytes());
+        self.memory.extend_from_slice(&fits(table)?.to_le_bytes());
+        self.memory
+            .extend_from_slice(&[event.kind as u8, u8::from(event.extra_data)]);
+        self.memory.extend_from_slice(event.body);
+        Ok(())
+    }
+
+    fn spill(&mut self) -> Result<()> {
+        if self.memory.is_empty() {
+            return Ok(());
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let file = match &self.folder {
+                    Some(folder) => tempfile::tempfile_in(folder),
+                    None => tempfile::tempfile(),
+                };
+                self.file.insert(file.map_err(spill_error)?)
+            }
+        };
+        file.write_all(&self.memory).map_err(spill_error)?;
+        self.spilled += self.memory.len() as u64;
+        self.memory.clear();
+        self.memory.shrink_to(SPILL_BYTES);
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<RowEvents<'_>> {
+        if let Some(file) = &mut self.file {
+            file.seek(SeekFrom::Start(0)).map_err(spill_error)?;
+        }
+        Ok(RowEvents {
+            tables: &self.tables,
+            file: self
+                .file
+                .as_mut()
+                .map(|file| std::io::BufReader::with_capacity(1 << 20, file)),
+            file_left: self.spilled,
+            memory: &self.memory,
+            record: Vec::new(),
+        })
+    }
+}
+
+fn spill_error(error: std::io::Error) -> Error {
+    Error::new(
+        ErrorKind::State,
+        "the file that a large transaction spills to cannot be used",
+    )
+    .with_hint("make room on the disk of the temporary folder, or set TMPDIR to another")
+    .with_source(error)
+}
+
+/// Reads a transaction's row events in order.
+#[derive(Debug)]
+pub struct RowEvents<'a> {
+    tables: &'a [Arc<TableMap>],
+    file: Option<std::io::BufReader<&'a mut File>>,
+    file_left: u64,
+    memory: &'a [u8],
+    record: Vec<u8>,
+}
+
+impl RowEvents<'_> {
+    /// The next event; its body is valid until the one after is asked for.
+    ///
+    /// # Errors
+    /// `State` when the spill file cannot be read.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it lends, as Iterator cannot"
+    )]
+    pub fn next(&mut self) -> Result<Option<RowEvent<'_>>> {
+        if self.file_left > 0 {
+            let file = self.file.as_mut().ok_or_else(broken)?;
+            self.record.resize(RECORD_HEAD, 0);
+            file.read_exact(&mut self.record).map_err(spill_error)?;
+            let length = RecordHead::parse(&self.record).ok_or_else(broken)?.length;
+            self.record.resize(RECORD_HEAD + length, 0);
+            let body = self.record.get_mut(RECORD_HEAD..).ok_or_else(broken)?;
+            file.read_exact(body).map_err(spill_error)?;
+            self.file_left = self
+                .file_left
+                .checked_sub(self.record.len() as u64)
+                .ok_or_else(broken)?;
+            return event(self.tables, &self.record).map(Some);
+        }
+        if self.memory.is_empty() {
+            return Ok(None);
+        }
+        let length = RecordHead::parse(self.memory).ok_or_else(broken)?.length;
+        let (record, rest) = self
+            .memory
+            .split_at_checked(RECORD_HEAD + length)
+            .ok_or_else(broken)?;
+        self.memory = rest;
+        event(self.tables, record).map(Some)
+    }
+}
+
+struct RecordHead {
+    length: usize,
+    offset: u64,
+    table: usize,
+    kind: RowKind,
+    extra_data: bool,
+}
+
+impl RecordHead {
+    fn parse(record: &[u8]) -> Option<Self> {
+        let (length, rest) = record.split_first_chunk::<4>()?;
+        let (offset, rest) = rest.split_first_chunk::<8>()?;
+        let (table, rest) = rest.split_first_chunk::<4>()?;
+        let [kind, extra_data] = *rest.first_chunk::<2>()?;
+        Some(Self {
+            length: u32::from_le_bytes(*length) as usize,
+            offset: u64::from_le_bytes(*offset),
+            table: u32::from_le_bytes(*table) as usize,
+            kind: match kind {
+                0 => RowKind::Insert,
+                1 => RowKind::Update,
+                _ => RowKind::Delete,
+            },
+            extra_data: extra_data != 0,
+        })
+    }
+}
+
+fn event<'a>(tables: &[Arc<TableMap>], record: &'a [u8]) -> Result<RowEvent<'a>> {
+    let head = RecordHead::parse(record).ok_or_else(broken)?;
+    Ok(RowEvent {
+        table: Arc::clone(tables.get(head.table).ok_or_else(broken)?),
+        kind: head.kind,
+        extra_data: head.extra_data,
+        body: record.get(RECORD_HEAD..).ok_or_else(broken)?,
+        offset: head.offset,
+    })
+}
+
+fn broken() -> Error {
+    Error::new(ErrorKind::Internal, "the buffer of a transaction is broken")
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+    use crate::batch::TableName;
+
+    fn table(id: u64) -> Arc<TableMap> {
+        Arc::new(TableMap {
+            id,
+            name: TableName::new("s", format!("t{id}")),
+            formats: Vec::new(),
+            unsigned: None,
+            names: None,
+            primary_key: None,
+        })
+    }
+
+    #[test]
+    fn events_come_back_in_order_from_disk_and_memory() {
+        let mut rng = StdRng::seed_from_u64(3);
+        for budget in [0, 100, 5_000, usize::MAX] {
+            let tables = [table(1), table(2)];
+            let mut buffer = RowBuffer::new(budget, None);
+            let bodies: Vec<Vec<u8>> = (0..200)
+                .map(|_| (0..rng.random_range(0..90)).map(|_| rng.random()).collect())
+                .collect();
+            for (index, body) in bodies.iter().enumerate() {
+                buffer
+                    .push(&RowEvent {
+                        table: Arc::clone(&tables[index % 2]),
+                        kind: [RowKind::Insert, RowKind::Update, RowKind::Delete][index % 3],
+                        extra_data: index % 2 == 1,
+                        body,
+                        offset: index as u64 * 7,
+                    })
+                    .unwrap();
+            }
+            assert_eq!(buffer.file.is_some(), budget < usize::MAX);
+            assert!(buffer.memory.len() <= budget.max(RECORD_HEAD + 90));
+            for _ in 0..2 {
+                let mut events = buffer.read().unwrap();
+                for (index, body) in bodies.iter().enumerate() {
+                    let event = events.next().unwrap().unwrap();
+                    assert_eq!(event.body, body, "budget {budget}, event {index}");
+                    assert!(Arc::ptr_eq(&event.table, &tables[index % 2]));
+                    assert_eq!(event.offset, index as u64 * 7);
+                    assert_eq!(event.extra_data, index % 2 == 1);
+                    assert_eq!(event.kind as usize, index % 3);
+                }
+                assert!(events.next().unwrap().is_none());
+            }
+        }
+    }
+}

@@ -1,0 +1,610 @@
+//! What the source says of its tables: every column with all that decoding its values takes.
+//!
+//! information_schema is asked for one database at a time, with the tables' names as a list: MariaDB opens each table
+//! that it describes, and finds only those which the condition names without reading the whole server.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Params, Row, Value};
+use serde::{Deserialize, Serialize};
+
+use super::connection::query_error;
+use super::types::column_type;
+use super::{Flavor, ServerVersion, Source};
+use crate::batch::{Column, TableName, TableSchema};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A table as the catalog describes it at one moment. Serialised into the state, since a binlog is read with the
+/// definition that was true at its place, not with today's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceTable {
+    /// The columns that leave the source, and the key among them.
+    #[serde(with = "shared")]
+    pub schema: Arc<TableSchema>,
+    /// Every column in ordinal order, the order of row images; excluded and invisible ones too.
+    pub columns: Vec<SourceColumn>,
+}
+
+/// One column, with what its decoder must know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceColumn {
+    /// The source's name.
+    pub name: String,
+    /// The index in the schema's columns; none for an excluded column.
+    pub included: Option<usize>,
+    /// `DATA_TYPE` in lower case: `int`, `varchar`, `uuid` ...
+    pub data_type: String,
+    /// `COLUMN_TYPE` as the server prints it.
+    pub column_type: String,
+    /// UNSIGNED or ZEROFILL.
+    pub unsigned: bool,
+    /// NULL allowed.
+    pub nullable: bool,
+    /// The charset of a character column, in lower case; none for others.
+    pub charset: Option<String>,
+    /// Characters or bytes declared: CHAR(n), BINARY(n), BIT(n).
+    pub length: Option<u64>,
+    /// All digits of a DECIMAL.
+    pub precision: Option<u8>,
+    /// Digits after the point of a DECIMAL, or of a time's fraction.
+    pub scale: Option<u8>,
+    /// The labels of an ENUM or SET in declared order, in UTF-8.
+    pub labels: Vec<String>,
+    /// What rows get that were there before the column was added.
+    pub default: ColumnDefault,
+}
+
+/// A column's DEFAULT, as far as it can be told without asking the server for rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnDefault {
+    /// None, or NULL.
+    #[default]
+    None,
+    /// The same text for every row, unquoted.
+    Literal(String),
+    /// An expression, a generated column, or a literal in a form that is not plain text: each row may have its own.
+    Computed,
+}
+
+impl ColumnDefault {
+    /// From COLUMN_DEFAULT and EXTRA. MySQL prints a literal bare and marks expressions in EXTRA; MariaDB prints SQL:
+    /// quotes around text, NULL spelled out.
+    fn of(flavor: Flavor, text: Option<String>, extra: &str) -> Self {
+        let extra = extra.to_ascii_uppercase();
+        if ["GENERATED", "AUTO_INCREMENT"]
+            .iter()
+            .any(|mark| extra.contains(mark))
+        {
+            return ColumnDefault::Computed;
+        }
+        let Some(text) = text else {
+            return ColumnDefault::None;
+        };
+        let plain = |text: &str| {
+            !text.contains(['\\', '\'']) && !text.starts_with("b'") && !text.starts_with("0x")
+        };
+        match flavor {
+            Flavor::MySql if plain(&text) => ColumnDefault::Literal(text),
+            Flavor::MariaDb if text == "NULL" => ColumnDefault::None,
+            Flavor::MariaDb if text.parse::<f64>().is_ok() => ColumnDefault::Literal(text),
+            Flavor::MariaDb => match text
+                .strip_prefix('\'')
+                .and_then(|rest| rest.strip_suffix('\''))
+            {
+                Some(inner) if plain(inner) => ColumnDefault::Literal(inner.to_owned()),
+                _ => ColumnDefault::Computed,
+            },
+            Flavor::MySql => ColumnDefault::Computed,
+        }
+    }
+}
+
+impl SourceTable {
+    /// The table's name.
+    pub fn name(&self) -> &TableName {
+        &self.schema.name
+    }
+}
+
+/// A shared schema is stored as a plain one.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &Arc<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        T::serialize(value, serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<T>, D::Error> {
+        T::deserialize(deserializer).map(Arc::new)
+    }
+}
+
+/// A table as a wildcard meets it, and what the server guesses of its size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedTable {
+    /// The table's name.
+    pub name: TableName,
+    /// `BASE TABLE`, or `SYSTEM VERSIONED` on MariaDB.
+    pub table_type: String,
+    /// The storage engine; none where the server cannot open the table.
+    pub engine: Option<String>,
+    /// Rows, as the server's statistics have it: often far off.
+    pub row_estimate: Option<u64>,
+}
+
+/// The names of one query's list. Long enough for few round trips, short enough for every packet limit.
+const NAMES_A_QUERY: usize = 200;
+
+/// Databases of the server itself.
+const SYSTEM_DATABASES: &str = "'mysql', 'information_schema', 'performance_schema', 'sys'";
+
+/// Every table that can be replicated: no views, sequences or temporary tables (pitfall 39), and none of the server's
+/// own.
+///
+/// # Errors
+/// As [`query_error`] says.
+pub async fn list_tables(conn: &mut Conn) -> Result<Vec<ListedTable>> {
+    let query = format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_ROWS FROM information_schema.TABLES \
+         WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN ({SYSTEM_DATABASES})"
+    );
+    let rows: Vec<Row> = conn.query(query).await.map_err(query_error)?;
+    let mut tables = rows.into_iter().map(listed).collect::<Result<Vec<_>>>()?;
+    tables.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(tables)
+}
+
+/// What [`list_tables`] says, of `tables` only, in their order.
+///
+/// # Errors
+/// `SourceMissing` for a table that does not exist, `Unsupported` for a view or sequence, and as [`query_error`] says.
+pub async fn describe_tables(conn: &mut Conn, tables: &[TableName]) -> Result<Vec<ListedTable>> {
+    let fold = folds_case(conn).await?;
+    let mut found = HashMap::new();
+    let query = "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_ROWS FROM information_schema.TABLES";
+    for row in each_database(conn, query, "", tables).await? {
+        let table = listed(row)?;
+        found.insert(folded(&table.name, fold), table);
+    }
+    let mut described = Vec::with_capacity(tables.len());
+    for name in tables {
+        let table: &ListedTable = found
+            .get(&folded(name, fold))
+            .ok_or_else(|| missing(name))?;
+        match table.table_type.as_str() {
+            "BASE TABLE" | "SYSTEM VERSIONED" => described.push(table.clone()),
+            other => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!(
+                        "it is a {}, which has no rows of its own",
+                        other.to_lowercase()
+                    ),
+                )
+                .with_table(name)
+                .with_hint("take it out of `tables`, and name the tables behind it"));
+            }
+        }
+    }
+    Ok(described)
+}
+
+/// The definitions of `tables` in their order. `exclude` gives the columns of a table that never leave the source.
+///
+/// # Errors
+/// `SourceMissing` for a table or excluded column that does not exist, `Unsupported` for a table or an included column
+/// that cannot be replicated exactly, `Config` for an excluded key column, and as [`query_error`] says.
+pub async fn load_tables(
+    conn: &mut Conn,
+    source: &Source,
+    tables: &[TableName],
+    exclude: impl Fn(&TableName) -> Vec<String>,
+) -> Result<Vec<SourceTable>> {
+    load_tables_of(conn, (source.flavor(), source.version()), tables, exclude).await
+}
+
+async fn load_tables_of(
+    conn: &mut Conn,
+    (flavor, version): (Flavor, ServerVersion),
+    tables: &[TableName],
+    exclude: impl Fn(&TableName) -> Vec<String>,
+) -> Result<Vec<SourceTable>> {
+    // Generated invisible primary keys are in every row image (pitfall 41).
+    if flavor == Flavor::MySql && version >= ServerVersion(8, 0, 30) {
+        conn.query_drop("SET SESSION show_gipk_in_create_table_and_information_schema = ON")
+            .await
+            .map_err(query_error)?;
+    }
+    let listed = describe_tables(conn, tables).await?;
+    let names: Vec<TableName> = listed.iter().map(|table| table.name.clone()).collect();
+    let mut columns = load_columns(conn, flavor, &names).await?;
+    let mut keys = load_keys(conn, &names).await?;
+    let mut loaded = Vec::with_capacity(names.len());
+    for table in &listed {
+        let name = &table.name;
+        // Its row images hold two columns that no catalog lists, and rows of history (pitfall 38).
+        if table.table_type == "SYSTEM VERSIONED" {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "it is a system-versioned table, which this build cannot replicate",
+            )
+            .with_table(name)
+            .with_hint("take it out of `tables`"));
+        }
+        // A table that was dropped since it was listed.
+        let described = columns.remove(name).ok_or_else(|| missing(name))?;
+        let parts = keys.remove(name).unwrap_or_default();
+        // MariaDB keeps the hash of a unique TEXT or BLOB in a column that row images hold and no catalog lists.
+        if flavor == Flavor::MariaDb
+            && table.engine.as_deref() != Some("MEMORY")
+            && let Some(part) = parts.iter().find(|part| part.hash)
+        {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("its unique index `{}` is too long for a plain one, so its row images hold a hidden column", part.index),
+            )
+            .with_table(name)
+            .with_hint(format!("drop the index `{}`, or make it one over a prefix of the column", part.index)));
+        }
+        loaded.push(build_table(name, described, &parts, &exclude(name))?);
+    }
+    Ok(loaded)
+}
+
+const COLUMNS: &str = "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, \
+     CHARACTER_SET_NAME, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, \
+     COLUMN_DEFAULT, EXTRA \
+     FROM information_schema.COLUMNS";
+
+async fn load_columns(
+    conn: &mut Conn,
+    flavor: Flavor,
+    tables: &[TableName],
+) -> Result<HashMap<TableName, Vec<SourceColumn>>> {
+    let mut columns: HashMap<TableName, Vec<SourceColumn>> = HashMap::new();
+    let order = "ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION";
+    for row in each_database(conn, COLUMNS, order, tables).await? {
+        let (name, column) = source_column(flavor, row)?;
+        columns.entry(name).or_default().push(column);
+    }
+    Ok(columns)
+}
+
+fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn)> {
+    let mut cells = Cells(row.unwrap());
+    let table = TableName::new(cells.text()?, cells.text()?);
+    let name = cells.text()?;
+    let data_type = cells.text()?.to_ascii_lowercase();
+    let column_type = cells.text()?;
+    let nullable = cells.text()? == "YES";
+    let charset = cells.maybe_text()?.map(|name| name.to_ascii_lowercase());
+    let characters = cells.maybe_number()?;
+    let digits = cells.maybe_number()?;
+    let scale = cells.maybe_number()?;
+    let time_digits = cells.maybe_number()?;
+    let default = ColumnDefault::of(flavor, cells.maybe_text()?, &cells.text()?);
+    let labelled = matches!(data_type.as_str(), "enum" | "set");
+    let labels = if labelled {
+        parse_labels(&column_type).unwrap_or_default()
+    } else {
+        vec![]
+    };
+    // ZEROFILL is unsigned even where the word is missing (pitfall 10).
+    let unsigned =
+        !labelled && (column_type.contains("unsigned") || column_type.contains("zerofill"));
+    let small = |number: Option<u64>| number.and_then(|number| u8::try_from(number).ok());
+    let column = SourceColumn {
+        name,
+        included: None,
+        unsigned,
+        nullable,
+        charset,
+        length: if data_type == "bit" {
+            digits
+        } else {
+            characters
+        },
+        precision: small(digits),
+        scale: small(time_digits.or(scale)),
+        labels,
+        default,
+        data_type,
+        column_type,
+    };
+    Ok((table, column))
+}
+
+/// One column of a unique index.
+struct KeyPart {
+    index: String,
+    /// None where the index is on an expression.
+    column: Option<String>,
+    prefix: bool,
+    /// Of the kind HASH.
+    hash: bool,
+}
+
+/// The columns of all unique indexes, by index name and then in the index's order.
+async fn load_keys(
+    conn: &mut Conn,
+    tables: &[TableName],
+) -> Result<HashMap<TableName, Vec<KeyPart>>> {
+    let mut keys: HashMap<TableName, Vec<KeyPart>> = HashMap::new();
+    let query = "SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, COLUMN_NAME, SUB_PART, INDEX_TYPE \
+         FROM information_schema.STATISTICS";
+    let order = "AND NON_UNIQUE = 0 ORDER BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX";
+    for row in each_database(conn, query, order, tables).await? {
+        let mut cells = Cells(row.unwrap());
+        let table = TableName::new(cells.text()?, cells.text()?);
+        keys.entry(table).or_default().push(KeyPart {
+            index: cells.text()?,
+            column: cells.maybe_text()?,
+            prefix: cells.maybe_number()?.is_some(),
+            hash: cells.maybe_text()?.as_deref() == Some("HASH"),
+        });
+    }
+    Ok(keys)
+}
+
+/// The table of `columns`, in ordinal order, without those of `excluded`.
+fn build_table(
+    name: &TableName,
+    mut columns: Vec<SourceColumn>,
+    keys: &[KeyPart],
+    excluded: &[String],
+) -> Result<SourceTable> {
+    // Column names ignore case, on every server and platform.
+    let same = |one: &str, other: &str| one.to_lowercase() == other.to_lowercase();
+    if let Some(unknown) = excluded
+        .iter()
+        .find(|wanted| !columns.iter().any(|column| same(&column.name, wanted)))
+    {
+        return Err(Error::new(
+            ErrorKind::SourceMissing,
+            format!("there is no column `{unknown}`, which `exclude_columns` names"),
+        )
+        .with_table(name)
+        .with_hint("take it out of `exclude_columns`"));
+    }
+    let mut schema = Vec::with_capacity(columns.len());
+    for column in &mut columns {
+        if excluded.iter().any(|wanted| same(&column.name, wanted)) {
+            continue;
+        }
+        column.included = Some(schema.len());
+        schema.push(Column {
+            name: column.name.clone(),
+            column_type: column_type(column).map_err(|error| error.with_table(name))?,
+            nullable: column.nullable,
+            source_type: column.column_type.clone(),
+        });
+    }
+    let mut key = vec![];
+    for part in choose_key(&columns, keys) {
+        let column = columns.iter().find(|column| same(&column.name, part));
+        key.push(column.and_then(|column| column.included).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Config,
+                format!("column `{part}` is excluded, and belongs to the table's key"),
+            )
+            .with_table(name)
+            .with_hint("take it out of `exclude_columns`")
+        })?);
+    }
+    Ok(SourceTable {
+        schema: Arc::new(TableSchema {
+            name: name.clone(),
+            columns: schema,
+            key,
+        }),
+        columns,
+    })
+}
+
+/// The columns of the primary key, or else of the first unique index, by name, whose columns are all NOT NULL and whole.
+/// A prefix in the primary key does not matter: what is unique by its front is unique as a whole (pitfall 120).
+fn choose_key<'a>(columns: &[SourceColumn], keys: &'a [KeyPart]) -> Vec<&'a str> {
+    let index_columns = |index: &str| -> Option<Vec<&'a str>> {
+        keys.iter()
+            .filter(|part| part.index == index)
+            .map(|part| part.column.as_deref())
+            .collect()
+    };
+    if keys.iter().any(|part| part.index == "PRIMARY") {
+        return index_columns("PRIMARY").unwrap_or_default();
+    }
+    let whole = |part: &KeyPart| {
+        !part.prefix
+            && part.column.as_deref().is_some_and(|name| {
+                columns
+                    .iter()
+                    .any(|column| column.name.eq_ignore_ascii_case(name) && !column.nullable)
+            })
+    };
+    keys.iter()
+        .map(|part| part.index.as_str())
+        .find(|index| keys.iter().filter(|part| part.index == *index).all(whole))
+        .and_then(index_columns)
+        .unwrap_or_default()
+}
+
+/// The labels in the COLUMN_TYPE of an ENUM or SET: quoted, with quotes doubled, and backslash, NUL and line breaks
+/// behind a backslash, whatever the SQL mode (pitfall 14).
+fn parse_labels(column_type: &str) -> Option<Vec<String>> {
+    let (_, list) = column_type.split_once('(')?;
+    let mut characters = list.chars().peekable();
+    let mut labels = vec![];
+    loop {
+        if characters.next()? != '\'' {
+            return None;
+        }
+        let mut label = String::new();
+        loop {
+            match characters.next()? {
+                '\'' if characters.peek() == Some(&'\'') => {
+                    characters.next();
+                    label.push('\'');
+                }
+                '\'' => break,
+                '\\' => label.push(match characters.next()? {
+                    'n' => '\n',
+                    'r' => '\r',
+                    '0' => '\0',
+                    other => other,
+                }),
+                other => label.push(other),
+            }
+        }
+        labels.push(label);
+        match characters.next()? {
+            ',' => {}
+            ')' => return Some(labels),
+            _ => return None,
+        }
+    }
+}
+
+/// Runs `query`, which selects from an information_schema table, for all `tables`, database by database; `rest` is added
+/// behind its condition. Rows of tables that only look alike to the server's collation are dropped (pitfall 114).
+async fn each_database(
+    conn: &mut Conn,
+    query: &str,
+    rest: &str,
+    tables: &[TableName],
+) -> Result<Vec<Row>> {
+    let fold = folds_case(conn).await?;
+    let mut databases: Vec<(&str, Vec<&str>)> = vec![];
+    for table in tables {
+        match databases
+            .iter_mut()
+            .find(|(database, _)| *database == table.database)
+        {
+            Some((_, names)) => names.push(&table.table),
+            None => databases.push((&table.database, vec![&table.table])),
+        }
+    }
+    let mut found = vec![];
+    for (database, names) in databases {
+        for names in names.chunks(NAMES_A_QUERY) {
+            let marks = vec!["?"; names.len()].join(", ");
+            let query =
+                format!("{query} WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN ({marks}) {rest}");
+            let values = std::iter::once(database)
+                .chain(names.iter().copied())
+                .map(Value::from)
+                .collect();
+            let rows: Vec<Row> = conn
+                .exec(query, Params::Positional(values))
+                .await
+                .map_err(query_error)?;
+            let wanted = |row: &Row| {
+                let cell = |index| row.get::<String, usize>(index).unwrap_or_default();
+                let table = folded(&TableName::new(cell(0), cell(1)), fold);
+                names
+                    .iter()
+                    .any(|name| folded(&TableName::new(database, *name), fold) == table)
+            };
+            found.extend(rows.into_iter().filter(wanted));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the server keeps table names without case (`lower_case_table_names` 1 or 2).
+async fn folds_case(conn: &mut Conn) -> Result<bool> {
+    let setting: Option<u8> = conn
+        .query_first("SELECT @@lower_case_table_names")
+        .await
+        .map_err(query_error)?;
+    Ok(setting.unwrap_or(0) != 0)
+}
+
+fn folded(name: &TableName, fold: bool) -> TableName {
+    if fold {
+        TableName::new(name.database.to_lowercase(), name.table.to_lowercase())
+    } else {
+        name.clone()
+    }
+}
+
+fn listed(row: Row) -> Result<ListedTable> {
+    let mut cells = Cells(row.unwrap());
+    Ok(ListedTable {
+        name: TableName::new(cells.text()?, cells.text()?),
+        table_type: cells.text()?,
+        engine: cells.maybe_text()?,
+        row_estimate: cells.maybe_number()?,
+    })
+}
+
+fn missing(name: &TableName) -> Error {
+    Error::new(
+        ErrorKind::SourceMissing,
+        "it does not exist, or the user has no right to see it",
+    )
+    .with_table(name)
+    .with_hint(format!(
+        "check the name, with its case; or GRANT SELECT ON `{}`.*",
+        name.database
+    ))
+}
+
+/// The cells of one row, from the left.
+struct Cells(Vec<Value>);
+
+impl Cells {
+    fn next(&mut self) -> Value {
+        if self.0.is_empty() {
+            Value::NULL
+        } else {
+            self.0.remove(0)
+        }
+    }
+
+    fn maybe_text(&mut self) -> Result<Option<String>> {
+        match self.next() {
+            Value::NULL => Ok(None),
+            Value::Bytes(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| odd()),
+            _ => Err(odd()),
+        }
+    }
+
+    fn text(&mut self) -> Result<String> {
+        self.maybe_text()?.ok_or_else(odd)
+    }
+
+    fn maybe_number(&mut self) -> Result<Option<u64>> {
+        match self.next() {
+            Value::NULL => Ok(None),
+            Value::Int(number) => u64::try_from(number).map(Some).map_err(|_| odd()),
+            Value::UInt(number) => Ok(Some(number)),
+            Value::Bytes(bytes) => std::str::from_utf8(&bytes)
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .map(Some)
+                .ok_or_else(odd),
+            _ => Err(odd()),
+        }
+    }
+}
+
+fn odd() -> Error {
+    Error::new(
+        ErrorKind::SourceCorrupt,
+        "information_schema returned a value of another kind than documented",
+    )
+}
+
+#[cfg(test)]
+#[path = "catalog_tests.rs"]
+mod tests;

@@ -1,0 +1,123 @@
+use super::*;
+
+fn labels(column_type: &str) -> Option<Vec<String>> {
+    parse_labels(column_type)
+}
+
+fn owned(labels: &[&str]) -> Vec<String> {
+    labels.iter().map(|label| (*label).to_owned()).collect()
+}
+
+#[test]
+fn labels_are_read_as_both_servers_print_them() {
+    assert_eq!(
+        labels(r#"enum('a,b','it''s','(x)','ba\\ck','n\nl','t	b','é','','q"q')"#),
+        Some(owned(&[
+            "a,b", "it's", "(x)", r"ba\ck", "n\nl", "t\tb", "é", "", "q\"q"
+        ]))
+    );
+    assert_eq!(
+        labels("set('x''y',')z','ü')"),
+        Some(owned(&["x'y", ")z", "ü"]))
+    );
+    assert_eq!(labels(r"enum('\0z','\r')"), Some(owned(&["\0z", "\r"])));
+    for broken in [
+        "enum",
+        "enum(",
+        "enum('a'",
+        "enum('a",
+        "enum('a' 'b')",
+        "enum(a)",
+        "enum()",
+    ] {
+        assert_eq!(labels(broken), None, "{broken}");
+    }
+}
+
+fn int(name: &str, nullable: bool) -> SourceColumn {
+    SourceColumn {
+        name: name.into(),
+        included: None,
+        data_type: "int".into(),
+        column_type: "int".into(),
+        unsigned: false,
+        nullable,
+        charset: None,
+        length: None,
+        precision: None,
+        scale: None,
+        labels: vec![],
+        default: ColumnDefault::None,
+    }
+}
+
+fn part(index: &str, column: &str, prefix: bool) -> KeyPart {
+    KeyPart {
+        index: index.into(),
+        column: Some(column.into()),
+        prefix,
+        hash: false,
+    }
+}
+
+fn assemble(keys: &[KeyPart], excluded: &[&str]) -> Result<SourceTable> {
+    let columns = vec![int("a", false), int("b", false), int("c", true)];
+    let excluded: Vec<String> = excluded.iter().map(|name| (*name).to_owned()).collect();
+    build_table(&TableName::new("d", "t"), columns, keys, &excluded)
+}
+
+#[test]
+fn the_primary_key_is_the_key_in_its_own_order() {
+    let keys = [
+        part("PRIMARY", "b", false),
+        part("PRIMARY", "a", true),
+        part("u", "a", false),
+    ];
+    let table = assemble(&keys, &[]).expect("a table");
+    assert_eq!(table.schema.key, [1, 0]);
+}
+
+#[test]
+fn else_a_unique_index_without_null_prefix_or_expression_is() {
+    let keys = [
+        part("k1", "c", false),
+        part("k2", "a", true),
+        KeyPart {
+            index: "k3".into(),
+            column: None,
+            prefix: false,
+            hash: false,
+        },
+        part("k4", "b", false),
+        part("k4", "a", false),
+        part("k5", "a", false),
+    ];
+    assert_eq!(assemble(&keys, &[]).expect("a table").schema.key, [1, 0]);
+    let nullable = [part("k1", "c", false)];
+    assert!(
+        assemble(&nullable, &[])
+            .expect("a table")
+            .schema
+            .key
+            .is_empty()
+    );
+}
+
+#[test]
+fn excluded_columns_keep_their_ordinal_and_leave_the_schema() {
+    let keys = [part("PRIMARY", "b", false)];
+    let table = assemble(&keys, &["A"]).expect("names ignore case");
+    assert_eq!(
+        table
+            .columns
+            .iter()
+            .map(|column| column.included)
+            .collect::<Vec<_>>(),
+        [None, Some(0), Some(1)]
+    );
+    assert_eq!(table.schema.key, [0]);
+    let error = assemble(&keys, &["b"]).expect_err("a key column");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let error = assemble(&keys, &["nope"]).expect_err("no such column");
+    assert_eq!(error.kind(), ErrorKind::SourceMissing);
+}

@@ -1,0 +1,266 @@
+//! Control connections: sessions set up the same way everywhere, and what the server says of itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, OptsBuilder, SslOpts};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{SourceConfig, SourceType, TlsMode};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long a connection attempt may take before the source counts as unreachable.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Which of the two families a server belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flavor {
+    /// MySQL, Percona.
+    MySql,
+    /// MariaDB.
+    MariaDb,
+}
+
+/// A server's version number, such as 10.11.19.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServerVersion(pub u16, pub u16, pub u16);
+
+impl fmt::Display for ServerVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+/// What makes two servers the same for file and offset: `@@server_uuid` on MySQL, `@@server_id` with `@@server_uid`
+/// or the data directory's name on MariaDB.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ServerIdentity(pub String);
+
+/// One source server, connected to once, so that its facts are known.
+#[derive(Debug)]
+pub struct Source {
+    config: SourceConfig,
+    flavor: Flavor,
+    version: ServerVersion,
+    identity: ServerIdentity,
+    gtid: bool,
+}
+
+impl Source {
+    /// Connects, and reads what the server says of itself. Refuses a server of the other family.
+    ///
+    /// # Errors
+    /// `SourceUnavailable` where no connection came about, `SourceDenied` on refused credentials, `SourceSetting` when
+    /// the family is not the configured one.
+    pub async fn connect(config: &SourceConfig) -> Result<Arc<Self>> {
+        let mut conn = open(config).await?;
+        let comment: (String, String) = conn
+            .query_first("SELECT VERSION(), @@version_comment")
+            .await
+            .map_err(query_error)?
+            .ok_or_else(|| {
+                Error::new(ErrorKind::SourceCorrupt, "the source returned no version")
+            })?;
+        let maria = comment.0.contains("MariaDB")
+            || comment.1.contains("MariaDB")
+            || comment.1.contains("mariadb");
+        let flavor = if maria {
+            Flavor::MariaDb
+        } else {
+            Flavor::MySql
+        };
+        let wanted = match config.source_type {
+            SourceType::Mysql => Flavor::MySql,
+            SourceType::Mariadb => Flavor::MariaDb,
+        };
+        if flavor != wanted {
+            let (is, key) = match flavor {
+                Flavor::MySql => ("MySQL", "mysql"),
+                Flavor::MariaDb => ("MariaDB", "mariadb"),
+            };
+            return Err(Error::new(
+                ErrorKind::SourceSetting,
+                format!(
+                    "the server at {}:{} is {is} {}",
+                    config.host, config.port, comment.0
+                ),
+            )
+            .with_hint(format!("set `source.type: {key}`")));
+        }
+        let version = parse_version(&comment.0);
+        let identity: String = conn
+            .query_first(identity_sql(flavor, version))
+            .await
+            .map_err(query_error)?
+            .ok_or_else(|| {
+                Error::new(ErrorKind::SourceCorrupt, "the source returned no identity")
+            })?;
+        let gtid = match flavor {
+            Flavor::MariaDb => true,
+            Flavor::MySql => {
+                let mode: Option<String> = conn
+                    .query_first("SELECT @@gtid_mode")
+                    .await
+                    .map_err(query_error)?;
+                mode.as_deref() == Some("ON")
+            }
+        };
+        conn.disconnect().await.ok();
+        Ok(Arc::new(Self {
+            config: config.clone(),
+            flavor,
+            version,
+            identity: ServerIdentity(identity),
+            gtid,
+        }))
+    }
+
+    /// A fresh control connection with the session settings that every query of ours relies on.
+    ///
+    /// # Errors
+    /// As [`Source::connect`].
+    pub async fn control(&self) -> Result<Conn> {
+        open(&self.config).await
+    }
+
+    /// A connection that is to become a binlog stream. An event may be as large as the protocol allows, whatever the
+    /// server accepts from its clients: an update's event holds two images of a row.
+    ///
+    /// # Errors
+    /// As [`Source::connect`].
+    pub(super) async fn binlog(&self) -> Result<Conn> {
+        open_with(&self.config, Some(EVENT_BYTES_MAX)).await
+    }
+
+    /// The settings this source was reached with.
+    pub fn config(&self) -> &SourceConfig {
+        &self.config
+    }
+
+    /// Which family the server belongs to.
+    pub fn flavor(&self) -> Flavor {
+        self.flavor
+    }
+
+    /// Its version.
+    pub fn version(&self) -> ServerVersion {
+        self.version
+    }
+
+    /// What tells it from every other server.
+    pub fn identity(&self) -> &ServerIdentity {
+        &self.identity
+    }
+
+    /// Whether transactions carry GTIDs.
+    pub fn has_gtid(&self) -> bool {
+        self.gtid
+    }
+}
+
+/// Maps a failure of a control query: connection trouble is transient, an answer of the server is not.
+pub(super) fn query_error(error: mysql_async::Error) -> Error {
+    let kind = match &error {
+        mysql_async::Error::Io(_) => ErrorKind::SourceUnavailable,
+        mysql_async::Error::Server(server) => server_error_kind(server.code),
+        mysql_async::Error::Driver(_)
+        | mysql_async::Error::Other(_)
+        | mysql_async::Error::Url(_) => ErrorKind::SourceUnavailable,
+    };
+    Error::new(kind, "the source refused a query or broke the connection").with_source(error)
+}
+
+/// What an error code of the server means for a pipe, on whichever connection it arrives.
+pub(super) fn server_error_kind(code: u16) -> ErrorKind {
+    match code {
+        1044 | 1045 | 1142 | 1143 | 1227 | 1698 | 3118 => ErrorKind::SourceDenied,
+        1040 | 1053 | 1129 | 1152 | 1158..=1161 | 1203 | 1205 | 1213 | 1317 | 3024 | 1969 => {
+            ErrorKind::SourceUnavailable
+        }
+        1049 | 1054 | 1146 => ErrorKind::SourceMissing,
+        _ => ErrorKind::SourceSetting,
+    }
+}
+
+/// The query whose answer is the server's [`ServerIdentity`].
+pub(super) fn identity_sql(flavor: Flavor, version: ServerVersion) -> &'static str {
+    match flavor {
+        Flavor::MySql => "SELECT @@server_uuid",
+        // `server_uid` exists from 10.11 on; before, only the id tells servers apart.
+        Flavor::MariaDb if version >= ServerVersion(10, 11, 0) => {
+            "SELECT CONCAT(@@server_id, '-', @@server_uid)"
+        }
+        Flavor::MariaDb => "SELECT CONCAT(@@server_id, '')",
+    }
+}
+
+/// Session variables of §7a of the recipes: one zone, one charset, no mode that changes what SELECT returns. Those that
+/// one family lacks are left out for it by the executable-comment rules of both.
+const SESSION: &str = "SET SESSION time_zone = '+00:00', sql_mode = 'NO_ENGINE_SUBSTITUTION', \
+     net_write_timeout = 600, net_read_timeout = 600, wait_timeout = 28800";
+
+/// What `replica_max_allowed_packet` is to a replica.
+const EVENT_BYTES_MAX: usize = 1 << 30;
+
+async fn open(config: &SourceConfig) -> Result<Conn> {
+    open_with(config, None).await
+}
+
+async fn open_with(config: &SourceConfig, max_allowed_packet: Option<usize>) -> Result<Conn> {
+    let mut opts = OptsBuilder::default()
+        .ip_or_hostname(config.host.clone())
+        .tcp_port(config.port)
+        .user(Some(config.user.clone()))
+        .pass(Some(config.password.expose().to_owned()))
+        .prefer_socket(Some(false))
+        .max_allowed_packet(max_allowed_packet)
+        .init(vec!["SET NAMES utf8mb4".to_owned(), SESSION.to_owned()]);
+    if config.tls.mode != TlsMode::Disabled {
+        let mut tls = SslOpts::default()
+            .with_danger_accept_invalid_certs(config.tls.mode == TlsMode::Required)
+            .with_danger_skip_domain_validation(config.tls.mode != TlsMode::VerifyIdentity);
+        if let Some(ca) = &config.tls.ca {
+            tls = tls.with_root_certs(vec![ca.clone().into()]);
+        }
+        opts = opts.ssl_opts(Some(tls));
+    }
+    match tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(opts)).await {
+        Ok(Ok(conn)) => Ok(conn),
+        Ok(Err(error)) => Err(connect_error(config, error)),
+        Err(_) => Err(Error::new(
+            ErrorKind::SourceUnavailable,
+            format!(
+                "no answer from {}:{} in {} s",
+                config.host,
+                config.port,
+                CONNECT_TIMEOUT.as_secs()
+            ),
+        )),
+    }
+}
+
+fn connect_error(config: &SourceConfig, error: mysql_async::Error) -> Error {
+    let place = format!("{}:{}", config.host, config.port);
+    match query_error(error) {
+        denied if denied.kind() == ErrorKind::SourceDenied => Error::new(
+            ErrorKind::SourceDenied,
+            format!("the source at {place} refused user `{}`", config.user),
+        )
+        .with_hint("check `source.user` and `source.password`, and the host that the account is granted for")
+        .with_source(denied),
+        other => Error::new(other.kind(), format!("cannot connect to the source at {place}")).with_source(other),
+    }
+}
+
+fn parse_version(text: &str) -> ServerVersion {
+    // MariaDB once put `5.5.5-` before its own number.
+    let text = text.strip_prefix("5.5.5-").unwrap_or(text);
+    let mut numbers = text
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    ServerVersion(next(), next(), next())
+}

@@ -1,0 +1,101 @@
+//! Why bytes of the source are not a value.
+
+use crate::error::{Error, ErrorKind};
+
+/// Why bytes of the source are not a value. No cell's content is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The row ends inside a value.
+    #[error("the row ends inside a value")]
+    Truncated,
+    /// Bytes follow the row's last value.
+    #[error("bytes follow the row's last value")]
+    TrailingBytes,
+    /// A packet that should be a row does not begin as one.
+    #[error("the packet is no row")]
+    NotARow,
+    /// A length that the value cannot have.
+    #[error("a value has an impossible length")]
+    BadLength,
+    /// A DECIMAL, date or time whose parts are out of range.
+    #[error("a value has an impossible part: {0}")]
+    BadValue(&'static str),
+    /// A JSON document that contradicts itself.
+    #[error("a binary JSON document is broken: {0}")]
+    BadJson(&'static str),
+    /// A wire type that this build does not know.
+    #[error("the row image holds values of the unknown wire type {0}")]
+    UnknownWireType(u8),
+    /// A wire type that is not the recorded column's.
+    #[error("the row image holds values of wire type {0}, which the recorded column cannot have")]
+    Mismatch(u8),
+    /// An ENUM index or SET bit without a label.
+    #[error("a value names a label that the recorded column does not have")]
+    UnknownLabel,
+    /// NULL in a column that the recorded schema declares NOT NULL.
+    #[error("a value is NULL in a column that is recorded as NOT NULL")]
+    UnexpectedNull,
+    /// The image has another number of columns than the recorded table.
+    #[error("the row image has {found} columns, the recorded table {recorded}")]
+    ColumnCount {
+        /// Columns of the event's table map.
+        found: usize,
+        /// Columns of the recorded schema.
+        recorded: usize,
+    },
+    /// The image leaves out an included column (`binlog_row_image` other than FULL).
+    #[error("the row image leaves out a replicated column")]
+    AbsentColumn,
+    /// The column's bytes of one batch pass the 2 GiB that its offsets can address.
+    #[error("a batch holds more than 2 GiB of one column")]
+    ColumnFull,
+}
+
+impl DecodeError {
+    fn kind(self) -> ErrorKind {
+        match self {
+            DecodeError::Truncated
+            | DecodeError::TrailingBytes
+            | DecodeError::NotARow
+            | DecodeError::BadLength
+            | DecodeError::BadValue(_)
+            | DecodeError::BadJson(_) => ErrorKind::SourceCorrupt,
+            DecodeError::Mismatch(_)
+            | DecodeError::UnknownLabel
+            | DecodeError::UnexpectedNull
+            | DecodeError::ColumnCount { .. } => ErrorKind::SchemaConflict,
+            DecodeError::UnknownWireType(_) => ErrorKind::Unsupported,
+            DecodeError::AbsentColumn => ErrorKind::SourceSetting,
+            // The callers flush long before; a single value is at most 1 GiB.
+            DecodeError::ColumnFull => ErrorKind::Internal,
+        }
+    }
+
+    fn hint(self) -> Option<&'static str> {
+        match self {
+            DecodeError::Mismatch(_)
+            | DecodeError::UnknownLabel
+            | DecodeError::UnexpectedNull
+            | DecodeError::ColumnCount { .. } => Some(
+                "the table's definition changed between our reading it and this row: load the table anew",
+            ),
+            DecodeError::AbsentColumn => Some(
+                "SET GLOBAL binlog_row_image = 'FULL', reconnect the writing sessions, and load the table anew",
+            ),
+            DecodeError::UnknownWireType(_) => {
+                Some("name the column in this table's `exclude_columns`")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        let outer = Error::new(error.kind(), error.to_string());
+        match error.hint() {
+            Some(hint) => outer.with_hint(hint),
+            None => outer,
+        }
+    }
+}

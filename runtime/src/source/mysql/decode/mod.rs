@@ -1,0 +1,22 @@
+//! One decoder a column type, from a packet or a row image into its Arrow builder.
+//!
+//! A value comes in two forms: as the binary protocol of a prepared SELECT sends it (the load), and as a row image of
+//! the binlog holds it (the stream). Both end in the same buffers, so that a row is the same bytes on either way; a
+//! type's two readers stand side by side in one file for that reason. The bytes are foreign: every read is checked
+//! against the end, and whatever does not fit is a [`DecodeError`], after which a row leaves no trace.
+
+mod charset;
+mod column;
+mod cursor;
+mod decimal;
+mod error;
+mod image;
+mod json;
+mod table;
+mod temporal;
+mod values;
+
+pub use column::ColumnBuilder;
+pub use error::DecodeError;
+pub use image::{ImageFormat, image_key_slices, skip_image_row};
+pub use table::TableBuilder;

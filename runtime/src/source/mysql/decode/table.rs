@@ -1,0 +1,263 @@
+//! The decoders of a table's columns together, so that a row comes whole or not at all.
+
+use arrow::array::ArrayRef;
+
+use super::cursor::{take, take_u8};
+use super::image::{Presence, RowStart, bit};
+use super::{ColumnBuilder, DecodeError, ImageFormat};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::catalog::SourceTable;
+
+/// Fills the Arrow arrays of a table's included columns, row by row, from either form.
+///
+/// After an error the rows before it are all there, and nothing of the row that failed.
+#[derive(Debug)]
+pub struct TableBuilder {
+    /// One for each included column, in the order of the schema.
+    columns: Vec<ColumnBuilder>,
+    /// The included column of each ordinal of the source table.
+    included: Vec<Option<usize>>,
+    /// Whether each included column may hold NULL.
+    nullable: Vec<bool>,
+    names: Vec<String>,
+    table: crate::batch::TableName,
+    row_count: usize,
+}
+
+impl TableBuilder {
+    /// An empty builder for `table`; `null_as_default` as in [`ColumnBuilder::new`].
+    ///
+    /// # Errors
+    /// As [`ColumnBuilder::new`]; `Internal` when the table's columns and its schema contradict each other.
+    pub fn new(table: &SourceTable, null_as_default: bool) -> Result<Self> {
+        let schema = &table.schema.columns;
+        let mut columns: Vec<Option<ColumnBuilder>> = schema.iter().map(|_| None).collect();
+        let mut nullable = vec![false; schema.len()];
+        for column in &table.columns {
+            let Some(index) = column.included else {
+                continue;
+            };
+            let (Some(place), Some(described)) = (columns.get_mut(index), schema.get(index)) else {
+                return Err(contradiction(table));
+            };
+            *place = Some(
+                ColumnBuilder::new(column, described.column_type, null_as_default)
+                    .map_err(|error| error.with_table(table.name()))?,
+            );
+            if let Some(place) = nullable.get_mut(index) {
+                *place = column.nullable;
+            }
+        }
+        Ok(Self {
+            columns: columns
+                .into_iter()
+                .collect::<Option<_>>()
+                .ok_or_else(|| contradiction(table))?,
+            included: table.columns.iter().map(|column| column.included).collect(),
+            nullable,
+            names: schema.iter().map(|column| column.name.clone()).collect(),
+            table: table.name().clone(),
+            row_count: 0,
+        })
+    }
+
+    /// Appends a binary-protocol row that holds exactly the included columns in the schema's order; `packet` is its
+    /// body with the leading zero.
+    ///
+    /// # Errors
+    /// `SourceCorrupt` or `SchemaConflict`, with the table and column.
+    #[inline]
+    pub fn push_packet_row(&mut self, packet: &[u8]) -> Result<()> {
+        let mut place = 0;
+        match self.packet_row(packet, &mut place) {
+            Ok(()) => {
+                self.row_count += 1;
+                Ok(())
+            }
+            Err(error) => Err(self.undo(error, Some(place))),
+        }
+    }
+
+    /// Appends the row image at the front of `cursor`, and moves `cursor` behind it. `formats` is the event's table map,
+    /// `present` its bitmap of the columns that its images hold. Columns are matched by ordinal: whether the formats fit
+    /// the recorded columns is checked once a table map, by [`TableBuilder::check_formats`] or [`ImageFormat::fits`].
+    ///
+    /// # Errors
+    /// `SourceCorrupt`, `SchemaConflict`, or `SourceSetting` where the image leaves out an included column; with the
+    /// table and column.
+    #[inline]
+    pub fn push_image_row<'a>(
+        &mut self,
+        formats: &[ImageFormat],
+        present: &'a [u8],
+        cursor: &mut &'a [u8],
+    ) -> Result<()> {
+        let mut ordinal = 0;
+        match self.image_row(formats, present, cursor, &mut ordinal) {
+            Ok(()) => {
+                self.row_count += 1;
+                Ok(())
+            }
+            Err(error) => {
+                let place = self.included.get(ordinal).copied().flatten();
+                Err(self.undo(error, place))
+            }
+        }
+    }
+
+    /// Checks a table map against the recorded columns of `table`, which this builder was made for (pitfall 47).
+    ///
+    /// # Errors
+    /// `SchemaConflict` that names the first column which does not fit.
+    pub fn check_formats(table: &SourceTable, formats: &[ImageFormat]) -> Result<()> {
+        let recorded = table.columns.len();
+        if formats.len() != recorded {
+            let found = formats.len();
+            return Err(
+                Error::from(DecodeError::ColumnCount { found, recorded }).with_table(table.name())
+            );
+        }
+        for (format, column) in formats.iter().zip(&table.columns) {
+            if !format.fits(column) {
+                return Err(
+                    named(DecodeError::Mismatch(format.wire_type), Some(&column.name))
+                        .with_table(table.name()),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows so far.
+    #[inline]
+    pub fn row_count(&self) -> usize {
+        self.row_count
+    }
+
+    /// Bytes of the values so far, over all columns.
+    #[inline]
+    pub fn byte_count(&self) -> usize {
+        self.columns.iter().map(ColumnBuilder::byte_count).sum()
+    }
+
+    /// Values of each included column that are not the source's own because of a declared policy, since the builder was
+    /// made.
+    pub fn policy_hits(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.names
+            .iter()
+            .map(String::as_str)
+            .zip(self.columns.iter().map(ColumnBuilder::policy_hits))
+    }
+
+    /// The rows so far, one array for each included column; the builder is empty afterwards.
+    pub fn finish(&mut self) -> Vec<ArrayRef> {
+        self.row_count = 0;
+        self.columns.iter_mut().map(ColumnBuilder::finish).collect()
+    }
+
+    #[inline]
+    fn packet_row(&mut self, packet: &[u8], place: &mut usize) -> Result<(), DecodeError> {
+        let mut cursor = packet;
+        if take_u8(&mut cursor)? != 0 {
+            return Err(DecodeError::NotARow);
+        }
+        // Two bits of the bitmap are reserved.
+        let nulls = take(&mut cursor, (self.columns.len() + 2).div_ceil(8))?;
+        for (index, column) in self.columns.iter_mut().enumerate() {
+            *place = index;
+            if bit(nulls, index + 2) {
+                push_null(column, self.nullable.get(index))?;
+            } else {
+                column.push_packet(&mut cursor)?;
+            }
+        }
+        if cursor.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::TrailingBytes)
+        }
+    }
+
+    #[inline]
+    fn image_row<'a>(
+        &mut self,
+        formats: &[ImageFormat],
+        present: &'a [u8],
+        cursor: &mut &'a [u8],
+        place: &mut usize,
+    ) -> Result<(), DecodeError> {
+        *place = usize::MAX;
+        if formats.len() != self.included.len() {
+            return Err(DecodeError::ColumnCount {
+                found: formats.len(),
+                recorded: self.included.len(),
+            });
+        }
+        let mut row = RowStart::take(formats.len(), present, cursor)?;
+        for (ordinal, (format, included)) in formats.iter().zip(&self.included).enumerate() {
+            *place = ordinal;
+            let presence = row.next(ordinal);
+            let column = match included {
+                Some(index) => self.columns.get_mut(*index).map(|column| (column, *index)),
+                None => None,
+            };
+            match (presence, column) {
+                (Presence::Value, Some((column, _))) => column.push_image(*format, cursor)?,
+                (Presence::Value, None) => {
+                    take(cursor, format.value_length(cursor)?)?;
+                }
+                (Presence::Null, Some((column, index))) => {
+                    push_null(column, self.nullable.get(index))?;
+                }
+                (Presence::Absent, Some(_)) => return Err(DecodeError::AbsentColumn),
+                (Presence::Null | Presence::Absent, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn undo(&mut self, error: DecodeError, place: Option<usize>) -> Error {
+        for column in &mut self.columns {
+            column.truncate(self.row_count);
+        }
+        let name = place.and_then(|place| self.names.get(place));
+        named(error, name).with_table(&self.table)
+    }
+}
+
+#[inline]
+fn push_null(column: &mut ColumnBuilder, nullable: Option<&bool>) -> Result<(), DecodeError> {
+    if nullable != Some(&true) {
+        return Err(DecodeError::UnexpectedNull);
+    }
+    column.push_null();
+    Ok(())
+}
+
+fn named(error: DecodeError, column: Option<&String>) -> Error {
+    let outer = Error::from(error);
+    let Some(column) = column else {
+        return outer;
+    };
+    let inner = Error::new(
+        outer.kind(),
+        format!("column `{column}`: {}", outer.message()),
+    );
+    match outer.hint() {
+        Some(hint) => inner.with_hint(hint),
+        None => inner,
+    }
+}
+
+fn contradiction(table: &SourceTable) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "the table's columns and its schema contradict each other",
+    )
+    .with_table(table.name())
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

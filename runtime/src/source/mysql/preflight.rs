@@ -1,0 +1,449 @@
+//! Whether the source server can be replicated from: every finding at once, each with its remedy.
+//!
+//! A check that the account may not make is passed over where another finding names the missing grant, since a person
+//! mends that first and asks again.
+
+use std::collections::HashMap;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row, Value};
+
+use super::connection::query_error;
+use super::snapshot::boundary::binlog_status_sql;
+use super::{Flavor, ServerVersion, Source};
+use crate::config::{PipeConfig, PositionMode};
+use crate::error::{Error, ErrorKind, Finding, Result, Severity};
+
+mod tables;
+
+/// A stop of a day must be survivable.
+const RETENTION_SECONDS: u64 = 86_400;
+
+/// Clocks further apart make every lag figure a riddle.
+const CLOCK_SECONDS: f64 = 5.0;
+
+/// Looks at the server, the account and the tables, and reports everything that stands in the way or is worth knowing.
+/// `mode: snapshot` needs the binlog too: the changes during the load come from it.
+///
+/// # Errors
+/// Only a broken connection; what the server refuses to tell is a finding or left out.
+pub async fn preflight(
+    source: &Source,
+    conn: &mut Conn,
+    config: &PipeConfig,
+) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    check_version(source, &mut findings);
+    let variables = variables(conn).await?;
+    check_binlog(source, config, &variables, &mut findings);
+    check_retention(&variables, &mut findings);
+    check_replica(source, conn, &variables, &mut findings).await?;
+    check_grants(source, conn, config, &variables, &mut findings).await?;
+    check_clock(conn, &mut findings).await?;
+    tables::check(source, conn, config, &mut findings).await?;
+    Ok(findings)
+}
+
+fn finding(
+    severity: Severity,
+    kind: ErrorKind,
+    check: &str,
+    found: impl Into<String>,
+    needed: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Finding {
+    Finding {
+        severity,
+        check: check.to_owned(),
+        found: found.into(),
+        needed: needed.into(),
+        remedy: remedy.into(),
+        kind,
+    }
+}
+
+fn check_version(source: &Source, findings: &mut Vec<Finding>) {
+    let (name, least) = match source.flavor() {
+        Flavor::MySql => ("MySQL", ServerVersion(8, 0, 0)),
+        Flavor::MariaDb => ("MariaDB", ServerVersion(10, 5, 0)),
+    };
+    if source.version() < least {
+        findings.push(finding(
+            Severity::Error,
+            ErrorKind::Unsupported,
+            "version",
+            format!("{name} {}", source.version()),
+            format!("{name} {least} or later"),
+            format!("upgrade the server to {name} {least} or later"),
+        ));
+    }
+}
+
+type Variables = HashMap<String, String>;
+
+async fn variables(conn: &mut Conn) -> Result<Variables> {
+    let rows = ask(
+        conn,
+        "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'binlog_row_image', \
+         'binlog_row_metadata', 'binlog_row_value_options', 'gtid_mode', 'log_replica_updates', 'log_slave_updates', \
+         'binlog_expire_logs_seconds', 'expire_logs_days', 'server_id')",
+    )
+    .await?
+    .unwrap_or_default();
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            let mut values = row.into_iter();
+            Some((values.next()??.to_lowercase(), values.next()??))
+        })
+        .collect())
+}
+
+fn check_binlog(
+    source: &Source,
+    config: &PipeConfig,
+    variables: &Variables,
+    findings: &mut Vec<Finding>,
+) {
+    let get = |name: &str| variables.get(name).map(String::as_str);
+    if get("log_bin") == Some("OFF") {
+        findings.push(finding(
+            Severity::Error,
+            ErrorKind::SourceSetting,
+            "log_bin",
+            "OFF",
+            "ON",
+            "start the server with log_bin=binlog and a server_id, or use `mode: snapshot`",
+        ));
+        return;
+    }
+    let mut wants = |name: &str, wanted: &str, severity: Severity, set: String| {
+        if let Some(found) = get(name)
+            && found != wanted
+        {
+            let needed = if wanted.is_empty() { "''" } else { wanted };
+            findings.push(finding(
+                severity,
+                ErrorKind::SourceSetting,
+                name,
+                found,
+                needed,
+                set,
+            ));
+        }
+    };
+    let set = |name: &str, value: &str| {
+        format!(
+            "SET GLOBAL {name} = '{value}', reconnect the applications, and write it to the server's configuration"
+        )
+    };
+    wants(
+        "binlog_format",
+        "ROW",
+        Severity::Error,
+        set("binlog_format", "ROW"),
+    );
+    wants(
+        "binlog_row_image",
+        "FULL",
+        Severity::Error,
+        set("binlog_row_image", "FULL"),
+    );
+    wants(
+        "binlog_row_metadata",
+        "FULL",
+        Severity::Warning,
+        set("binlog_row_metadata", "FULL"),
+    );
+    wants(
+        "binlog_row_value_options",
+        "",
+        Severity::Error,
+        set("binlog_row_value_options", ""),
+    );
+    if source.flavor() == Flavor::MySql && config.source.position == PositionMode::Gtid {
+        wants(
+            "gtid_mode",
+            "ON",
+            Severity::Error,
+            "set enforce_gtid_consistency = ON, then gtid_mode = OFF_PERMISSIVE, ON_PERMISSIVE and ON one after the \
+             other; or use `source.position: file`"
+                .to_owned(),
+        );
+    }
+}
+
+fn check_retention(variables: &Variables, findings: &mut Vec<Finding>) {
+    let number = |name: &str| variables.get(name)?.parse::<f64>().ok();
+    // 0 keeps everything. MariaDB before 10.6 knows days only.
+    let seconds = number("binlog_expire_logs_seconds")
+        .or_else(|| number("expire_logs_days").map(|days| days * 86_400.0))
+        .unwrap_or(0.0) as u64;
+    if (1..RETENTION_SECONDS).contains(&seconds) {
+        findings.push(finding(
+            Severity::Warning,
+            ErrorKind::SourceSetting,
+            "binlog_expire_logs_seconds",
+            format!("{seconds} s"),
+            format!("{RETENTION_SECONDS} s or more, or 0"),
+            format!(
+                "SET GLOBAL binlog_expire_logs_seconds = {}",
+                3 * RETENTION_SECONDS
+            ),
+        ));
+    }
+}
+
+/// A replica that does not log what it applies has a binlog without its tables' changes.
+async fn check_replica(
+    source: &Source,
+    conn: &mut Conn,
+    variables: &Variables,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let logs = variables
+        .get("log_replica_updates")
+        .or_else(|| variables.get("log_slave_updates"));
+    if logs.map(String::as_str) != Some("OFF") {
+        return Ok(());
+    }
+    let sql = match source.flavor() {
+        Flavor::MySql if source.version() >= ServerVersion(8, 0, 22) => "SHOW REPLICA STATUS",
+        Flavor::MySql => "SHOW SLAVE STATUS",
+        Flavor::MariaDb => "SHOW ALL SLAVES STATUS",
+    };
+    if ask(conn, sql).await?.is_some_and(|rows| !rows.is_empty()) {
+        findings.push(finding(
+            Severity::Error,
+            ErrorKind::SourceSetting,
+            "log_replica_updates",
+            "OFF on a server that is a replica itself",
+            "ON",
+            "restart the server with log_replica_updates=ON (log_slave_updates on MariaDB), or replicate from its \
+             primary",
+        ));
+    }
+    Ok(())
+}
+
+async fn check_grants(
+    source: &Source,
+    conn: &mut Conn,
+    config: &PipeConfig,
+    variables: &Variables,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let account = account(conn).await?;
+    let (replica_sql, client, see_xa) = match source.flavor() {
+        Flavor::MySql if source.version() >= ServerVersion(8, 0, 22) => (
+            "SHOW REPLICAS",
+            "REPLICATION CLIENT",
+            Some("XA_RECOVER_ADMIN"),
+        ),
+        Flavor::MySql => (
+            "SHOW SLAVE HOSTS",
+            "REPLICATION CLIENT",
+            Some("XA_RECOVER_ADMIN"),
+        ),
+        Flavor::MariaDb => ("SHOW SLAVE HOSTS", "BINLOG MONITOR", None),
+    };
+    let mut lacks = |severity: Severity, privilege: &str, found: &str| {
+        findings.push(finding(
+            severity,
+            ErrorKind::SourceDenied,
+            &privilege.to_lowercase().replace(' ', "_"),
+            found,
+            format!("{privilege} on *.*"),
+            format!("GRANT {privilege} ON *.* TO {account}"),
+        ));
+    };
+    if ask(conn, binlog_status_sql(source)).await?.is_none() {
+        lacks(Severity::Error, client, "not granted");
+    }
+    let replicas = ask(conn, replica_sql).await?;
+    match source.flavor() {
+        // The statement takes exactly the privilege that reading the binlog takes.
+        Flavor::MySql if replicas.is_none() => {
+            lacks(Severity::Error, "REPLICATION SLAVE", "not granted");
+        }
+        Flavor::MySql => {}
+        // Here it takes another one, so the grants are read.
+        Flavor::MariaDb => match has_grant(conn, "REPLICATION SLAVE").await? {
+            Some(true) | None => {}
+            Some(false) => lacks(Severity::Error, "REPLICATION SLAVE", "not granted"),
+        },
+    }
+    if ask(conn, "XA RECOVER").await?.is_none()
+        && let Some(privilege) = see_xa
+    {
+        lacks(
+            Severity::Warning,
+            privilege,
+            "not granted: rows of XA transactions that are prepared while the load starts may be missed",
+        );
+    }
+    check_server_id(config, variables, replicas.unwrap_or_default(), findings);
+    Ok(())
+}
+
+/// Two replicas of one id push each other out of the server without end.
+fn check_server_id(
+    config: &PipeConfig,
+    variables: &Variables,
+    replicas: Vec<Vec<Option<String>>>,
+    findings: &mut Vec<Finding>,
+) {
+    let Some(pinned) = config.source.server_id else {
+        return;
+    };
+    let pinned = pinned.to_string();
+    let (severity, found) = if variables.get("server_id") == Some(&pinned) {
+        (Severity::Error, format!("{pinned} is the source's own"))
+    } else if replicas
+        .iter()
+        .any(|row| row.first().and_then(Option::as_ref) == Some(&pinned))
+    {
+        // It may be our own last connection, which the server has not missed yet.
+        (
+            Severity::Warning,
+            format!("{pinned} is registered by a replica"),
+        )
+    } else {
+        return;
+    };
+    findings.push(finding(
+        severity,
+        ErrorKind::Config,
+        "server_id",
+        found,
+        "a number that no other server or replica uses",
+        "choose another `source.server_id`, or leave it out",
+    ));
+}
+
+async fn check_clock(conn: &mut Conn, findings: &mut Vec<Finding>) -> Result<()> {
+    let begin = Instant::now();
+    let rows = ask(conn, "SELECT UNIX_TIMESTAMP(NOW(6))")
+        .await?
+        .unwrap_or_default();
+    let trip = begin.elapsed().as_secs_f64();
+    let theirs = rows
+        .first()
+        .and_then(|row| row.first()?.as_ref()?.parse::<f64>().ok());
+    let (Some(theirs), Ok(ours)) = (theirs, SystemTime::now().duration_since(UNIX_EPOCH)) else {
+        return Ok(());
+    };
+    let offset = theirs - ours.as_secs_f64();
+    if offset.abs() > CLOCK_SECONDS + trip {
+        findings.push(finding(
+            Severity::Warning,
+            ErrorKind::SourceSetting,
+            "clock",
+            format!("the source's clock is {offset:+.0} s from this machine's"),
+            format!("within {CLOCK_SECONDS:.0} s"),
+            "set both clocks by NTP; lag is measured between them, rows are not touched",
+        ));
+    }
+    Ok(())
+}
+
+/// The account as GRANT writes it.
+async fn account(conn: &mut Conn) -> Result<String> {
+    let rows = ask(conn, "SELECT CURRENT_USER()")
+        .await?
+        .unwrap_or_default();
+    let name = rows
+        .first()
+        .and_then(|row| row.first()?.clone())
+        .unwrap_or_default();
+    let (user, host) = name.rsplit_once('@').unwrap_or((&name, "%"));
+    Ok(format!(
+        "'{}'@'{}'",
+        user.replace('\'', "''"),
+        host.replace('\'', "''")
+    ))
+}
+
+/// Whether the account has a global privilege by its own grants; none where a role may give it.
+async fn has_grant(conn: &mut Conn, privilege: &str) -> Result<Option<bool>> {
+    let Some(rows) = ask(conn, "SHOW GRANTS").await? else {
+        return Ok(None);
+    };
+    let grants: Vec<String> = rows
+        .into_iter()
+        .filter_map(|row| row.into_iter().next().flatten())
+        .collect();
+    let granted = grants.iter().any(|grant| {
+        grant.split_once(" ON *.* ").is_some_and(|(privileges, _)| {
+            privileges == "GRANT ALL PRIVILEGES"
+                || privileges
+                    .trim_start_matches("GRANT ")
+                    .split(", ")
+                    .any(|one| one == privilege)
+        })
+    });
+    let roles = grants.iter().any(|grant| !grant.contains(" ON "));
+    Ok(if granted || !roles {
+        Some(granted)
+    } else {
+        None
+    })
+}
+
+/// The rows as text; none where the server refuses the statement.
+async fn ask(conn: &mut Conn, sql: &str) -> Result<Option<Vec<Vec<Option<String>>>>> {
+    match conn.query::<Row, _>(sql).await {
+        Ok(rows) => Ok(Some(
+            rows.into_iter()
+                .map(|row| row.unwrap().into_iter().map(text).collect())
+                .collect(),
+        )),
+        Err(error) => {
+            let refused = matches!(error, mysql_async::Error::Server(_));
+            let error = query_error(error);
+            if refused && error.kind() != ErrorKind::SourceUnavailable {
+                Ok(None)
+            } else {
+                Err(error)
+            }
+        }
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::NULL => None,
+        Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        other => Some(other.as_sql(true)),
+    }
+}
+
+/// The error that Setup ends with, of the first finding that refuses the pipe; the rest are in the message.
+pub fn refusal(findings: &[Finding]) -> Option<Error> {
+    let refusing: Vec<&Finding> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .collect();
+    let first = refusing.first()?;
+    let lines: Vec<String> = refusing
+        .iter()
+        .map(|finding| {
+            format!(
+                "{}: found {}, needed {}",
+                finding.check, finding.found, finding.needed
+            )
+        })
+        .collect();
+    let remedies: Vec<&str> = refusing
+        .iter()
+        .map(|finding| finding.remedy.as_str())
+        .collect();
+    Some(
+        Error::new(
+            first.kind,
+            format!("the source is not ready: {}", lines.join("; ")),
+        )
+        .with_hint(remedies.join("; ")),
+    )
+}

@@ -1,0 +1,315 @@
+//! Whether the tables of the pipe file are there, readable, and have keys.
+
+use std::collections::BTreeSet;
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use super::super::connection::query_error;
+use super::super::sql::{quote_string, quote_table};
+use super::super::{Flavor, ServerVersion, Source};
+use super::{account, ask, finding};
+use crate::batch::TableName;
+use crate::config::{Mode, PipeConfig, TableConfig, TablePattern};
+use crate::error::{ErrorKind, Finding, Result, Severity};
+
+/// Looks at all tables that the file names or its wildcards match.
+pub(super) async fn check(
+    source: &Source,
+    conn: &mut Conn,
+    config: &PipeConfig,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let existing = existing(conn).await?;
+    let keyed = keyed(source, conn).await?;
+    let account = account(conn).await?;
+    let mut seen = BTreeSet::new();
+    for entry in &config.tables {
+        let tables: Vec<&TableName> = existing
+            .iter()
+            .filter(|table| matches(&entry.source, table))
+            .collect();
+        if tables.is_empty() {
+            findings.push(missing(conn, &entry.source, &account).await?);
+        }
+        for table in tables {
+            if !seen.insert(table.clone()) {
+                continue;
+            }
+            if !readable(conn, table).await? {
+                findings.push(unreadable(table, &account));
+            }
+            if !keyed.contains(table) {
+                findings.push(keyless(table));
+            }
+            if is_exact(&entry.source) {
+                check_columns(conn, entry, table, findings).await?;
+            }
+        }
+    }
+    if config.mode != Mode::Snapshot {
+        check_cascades(source, conn, &seen, findings).await?;
+    }
+    Ok(())
+}
+
+fn is_exact(pattern: &TablePattern) -> bool {
+    pattern.literal || !(pattern.database.contains('*') || pattern.table.contains('*'))
+}
+
+fn matches(pattern: &TablePattern, table: &TableName) -> bool {
+    let one = |pattern_part: &str, name: &str| {
+        if pattern.literal {
+            pattern_part == name
+        } else {
+            glob(pattern_part, name)
+        }
+    };
+    one(&pattern.database, &table.database) && one(&pattern.table, &table.table)
+}
+
+/// Whether `name` fits `pattern`, in which `*` stands for any run of characters.
+fn glob(pattern: &str, name: &str) -> bool {
+    let Some((head, mut rest)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(mut name) = name.strip_prefix(head) else {
+        return false;
+    };
+    while let Some((part, tail)) = rest.split_once('*') {
+        let Some((_, after)) = name.split_once(part) else {
+            return false;
+        };
+        name = after;
+        rest = tail;
+    }
+    name.ends_with(rest)
+}
+
+async fn existing(conn: &mut Conn) -> Result<Vec<TableName>> {
+    let names: Vec<(String, String)> = conn
+        .query(
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', \
+             'SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') \
+             ORDER BY TABLE_SCHEMA, TABLE_NAME",
+        )
+        .await
+        .map_err(query_error)?;
+    Ok(names
+        .into_iter()
+        .map(|(database, table)| TableName { database, table })
+        .collect())
+}
+
+/// The tables with a primary key, or a unique one without a nullable column.
+async fn keyed(source: &Source, conn: &mut Conn) -> Result<BTreeSet<TableName>> {
+    // An index over an expression has no column there; MariaDB has none of those.
+    let columns = match source.flavor() {
+        Flavor::MySql => "COUNT(COLUMN_NAME) = COUNT(*)",
+        Flavor::MariaDb => "TRUE",
+    };
+    let names: Vec<(String, String)> = conn
+        .query(format!(
+            "SELECT DISTINCT TABLE_SCHEMA, TABLE_NAME FROM (SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME FROM \
+             information_schema.STATISTICS WHERE NON_UNIQUE = 0 GROUP BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME \
+             HAVING SUM(NULLABLE = 'YES') = 0 AND {columns}) AS unique_indexes"
+        ))
+        .await
+        .map_err(query_error)?;
+    Ok(names
+        .into_iter()
+        .map(|(database, table)| TableName { database, table })
+        .collect())
+}
+
+async fn readable(conn: &mut Conn, table: &TableName) -> Result<bool> {
+    let sql = format!("SELECT 1 FROM {} LIMIT 0", quote_table(table));
+    Ok(ask(conn, &sql).await?.is_some())
+}
+
+/// A table that the catalog does not show is missing, or hidden from an account without any right on it.
+async fn missing(conn: &mut Conn, pattern: &TablePattern, account: &str) -> Result<Finding> {
+    let name = TableName::new(&pattern.database, &pattern.table);
+    if is_exact(pattern) {
+        let sql = format!("SELECT 1 FROM {} LIMIT 0", quote_table(&name));
+        match conn.query_drop(sql).await.map_err(query_error) {
+            Err(error) if error.kind() == ErrorKind::SourceDenied => {
+                return Ok(unreadable(&name, account));
+            }
+            Err(error) if error.kind() == ErrorKind::SourceUnavailable => return Err(error),
+            Err(error) if error.kind() != ErrorKind::SourceMissing => {
+                return Ok(finding(
+                    Severity::Error,
+                    error.kind(),
+                    "table",
+                    format!("`{name}`: {}", error.chain()),
+                    "a table that can be read",
+                    "mend the table at the source, or take it out of `tables`",
+                ));
+            }
+            Ok(()) => {
+                return Ok(finding(
+                    Severity::Error,
+                    ErrorKind::Unsupported,
+                    "table",
+                    format!("`{name}` is a view or a system table"),
+                    "a base table",
+                    "name the tables that the view reads, or take it out of `tables`",
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+    let (what, needed) = if is_exact(pattern) {
+        ("does not exist", "an existing table")
+    } else {
+        (
+            "matches no table",
+            "a pattern that matches tables the account may read",
+        )
+    };
+    Ok(finding(
+        Severity::Error,
+        ErrorKind::SourceMissing,
+        "table",
+        format!("`{name}` {what}"),
+        needed,
+        "mend the name in `tables`; upper and lower case count",
+    ))
+}
+
+fn unreadable(table: &TableName, account: &str) -> Finding {
+    finding(
+        Severity::Error,
+        ErrorKind::SourceDenied,
+        "select",
+        format!("`{table}` may not be read"),
+        format!("SELECT on `{table}`"),
+        format!("GRANT SELECT ON {} TO {account}", quote_table(table)),
+    )
+}
+
+fn keyless(table: &TableName) -> Finding {
+    finding(
+        Severity::Error,
+        ErrorKind::Unsupported,
+        "key",
+        format!("`{table}` has neither a primary key nor a unique key without nullable columns"),
+        "a key: without one, equal rows cannot be told apart and only one of them would be kept",
+        format!(
+            "add a generated key: ALTER TABLE {} ADD COLUMN pipewright_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT \
+             PRIMARY KEY; or wait for `engine: append`, which keeps every change as a row and comes with a later version",
+            quote_table(table)
+        ),
+    )
+}
+
+/// The columns that the entry names must be there.
+async fn check_columns(
+    conn: &mut Conn,
+    entry: &TableConfig,
+    table: &TableName,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let columns: Vec<String> = conn
+        .query(format!(
+            "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
+            quote_string(&table.database),
+            quote_string(&table.table)
+        ))
+        .await
+        .map_err(query_error)?;
+    let named = entry
+        .exclude_columns
+        .iter()
+        .map(|column| ("exclude_columns", column))
+        .chain(entry.split_by.iter().map(|column| ("split_by", column)))
+        .chain(entry.columns.keys().map(|column| ("columns", column)));
+    for (key, name) in named {
+        if !columns
+            .iter()
+            .any(|column| column.to_lowercase() == name.to_lowercase())
+        {
+            findings.push(finding(
+                Severity::Error,
+                ErrorKind::SourceMissing,
+                key,
+                format!("`{table}` has no column `{name}`"),
+                "an existing column",
+                format!("mend `{key}` of `{table}`"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Cascades that the storage engine carries out are in no binlog. From MySQL 9.6 on the server does them itself.
+async fn check_cascades(
+    source: &Source,
+    conn: &mut Conn,
+    tables: &BTreeSet<TableName>,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    if source.flavor() == Flavor::MySql && source.version() >= ServerVersion(9, 6, 0) {
+        let native = ask(conn, "SELECT @@GLOBAL.innodb_native_foreign_keys").await?;
+        if native.is_some_and(|rows| rows.iter().flatten().flatten().all(|value| value == "0")) {
+            return Ok(());
+        }
+    }
+    let constraints: Vec<(String, String, String, String, String)> = conn
+        .query(
+            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, UPDATE_RULE, DELETE_RULE FROM \
+             information_schema.REFERENTIAL_CONSTRAINTS WHERE UPDATE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT') OR \
+             DELETE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT')",
+        )
+        .await
+        .map_err(query_error)?;
+    for (database, table, name, update, delete) in constraints {
+        let table = TableName { database, table };
+        if tables.contains(&table) {
+            findings.push(finding(
+                Severity::Warning,
+                ErrorKind::SourceSetting,
+                "foreign_key_cascade",
+                format!("`{table}` has `{name}` ON UPDATE {update} ON DELETE {delete}"),
+                "no cascading foreign key: what it changes is written to no binlog",
+                "let the application or triggers change the child rows, or resync the table after such changes",
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_run_of_characters() {
+        for (pattern, name, fits) in [
+            ("orders", "orders", true),
+            ("orders", "order", false),
+            ("*", "anything", true),
+            ("o*s", "orders", true),
+            ("o*s", "os", true),
+            ("o*s", "o", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("*x", "xx", true),
+            ("x*x", "x", false),
+        ] {
+            assert_eq!(glob(pattern, name), fits, "{pattern} against {name}");
+        }
+    }
+
+    #[test]
+    fn a_literal_star_is_a_character() {
+        let pattern = TablePattern {
+            database: "d".into(),
+            table: "a*".into(),
+            literal: true,
+        };
+        assert!(matches(&pattern, &TableName::new("d", "a*")));
+        assert!(!matches(&pattern, &TableName::new("d", "ab")));
+    }
+}

@@ -1,0 +1,400 @@
+//! The place in the binlog that a load starts from, and the one it ends at.
+//!
+//! A place is taken so that SELECT already shows everything up to it: MySQL's `gtid_executed` grows only after the
+//! engine's commit, where the binlog's own end is ahead of it; MariaDB's consistent snapshot names the place it shows.
+//! A row changed after the place comes by the stream, a row changed before it is in every later SELECT, so nothing
+//! falls between. Rows of a prepared XA transaction stand in the binlog at its PREPARE and become visible at its
+//! COMMIT: a place between the two would lose them, so no place is taken while one is prepared (pitfall 96).
+//!
+//! Another server behind the same name may lag. So every session that reads proves first that its server has got to the
+//! place ([`SnapshotSession`] exists only where that was proved).
+
+use std::time::{Duration, Instant};
+
+use super::super::connection::identity_sql;
+use super::super::position::{GtidList, Position};
+use super::super::sql::quote_string;
+use super::super::wire::{ServerError, WireConn};
+use super::super::{Flavor, ServerVersion, Source};
+use crate::config::PositionMode;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long prepared XA transactions may hold a place up.
+const XA_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a lagging server may take to get to the place.
+const EXECUTED_DEADLINE: Duration = Duration::from_secs(30);
+
+const POLL: Duration = Duration::from_millis(200);
+
+/// The first event of every binlog file.
+const FILE_START: u64 = 4;
+
+/// Takes the place up to which SELECT shows everything, and nothing of which is still prepared.
+///
+/// # Errors
+/// `SourceUnavailable` when prepared XA transactions outlast the deadline; `SourceSetting` without a binlog, or without
+/// GTIDs where the mode asks for them; failures of the queries.
+pub async fn take_place(source: &Source, mode: PositionMode) -> Result<Position> {
+    let by_gtid = match mode {
+        PositionMode::Auto => source.has_gtid(),
+        PositionMode::Gtid => true,
+        PositionMode::File => false,
+    };
+    if by_gtid && !source.has_gtid() {
+        return Err(Error::new(
+            ErrorKind::SourceSetting,
+            "the source has no GTIDs, and `source.position` asks for them",
+        )
+        .with_hint(
+            "set gtid_mode = ON and enforce_gtid_consistency = ON, or `source.position: file`",
+        ));
+    }
+    let mut conn = WireConn::connect(source.config()).await?;
+    ensure_same_server(&mut conn, source).await?;
+    let begin = Instant::now();
+    let mut told = false;
+    loop {
+        // Looked at on both sides: what is prepared at the place was prepared before the look after it.
+        let mut prepared = prepared_transactions(&mut conn).await?;
+        if prepared.is_empty() {
+            let place = place_now(&mut conn, source, by_gtid).await?;
+            prepared = prepared_transactions(&mut conn).await?;
+            if prepared.is_empty() {
+                conn.quit().await;
+                return Ok(place);
+            }
+        }
+        let names = prepared.join(", ");
+        if begin.elapsed() > XA_DEADLINE {
+            return Err(Error::new(
+                ErrorKind::SourceUnavailable,
+                format!(
+                    "XA transactions are prepared at the source for over {} s, and a load cannot start between their \
+                     PREPARE and COMMIT: {names}",
+                    XA_DEADLINE.as_secs()
+                ),
+            )
+            .with_hint("end them at the source: XA COMMIT or XA ROLLBACK of what XA RECOVER lists"));
+        }
+        if !told {
+            told = true;
+            tracing::info!(prepared = %names, "waiting until no XA transaction is prepared at the source");
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The identifiers of prepared XA transactions. Without the grant to see them there are none to wait for; preflight
+/// has warned of that.
+async fn prepared_transactions(conn: &mut WireConn) -> Result<Vec<String>> {
+    match conn.query_text("XA RECOVER").await {
+        Ok(rows) => Ok(rows
+            .into_iter()
+            .filter_map(|row| row.into_iter().last().flatten())
+            .map(|id| format!("`{}`", String::from_utf8_lossy(&id)))
+            .collect()),
+        Err(error)
+            if ServerError::of(&error).is_some()
+                && error.kind() != ErrorKind::SourceUnavailable =>
+        {
+            tracing::warn!(error = %error.chain(), "XA RECOVER is refused: rows of transactions prepared now may be missed");
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn place_now(conn: &mut WireConn, source: &Source, by_gtid: bool) -> Result<Position> {
+    match (source.flavor(), by_gtid) {
+        (Flavor::MySql, true) => {
+            let set = conn
+                .query_value("SELECT @@GLOBAL.gtid_executed")
+                .await?
+                .unwrap_or_default();
+            Ok(Position::Gtid { set: set.parse()? })
+        }
+        (Flavor::MySql, false) => mysql_file(conn, source).await,
+        (Flavor::MariaDb, by_gtid) => {
+            let (file, offset, list) = mariadb_snapshot(conn).await?;
+            Ok(if by_gtid {
+                Position::MariaGtid {
+                    list: list.parse()?,
+                }
+            } else {
+                file_position(source, file, offset)
+            })
+        }
+    }
+}
+
+fn file_position(source: &Source, file: String, offset: u64) -> Position {
+    Position::File {
+        server: source.identity().clone(),
+        file,
+        offset,
+        created: 0,
+    }
+}
+
+fn no_binlog() -> Error {
+    Error::new(ErrorKind::SourceSetting, "the source writes no binlog")
+        .with_hint("start the server with log_bin, or use `mode: snapshot`")
+}
+
+/// `log_status` stops commits for a moment, and so names a place that SELECT shows. Without the grant for it the start
+/// of the current file does: a file begins only when everything of the one before is committed.
+async fn mysql_file(conn: &mut WireConn, source: &Source) -> Result<Position> {
+    const LOG_STATUS: &str = "SELECT LOCAL->>'$.binary_log_file', LOCAL->>'$.binary_log_position' \
+         FROM performance_schema.log_status";
+    match conn.query_text(LOG_STATUS).await {
+        Ok(rows) => {
+            if let Some([Some(file), Some(offset)]) = rows.first().map(Vec::as_slice)
+                && let Ok(offset) = String::from_utf8_lossy(offset).parse()
+            {
+                return Ok(file_position(
+                    source,
+                    String::from_utf8_lossy(file).into_owned(),
+                    offset,
+                ));
+            }
+        }
+        Err(error) if ServerError::of(&error).is_some() => {
+            tracing::info!(
+                "without BACKUP_ADMIN the load starts at the beginning of the current binlog file"
+            );
+        }
+        Err(error) => return Err(error),
+    }
+    let (file, _) = binlog_end(conn, source).await?;
+    Ok(file_position(source, file, FILE_START))
+}
+
+/// A place that holds every statement whose effect a catalog query before this call could show. It may be ahead of what
+/// SELECT shows, and so is never a start.
+///
+/// # Errors
+/// As [`take_place`].
+pub async fn newest_place(source: &Source, mode: PositionMode) -> Result<Position> {
+    let by_file = mode == PositionMode::File || !source.has_gtid();
+    if source.flavor() == Flavor::MySql && by_file {
+        let mut conn = WireConn::connect(source.config()).await?;
+        let (file, offset) = binlog_end(&mut conn, source).await?;
+        conn.quit().await;
+        return Ok(file_position(source, file, offset));
+    }
+    take_place(source, mode).await
+}
+
+/// Where the server writes now. This is ahead of what SELECT shows, and so never a start.
+async fn binlog_end(conn: &mut WireConn, source: &Source) -> Result<(String, u64)> {
+    let rows = conn.query_text(binlog_status_sql(source)).await?;
+    match rows.first().map(Vec::as_slice) {
+        Some([Some(file), Some(offset), ..]) => Ok((
+            String::from_utf8_lossy(file).into_owned(),
+            String::from_utf8_lossy(offset).parse().unwrap_or(0),
+        )),
+        _ => Err(no_binlog()),
+    }
+}
+
+/// The statement that says where the server writes, which changed its name (pitfall 64).
+pub(in crate::source::mysql) fn binlog_status_sql(source: &Source) -> &'static str {
+    match source.flavor() {
+        Flavor::MySql if source.version() >= ServerVersion(8, 2, 0) => "SHOW BINARY LOG STATUS",
+        _ => "SHOW MASTER STATUS",
+    }
+}
+
+/// File, offset and GTID list of what a consistent snapshot shows at this moment.
+async fn mariadb_snapshot(conn: &mut WireConn) -> Result<(String, u64, String)> {
+    conn.query_ok("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        .await?;
+    let rows = conn
+        .query_text("SHOW STATUS LIKE 'binlog_snapshot_%'")
+        .await?;
+    let mut file = String::new();
+    let mut offset = None;
+    for row in rows {
+        let [Some(name), Some(value)] = row.as_slice() else {
+            continue;
+        };
+        let value = String::from_utf8_lossy(value);
+        match String::from_utf8_lossy(name).to_lowercase().as_str() {
+            "binlog_snapshot_file" => file = value.into_owned(),
+            "binlog_snapshot_position" => offset = value.parse().ok(),
+            _ => {}
+        }
+    }
+    let Some(offset) = offset.filter(|_| !file.is_empty()) else {
+        conn.query_ok("ROLLBACK").await?;
+        return Err(no_binlog());
+    };
+    let list = conn
+        .query_value(&format!(
+            "SELECT BINLOG_GTID_POS({}, {offset})",
+            quote_string(&file)
+        ))
+        .await?;
+    conn.query_ok("ROLLBACK").await?;
+    let list = list.ok_or_else(|| {
+        Error::new(
+            ErrorKind::SourceUnavailable,
+            format!("the source does not know the GTIDs at `{file}`:{offset}"),
+        )
+    })?;
+    Ok((file, offset, list.split_whitespace().collect()))
+}
+
+async fn ensure_same_server(conn: &mut WireConn, source: &Source) -> Result<()> {
+    let identity = conn
+        .query_value(identity_sql(source.flavor(), source.version()))
+        .await?
+        .unwrap_or_default();
+    if identity == source.identity().0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::SourceUnavailable,
+        format!(
+            "another server answers at {}:{} than a moment ago",
+            source.config().host,
+            source.config().port
+        ),
+    ))
+}
+
+/// A session whose server has executed the load's start place: the only way to a [`super::PartitionReader`].
+#[derive(Debug)]
+pub struct SnapshotSession {
+    conn: WireConn,
+}
+
+impl SnapshotSession {
+    /// Connects, and proves that the server has executed `place`; a load without a stream has none to prove.
+    ///
+    /// # Errors
+    /// `SourceUnavailable` when the server does not get there in time; `SourceDiverged` when it never will; as
+    /// [`WireConn::connect`].
+    pub async fn open(source: &Source, place: Option<&Position>) -> Result<SnapshotSession> {
+        let mut conn = WireConn::connect(source.config()).await?;
+        if let Some(place) = place {
+            prove_executed(&mut conn, source, place).await?;
+        }
+        Ok(SnapshotSession { conn })
+    }
+
+    /// Ends a session that was opened for its proof alone.
+    pub async fn close(self) {
+        self.conn.quit().await;
+    }
+
+    /// The proved connection.
+    pub(super) fn into_conn(self) -> WireConn {
+        self.conn
+    }
+}
+
+/// Proves that SELECT on this connection shows everything up to `place`, waiting for a lagging server.
+///
+/// # Errors
+/// As [`SnapshotSession::open`].
+pub async fn prove_executed(conn: &mut WireConn, source: &Source, place: &Position) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let executed = match place {
+            Position::Gtid { set } => {
+                let sql = format!(
+                    "SELECT GTID_SUBSET({}, @@GLOBAL.gtid_executed)",
+                    quote_string(&set.to_string())
+                );
+                conn.query_value(&sql).await?.as_deref() == Some("1")
+            }
+            Position::MariaGtid { list } => mariadb_executed(conn).await?.contains_list(list),
+            Position::File {
+                server,
+                file,
+                offset,
+                ..
+            } => {
+                ensure_file_exists_yet(conn, source, &server.0, file, *offset).await?;
+                true
+            }
+        };
+        if executed {
+            return Ok(());
+        }
+        if begin.elapsed() > EXECUTED_DEADLINE {
+            return Err(Error::new(
+                ErrorKind::SourceUnavailable,
+                format!(
+                    "the server at {}:{} has not executed what the load starts from after {} s",
+                    source.config().host,
+                    source.config().port,
+                    EXECUTED_DEADLINE.as_secs()
+                ),
+            )
+            .with_hint("let `source.host` name one server, or wait until the replica behind it has caught up"));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// What SELECT shows, in GTIDs: the consistent snapshot's place, and on a replica its own place, which commits along
+/// with the rows. `gtid_binlog_pos` would be ahead.
+async fn mariadb_executed(conn: &mut WireConn) -> Result<GtidList> {
+    let (.., snapshot) = mariadb_snapshot(conn).await?;
+    let replica = conn
+        .query_value("SELECT @@GLOBAL.gtid_slave_pos")
+        .await?
+        .unwrap_or_default();
+    // A domain that stands in both keeps the higher number.
+    format!("{snapshot},{replica}").parse()
+}
+
+/// A file and offset mean something on one server only, and what lies beyond its end was written by one that is gone.
+async fn ensure_file_exists_yet(
+    conn: &mut WireConn,
+    source: &Source,
+    server: &str,
+    file: &str,
+    offset: u64,
+) -> Result<()> {
+    let identity = conn
+        .query_value(identity_sql(source.flavor(), source.version()))
+        .await?
+        .unwrap_or_default();
+    let diverged = |message: String| {
+        Error::new(ErrorKind::SourceDiverged, message)
+            .with_hint("resync the pipe, or use `source.position: gtid`, which survives a change of the server")
+    };
+    if identity != server {
+        return Err(diverged(format!(
+            "server `{identity}` answers where the load began on `{server}`"
+        )));
+    }
+    let (current, end) = binlog_end(conn, source).await?;
+    if (file_number(file), offset) > (file_number(&current), end) {
+        return Err(diverged(format!(
+            "the load began at `{file}`:{offset}, and the binlog ends at `{current}`:{end}"
+        )));
+    }
+    Ok(())
+}
+
+/// The number at a binlog file's end; names of seven digits sort wrongly as text.
+fn file_number(name: &str) -> u64 {
+    name.rsplit_once('.')
+        .and_then(|(_, number)| number.parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binlog_files_are_ordered_by_number() {
+        assert!(file_number("binlog.1000000") > file_number("binlog.999999"));
+    }
+}

@@ -1,0 +1,16 @@
+//! The load: its boundary, its partitions, its readers.
+//!
+//! A load is right when every row is in a partition's SELECT or in the stream that begins at the start place. So the
+//! start place is never ahead of what SELECT shows ([`boundary`]), every session proves that its server has got there
+//! before it reads its first row ([`SnapshotSession`]), and the partitions together hold every row exactly once, by the
+//! server's own comparison ([`partitions`]). What rows change while they are read is the stream's affair.
+
+pub mod boundary;
+mod key_space;
+pub mod partitions;
+mod predicate;
+pub mod reader;
+
+pub use boundary::{SnapshotSession, newest_place, take_place};
+pub use partitions::{Partition, plan_partitions};
+pub use reader::PartitionReader;

@@ -1,0 +1,122 @@
+//! One partition's rows, as packets.
+
+use super::super::catalog::SourceTable;
+use super::super::sql::{quote_identifier, quote_table};
+use super::super::wire::{KillHandle, ServerError, WireConn};
+use super::{Partition, SnapshotSession};
+use crate::batch::TableName;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Reads partitions, one after the other, over one proved session. The caller pulls: between two calls of
+/// [`PartitionReader::next_rows`] it may wait for room downstream, and the server waits with it.
+#[derive(Debug)]
+pub struct PartitionReader {
+    conn: WireConn,
+    table: Option<TableName>,
+}
+
+impl PartitionReader {
+    /// A reader over a session that has proved the load's start place.
+    pub fn new(session: SnapshotSession) -> PartitionReader {
+        PartitionReader {
+            conn: session.into_conn(),
+            table: None,
+        }
+    }
+
+    /// Sends the SELECT of a partition: the included columns by name, in the schema's order.
+    ///
+    /// # Errors
+    /// `SchemaConflict` when the table has changed since its definition was read, `SourceMissing` when it is gone; a
+    /// broken connection.
+    pub async fn start(&mut self, table: &SourceTable, partition: &Partition) -> Result<()> {
+        self.table = Some(table.name().clone());
+        let sql = select(table, partition);
+        let result = self.conn.execute(&sql).await;
+        let columns = result.map_err(|error| self.explain(error))?;
+        let expected = table.schema.columns.len().max(1);
+        if columns != expected {
+            return Err(Error::new(
+                ErrorKind::SourceCorrupt,
+                format!("{columns} columns came where {expected} were asked for"),
+            )
+            .with_table(table.name()));
+        }
+        Ok(())
+    }
+
+    /// Hands the rows that have arrived to `on_row`, waiting for the first; false when the partition is read whole. A
+    /// row is its packet's whole payload: the byte 0, the NULL bitmap, the values of the schema's columns in order.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// Of `on_row`; as [`PartitionReader::start`].
+    pub async fn next_rows<F>(&mut self, on_row: F) -> Result<bool>
+    where
+        F: FnMut(&[u8]) -> Result<()>,
+    {
+        let result = self.conn.next_rows(on_row).await;
+        result.map_err(|error| self.explain(error))
+    }
+
+    /// What ends the running SELECT from outside.
+    pub fn kill_handle(&self) -> KillHandle {
+        self.conn.kill_handle()
+    }
+
+    /// Ends the session. A SELECT that is still running is killed at the server, which would otherwise notice only when
+    /// it next writes.
+    pub async fn close(self) {
+        if self.conn.is_reading() {
+            let handle = self.conn.kill_handle();
+            drop(self.conn);
+            if let Err(error) = handle.kill_query().await {
+                tracing::debug!(error = %error.chain(), "the abandoned SELECT was not killed");
+            }
+        } else {
+            self.conn.quit().await;
+        }
+    }
+
+    /// Names the table, and tells a changed definition from other refusals.
+    fn explain(&self, error: Error) -> Error {
+        const DEFINITION_CHANGED: u16 = 1412;
+        const NEEDS_PREPARE_AGAIN: u16 = 1615;
+        const NO_SUCH_COLUMN: u16 = 1054;
+        let (Some(table), Some(server)) = (&self.table, ServerError::of(&error)) else {
+            return error;
+        };
+        match server.code {
+            DEFINITION_CHANGED | NEEDS_PREPARE_AGAIN | NO_SUCH_COLUMN => Error::new(
+                ErrorKind::SchemaConflict,
+                "the table's definition changed while it was loaded",
+            )
+            .with_hint("start the load of this table again")
+            .with_source(server.clone())
+            .with_table(table),
+            _ => error.with_table(table),
+        }
+    }
+}
+
+fn select(table: &SourceTable, partition: &Partition) -> String {
+    let mut columns: Vec<String> = table
+        .schema
+        .columns
+        .iter()
+        .map(|column| quote_identifier(&column.name))
+        .collect();
+    if columns.is_empty() {
+        columns.push("NULL".to_owned());
+    }
+    let mut sql = format!(
+        "SELECT {} FROM {}",
+        columns.join(", "),
+        quote_table(table.name())
+    );
+    if partition.predicate != "TRUE" {
+        sql.push_str(" WHERE ");
+        sql.push_str(&partition.predicate);
+    }
+    sql
+}

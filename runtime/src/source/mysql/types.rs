@@ -1,0 +1,266 @@
+//! The one table from the source's types to column types.
+//!
+//! Everything that a decoder cannot give exactly is refused here, by name and at Setup, never met in mid-stream.
+
+use super::catalog::SourceColumn;
+use crate::batch::ColumnType;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What `column` holds once it has left the source.
+///
+/// # Errors
+/// `Unsupported` for a type or charset that this build cannot replicate exactly; the hint names the column.
+pub fn column_type(column: &SourceColumn) -> Result<ColumnType> {
+    let storage = storage_clause(column);
+    // Pitfall 35: the pre-5.6 layouts with a fraction do not say in the row image how long they are.
+    if storage.contains("mariadb-5.3") {
+        return Err(unsupported(column, "is stored in MariaDB's temporal format of before 10.1").with_hint(format!(
+            "rebuild the table with `mysql56_temporal_format=ON` and ALTER TABLE ... FORCE, or name `{}` in `exclude_columns`",
+            column.name
+        )));
+    }
+    // Pitfall 34.
+    if storage.contains("COMPRESSED") {
+        return Err(unsupported(column, "is a COMPRESSED column"));
+    }
+    let of_sign = |signed, unsigned| if column.unsigned { unsigned } else { signed };
+    Ok(match column.data_type.as_str() {
+        // TINYINT(1) holds -128 to 127 like every other, so it is no boolean (pitfall 10).
+        "tinyint" => of_sign(ColumnType::Int8, ColumnType::UInt8),
+        "smallint" => of_sign(ColumnType::Int16, ColumnType::UInt16),
+        "mediumint" | "int" | "integer" => of_sign(ColumnType::Int32, ColumnType::UInt32),
+        "bigint" => of_sign(ColumnType::Int64, ColumnType::UInt64),
+        "year" => ColumnType::UInt16,
+        "bit" => ColumnType::UInt64,
+        "float" => ColumnType::Float32,
+        "double" => ColumnType::Float64,
+        "decimal" | "numeric" => decimal(column)?,
+        "date" => ColumnType::Date,
+        "datetime" => ColumnType::DateTime {
+            digits: digits(column)?,
+        },
+        "timestamp" => ColumnType::Timestamp {
+            digits: digits(column)?,
+        },
+        "time" => ColumnType::Time {
+            digits: digits(column)?,
+        },
+        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => text(column)?,
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
+            ColumnType::Bytes
+        }
+        "enum" => {
+            check_labels(column)?;
+            ColumnType::Label
+        }
+        "set" => {
+            check_labels(column)?;
+            ColumnType::Text
+        }
+        "json" => ColumnType::Json,
+        _ => {
+            return Err(unsupported(
+                column,
+                "is of a type that this build does not know",
+            ));
+        }
+    })
+}
+
+/// How a charset's bytes become UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charset {
+    /// Already UTF-8, or a subset of it; bytes that are not valid stay as they are.
+    Utf8,
+    /// What MySQL calls latin1: Windows-1252, with its five undefined bytes as control characters.
+    Latin1,
+    /// UTF-16 or UCS-2, high byte first.
+    Utf16Be,
+    /// UTF-16, low byte first.
+    Utf16Le,
+    /// UTF-32, high byte first.
+    Utf32,
+}
+
+impl Charset {
+    /// The charset of that name; none for one that cannot be decoded with certainty.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "utf8mb4" | "utf8mb3" | "utf8" | "ascii" | "binary" => Charset::Utf8,
+            "latin1" => Charset::Latin1,
+            "ucs2" | "utf16" => Charset::Utf16Be,
+            "utf16le" => Charset::Utf16Le,
+            "utf32" => Charset::Utf32,
+            _ => return None,
+        })
+    }
+}
+
+fn decimal(column: &SourceColumn) -> Result<ColumnType> {
+    match (column.precision, column.scale) {
+        (Some(precision @ 1..=65), Some(scale @ 0..=30)) if scale <= precision => {
+            Ok(ColumnType::Decimal { precision, scale })
+        }
+        _ => Err(unsupported(column, "has digits that no DECIMAL can have")),
+    }
+}
+
+fn digits(column: &SourceColumn) -> Result<u8> {
+    match column.scale {
+        None => Ok(0),
+        Some(digits @ 0..=6) => Ok(digits),
+        Some(_) => Err(unsupported(
+            column,
+            "has more than six digits in its fraction",
+        )),
+    }
+}
+
+fn text(column: &SourceColumn) -> Result<ColumnType> {
+    match column.charset.as_deref() {
+        None | Some("binary") => Ok(ColumnType::Bytes),
+        Some(charset) if Charset::named(charset).is_some() => Ok(ColumnType::Text),
+        Some(charset) => Err(unsupported(column, &format!("has the charset `{charset}`"))),
+    }
+}
+
+/// Labels come from information_schema, which is three-byte UTF-8 and prints `?` for a character outside it (seen on
+/// MySQL 9.7 and MariaDB 10.11): rows of the load would bring the label, rows of the stream a question mark. Where the
+/// column's charset has no such characters, a question mark is one.
+fn check_labels(column: &SourceColumn) -> Result<()> {
+    if column.labels.is_empty() {
+        return Err(unsupported(column, "has labels that cannot be read"));
+    }
+    let narrow = matches!(
+        column.charset.as_deref(),
+        Some("ascii" | "latin1" | "utf8" | "utf8mb3" | "ucs2")
+    );
+    if narrow || column.labels.iter().all(|label| !label.contains('?')) {
+        return Ok(());
+    }
+    Err(unsupported(
+        column,
+        "has a label with `?`, which may stand for a character that information_schema cannot show",
+    ))
+}
+
+/// What COLUMN_TYPE says behind the type's parentheses, where labels cannot be mistaken for it.
+fn storage_clause(column: &SourceColumn) -> &str {
+    let text = column.column_type.as_str();
+    text.rfind(')')
+        .and_then(|end| text.get(end..))
+        .unwrap_or(text)
+}
+
+fn unsupported(column: &SourceColumn, why: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "column `{}` ({}) {why}",
+            column.name,
+            type_without_labels(column)
+        ),
+    )
+    .with_hint(format!(
+        "name `{}` in this table's `exclude_columns`",
+        column.name
+    ))
+}
+
+/// An ENUM of a thousand labels would drown the message.
+fn type_without_labels(column: &SourceColumn) -> &str {
+    if column.labels.is_empty() {
+        &column.column_type
+    } else {
+        &column.data_type
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(data_type: &str, column_type: &str) -> SourceColumn {
+        SourceColumn {
+            name: "c".into(),
+            included: Some(0),
+            data_type: data_type.into(),
+            column_type: column_type.into(),
+            unsigned: column_type.contains("unsigned"),
+            nullable: true,
+            charset: None,
+            length: None,
+            precision: None,
+            scale: None,
+            labels: vec![],
+            default: crate::source::mysql::catalog::ColumnDefault::None,
+        }
+    }
+
+    #[test]
+    fn tinyint_1_is_a_number() {
+        let tiny = column("tinyint", "tinyint(1)");
+        assert_eq!(column_type(&tiny).expect("known"), ColumnType::Int8);
+        let tiny = column("tinyint", "tinyint(1) unsigned");
+        assert_eq!(column_type(&tiny).expect("known"), ColumnType::UInt8);
+    }
+
+    #[test]
+    fn what_cannot_be_exact_is_refused_with_its_remedy() {
+        for (data_type, text) in [
+            ("geometry", "geometry"),
+            ("vector", "vector(3)"),
+            ("uuid", "uuid"),
+            ("inet6", "inet6"),
+            ("datetime", "datetime(3) /* mariadb-5.3 */"),
+            ("varchar", "varchar(100) /*M!100301 COMPRESSED*/"),
+        ] {
+            let error = column_type(&column(data_type, text)).expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{text}");
+            assert!(
+                error
+                    .hint()
+                    .is_some_and(|hint| hint.contains("`c`") && hint.contains("exclude_columns")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_charset_is_refused_unless_its_decoding_is_certain() {
+        let mut text = column("varchar", "varchar(10)");
+        for charset in [
+            "utf8mb4", "utf8mb3", "utf8", "latin1", "ascii", "ucs2", "utf16le",
+        ] {
+            text.charset = Some(charset.into());
+            assert_eq!(
+                column_type(&text).expect(charset),
+                ColumnType::Text,
+                "{charset}"
+            );
+        }
+        text.charset = Some("binary".into());
+        assert_eq!(column_type(&text).expect("binary"), ColumnType::Bytes);
+        text.charset = Some("swe7".into());
+        let error = column_type(&text).expect_err("unsure");
+        assert!(error.message().contains("swe7"), "{error}");
+    }
+
+    #[test]
+    fn a_label_that_information_schema_may_have_lost_is_refused() {
+        let mut labels = column("enum", "enum('a?')");
+        labels.labels = vec!["a?".into()];
+        labels.charset = Some("utf8mb4".into());
+        assert!(column_type(&labels).is_err());
+        labels.charset = Some("latin1".into());
+        assert_eq!(column_type(&labels).expect("certain"), ColumnType::Label);
+    }
+
+    #[test]
+    fn a_label_that_looks_like_a_storage_clause_is_a_label() {
+        let mut labels = column("enum", "enum('x) COMPRESSED','b')");
+        labels.labels = vec!["x) COMPRESSED".into(), "b".into()];
+        labels.charset = Some("latin1".into());
+        assert_eq!(column_type(&labels).expect("a label"), ColumnType::Label);
+    }
+}

@@ -1,0 +1,15 @@
+//! A thin reader of result sets: packets as they come, no value objects.
+//!
+//! A load reads millions of rows whose bytes go straight into column builders; a value object a cell would cost several
+//! times the decoding itself. So this client knows just enough of the protocol to hand out row packets where they lie
+//! in its receive buffer: handshake, authentication and TLS ([`auth`], [`tls`]), packets ([`channel`]), and the two
+//! kinds of results ([`connection`]). Column definitions are counted and skipped: the catalog knows the columns.
+
+mod auth;
+mod channel;
+mod connection;
+mod error;
+mod tls;
+
+pub use connection::{KillHandle, WireConn};
+pub use error::ServerError;

@@ -1,0 +1,347 @@
+//! What a pipe must remember: a key-value store with compare-and-set, in SQLite, in a folder of its own.
+//!
+//! Every write is one SQLite transaction with `synchronous = FULL`: after `Ok` it survives a power cut. A folder
+//! belongs to one process at a time, held by a file lock that the kernel releases when the process ends in whatever
+//! way; a revision on each key catches a second writer that the lock missed (a network file system without locks).
+//! The store knows nothing of what it stores: values are JSON documents of [`crate::pipe`].
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The version of the tables below; a folder with another one is refused, never guessed at.
+const SCHEMA_VERSION: i64 = 1;
+
+/// The state folder of one process.
+#[derive(Debug)]
+pub struct StateStore {
+    connection: Mutex<Connection>,
+    folder: PathBuf,
+    /// Held for as long as the store lives.
+    _lock: File,
+}
+
+/// A value with the revision that a write of it must name.
+#[derive(Clone, Debug)]
+pub struct Entry<T> {
+    /// The value.
+    pub value: T,
+    /// 0 for a key that does not exist yet; grows by one with each write.
+    pub revision: i64,
+}
+
+/// One key's part of an atomic write.
+#[derive(Debug)]
+pub struct Write {
+    key: String,
+    value: Option<String>,
+    expected: i64,
+}
+
+impl Write {
+    /// Writes `value` under `key`, whose revision must still be `expected`; 0 means that the key must not exist.
+    ///
+    /// # Errors
+    /// When the value does not serialise.
+    pub fn put<T: Serialize>(key: impl Into<String>, value: &T, expected: i64) -> Result<Self> {
+        let text = serde_json::to_string(value).map_err(|error| {
+            Error::new(ErrorKind::Internal, "a state record does not serialise").with_source(error)
+        })?;
+        Ok(Self {
+            key: key.into(),
+            value: Some(text),
+            expected,
+        })
+    }
+
+    /// Removes `key`, whose revision must still be `expected`.
+    pub fn delete(key: impl Into<String>, expected: i64) -> Self {
+        Self {
+            key: key.into(),
+            value: None,
+            expected,
+        }
+    }
+}
+
+impl StateStore {
+    /// Opens the folder, made when absent, and takes its lock.
+    ///
+    /// # Errors
+    /// `Busy` when another process has it, `State` when it cannot be written or is of another version.
+    pub fn open(folder: &Path) -> Result<Arc<Self>> {
+        let failed = |error: std::io::Error| {
+            Error::new(ErrorKind::State, format!("cannot use the state folder `{}`", folder.display()))
+                .with_hint("check that the folder exists or can be made, is writable, and that its disk is not full")
+                .with_source(error)
+        };
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let lock = File::create(folder.join("lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    format!("the state folder `{}` is in use by another process", folder.display()),
+                )
+                .with_hint("stop the other `pipewright run`, or give this one a folder of its own with `--state`"));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let connection = open_database(&folder.join("state.sqlite"))?;
+        Ok(Arc::new(Self {
+            connection: Mutex::new(connection),
+            folder: folder.to_owned(),
+            _lock: lock,
+        }))
+    }
+
+    /// The folder, for caches that may live beside the state.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Reads one key.
+    ///
+    /// # Errors
+    /// `State` when the store fails or holds something that is no such record.
+    pub async fn get<T: DeserializeOwned>(self: &Arc<Self>, key: &str) -> Result<Option<Entry<T>>> {
+        let wanted = key.to_owned();
+        let row: Option<(String, i64)> = self
+            .run(move |connection| {
+                connection
+                    .query_row(
+                        "SELECT value, revision FROM entries WHERE key = ?1",
+                        [wanted],
+                        |row| Ok((row.get(0)?, row.get(1)?)),
+                    )
+                    .optional()
+            })
+            .await?;
+        row.map(|(text, revision)| {
+            Ok(Entry {
+                value: parse(key, &text)?,
+                revision,
+            })
+        })
+        .transpose()
+    }
+
+    /// Reads every key that starts with `prefix`, in key order.
+    ///
+    /// # Errors
+    /// As [`StateStore::get`].
+    pub async fn list<T: DeserializeOwned>(
+        self: &Arc<Self>,
+        prefix: &str,
+    ) -> Result<Vec<(String, Entry<T>)>> {
+        let wanted = prefix.to_owned();
+        let rows: Vec<(String, String, i64)> = self
+            .run(move |connection| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT key, value, revision FROM entries WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key",
+                )?;
+                let rows = statement.query_map([wanted], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+                rows.collect()
+            })
+            .await?;
+        rows.into_iter()
+            .map(|(key, text, revision)| {
+                let value = parse(&key, &text)?;
+                Ok((key, Entry { value, revision }))
+            })
+            .collect()
+    }
+
+    /// Writes all or nothing. After `Ok` the write is on disk.
+    ///
+    /// # Errors
+    /// `Busy` when a key has another revision than expected, which means a second writer; `State` when the store fails.
+    pub async fn write(self: &Arc<Self>, writes: Vec<Write>) -> Result<()> {
+        let conflict = self
+            .run(move |connection| {
+                let transaction = connection.transaction()?;
+                for write in &writes {
+                    if !write.apply(&transaction)? {
+                        return Ok(Some(write.key.clone()));
+                    }
+                }
+                transaction.commit()?;
+                Ok(None)
+            })
+            .await?;
+        match conflict {
+            None => Ok(()),
+            Some(key) => Err(Error::new(
+                ErrorKind::Busy,
+                format!("the state record `{key}` was changed by another process"),
+            )
+            .with_hint("make sure that one process alone uses the state folder")),
+        }
+    }
+
+    /// SQLite waits for the disk, so it never runs on a thread that drives other tasks.
+    async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let store = Arc::clone(self);
+        tokio::task::spawn_blocking(move || work(&mut store.lock()))
+            .await
+            .map_err(|error| {
+                Error::new(ErrorKind::Internal, "a state query panicked").with_source(error)
+            })?
+            .map_err(|error| {
+                Error::new(ErrorKind::State, "the state store failed")
+                    .with_hint(
+                        "check the disk that holds the state folder: full, read-only or damaged",
+                    )
+                    .with_source(error)
+            })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic inside a query leaves SQLite's transaction rolled back: the connection is still good.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write {
+    fn apply(&self, transaction: &rusqlite::Transaction<'_>) -> rusqlite::Result<bool> {
+        let changed = match (&self.value, self.expected) {
+            (Some(value), 0) => transaction.execute(
+                "INSERT INTO entries (key, value, revision) VALUES (?1, ?2, 1) ON CONFLICT (key) DO NOTHING",
+                (&self.key, value),
+            )?,
+            (Some(value), expected) => transaction.execute(
+                "UPDATE entries SET value = ?2, revision = revision + 1 WHERE key = ?1 AND revision = ?3",
+                (&self.key, value, expected),
+            )?,
+            (None, expected) => transaction
+                .execute("DELETE FROM entries WHERE key = ?1 AND revision = ?2", (&self.key, expected))?,
+        };
+        Ok(changed == 1)
+    }
+}
+
+fn open_database(path: &Path) -> Result<Connection> {
+    let failed = |error: rusqlite::Error| {
+        Error::new(ErrorKind::State, format!("cannot open the state database `{}`", path.display()))
+            .with_hint("restore the state folder from a backup, or start with an empty one and empty target tables")
+            .with_source(error)
+    };
+    let connection = Connection::open(path).map_err(failed)?;
+    connection
+        .pragma_update(None, "journal_mode", "WAL")
+        .map_err(failed)?;
+    connection
+        .pragma_update(None, "synchronous", "FULL")
+        .map_err(failed)?;
+    let version: i64 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(failed)?;
+    match version {
+        0 => {
+            connection
+                .execute_batch(&format!(
+                    "BEGIN;
+                     CREATE TABLE entries (key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL) STRICT;
+                     PRAGMA user_version = {SCHEMA_VERSION};
+                     COMMIT;"
+                ))
+                .map_err(failed)?;
+        }
+        SCHEMA_VERSION => {}
+        other => {
+            return Err(Error::new(
+                ErrorKind::State,
+                format!("the state folder has version {other}; this program reads version {SCHEMA_VERSION}"),
+            )
+            .with_hint("run the program version that wrote it"));
+        }
+    }
+    Ok(connection)
+}
+
+fn parse<T: DeserializeOwned>(key: &str, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| {
+        Error::new(ErrorKind::State, format!("the state record `{key}` is damaged"))
+            .with_hint("restore the state folder from a backup, or start with an empty one and empty target tables")
+            .with_source(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_is_all_or_nothing_and_a_stale_revision_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = StateStore::open(folder.path()).expect("an empty folder opens");
+        store
+            .write(vec![
+                Write::put("a", &1, 0).expect("a number"),
+                Write::put("b", &2, 0).expect("a number"),
+            ])
+            .await
+            .expect("both are new");
+        let stale = vec![
+            Write::put("a", &10, 1).expect("a number"),
+            Write::put("b", &20, 7).expect("a number"),
+        ];
+        assert_eq!(
+            store
+                .write(stale)
+                .await
+                .expect_err("b has revision 1")
+                .kind(),
+            ErrorKind::Busy
+        );
+        let a: Entry<i32> = store.get("a").await.expect("readable").expect("written");
+        assert_eq!(
+            (a.value, a.revision),
+            (1, 1),
+            "the failed write left nothing behind"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_folder_in_use_is_refused_and_a_reopened_one_has_what_was_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = StateStore::open(folder.path()).expect("opens");
+        assert_eq!(
+            StateStore::open(folder.path()).expect_err("held").kind(),
+            ErrorKind::Busy
+        );
+        store
+            .write(vec![Write::put("pipe/x/1", &"one", 0).expect("text")])
+            .await
+            .expect("written");
+        drop(store);
+        let store = StateStore::open(folder.path()).expect("opens again");
+        let found: Vec<(String, Entry<String>)> = store.list("pipe/x/").await.expect("listed");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].1.value, "one");
+    }
+
+    #[test]
+    fn a_folder_of_another_version_is_refused_by_number() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let connection = Connection::open(folder.path().join("state.sqlite")).expect("a database");
+        connection
+            .pragma_update(None, "user_version", 99)
+            .expect("set");
+        drop(connection);
+        let error = StateStore::open(folder.path()).expect_err("a later version");
+        assert!(error.message().contains("99"), "{error:?}");
+    }
+}

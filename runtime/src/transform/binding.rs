@@ -1,0 +1,385 @@
+//! A shape that the host has checked: what a plugin may do to one table.
+//!
+//! Key columns decide which row is which. A plugin may read them and never write them, so that a transform can make two
+//! rows one in no configuration.
+
+use std::sync::Arc;
+
+use super::instance::Plugin;
+use super::version::{Cardinality, GuestField, GuestShape};
+use crate::batch::{Column, ColumnType, TableSchema};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a plugin does to one table.
+#[derive(Debug)]
+pub(super) struct Binding {
+    pub(super) input: Arc<TableSchema>,
+    pub(super) output: Arc<TableSchema>,
+    /// Indexes into the input's columns.
+    pub(super) reads: Vec<usize>,
+    pub(super) may_drop: bool,
+    pub(super) writes: Vec<Write>,
+}
+
+/// A column that the plugin makes.
+#[derive(Debug)]
+pub(super) struct Write {
+    /// Index into the output's columns.
+    pub(super) place: usize,
+    pub(super) kind: WriteKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WriteKind {
+    /// Stands in for an input column of the same type: when it is not answered, that one stays.
+    Replaced,
+    /// Stands in for an input column of another type, or that could be NULL: it must be answered.
+    Retyped,
+    /// Comes behind the others: when it is not answered, it is NULL.
+    Added,
+}
+
+impl Binding {
+    pub(super) fn new(plugin: &Plugin, input: Arc<TableSchema>, shape: GuestShape) -> Result<Self> {
+        Self::checked(input, shape).map_err(|(input, refusal)| {
+            let name = plugin.name();
+            let error = match refusal {
+                Refusal::NotYet(what) => Error::new(
+                    ErrorKind::PluginRefused,
+                    format!("plugin `{name}` {what}, which this build does not support"),
+                )
+                .with_hint(format!("take `{name}` out of the table's `transforms`")),
+                Refusal::Forbidden(what) => Error::new(
+                    ErrorKind::PluginRefused,
+                    format!("plugin `{name}` {what}: key columns may be read, not written"),
+                )
+                .with_hint(format!(
+                    "edit `transforms.{name}.config`, or take `{name}` out of the table's `transforms`"
+                )),
+                Refusal::Broken(what) => plugin.output_error(format!("binds wrongly: {what}")),
+            };
+            error.with_table(&input.name)
+        })
+    }
+
+    fn checked(
+        input: Arc<TableSchema>,
+        shape: GuestShape,
+    ) -> Result<Self, (Arc<TableSchema>, Refusal)> {
+        let checked = ensure_supported(&shape)
+            .and_then(|()| reads(&input, &shape))
+            .and_then(|reads| Ok((reads, writes(&input, &shape)?)));
+        match checked {
+            Ok((reads, (output, writes))) => Ok(Self {
+                output: Arc::new(output),
+                reads,
+                may_drop: shape.cardinality == Cardinality::MayDrop,
+                writes,
+                input,
+            }),
+            Err(refusal) => Err((input, refusal)),
+        }
+    }
+}
+
+/// Why a shape is refused.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The contract has it, this build does not.
+    NotYet(String),
+    /// It would touch the key.
+    Forbidden(String),
+    /// The plugin contradicts itself or the table.
+    Broken(String),
+}
+
+fn ensure_supported(shape: &GuestShape) -> Result<(), Refusal> {
+    let not_yet = |what: &str| Err(Refusal::NotYet(what.to_owned()));
+    if shape.cardinality == Cardinality::Any {
+        return not_yet("makes several rows of one (`cardinality: any`)");
+    }
+    if shape.target_count > 0 {
+        return not_yet("writes to other targets (`targets`)");
+    }
+    if shape.reads_before {
+        return not_yet("reads images before updates (`reads-before`)");
+    }
+    Ok(())
+}
+
+fn reads(input: &TableSchema, shape: &GuestShape) -> Result<Vec<usize>, Refusal> {
+    let mut reads = Vec::with_capacity(shape.reads.len());
+    for read in &shape.reads {
+        let read = *read as usize;
+        if read >= input.columns.len() {
+            return Err(Refusal::Broken(format!(
+                "it reads column {read}, past the last"
+            )));
+        }
+        if reads.contains(&read) {
+            return Err(Refusal::Broken(format!("it reads column {read} twice")));
+        }
+        reads.push(read);
+    }
+    Ok(reads)
+}
+
+fn writes(input: &TableSchema, shape: &GuestShape) -> Result<(TableSchema, Vec<Write>), Refusal> {
+    let mut output = input.clone();
+    let mut writes: Vec<Write> = Vec::with_capacity(shape.writes.len());
+    for (replaced, field) in &shape.writes {
+        let name = &field.name;
+        let column_type = field.column_type.map_err(|type_name| {
+            Refusal::NotYet(format!("makes column `{name}` of type `{type_name}`"))
+        })?;
+        ensure_key_untouched(input, *replaced)?;
+        if field.key {
+            return Err(Refusal::NotYet(format!(
+                "makes a new key of column `{name}`"
+            )));
+        }
+        let (place, kind, source_type) = match replaced {
+            Some(replaced) => {
+                let place = *replaced as usize;
+                let Some(old) = input.columns.get(place) else {
+                    return Err(Refusal::Broken(format!(
+                        "it replaces column {place}, past the last"
+                    )));
+                };
+                if writes.iter().any(|write| write.place == place) {
+                    return Err(Refusal::Broken(format!("it replaces column {place} twice")));
+                }
+                let same = crossing(old.column_type) == crossing(column_type);
+                let kind = if same && (field.nullable || !old.nullable) {
+                    WriteKind::Replaced
+                } else {
+                    WriteKind::Retyped
+                };
+                (place, kind, same.then(|| old.source_type.clone()))
+            }
+            None => {
+                output.columns.push(column(field, column_type, None));
+                (output.columns.len() - 1, WriteKind::Added, None)
+            }
+        };
+        let column_type = match kind {
+            // Digits of a fraction are the source's affair; a label that was rewritten is a label no more.
+            WriteKind::Replaced => replaced_type(input.columns[place].column_type),
+            WriteKind::Retyped | WriteKind::Added => column_type,
+        };
+        output.columns[place] = column(field, column_type, source_type);
+        writes.push(Write { place, kind });
+    }
+    ensure_names(&output)?;
+    Ok((output, writes))
+}
+
+fn ensure_key_untouched(input: &TableSchema, replaced: Option<u32>) -> Result<(), Refusal> {
+    let key_column = replaced
+        .map(|replaced| replaced as usize)
+        .filter(|replaced| input.key.contains(replaced))
+        .and_then(|replaced| input.columns.get(replaced));
+    match key_column {
+        Some(column) => Err(Refusal::Forbidden(format!(
+            "replaces column `{}`",
+            column.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn ensure_names(output: &TableSchema) -> Result<(), Refusal> {
+    for (index, column) in output.columns.iter().enumerate() {
+        if column.name.is_empty() {
+            return Err(Refusal::Broken(
+                "it makes a column without a name".to_owned(),
+            ));
+        }
+        if output.columns[..index]
+            .iter()
+            .any(|other| other.name == column.name)
+        {
+            return Err(Refusal::Broken(format!(
+                "it makes a second column `{}`",
+                column.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn column(field: &GuestField, column_type: ColumnType, source_type: Option<String>) -> Column {
+    Column {
+        name: field.name.clone(),
+        column_type,
+        nullable: field.nullable,
+        source_type: source_type.unwrap_or_else(|| field.source_type.clone()),
+    }
+}
+
+/// What of a type crosses the boundary.
+fn crossing(column_type: ColumnType) -> ColumnType {
+    match column_type {
+        ColumnType::Text | ColumnType::Label | ColumnType::Json => ColumnType::Text,
+        ColumnType::DateTime { .. } => ColumnType::DateTime { digits: 6 },
+        ColumnType::Timestamp { .. } => ColumnType::Timestamp { digits: 6 },
+        ColumnType::Time { .. } => ColumnType::Time { digits: 6 },
+        other => other,
+    }
+}
+
+fn replaced_type(column_type: ColumnType) -> ColumnType {
+    match column_type {
+        ColumnType::Label | ColumnType::Json => ColumnType::Text,
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::TableName;
+
+    fn schema() -> Arc<TableSchema> {
+        let column = |name: &str, column_type, nullable| Column {
+            name: name.to_owned(),
+            column_type,
+            nullable,
+            source_type: "as the server says".to_owned(),
+        };
+        Arc::new(TableSchema {
+            name: TableName::new("shop", "customers"),
+            columns: vec![
+                column("id", ColumnType::Int64, false),
+                column("email", ColumnType::Text, true),
+                column("state", ColumnType::Label, false),
+            ],
+            key: vec![0],
+        })
+    }
+
+    fn field(name: &str, column_type: ColumnType) -> GuestField {
+        GuestField {
+            name: name.to_owned(),
+            column_type: Ok(column_type),
+            nullable: true,
+            key: false,
+            source_type: String::new(),
+        }
+    }
+
+    fn shape() -> GuestShape {
+        GuestShape {
+            reads: vec![1],
+            reads_before: false,
+            cardinality: Cardinality::SameRows,
+            writes: Vec::new(),
+            target_count: 0,
+        }
+    }
+
+    fn refusal(change: impl FnOnce(&mut GuestShape)) -> Refusal {
+        let mut shape = shape();
+        change(&mut shape);
+        Binding::checked(schema(), shape).unwrap_err().1
+    }
+
+    #[test]
+    fn replaced_and_added_columns_make_the_output() {
+        let mut shape = shape();
+        shape
+            .writes
+            .push((Some(2), field("state", ColumnType::Text)));
+        shape.writes.push((None, field("total", ColumnType::Int64)));
+        shape
+            .writes
+            .push((Some(1), field("email", ColumnType::Int64)));
+        let binding = Binding::checked(schema(), shape).unwrap();
+        let types: Vec<_> = binding
+            .output
+            .columns
+            .iter()
+            .map(|column| column.column_type)
+            .collect();
+        let expected = [
+            ColumnType::Int64,
+            ColumnType::Int64,
+            ColumnType::Text,
+            ColumnType::Int64,
+        ];
+        assert_eq!(types, expected);
+        assert_eq!(binding.output.columns[2].source_type, "as the server says");
+        let kinds: Vec<_> = binding
+            .writes
+            .iter()
+            .map(|write| (write.place, write.kind))
+            .collect();
+        let expected = [
+            (2, WriteKind::Replaced),
+            (3, WriteKind::Added),
+            (1, WriteKind::Retyped),
+        ];
+        assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn a_key_column_is_never_written() {
+        let refusal = refusal(|shape| shape.writes.push((Some(0), field("id", ColumnType::Int64))));
+        assert_eq!(
+            refusal,
+            Refusal::Forbidden("replaces column `id`".to_owned())
+        );
+    }
+
+    #[test]
+    fn what_this_build_lacks_is_refused_by_name() {
+        let not_yet = |refusal| match refusal {
+            Refusal::NotYet(what) => what,
+            other => panic!("{other:?}"),
+        };
+        assert!(not_yet(refusal(|shape| shape.cardinality = Cardinality::Any)).contains("any"));
+        assert!(not_yet(refusal(|shape| shape.target_count = 1)).contains("targets"));
+        assert!(not_yet(refusal(|shape| shape.reads_before = true)).contains("reads-before"));
+        let new_key = refusal(|shape| {
+            shape.writes.push((
+                None,
+                GuestField {
+                    key: true,
+                    ..field("k", ColumnType::Int64)
+                },
+            ));
+        });
+        assert!(not_yet(new_key).contains("new key"));
+        let boolean = refusal(|shape| {
+            let column_type = Err("boolean");
+            shape.writes.push((
+                None,
+                GuestField {
+                    column_type,
+                    ..field("b", ColumnType::Int8)
+                },
+            ));
+        });
+        assert!(not_yet(boolean).contains("`boolean`"));
+    }
+
+    #[test]
+    fn a_shape_that_contradicts_the_table_is_refused() {
+        let broken = |change: fn(&mut GuestShape)| matches!(refusal(change), Refusal::Broken(_));
+        assert!(broken(|shape| shape.reads.push(9)));
+        assert!(broken(|shape| shape.reads.push(1)));
+        assert!(broken(|shape| shape
+            .writes
+            .push((Some(9), field("x", ColumnType::Int8)))));
+        assert!(broken(|shape| shape
+            .writes
+            .push((None, field("email", ColumnType::Int8)))));
+        assert!(broken(|shape| shape
+            .writes
+            .push((None, field("", ColumnType::Int8)))));
+        assert!(broken(|shape| {
+            shape.writes.push((Some(1), field("a", ColumnType::Text)));
+            shape.writes.push((Some(1), field("b", ColumnType::Text)));
+        }));
+    }
+}

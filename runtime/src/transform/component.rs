@@ -1,0 +1,152 @@
+//! From a file to a component that this host can run, or to the one sentence that says why not.
+
+use std::path::Path;
+
+use wasmtime::component::Component;
+
+use super::limits::PLUGIN_FILE_BYTES;
+use super::version::{ALLOWED_IMPORTS, PLUGIN_INTERFACE, SUPPORTED};
+use crate::error::{Error, ErrorKind, Result};
+
+const BUILD_HINT: &str =
+    "build the plugin with `pipewright plugin build DIR` and name the file that it prints";
+
+/// The file's bytes, if it is small enough to be a plugin.
+pub(super) async fn read(name: &str, path: &Path) -> Result<Vec<u8>> {
+    let unreadable = |error: std::io::Error| {
+        refused(name, format!("file `{}` cannot be read", path.display()))
+            .with_hint(BUILD_HINT)
+            .with_source(error)
+    };
+    let size = tokio::fs::metadata(path).await.map_err(unreadable)?.len();
+    if size > PLUGIN_FILE_BYTES {
+        return Err(refused(
+            name,
+            format!(
+                "file `{}` has {size} bytes, and a plugin at most {PLUGIN_FILE_BYTES}",
+                path.display()
+            ),
+        ));
+    }
+    let bytes = tokio::fs::read(path).await.map_err(unreadable)?;
+    ensure_component(name, path, &bytes)?;
+    Ok(bytes)
+}
+
+/// Tells a component from what people name by mistake.
+fn ensure_component(name: &str, path: &Path, bytes: &[u8]) -> Result<()> {
+    let path = path.display();
+    let what = match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => return Ok(()),
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
+            format!("file `{path}` is a WebAssembly module, not a component")
+        }
+        Some([0, b'a', b's', b'm', ..]) => {
+            format!("file `{path}` is WebAssembly of a form that this host does not know")
+        }
+        _ => format!("file `{path}` is no WebAssembly component"),
+    };
+    Err(refused(name, what).with_hint(BUILD_HINT))
+}
+
+/// Checks the contract's version and the imports before linking would fail with a text for compiler builders.
+pub(super) fn ensure_contract(
+    name: &str,
+    engine: &wasmtime::Engine,
+    component: &Component,
+) -> Result<()> {
+    let component_type = component.component_type();
+    let versions: Vec<_> = component_type
+        .exports(engine)
+        .filter_map(|(export, _)| export.strip_prefix(PLUGIN_INTERFACE).map(str::to_owned))
+        .collect();
+    if versions.is_empty() {
+        return Err(refused(
+            name,
+            format!("the component does not export `{PLUGIN_INTERFACE}{SUPPORTED}`"),
+        )
+        .with_hint("write it with the crate `pipewright-sdk`, or against the world `transform` of wit/transform.wit"));
+    }
+    if !versions.iter().any(|version| is_supported(version)) {
+        return Err(refused(
+            name,
+            format!(
+                "it was built for contract {}, this host supports {SUPPORTED}",
+                versions.join(", ")
+            ),
+        )
+        .with_hint("build it with the SDK of this release, or run the release of pipewright that it was built for"));
+    }
+    ensure_imports(name, engine, &component_type)
+}
+
+fn ensure_imports(
+    name: &str,
+    engine: &wasmtime::Engine,
+    component_type: &wasmtime::component::types::Component,
+) -> Result<()> {
+    let forbidden: Vec<_> = component_type
+        .imports(engine)
+        .map(|(import, _)| import)
+        .filter(|import| !is_allowed_import(import))
+        .map(|import| format!("`{import}`"))
+        .collect();
+    if forbidden.is_empty() {
+        return Ok(());
+    }
+    Err(refused(
+        name,
+        format!(
+            "it imports {}, and a plugin may import only the log",
+            forbidden.join(", ")
+        ),
+    )
+    .with_hint("build it for wasm32-unknown-unknown, and without crates that need files, clocks or the network"))
+}
+
+fn is_allowed_import(import: &str) -> bool {
+    ALLOWED_IMPORTS
+        .iter()
+        .any(|allowed| import.strip_prefix(allowed).is_some_and(is_supported))
+}
+
+/// Before 1.0 versions are compatible when their first two numbers are the same.
+fn is_supported(version: &str) -> bool {
+    version
+        .strip_prefix(SUPPORTED)
+        .is_some_and(|patch| patch.is_empty() || patch.starts_with('.'))
+}
+
+pub(super) fn refused(name: &str, what: impl std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::PluginRefused,
+        format!("plugin `{name}` cannot be used: {what}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_another_minor_number_are_not_supported() {
+        assert!(is_supported("0.1.0"));
+        assert!(is_supported("0.1.7"));
+        assert!(!is_supported("0.10.0"));
+        assert!(!is_supported("0.2.0"));
+        assert!(!is_supported("1.0.0"));
+    }
+
+    #[test]
+    fn what_is_not_a_component_is_told_apart() {
+        let text = |bytes: &[u8]| {
+            let error = ensure_component("p", Path::new("p.wasm"), bytes).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PluginRefused);
+            error.to_string()
+        };
+        assert!(text(b"").contains("is no WebAssembly component"));
+        assert!(text(b"SELECT 1;").contains("is no WebAssembly component"));
+        assert!(text(b"\0asm\x01\0\0\0").contains("a WebAssembly module, not a component"));
+        assert!(text(b"\0asm\x01\0\x07\0").contains("a form that this host does not know"));
+    }
+}

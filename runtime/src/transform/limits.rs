@@ -1,0 +1,169 @@
+//! What a guest may use: memory, time, log lines. The one page to read about the sandbox's bounds.
+//!
+//! A guest has no WASI, so no clock, files, network or environment; its only import is the log. Memory is refused at the
+//! limit, time is cut by the engine's epoch, log bytes are counted for each call, and what a guest returns may not be
+//! larger than its memory could hold, however often it names the same bytes.
+
+use std::time::{Duration, Instant};
+
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+
+use crate::config::LimitsConfig;
+
+/// The engine's epoch advances at this pace: small against a time limit, and 200 atomic increments a second.
+pub(super) const EPOCH_TICK: Duration = Duration::from_millis(5);
+
+/// Elements of all tables of one instance: function pointers mostly, so far above what compilers make.
+const TABLE_ELEMENTS: usize = 1 << 20;
+
+/// Core instances of one component: a Rust guest has 3, an interpreter with its adapters a few dozen.
+const CORE_INSTANCES: usize = 200;
+
+/// Bytes of log lines of one call, and of one line: a page of text, and nothing that floods a disk.
+const LOG_BYTES_PER_CALL: usize = 64 << 10;
+const LOG_BYTES_PER_LINE: usize = 4 << 10;
+
+/// Rows of one call: the batch size that the costs of a call vanish in.
+pub(super) const ROWS_PER_CALL: usize = 65_536;
+
+/// The part of the guest's memory that a call's input may take; the output and its making need the rest.
+pub(super) const INPUT_PART_OF_MEMORY: u64 = 4;
+
+/// Calls after which an instance is retired: guest memory never shrinks, and leaks end here.
+pub(super) const CALLS_PER_INSTANCE: u32 = 1_000;
+
+/// Bytes of a plugin's file: interpreters compiled into a component are about 20 MB.
+pub(super) const PLUGIN_FILE_BYTES: u64 = 64 << 20;
+
+/// What the host keeps for one instance.
+pub(crate) struct GuestState {
+    plugin: String,
+    memory_limit: u64,
+    memory_bytes: u64,
+    /// The size that was refused.
+    pub(super) memory_refused: Option<u64>,
+    /// When the call under way is cut.
+    deadline: Instant,
+    log_budget: usize,
+    /// The last line of level error in this call: what a panic hook writes before the trap.
+    pub(super) last_error: Option<String>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl GuestState {
+    pub(super) fn new(plugin: &str, limits: &LimitsConfig) -> Self {
+        Self {
+            plugin: plugin.to_owned(),
+            memory_limit: limits.memory_bytes,
+            memory_bytes: 0,
+            memory_refused: None,
+            deadline: Instant::now() + limits.time,
+            log_budget: LOG_BYTES_PER_CALL,
+            last_error: None,
+        }
+    }
+
+    /// Passes a line on to the host's log, as far as the budget of the call goes.
+    pub(super) fn log(&mut self, level: LogLevel, message: &str) {
+        let mut end = message.len().min(LOG_BYTES_PER_LINE);
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        // One line stays one line, and a terminal is not driven by a guest.
+        let line: String = message[..end]
+            .chars()
+            .map(|character| {
+                if character.is_control() {
+                    ' '
+                } else {
+                    character
+                }
+            })
+            .collect();
+        if matches!(level, LogLevel::Error) {
+            self.last_error = Some(line.clone());
+        }
+        let Some(left) = self.log_budget.checked_sub(end.max(1)) else {
+            return;
+        };
+        self.log_budget = left;
+        let plugin = &self.plugin;
+        match level {
+            LogLevel::Debug => tracing::debug!(plugin, "{line}"),
+            LogLevel::Info => tracing::info!(plugin, "{line}"),
+            LogLevel::Warn => tracing::warn!(plugin, "{line}"),
+            LogLevel::Error => tracing::error!(plugin, "{line}"),
+        }
+    }
+}
+
+/// Sets up a store's clock, once. The epoch only says when to look at the time: a machine too busy to advance it evenly
+/// cuts a call neither early nor, but for the wait for one tick, late.
+pub(super) fn watch_time(store: &mut Store<GuestState>) {
+    store.epoch_deadline_callback(|store| {
+        if Instant::now() < store.data().deadline {
+            Ok(UpdateDeadline::Continue(1))
+        } else {
+            Ok(UpdateDeadline::Interrupt)
+        }
+    });
+}
+
+/// Gives a call its time and its log budget.
+pub(super) fn begin_call(store: &mut Store<GuestState>, limits: &LimitsConfig) {
+    store.set_epoch_deadline(1);
+    let state = store.data_mut();
+    state.deadline = Instant::now() + limits.time;
+    state.log_budget = LOG_BYTES_PER_CALL;
+    state.last_error = None;
+}
+
+/// Bounds what is lifted out of the guest: without this a guest could return one list thousands of times.
+pub(super) fn lifted_bytes(limits: &LimitsConfig) -> usize {
+    usize::try_from(limits.memory_bytes.saturating_mul(2)).unwrap_or(usize::MAX)
+}
+
+impl ResourceLimiter for GuestState {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self.memory_bytes.saturating_add((desired - current) as u64);
+        if total > self.memory_limit {
+            self.memory_refused = Some(total);
+            return Err(wasmtime::Error::msg("the memory limit is reached"));
+        }
+        self.memory_bytes = total;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        CORE_INSTANCES
+    }
+
+    fn memories(&self) -> usize {
+        CORE_INSTANCES
+    }
+}

@@ -1,0 +1,29 @@
+//! The plugin host: user code in a sandbox, over record batches.
+//!
+//! A plugin is a WebAssembly component of the world `transform` in `wit/`. [`Engine::load`] makes a [`Plugin`] of a file
+//! and its configuration, [`Chain::bind`] binds plugins to a table's columns, [`Chain::apply`] sends batches through. Only
+//! the columns that a plugin declares cross into the sandbox, only those that it makes cross back; all others pass by
+//! reference.
+//!
+//! A guest is not trusted with anything: it has no imports but a log, its memory and its time are bounded, and what it
+//! returns is checked whole before use. It cannot set what happened to a row or when, cannot touch the key, and cannot
+//! keep a delete from the destination.
+
+mod binding;
+mod build;
+mod cache;
+mod chain;
+mod component;
+mod convert;
+mod engine;
+mod instance;
+mod limits;
+mod pool;
+mod verdict;
+mod version;
+
+pub use build::{Built, build_plugin};
+pub use chain::{Chain, StepDescription};
+pub use engine::Engine;
+pub use instance::Plugin;
+pub use version::PluginInfo;

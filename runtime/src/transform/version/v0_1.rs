@@ -1,0 +1,320 @@
+//! Contract 0.1: generated bindings, and the way between them and the host's own types.
+
+use wasmtime::component::{Component, HasSelf, Linker, ResourceAny};
+use wasmtime::{Result, Store};
+
+use self::generated::exports::pipewright::transform::plugin as wit;
+use self::generated::pipewright::transform::{log, types};
+use super::{
+    Cardinality, GuestColumn, GuestField, GuestInput, GuestOps, GuestOutcome, GuestRejection,
+    GuestShape, GuestVerdict, PluginInfo, Problem,
+};
+use crate::batch::{ColumnType, Op, TableSchema};
+use crate::transform::limits::{GuestState, LogLevel};
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    reason = "generated from wit/"
+)]
+mod generated {
+    // Borrowed parameters let a column cross with one copy, from the Arrow buffer into the guest's memory.
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "transform",
+        ownership: Borrowing { duplicate_if_necessary: true },
+    });
+}
+
+/// A component, linked and ready to be instantiated.
+pub(crate) struct Linked(generated::TransformPre<GuestState>);
+
+/// What an instance exports.
+pub(crate) struct Exports(generated::Transform);
+
+/// A table bound in an instance.
+#[derive(Clone, Copy)]
+pub(crate) struct BindingHandle(ResourceAny);
+
+/// Links a component with the only import there is.
+pub(crate) fn link(engine: &wasmtime::Engine, component: &Component) -> Result<Linked> {
+    let mut linker = Linker::new(engine);
+    generated::Transform::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |state| state)?;
+    let instance = linker.instantiate_pre(component)?;
+    Ok(Linked(generated::TransformPre::new(instance)?))
+}
+
+impl Linked {
+    pub(crate) fn instantiate(&self, store: &mut Store<GuestState>) -> Result<Exports> {
+        Ok(Exports(self.0.instantiate(store)?))
+    }
+}
+
+impl Exports {
+    pub(crate) fn describe(&self, store: &mut Store<GuestState>) -> Result<PluginInfo> {
+        let info = self
+            .0
+            .pipewright_transform_plugin()
+            .call_describe(&mut *store)?;
+        Ok(PluginInfo {
+            name: info.name,
+            version: info.version,
+        })
+    }
+
+    pub(crate) fn configure(
+        &self,
+        store: &mut Store<GuestState>,
+        json: &str,
+    ) -> Result<Result<(), Vec<Problem>>> {
+        let answer = self
+            .0
+            .pipewright_transform_plugin()
+            .call_configure(&mut *store, json)?;
+        Ok(answer.map_err(|problems| {
+            problems
+                .into_iter()
+                .map(|problem| Problem {
+                    path: problem.path,
+                    message: problem.message,
+                })
+                .collect()
+        }))
+    }
+
+    pub(crate) fn bind_table(
+        &self,
+        store: &mut Store<GuestState>,
+        schema: &TableSchema,
+    ) -> Result<Result<BindingHandle, String>> {
+        let fields: Vec<_> = schema
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(index, column)| types::FieldParam {
+                name: &column.name,
+                data_type: types::DataType::Plain(scalar(column.column_type)),
+                nullable: column.nullable,
+                key: schema.key.contains(&index),
+                source_type: &column.source_type,
+            })
+            .collect();
+        let table = types::Table {
+            database: &schema.name.database,
+            name: &schema.name.table,
+            fields: &fields,
+        };
+        let answer = self
+            .0
+            .pipewright_transform_plugin()
+            .call_bind_table(&mut *store, table)?;
+        Ok(answer.map(BindingHandle).map_err(failure_text))
+    }
+
+    pub(crate) fn shape(
+        &self,
+        store: &mut Store<GuestState>,
+        binding: BindingHandle,
+    ) -> Result<GuestShape> {
+        let shape = self
+            .0
+            .pipewright_transform_plugin()
+            .binding()
+            .call_shape(&mut *store, binding.0)?;
+        Ok(GuestShape {
+            reads: shape.reads,
+            reads_before: shape.reads_before,
+            cardinality: match shape.cardinality {
+                types::Cardinality::SameRows => Cardinality::SameRows,
+                types::Cardinality::MayDrop => Cardinality::MayDrop,
+                types::Cardinality::Any => Cardinality::Any,
+            },
+            writes: shape
+                .writes
+                .into_iter()
+                .map(|(replaced, field)| (replaced, guest_field(field)))
+                .collect(),
+            target_count: shape.targets.len(),
+        })
+    }
+
+    pub(crate) fn transform(
+        &self,
+        store: &mut Store<GuestState>,
+        binding: BindingHandle,
+        input: &GuestInput<'_>,
+    ) -> Result<Result<GuestOutcome, String>> {
+        let columns: Vec<_> = input
+            .columns
+            .iter()
+            .map(|column| types::ColumnParam {
+                validity: column.validity.as_deref(),
+                absent: None,
+                offsets: column.offsets.as_deref(),
+                values: column.values,
+                child_validity: None,
+                child_offsets: None,
+            })
+            .collect();
+        let ops: Vec<types::Op>;
+        let batch = types::Batch {
+            row_count: input.row_count,
+            ops: match input.ops {
+                GuestOps::AllInserts => types::Ops::All(types::Op::Insert),
+                GuestOps::Each(each) => {
+                    ops = each.iter().map(|op| wit_op(*op)).collect();
+                    types::Ops::Each(&ops)
+                }
+            },
+            columns: &columns,
+            before: None,
+        };
+        let answer = self
+            .0
+            .pipewright_transform_plugin()
+            .binding()
+            .call_transform(&mut *store, binding.0, batch)?;
+        Ok(answer.map(guest_outcome).map_err(failure_text))
+    }
+}
+
+impl log::Host for GuestState {
+    fn write(&mut self, level: log::Level, message: String) {
+        let level = match level {
+            log::Level::Debug => LogLevel::Debug,
+            log::Level::Info => LogLevel::Info,
+            log::Level::Warn => LogLevel::Warn,
+            log::Level::Error => LogLevel::Error,
+        };
+        self.log(level, &message);
+    }
+}
+
+impl types::Host for GuestState {}
+
+fn failure_text(failure: wit::Failure) -> String {
+    match failure {
+        wit::Failure::Unsupported(text) | wit::Failure::Failed(text) => text,
+    }
+}
+
+fn guest_outcome(outcome: wit::Outcome) -> GuestOutcome {
+    GuestOutcome {
+        verdict: match outcome.verdict {
+            types::Verdict::Unchanged => GuestVerdict::Unchanged,
+            types::Verdict::Rows(rows) => GuestVerdict::Rows {
+                keep: rows.keep,
+                columns: rows
+                    .columns
+                    .into_iter()
+                    .map(|(write, column)| (write, guest_column(column)))
+                    .collect(),
+            },
+            types::Verdict::Replace(_) => GuestVerdict::Replace,
+        },
+        rejected: outcome
+            .rejected
+            .into_iter()
+            .map(|rejection| GuestRejection {
+                row: rejection.row,
+                code: rejection.code,
+                message: rejection.message,
+            })
+            .collect(),
+    }
+}
+
+fn guest_column(column: types::ColumnResult) -> GuestColumn {
+    GuestColumn {
+        validity: column.validity,
+        absent: column.absent.is_some(),
+        offsets: column.offsets,
+        values: column.values,
+        children: column.child_offsets.is_some() || column.child_validity.is_some(),
+    }
+}
+
+fn guest_field(field: types::FieldResult) -> GuestField {
+    GuestField {
+        column_type: column_type(field.data_type),
+        name: field.name,
+        nullable: field.nullable,
+        key: field.key,
+        source_type: field.source_type,
+    }
+}
+
+fn wit_op(op: Op) -> types::Op {
+    match op {
+        Op::Insert => types::Op::Insert,
+        Op::Update => types::Op::Update,
+        Op::Delete => types::Op::Delete,
+    }
+}
+
+fn scalar(column_type: ColumnType) -> types::Scalar {
+    use types::Scalar;
+    match column_type {
+        ColumnType::Int8 => Scalar::Int8,
+        ColumnType::Int16 => Scalar::Int16,
+        ColumnType::Int32 => Scalar::Int32,
+        ColumnType::Int64 => Scalar::Int64,
+        ColumnType::UInt8 => Scalar::Uint8,
+        ColumnType::UInt16 => Scalar::Uint16,
+        ColumnType::UInt32 => Scalar::Uint32,
+        ColumnType::UInt64 => Scalar::Uint64,
+        ColumnType::Float32 => Scalar::Float32,
+        ColumnType::Float64 => Scalar::Float64,
+        ColumnType::Decimal { precision, scale } if precision <= 38 => {
+            Scalar::Decimal128((precision, scale.cast_signed()))
+        }
+        ColumnType::Decimal { precision, scale } => {
+            Scalar::Decimal256((precision, scale.cast_signed()))
+        }
+        ColumnType::Date => Scalar::Date32,
+        ColumnType::DateTime { .. } => Scalar::TimestampMicros(false),
+        ColumnType::Timestamp { .. } => Scalar::TimestampMicros(true),
+        ColumnType::Time { .. } => Scalar::Time64Micros,
+        ColumnType::Text | ColumnType::Label | ColumnType::Json => Scalar::Utf8,
+        ColumnType::Bytes => Scalar::Binary,
+    }
+}
+
+/// The column type that a guest's type stands for, or the name of what this build has no column for.
+fn column_type(data_type: types::DataType) -> Result<ColumnType, &'static str> {
+    use types::Scalar;
+    let types::DataType::Plain(scalar) = data_type else {
+        return Err("list-of");
+    };
+    let decimal = |precision: u8, scale: i8, digits: std::ops::RangeInclusive<u8>| {
+        u8::try_from(scale)
+            .ok()
+            .filter(|scale| *scale <= 30 && *scale <= precision && digits.contains(&precision))
+            .map(|scale| ColumnType::Decimal { precision, scale })
+    };
+    Ok(match scalar {
+        Scalar::Boolean => return Err("boolean"),
+        Scalar::Int8 => ColumnType::Int8,
+        Scalar::Int16 => ColumnType::Int16,
+        Scalar::Int32 => ColumnType::Int32,
+        Scalar::Int64 => ColumnType::Int64,
+        Scalar::Uint8 => ColumnType::UInt8,
+        Scalar::Uint16 => ColumnType::UInt16,
+        Scalar::Uint32 => ColumnType::UInt32,
+        Scalar::Uint64 => ColumnType::UInt64,
+        Scalar::Float32 => ColumnType::Float32,
+        Scalar::Float64 => ColumnType::Float64,
+        Scalar::Decimal128((precision, scale)) => decimal(precision, scale, 1..=38)
+            .ok_or("decimal128 outside of 38 digits, 30 after the point")?,
+        Scalar::Decimal256((precision, scale)) => decimal(precision, scale, 39..=65)
+            .ok_or("decimal256 outside of 39 to 65 digits, 30 after the point")?,
+        Scalar::Date32 => ColumnType::Date,
+        Scalar::Time64Micros => ColumnType::Time { digits: 6 },
+        Scalar::TimestampMicros(false) => ColumnType::DateTime { digits: 6 },
+        Scalar::TimestampMicros(true) => ColumnType::Timestamp { digits: 6 },
+        Scalar::Utf8 => ColumnType::Text,
+        Scalar::Binary => ColumnType::Bytes,
+    })
+}

@@ -1,0 +1,303 @@
+//! The guest's side of the boundary: generated bindings, and the way from them to the SDK's types and back.
+//!
+//! Buffers move; nothing is copied or parsed here.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use bindings::exports::pipewright::transform::plugin as wit;
+use bindings::pipewright::transform::types as wit_types;
+
+use crate::transform::{Ops, configure};
+use crate::{
+    Batch, Column, DataType, Failure, Field, Op, Outcome, Problem, Shape, Table, Transform,
+};
+
+/// What wit-bindgen makes of `wit/`.
+#[allow(
+    missing_docs,
+    unsafe_code,
+    unused_qualifications,
+    clippy::all,
+    reason = "generated: the canonical ABI passes pointers into linear memory"
+)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "transform",
+        pub_export_macro: true,
+        export_macro_name: "export_transform",
+        default_bindings_module: "pipewright_sdk::guest::bindings",
+        generate_unused_types: true,
+    });
+}
+
+/// The exports of a component that runs `T`, which calls itself `N`.
+#[derive(Debug)]
+pub struct Guest<T, N>(PhantomData<(T, N)>);
+
+/// Name and version, which only the plugin's own crate knows.
+pub trait Named {
+    /// `CARGO_PKG_NAME`.
+    const NAME: &'static str;
+    /// `CARGO_PKG_VERSION`.
+    const VERSION: &'static str;
+}
+
+type BindTable = Rc<dyn Fn(&Table) -> Result<Box<dyn crate::Binding>, Failure>>;
+
+thread_local! {
+    // An instance is configured once; generics cannot own a static, hence the boxed function.
+    static BIND_TABLE: RefCell<Option<BindTable>> = const { RefCell::new(None) };
+}
+
+impl<T: Transform, N: Named + 'static> wit::Guest for Guest<T, N> {
+    type Binding = GuestBinding;
+
+    fn describe() -> wit::Info {
+        wit::Info {
+            name: N::NAME.to_owned(),
+            version: N::VERSION.to_owned(),
+            config_schema: None,
+        }
+    }
+
+    fn configure(json: String) -> Result<(), Vec<wit::Problem>> {
+        // Without this a panic leaves nothing but "unreachable executed".
+        std::panic::set_hook(Box::new(|panic| crate::log::error(&panic.to_string())));
+        let transform = configure::<T>(&json)
+            .map_err(|problems| problems.into_iter().map(problem_to_wit).collect::<Vec<_>>())?;
+        let bind_table: BindTable = Rc::new(move |table: &Table| {
+            let binding = transform.bind(table)?;
+            Ok(Box::new(binding) as Box<dyn crate::Binding>)
+        });
+        BIND_TABLE.set(Some(bind_table));
+        Ok(())
+    }
+
+    fn bind_table(table: wit::Table) -> Result<wit::Binding, wit::Failure> {
+        let bind_table = BIND_TABLE
+            .with_borrow(Option::clone)
+            .ok_or_else(|| wit::Failure::Failed("bind-table before configure".to_owned()))?;
+        let table = table_from_wit(table);
+        let binding = bind_table(&table).map_err(failure_to_wit)?;
+        let shape = binding.shape();
+        let read_types = shape
+            .reads
+            .iter()
+            .map(|read| table.fields.get(*read).map(|field| field.data_type))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| {
+                wit::Failure::Failed("the shape reads a column past the last".to_owned())
+            })?;
+        Ok(wit::Binding::new(GuestBinding {
+            binding,
+            shape,
+            read_types,
+        }))
+    }
+}
+
+/// One bound table.
+pub struct GuestBinding {
+    binding: Box<dyn crate::Binding>,
+    shape: Shape,
+    read_types: Vec<DataType>,
+}
+
+impl std::fmt::Debug for GuestBinding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuestBinding").finish_non_exhaustive()
+    }
+}
+
+impl wit::GuestBinding for GuestBinding {
+    fn shape(&self) -> wit::Shape {
+        shape_to_wit(&self.shape)
+    }
+
+    fn transform(&self, batch: wit::Batch) -> Result<wit::Outcome, wit::Failure> {
+        let row_count = batch.row_count as usize;
+        let columns = batch.columns.into_iter().zip(&self.read_types);
+        let batch = Batch {
+            row_count,
+            ops: ops_from_wit(batch.ops),
+            columns: columns
+                .map(|(column, data_type)| Column {
+                    data_type: *data_type,
+                    row_count,
+                    validity: column.validity,
+                    offsets: column.offsets,
+                    values: column.values,
+                })
+                .collect(),
+        };
+        let outcome = self.binding.transform(&batch).map_err(failure_to_wit)?;
+        Ok(outcome_to_wit(outcome))
+    }
+}
+
+fn outcome_to_wit(outcome: Outcome) -> wit::Outcome {
+    let Outcome {
+        keep,
+        columns,
+        rejected,
+    } = outcome;
+    let verdict = if keep.is_none() && columns.is_empty() {
+        wit_types::Verdict::Unchanged
+    } else {
+        wit_types::Verdict::Rows(wit_types::Rows {
+            keep: keep.map(|selection| selection.bits),
+            columns: columns
+                .into_iter()
+                .map(|(write, column)| (write as u32, column_to_wit(column)))
+                .collect(),
+        })
+    };
+    let rejected = rejected
+        .into_iter()
+        .map(|(row, code, message)| wit_types::Rejection {
+            row: row as u32,
+            code,
+            message,
+        })
+        .collect();
+    wit::Outcome { verdict, rejected }
+}
+
+fn column_to_wit(column: Column) -> wit_types::Column {
+    wit_types::Column {
+        validity: column.validity,
+        absent: None,
+        offsets: column.offsets,
+        values: column.values,
+        child_validity: None,
+        child_offsets: None,
+    }
+}
+
+fn shape_to_wit(shape: &Shape) -> wit::Shape {
+    wit::Shape {
+        reads: shape.reads.iter().map(|read| *read as u32).collect(),
+        reads_before: false,
+        cardinality: if shape.may_drop {
+            wit_types::Cardinality::MayDrop
+        } else {
+            wit_types::Cardinality::SameRows
+        },
+        writes: shape
+            .writes
+            .iter()
+            .map(|(replaced, field)| (replaced.map(|index| index as u32), field_to_wit(field)))
+            .collect(),
+        targets: Vec::new(),
+    }
+}
+
+fn ops_from_wit(ops: wit_types::Ops) -> Ops {
+    match ops {
+        wit_types::Ops::All(op) => Ops::All(op_from_wit(op)),
+        wit_types::Ops::Each(ops) => Ops::Each(ops.into_iter().map(op_from_wit).collect()),
+    }
+}
+
+fn op_from_wit(op: wit_types::Op) -> Op {
+    match op {
+        wit_types::Op::Insert => Op::Insert,
+        wit_types::Op::Update => Op::Update,
+        wit_types::Op::Delete => Op::Delete,
+    }
+}
+
+fn problem_to_wit(problem: Problem) -> wit::Problem {
+    wit::Problem {
+        path: problem.path,
+        message: problem.message,
+    }
+}
+
+fn failure_to_wit(failure: Failure) -> wit::Failure {
+    match failure {
+        Failure::Unsupported(message) => wit::Failure::Unsupported(message),
+        Failure::Failed(message) => wit::Failure::Failed(message),
+    }
+}
+
+fn table_from_wit(table: wit::Table) -> Table {
+    let fields = table.fields.into_iter().map(|field| Field {
+        name: field.name,
+        data_type: data_type_from_wit(field.data_type),
+        nullable: field.nullable,
+        key: field.key,
+        source_type: field.source_type,
+    });
+    Table {
+        database: table.database,
+        name: table.name,
+        fields: fields.collect(),
+    }
+}
+
+fn field_to_wit(field: &Field) -> wit_types::Field {
+    wit_types::Field {
+        name: field.name.clone(),
+        data_type: data_type_to_wit(field.data_type),
+        nullable: field.nullable,
+        key: field.key,
+        source_type: field.source_type.clone(),
+    }
+}
+
+fn data_type_from_wit(data_type: wit_types::DataType) -> DataType {
+    use wit_types::Scalar;
+    let wit_types::DataType::Plain(scalar) = data_type else {
+        return DataType::List;
+    };
+    match scalar {
+        Scalar::Boolean => DataType::Boolean,
+        Scalar::Int8 => DataType::Int8,
+        Scalar::Int16 => DataType::Int16,
+        Scalar::Int32 => DataType::Int32,
+        Scalar::Int64 => DataType::Int64,
+        Scalar::Uint8 => DataType::UInt8,
+        Scalar::Uint16 => DataType::UInt16,
+        Scalar::Uint32 => DataType::UInt32,
+        Scalar::Uint64 => DataType::UInt64,
+        Scalar::Float32 => DataType::Float32,
+        Scalar::Float64 => DataType::Float64,
+        Scalar::Decimal128((precision, scale)) => DataType::Decimal128 { precision, scale },
+        Scalar::Decimal256((precision, scale)) => DataType::Decimal256 { precision, scale },
+        Scalar::Date32 => DataType::Date32,
+        Scalar::Time64Micros => DataType::Time64Micros,
+        Scalar::TimestampMicros(utc) => DataType::TimestampMicros { utc },
+        Scalar::Utf8 => DataType::Utf8,
+        Scalar::Binary => DataType::Binary,
+    }
+}
+
+fn data_type_to_wit(data_type: DataType) -> wit_types::DataType {
+    use wit_types::Scalar;
+    wit_types::DataType::Plain(match data_type {
+        DataType::Boolean => Scalar::Boolean,
+        DataType::Int8 => Scalar::Int8,
+        DataType::Int16 => Scalar::Int16,
+        DataType::Int32 => Scalar::Int32,
+        DataType::Int64 => Scalar::Int64,
+        DataType::UInt8 => Scalar::Uint8,
+        DataType::UInt16 => Scalar::Uint16,
+        DataType::UInt32 => Scalar::Uint32,
+        DataType::UInt64 => Scalar::Uint64,
+        DataType::Float32 => Scalar::Float32,
+        DataType::Float64 => Scalar::Float64,
+        DataType::Decimal128 { precision, scale } => Scalar::Decimal128((precision, scale)),
+        DataType::Decimal256 { precision, scale } => Scalar::Decimal256((precision, scale)),
+        DataType::Date32 => Scalar::Date32,
+        DataType::Time64Micros => Scalar::Time64Micros,
+        DataType::TimestampMicros { utc } => Scalar::TimestampMicros(utc),
+        DataType::Utf8 => Scalar::Utf8,
+        DataType::Binary => Scalar::Binary,
+        // The host refuses it by name: the SDK has no way to fill such a column.
+        DataType::List => return wit_types::DataType::ListOf(Scalar::Binary),
+    })
+}

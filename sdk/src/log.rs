@@ -1,0 +1,55 @@
+//! Lines for the operator's log; natively they go to standard error.
+//!
+//! ```
+//! pipewright_sdk::log::info("a table with 3 text columns");
+//! ```
+
+/// For the plugin's author.
+pub fn debug(message: &str) {
+    write(Level::Debug, message);
+}
+
+/// For the curious.
+pub fn info(message: &str) {
+    write(Level::Info, message);
+}
+
+/// Something should be looked at.
+pub fn warn(message: &str) {
+    write(Level::Warn, message);
+}
+
+/// Something went wrong. The last such line before a trap is shown as its reason.
+pub fn error(message: &str) {
+    write(Level::Error, message);
+}
+
+enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+#[cfg(target_arch = "wasm32")]
+fn write(level: Level, message: &str) {
+    use crate::guest::bindings::pipewright::transform::log;
+    let level = match level {
+        Level::Debug => log::Level::Debug,
+        Level::Info => log::Level::Info,
+        Level::Warn => log::Level::Warn,
+        Level::Error => log::Level::Error,
+    };
+    log::write(level, message);
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn write(level: Level, message: &str) {
+    let level = match level {
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
+    };
+    eprintln!("{level}: {message}");
+}

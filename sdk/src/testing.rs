@@ -1,0 +1,323 @@
+//! Runs a transform natively, without a sandbox: `cargo test` of a plugin needs nothing else.
+//!
+//! ```
+//! use pipewright_sdk::testing::{Cell, Harness};
+//! use pipewright_sdk::{DataType, Field, Op};
+//! # use pipewright_sdk::*;
+//! # struct Keep;
+//! # impl Transform for Keep {
+//! #     type Config = ();
+//! #     type Binding = Keep;
+//! #     fn new(_: ()) -> Result<Self, Vec<Problem>> { Ok(Keep) }
+//! #     fn bind(&self, _: &Table) -> Result<Keep, Failure> { Ok(Keep) }
+//! # }
+//! # impl Binding for Keep {
+//! #     fn shape(&self) -> Shape { Shape::new() }
+//! #     fn transform(&self, _: &Batch) -> Result<Outcome, Failure> { Ok(Outcome::unchanged()) }
+//! # }
+//! let fields = [Field::new("id", DataType::Int64).key(), Field::new("email", DataType::Utf8)];
+//! let harness = Harness::<Keep>::new("null", &fields)?;
+//! let rows = harness.run(&[(Op::Insert, vec![Cell::Int(1), Cell::text("ann@example.com")])])?;
+//! assert_eq!(rows[0].as_ref().unwrap()[1], Cell::text("ann@example.com"));
+//! # Ok::<(), String>(())
+//! ```
+
+use crate::transform::{Ops, configure};
+use crate::{
+    Batch, Binding, BytesBuilder, Column, DataType, Field, I256, Op, Outcome, Shape, Table,
+    Transform, Value, ValuesBuilder,
+};
+
+/// One value, for writing down rows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    /// No value.
+    Null,
+    /// Of a boolean column.
+    Bool(bool),
+    /// Of an integer, decimal (in units of the last digit), date (days), time or timestamp (microseconds) column.
+    Int(i128),
+    /// Of a float column.
+    Float(f64),
+    /// Of a text column.
+    Text(String),
+    /// Of a column of bytes.
+    Bytes(Vec<u8>),
+}
+
+impl Cell {
+    /// Of a text column.
+    ///
+    /// ```
+    /// # use pipewright_sdk::testing::Cell;
+    /// assert_eq!(Cell::text("a"), Cell::Text("a".to_owned()));
+    /// ```
+    pub fn text(text: &str) -> Self {
+        Cell::Text(text.to_owned())
+    }
+}
+
+/// A row after the transform: none when it was dropped.
+pub type ResultRow = Option<Vec<Cell>>;
+
+/// A transform, configured and bound to a table `test.t`.
+#[derive(Debug)]
+pub struct Harness<T: Transform> {
+    table: Table,
+    binding: T::Binding,
+    shape: Shape,
+}
+
+impl<T: Transform> Harness<T> {
+    /// Configures with JSON text and binds to a table of these columns.
+    ///
+    /// # Errors
+    /// The text of the problems or of the failure, as the operator would see it.
+    pub fn new(config: &str, fields: &[Field]) -> Result<Self, String> {
+        let transform = configure::<T>(config).map_err(|problems| {
+            let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            lines.join("; ")
+        })?;
+        let table = Table {
+            database: "test".to_owned(),
+            name: "t".to_owned(),
+            fields: fields.to_vec(),
+        };
+        let binding = transform
+            .bind(&table)
+            .map_err(|failure| failure.to_string())?;
+        let shape = binding.shape();
+        Ok(Self {
+            table,
+            binding,
+            shape,
+        })
+    }
+
+    /// The columns after the transform.
+    pub fn output_fields(&self) -> Vec<Field> {
+        let mut fields = self.table.fields.clone();
+        for (replaced, field) in &self.shape.writes {
+            match replaced {
+                Some(column) => fields[*column] = field.clone(),
+                None => fields.push(field.clone()),
+            }
+        }
+        fields
+    }
+
+    /// Sends rows of all the table's columns through the transform: whole, and one by one, because the result may not
+    /// depend on the cut.
+    ///
+    /// # Errors
+    /// The text of a failure or of a rejection.
+    ///
+    /// # Panics
+    /// When a cell does not fit its column, when the outcome breaks the contract, or when it depends on the cut.
+    pub fn run(&self, rows: &[(Op, Vec<Cell>)]) -> Result<Vec<ResultRow>, String> {
+        let whole = self.run_batch(rows)?;
+        for (row, expected) in rows.iter().zip(&whole) {
+            let alone = self.run_batch(std::slice::from_ref(row))?;
+            assert_eq!(
+                &alone[0], expected,
+                "a row's result depends on the rows beside it"
+            );
+        }
+        Ok(whole)
+    }
+
+    fn run_batch(&self, rows: &[(Op, Vec<Cell>)]) -> Result<Vec<ResultRow>, String> {
+        let batch = Batch {
+            row_count: rows.len(),
+            ops: Ops::Each(rows.iter().map(|(op, _)| *op).collect()),
+            columns: self
+                .shape
+                .reads
+                .iter()
+                .map(|read| self.column(*read, rows))
+                .collect(),
+        };
+        let outcome = self
+            .binding
+            .transform(&batch)
+            .map_err(|failure| failure.to_string())?;
+        if let Some((row, code, message)) = outcome.rejected.first() {
+            return Err(format!("row {row}: {code}: {message}"));
+        }
+        Ok(self.apply(rows, &outcome))
+    }
+
+    fn column(&self, index: usize, rows: &[(Op, Vec<Cell>)]) -> Column {
+        let cells: Vec<_> = rows.iter().map(|(_, cells)| &cells[index]).collect();
+        column(self.table.fields[index].data_type, &cells)
+    }
+
+    fn apply(&self, rows: &[(Op, Vec<Cell>)], outcome: &Outcome) -> Vec<ResultRow> {
+        for (write, column) in &outcome.columns {
+            let field = &self.shape.writes[*write].1;
+            assert_eq!(
+                column.len(),
+                rows.len(),
+                "column `{}` has another row count",
+                field.name
+            );
+            assert_eq!(
+                column.data_type(),
+                field.data_type,
+                "column `{}`",
+                field.name
+            );
+            assert!(
+                field.nullable || (0..rows.len()).all(|row| !column.is_null(row)),
+                "column `{}` may not be NULL",
+                field.name
+            );
+        }
+        if let Some(keep) = &outcome.keep {
+            assert!(self.shape.may_drop, "rows are dropped without `may_drop`");
+            assert_eq!(
+                keep.len(),
+                rows.len(),
+                "the selection has another row count"
+            );
+        }
+        let added = self
+            .shape
+            .writes
+            .iter()
+            .filter(|write| write.0.is_none())
+            .count();
+        rows.iter()
+            .enumerate()
+            .map(|(row, (op, cells))| {
+                let kept = outcome.keep.as_ref().is_none_or(|keep| keep.keeps(row));
+                if !kept && *op != Op::Delete {
+                    return None;
+                }
+                let mut cells = cells.clone();
+                cells.resize(cells.len() + added, Cell::Null);
+                for (write, column) in &outcome.columns {
+                    cells[self.place(*write)] = cell(column, row);
+                }
+                Some(cells)
+            })
+            .collect()
+    }
+
+    fn place(&self, write: usize) -> usize {
+        self.shape.writes[write].0.unwrap_or_else(|| {
+            let before = self.shape.writes[..write]
+                .iter()
+                .filter(|write| write.0.is_none());
+            self.table.fields.len() + before.count()
+        })
+    }
+}
+
+fn column(data_type: DataType, cells: &[&Cell]) -> Column {
+    match data_type {
+        DataType::Utf8 | DataType::Binary => {
+            let mut builder = BytesBuilder::new(data_type, cells.len());
+            for cell in cells {
+                builder.push(match cell {
+                    Cell::Null => None,
+                    Cell::Text(text) => Some(text.as_bytes()),
+                    Cell::Bytes(bytes) => Some(bytes),
+                    other => panic!("{other:?} is neither text nor bytes"),
+                });
+            }
+            builder.finish()
+        }
+        DataType::Boolean => {
+            let mut column = Column::nulls(data_type, cells.len());
+            for (row, cell) in cells.iter().enumerate() {
+                if let Cell::Bool(value) = cell {
+                    column.values[row / 8] |= u8::from(*value) << (row % 8);
+                    column.validity.get_or_insert_default()[row / 8] |= 1 << (row % 8);
+                }
+            }
+            column
+        }
+        DataType::Int8 => integers::<i8>(data_type, cells),
+        DataType::Int16 => integers::<i16>(data_type, cells),
+        DataType::Int32 | DataType::Date32 => integers::<i32>(data_type, cells),
+        DataType::Int64 | DataType::Time64Micros | DataType::TimestampMicros { .. } => {
+            integers::<i64>(data_type, cells)
+        }
+        DataType::UInt8 => integers::<u8>(data_type, cells),
+        DataType::UInt16 => integers::<u16>(data_type, cells),
+        DataType::UInt32 => integers::<u32>(data_type, cells),
+        DataType::UInt64 => integers::<u64>(data_type, cells),
+        DataType::Decimal128 { .. } => integers::<i128>(data_type, cells),
+        DataType::Decimal256 { .. } => build(data_type, cells, |cell| match cell {
+            Cell::Int(value) => I256::from(*value),
+            other => panic!("{other:?} is no decimal"),
+        }),
+        DataType::Float32 => build(data_type, cells, |cell| float(cell) as f32),
+        DataType::Float64 => build(data_type, cells, float),
+        DataType::List => panic!("lists cannot be written down as cells"),
+    }
+}
+
+fn float(cell: &Cell) -> f64 {
+    match cell {
+        Cell::Float(value) => *value,
+        other => panic!("{other:?} is no float"),
+    }
+}
+
+fn integers<T: Value + TryFrom<i128>>(data_type: DataType, cells: &[&Cell]) -> Column {
+    build(data_type, cells, |cell| match cell {
+        Cell::Int(value) => T::try_from(*value)
+            .unwrap_or_else(|_| panic!("{value} does not fit a column of {data_type:?}")),
+        other => panic!("{other:?} is not {data_type:?}"),
+    })
+}
+
+fn build<T: Value>(data_type: DataType, cells: &[&Cell], value: impl Fn(&Cell) -> T) -> Column {
+    let mut builder = ValuesBuilder::<T>::new(data_type, cells.len());
+    for cell in cells {
+        builder.push((**cell != Cell::Null).then(|| value(cell)));
+    }
+    builder.finish()
+}
+
+fn cell(column: &Column, row: usize) -> Cell {
+    if column.is_null(row) {
+        return Cell::Null;
+    }
+    let values = &column.values;
+    match column.data_type {
+        DataType::Utf8 | DataType::Binary => {
+            let bytes = column
+                .bytes()
+                .ok()
+                .and_then(|bytes| bytes.get(row))
+                .unwrap_or_default();
+            match column.data_type {
+                DataType::Utf8 => Cell::Text(
+                    String::from_utf8(bytes.to_vec()).expect("a text column must be UTF-8"),
+                ),
+                _ => Cell::Bytes(bytes.to_vec()),
+            }
+        }
+        DataType::Boolean => Cell::Bool(values[row / 8] >> (row % 8) & 1 == 1),
+        DataType::UInt64 => Cell::Int(u64::load(values, row).into()),
+        DataType::Date32 => Cell::Int(i32::load(values, row).into()),
+        DataType::Time64Micros | DataType::TimestampMicros { .. } => {
+            Cell::Int(i64::load(values, row).into())
+        }
+        DataType::Decimal128 { .. } => Cell::Int(i128::load(values, row)),
+        DataType::Decimal256 { .. } => Cell::Int(I256::load(values, row).low.cast_signed()),
+        DataType::Float32 => Cell::Float(f32::load(values, row).into()),
+        DataType::Float64 => Cell::Float(f64::load(values, row)),
+        DataType::List => panic!("lists cannot be written down as cells"),
+        _ => {
+            let integer = column
+                .integers()
+                .ok()
+                .and_then(|integers| integers.get(row));
+            Cell::Int(integer.unwrap_or_default().into())
+        }
+    }
+}

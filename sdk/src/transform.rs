@@ -1,0 +1,263 @@
+//! What a plugin implements, and what it says to its host.
+
+use serde::de::DeserializeOwned;
+
+use crate::{Column, Failure, Field, Op, Problem, Selection, Table};
+
+/// A configured plugin. See the crate's documentation for a whole one.
+pub trait Transform: Sized + 'static {
+    /// The configuration, as the pipe file's `config` has it. `#[serde(deny_unknown_fields)]` makes typing errors visible.
+    type Config: DeserializeOwned;
+    /// What [`Transform::bind`] gives.
+    type Binding: Binding;
+
+    /// Takes the configuration. Called once in each instance, before any table is bound.
+    ///
+    /// # Errors
+    /// All that is wrong with the configuration, at once; the operator sees it.
+    fn new(config: Self::Config) -> Result<Self, Vec<Problem>>;
+
+    /// Binds to a table. Called in each instance, and again when the table's columns have changed.
+    ///
+    /// # Errors
+    /// Why the table cannot be transformed; the operator sees it, and nothing of the table is replicated.
+    fn bind(&self, table: &Table) -> Result<Self::Binding, Failure>;
+}
+
+/// A plugin bound to one table.
+pub trait Binding: 'static {
+    /// What it will do to the table: the same answer in every instance.
+    fn shape(&self) -> Shape;
+
+    /// Transforms one batch: a function of each row, however the rows are cut into batches.
+    ///
+    /// # Errors
+    /// Why the batch cannot be transformed. The pipe stops; for single rows use [`Outcome::reject`].
+    fn transform(&self, batch: &Batch) -> Result<Outcome, Failure>;
+}
+
+/// A column that the binding reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read(usize);
+
+/// A column that the binding makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Write(usize);
+
+/// What a binding reads and makes: only that crosses the boundary.
+///
+/// ```
+/// use pipewright_sdk::{DataType, Field, Shape};
+/// let mut shape = Shape::new();
+/// let email = shape.read(1);
+/// let masked = shape.replace(1, Field::new("email", DataType::Utf8));
+/// # let _ = (email, masked);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    pub(crate) reads: Vec<usize>,
+    pub(crate) writes: Vec<(Option<usize>, Field)>,
+    pub(crate) may_drop: bool,
+}
+
+impl Shape {
+    /// Reads nothing, makes nothing, keeps every row.
+    ///
+    /// ```
+    /// let shape = pipewright_sdk::Shape::new();
+    /// ```
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads the table's column of that index. Asking twice for one column gives the same answer.
+    ///
+    /// ```
+    /// # use pipewright_sdk::Shape;
+    /// let mut shape = Shape::new();
+    /// assert_eq!(shape.read(3), shape.read(3));
+    /// ```
+    pub fn read(&mut self, column: usize) -> Read {
+        let place = self.reads.iter().position(|read| *read == column);
+        Read(place.unwrap_or_else(|| {
+            self.reads.push(column);
+            self.reads.len() - 1
+        }))
+    }
+
+    /// Puts a new column in the place of the table's column of that index.
+    ///
+    /// ```
+    /// # use pipewright_sdk::{DataType, Field, Shape};
+    /// let mut shape = Shape::new();
+    /// let total = shape.replace(2, Field::new("total", DataType::Int64));
+    /// ```
+    pub fn replace(&mut self, column: usize, field: Field) -> Write {
+        self.writes.push((Some(column), field));
+        Write(self.writes.len() - 1)
+    }
+
+    /// Adds a column behind the others.
+    ///
+    /// ```
+    /// # use pipewright_sdk::{DataType, Field, Shape};
+    /// let mut shape = Shape::new();
+    /// let domain = shape.add(Field::new("domain", DataType::Utf8));
+    /// ```
+    pub fn add(&mut self, field: Field) -> Write {
+        self.writes.push((None, field));
+        Write(self.writes.len() - 1)
+    }
+
+    /// Declares that rows may be dropped.
+    ///
+    /// ```
+    /// # use pipewright_sdk::Shape;
+    /// Shape::new().may_drop();
+    /// ```
+    pub fn may_drop(&mut self) {
+        self.may_drop = true;
+    }
+}
+
+/// Rows of one table, in the order in which they happened: the columns that the shape reads.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub(crate) row_count: usize,
+    pub(crate) ops: Ops,
+    pub(crate) columns: Vec<Column>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Ops {
+    #[cfg_attr(
+        not(target_arch = "wasm32"),
+        expect(dead_code, reason = "only a host sends it")
+    )]
+    All(Op),
+    Each(Vec<Op>),
+}
+
+impl Batch {
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        self.row_count
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.row_count == 0
+    }
+
+    /// What happened to a row.
+    pub fn op(&self, row: usize) -> Op {
+        match &self.ops {
+            Ops::All(op) => *op,
+            Ops::Each(ops) => ops[row],
+        }
+    }
+
+    /// A column that the shape reads.
+    pub fn column(&self, read: Read) -> &Column {
+        &self.columns[read.0]
+    }
+}
+
+/// What becomes of a batch.
+///
+/// ```
+/// use pipewright_sdk::{Outcome, Selection};
+/// let outcome = Outcome::unchanged().keep(Selection::from_fn(4, |row| row != 2));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub(crate) keep: Option<Selection>,
+    pub(crate) columns: Vec<(usize, Column)>,
+    pub(crate) rejected: Vec<(usize, String, String)>,
+}
+
+impl Outcome {
+    /// Every row stays as it is.
+    ///
+    /// ```
+    /// let outcome = pipewright_sdk::Outcome::unchanged();
+    /// ```
+    pub fn unchanged() -> Self {
+        Self::default()
+    }
+
+    /// Drops the rows that the selection does not keep. A deleted row is deleted all the same; a dropped insert or update
+    /// hides the row that was there.
+    ///
+    /// ```
+    /// # use pipewright_sdk::{Outcome, Selection};
+    /// let outcome = Outcome::unchanged().keep(Selection::from_fn(4, |row| row > 0));
+    /// ```
+    #[must_use]
+    pub fn keep(mut self, selection: Selection) -> Self {
+        self.keep = Some(selection);
+        self
+    }
+
+    /// Hands over a column that the shape declared: a value for every row of the batch, dropped ones too.
+    ///
+    /// ```
+    /// # use pipewright_sdk::{Column, DataType, Field, Outcome, Shape};
+    /// # let mut shape = Shape::new();
+    /// let note = shape.add(Field::new("note", DataType::Utf8));
+    /// let outcome = Outcome::unchanged().column(note, Column::nulls(DataType::Utf8, 4));
+    /// ```
+    #[must_use]
+    pub fn column(mut self, write: Write, column: Column) -> Self {
+        self.columns.push((write.0, column));
+        self
+    }
+
+    /// Declares that a row cannot be transformed. `code` is a short stable word; `message` reaches logs and status: leave
+    /// values out.
+    ///
+    /// ```
+    /// # use pipewright_sdk::Outcome;
+    /// let outcome = Outcome::unchanged().reject(3, "bad-date", "`due` is before `ordered`");
+    /// ```
+    #[must_use]
+    pub fn reject(
+        mut self,
+        row: usize,
+        code: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        self.rejected.push((row, code.into(), message.into()));
+        self
+    }
+}
+
+/// Reads a configuration, telling where it does not fit.
+pub(crate) fn configure<T: Transform>(json: &str) -> Result<T, Vec<Problem>> {
+    let mut reader = serde_json::Deserializer::from_str(json);
+    let config = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = pointer(error.path());
+        vec![Problem::at(path, message(&error.into_inner()))]
+    })?;
+    T::new(config)
+}
+
+/// The error without serde_json's line and column, which are those of our own rendering and mean nothing to a person.
+fn message(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    path.iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(format!("/{index}")),
+            Segment::Map { key } => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        })
+        .collect()
+}

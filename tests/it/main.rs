@@ -1,0 +1,29 @@
+//! End-to-end tests against the real servers, in the order in which data flows.
+
+mod support;
+
+mod testbed;
+
+mod architecture;
+
+mod settings;
+
+mod places;
+mod snapshot_and_stream;
+mod types;
+
+mod positions;
+
+mod plugins;
+mod transform;
+
+mod statements;
+
+mod lifecycle;
+
+mod crashes;
+mod outages;
+
+mod command_line;
+
+mod bad_input;

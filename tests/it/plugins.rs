@@ -1,0 +1,225 @@
+//! Rows through the first-party plugins, on the load and on the stream alike. Every folder of `plugins/` has its case here.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::{Comparison, Stage};
+
+use crate::support::{
+    CATCH_UP, START, launch, on_both_sources, once, plugins, running_with, start,
+};
+
+on_both_sources! {
+    mask_hides_addresses_on_load_and_stream: 300,
+    filter_shows_exactly_the_rows_that_match: 300,
+    mask_and_filter_work_one_after_the_other: 300,
+}
+
+once! {
+    mask_has_a_method_for_every_need: 300,
+    filter_sees_the_row_before_masking_in_the_order_of_the_file: 300,
+    a_changed_plugin_configuration_is_taken_up_at_a_restart_for_new_rows: 300,
+}
+
+async fn people(kind: SourceKind) -> Result<Stage> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE people (id INT PRIMARY KEY, email VARCHAR(100) NULL, name VARCHAR(50) NOT NULL, age INT NULL)",
+            "INSERT INTO people VALUES (1, 'ada@example.com', 'Ada', 36), (2, NULL, 'Nobody', NULL), \
+             (3, '', 'Empty', 0), (4, 'zoë@beispiel.de', 'Zoë', 17), (5, 'ada@example.com', 'Twin', 18)",
+        ])
+        .await?;
+    Ok(stage)
+}
+
+/// A pipe file for `people` through these transforms.
+async fn through(stage: &Stage, transforms: &[(&str, &str, Value)]) -> Result<Value> {
+    let plugins = plugins().await?;
+    let names: Vec<&str> = transforms.iter().map(|(name, ..)| *name).collect();
+    let entry = json!({ "source": format!("{}.people", stage.database), "transforms": names });
+    let mut file = stage.pipe_file_of(vec![entry]);
+    for (name, plugin, config) in transforms {
+        file["transforms"][*name] = json!({ "plugin": plugins.path(plugin), "config": config });
+    }
+    Ok(file)
+}
+
+fn masked() -> Comparison {
+    Comparison::of("people").text_is("email", "SHA2(CONCAT('pepper', email), 256)")
+}
+
+async fn mask_hides_addresses_on_load_and_stream(kind: SourceKind) -> Result<()> {
+    let stage = people(kind).await?;
+    let config = json!({ "columns": ["email"], "method": "sha256", "salt": "pepper" });
+    let mut pipe = running_with(&through(&stage, &[("mask_email", "mask", config)]).await?).await?;
+    stage.assert(masked()).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO people VALUES (6, 'ada@example.com', 'Late', 1), (7, NULL, 'Later', 2)",
+            "UPDATE people SET email = 'new@example.com' WHERE id = 1",
+            "UPDATE people SET email = NULL WHERE id = 5",
+            "UPDATE people SET name = 'Renamed' WHERE id = 4",
+            "UPDATE people SET id = 60 WHERE id = 6",
+            "DELETE FROM people WHERE id = 3",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert(masked()).await?;
+    // Not in old versions and tombstones either.
+    let leaks = format!(
+        "SELECT count() FROM `{}`.people WHERE position(email, '@') > 0",
+        stage.database
+    );
+    ensure!(
+        stage.clickhouse.number(&leaks).await? == 0,
+        "an address is stored in the clear"
+    );
+    Ok(())
+}
+
+async fn filter_shows_exactly_the_rows_that_match(kind: SourceKind) -> Result<()> {
+    let stage = people(kind).await?;
+    let config = json!({ "where": "age >= 18 AND name <> 'Hidden'" });
+    let mut pipe = running_with(&through(&stage, &[("adults", "filter", config)]).await?).await?;
+    let adults = Comparison::of("people").only_where("age >= 18 AND name <> 'Hidden'");
+    ensure!(stage.assert(adults.clone()).await? == 2);
+    for statement in [
+        "INSERT INTO people VALUES (6, NULL, 'Young', 5), (7, NULL, 'Old', 99)",
+        // Begins to match, and ceases to.
+        "UPDATE people SET age = 18 WHERE id = 4",
+        "UPDATE people SET age = 3 WHERE id = 1",
+        "UPDATE people SET age = NULL WHERE id = 5",
+        "UPDATE people SET name = 'Hidden' WHERE id = 7",
+        "UPDATE people SET name = 'Found' WHERE id = 7",
+        // A key change of a row that does not match, of one that does, and of one that ceases to on the way.
+        "UPDATE people SET id = 10 WHERE id = 6",
+        "UPDATE people SET id = 11 WHERE id = 7",
+        "UPDATE people SET id = 12, age = 1 WHERE id = 11",
+        "UPDATE people SET id = 13, age = 50 WHERE id = 12",
+        "DELETE FROM people WHERE id = 4",
+        "DELETE FROM people WHERE id = 10",
+    ] {
+        stage.source.execute(statement).await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+        stage.assert(adults.clone()).await?;
+    }
+    Ok(())
+}
+
+async fn mask_and_filter_work_one_after_the_other(kind: SourceKind) -> Result<()> {
+    let stage = people(kind).await?;
+    let transforms = [
+        (
+            "adults",
+            "filter",
+            json!({ "where": "age >= 18 OR age IS NULL" }),
+        ),
+        (
+            "mask_email",
+            "mask",
+            json!({ "columns": ["email"], "method": "sha256", "salt": "pepper" }),
+        ),
+    ];
+    let mut pipe = running_with(&through(&stage, &transforms).await?).await?;
+    let expected = masked().only_where("age >= 18 OR age IS NULL");
+    stage.assert(expected.clone()).await?;
+    stage
+        .source
+        .execute_all([
+            "UPDATE people SET age = age + 1",
+            "UPDATE people SET email = CONCAT(email, 'x')",
+            "UPDATE people SET id = id + 1 ORDER BY id DESC",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert(expected).await.map(drop)
+}
+
+async fn mask_has_a_method_for_every_need() -> Result<()> {
+    let cases = [
+        (
+            json!({ "columns": ["name"], "method": "redact" }),
+            "name",
+            "'***'",
+        ),
+        (
+            json!({ "columns": ["name"], "method": "redact", "text": "gone" }),
+            "name",
+            "'gone'",
+        ),
+        (
+            json!({ "columns": ["email", "age"], "method": "null" }),
+            "email",
+            "NULL",
+        ),
+    ];
+    for (config, column, expected) in cases {
+        let stage = people(SourceKind::MySql).await?;
+        let file = through(&stage, &[("hide", "mask", config.clone())]).await?;
+        let mut pipe = running_with(&file).await?;
+        stage
+            .source
+            .execute("INSERT INTO people VALUES (8, 'x@y.z', 'Eight', NULL)")
+            .await?;
+        // What `null` does to a number is not compared as text.
+        stage.source.execute("UPDATE people SET age = NULL").await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+        stage
+            .assert(Comparison::of("people").text_is(column, expected))
+            .await?;
+    }
+    Ok(())
+}
+
+async fn filter_sees_the_row_before_masking_in_the_order_of_the_file() -> Result<()> {
+    let stage = people(SourceKind::MariaDb).await?;
+    let transforms = [
+        (
+            "mask_email",
+            "mask",
+            json!({ "columns": ["email"], "method": "redact", "text": "hidden" }),
+        ),
+        (
+            "hidden_only",
+            "filter",
+            json!({ "where": "email = 'hidden'" }),
+        ),
+    ];
+    let mut pipe = running_with(&through(&stage, &transforms).await?).await?;
+    stage
+        .source
+        .execute(
+            "INSERT INTO people VALUES (9, 'late@example.com', 'Late', 1), (10, NULL, 'None', 1)",
+        )
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let expected = Comparison::of("people")
+        .text_is("email", "'hidden'")
+        .only_where("email IS NOT NULL");
+    stage.assert(expected).await.map(drop)
+}
+
+async fn a_changed_plugin_configuration_is_taken_up_at_a_restart_for_new_rows() -> Result<()> {
+    let stage = people(SourceKind::MySql).await?;
+    let with = |text: &str| json!({ "columns": ["name"], "method": "redact", "text": text });
+    let before = through(&stage, &[("hide", "mask", with("before"))]).await?;
+    let after = through(&stage, &[("hide", "mask", with("after"))]).await?;
+    let mut pipe = start(launch(&before))?;
+    pipe.wait_state("Running", START).await?;
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_file(&after);
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    stage
+        .source
+        .execute("INSERT INTO people VALUES (20, NULL, 'New', 1)")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage
+        .assert(Comparison::of("people").text_is("name", "IF(id = 20, 'after', 'before')"))
+        .await
+        .map(drop)
+}

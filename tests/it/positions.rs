@@ -1,0 +1,262 @@
+//! Places in the binlog by GTID and by file and offset, and what servers wrap row events in.
+
+use anyhow::{Result, ensure};
+use mysql_async::prelude::Queryable;
+use serde_json::json;
+use testbed::harness::{Pipe, Stage};
+use testbed::{SourceKind, SourceOptions, SourceServer};
+
+use crate::support::{
+    CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, once, start,
+};
+
+on_both_sources! {
+    places_by_file_and_offset_carry_a_pipe_over_a_restart: 180,
+    binlog_files_may_be_rotated_under_the_stream: 180,
+}
+
+once! {
+    mysql_without_gtids_is_followed_by_file: 180,
+    gtids_asked_for_where_there_are_none_are_refused: 120,
+    compressed_transactions_of_mysql_are_read: 180,
+    compressed_events_of_mariadb_are_read: 180,
+    anonymous_and_named_gtid_domains_of_mariadb_are_followed: 180,
+    events_without_checksums_are_read: 180,
+    minimal_row_images_are_refused_by_name: 120,
+}
+
+/// Writes before the start, while streaming, while the pipe is stopped and after it has come back.
+async fn follow_over_a_restart(stage: &Stage, position: &str) -> Result<Pipe> {
+    let seed = Seed::new("follow_over_a_restart");
+    let workload = Workload { row_count: 2_000 };
+    workload.create(stage).await?;
+    let mut file = stage.pipe_file(&Workload::TABLES);
+    file["source"]["position"] = json!(position);
+    let writer = workload.write(&stage.source, seed.generator(1));
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_state("Running", START).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(pipe.stop().await? == 0);
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    writer.stop().await?;
+    assert_caught_up(stage, &mut pipe, &Workload::TABLES).await?;
+    Ok(pipe)
+}
+
+async fn places_by_file_and_offset_carry_a_pipe_over_a_restart(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    let pipe = follow_over_a_restart(&stage, "file").await?;
+    let status = pipe.status().await?;
+    let position = status["checkpoint"]["position"]
+        .as_str()
+        .unwrap_or_default();
+    ensure!(
+        position.starts_with("binlog.") && position.contains(':'),
+        "no file and offset: {status:#}"
+    );
+    Ok(())
+}
+
+async fn binlog_files_may_be_rotated_under_the_stream(kind: SourceKind) -> Result<()> {
+    for position in ["auto", "file"] {
+        let stage = Stage::shared(kind).await?;
+        stage
+            .source
+            .execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a INT)")
+            .await?;
+        let mut file = stage.pipe_file(&["t"]);
+        file["source"]["position"] = json!(position);
+        let mut pipe = start(launch(&file))?;
+        pipe.wait_state("Running", START).await?;
+        for _ in 0..4 {
+            stage
+                .source
+                .execute_all([
+                    "INSERT INTO t (a) VALUES (1), (2)",
+                    "FLUSH BINARY LOGS",
+                    "UPDATE t SET a = a + 1",
+                ])
+                .await?;
+        }
+        assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+        pipe.kill9()?;
+        stage
+            .source
+            .execute_all([
+                "FLUSH BINARY LOGS",
+                "INSERT INTO t (a) VALUES (9)",
+                "FLUSH BINARY LOGS",
+            ])
+            .await?;
+        pipe.restart()?;
+        assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    }
+    Ok(())
+}
+
+async fn mysql_without_gtids_is_followed_by_file() -> Result<()> {
+    let stage = Stage::with_source(|| {
+        let options = SourceOptions::new(SourceKind::MySql)
+            .arg("--gtid-mode=OFF")
+            .arg("--enforce-gtid-consistency=OFF");
+        SourceServer::start(options)
+    })
+    .await?;
+    follow_over_a_restart(&stage, "auto").await.map(drop)
+}
+
+async fn gtids_asked_for_where_there_are_none_are_refused() -> Result<()> {
+    let stage = Stage::with_source(|| {
+        let options = SourceOptions::new(SourceKind::MySql)
+            .arg("--gtid-mode=OFF")
+            .arg("--enforce-gtid-consistency=OFF");
+        SourceServer::start(options)
+    })
+    .await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT PRIMARY KEY)")
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["position"] = json!("gtid");
+    let mut pipe = start(launch(&file))?;
+    ensure!(pipe.wait_exit(START).await? == 1);
+    let log = pipe.log().tail();
+    ensure!(
+        log.contains("gtid_mode") && log.contains("position: file"),
+        "{log}"
+    );
+    Ok(())
+}
+
+async fn compressed_transactions_of_mysql_are_read() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(200))",
+            "CREATE TABLE other (id INT PRIMARY KEY)",
+        ])
+        .await?;
+    let mut pipe = start(launch(&stage.pipe_file(&["t"])))?;
+    pipe.wait_state("Running", START).await?;
+    let mut conn = stage.source.connect().await?;
+    conn.query_drop("SET SESSION binlog_transaction_compression = ON")
+        .await?;
+    for n in 0..20 {
+        conn.query_drop("START TRANSACTION").await?;
+        conn.query_drop(format!(
+            "INSERT INTO t (a) VALUES (REPEAT('x', 200)), (REPEAT('{n}', 50)), (NULL)"
+        ))
+        .await?;
+        conn.query_drop(format!("INSERT INTO other VALUES ({n})"))
+            .await?;
+        conn.query_drop("UPDATE t SET a = CONCAT(LEFT(a, 100), 'y') WHERE id % 3 = 0")
+            .await?;
+        conn.query_drop(format!("UPDATE t SET id = id - 10000 WHERE id = {}", n + 1))
+            .await?;
+        conn.query_drop("COMMIT").await?;
+    }
+    // One transaction of some megabytes.
+    conn.query_drop(
+        "INSERT INTO t (a) SELECT REPEAT('z', 200) FROM t a, t b, (SELECT 1 FROM t LIMIT 10) c",
+    )
+    .await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    pipe.kill9()?;
+    conn.query_drop("DELETE FROM t WHERE id % 2 = 0").await?;
+    pipe.restart()?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+async fn compressed_events_of_mariadb_are_read() -> Result<()> {
+    let stage = Stage::with_source(|| {
+        let options = SourceOptions::new(SourceKind::MariaDb)
+            .arg("--log-bin-compress=ON")
+            .arg("--log-bin-compress-min-len=10");
+        SourceServer::start(options)
+    })
+    .await?;
+    follow_over_a_restart(&stage, "auto").await.map(drop)
+}
+
+async fn anonymous_and_named_gtid_domains_of_mariadb_are_followed() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MariaDb).await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a INT)")
+        .await?;
+    let mut pipe = start(launch(&stage.pipe_file(&["t"])))?;
+    pipe.wait_state("Running", START).await?;
+    let mut conn = stage.source.connect().await?;
+    for round in 0..3 {
+        for domain in [0, 7, 4_000_000_000_u32] {
+            conn.query_drop(format!("SET SESSION gtid_domain_id = {domain}"))
+                .await?;
+            conn.query_drop(format!(
+                "INSERT INTO t (a) VALUES ({round}), ({domain} % 1000)"
+            ))
+            .await?;
+            conn.query_drop("UPDATE t SET a = a + 1 WHERE id % 2 = 0")
+                .await?;
+        }
+        assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+        pipe.kill9()?;
+        pipe.restart()?;
+    }
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+async fn events_without_checksums_are_read() -> Result<()> {
+    for kind in crate::support::KINDS {
+        let stage = Stage::with_source(move || {
+            SourceServer::start(SourceOptions::new(kind).arg("--binlog-checksum=NONE"))
+        })
+        .await?;
+        stage
+            .source
+            .execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a INT)")
+            .await?;
+        let mut pipe = start(launch(&stage.pipe_file(&["t"])))?;
+        pipe.wait_state("Running", START).await?;
+        // The files that follow have checksums again: the kind changes within one stream.
+        for checksum in ["NONE", "CRC32", "NONE"] {
+            stage
+                .source
+                .execute(format!("SET GLOBAL binlog_checksum = {checksum}"))
+                .await?;
+            stage
+                .source
+                .execute_all([
+                    "INSERT INTO t (a) VALUES (1), (2)",
+                    "UPDATE t SET a = a * 2",
+                ])
+                .await?;
+            assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn minimal_row_images_are_refused_by_name() -> Result<()> {
+    for kind in crate::support::KINDS {
+        let stage = Stage::with_source(move || {
+            SourceServer::start(SourceOptions::new(kind).arg("--binlog-row-image=MINIMAL"))
+        })
+        .await?;
+        stage
+            .source
+            .execute("CREATE TABLE t (id INT PRIMARY KEY, a INT)")
+            .await?;
+        let mut pipe = start(launch(&stage.pipe_file(&["t"])))?;
+        ensure!(pipe.wait_exit(START).await? == 1);
+        let log = pipe.log().tail();
+        ensure!(
+            log.contains("binlog_row_image") && log.contains("FULL"),
+            "{log}"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,376 @@
+//! Every key of the pipe file has an effect that a reader of the destination, or of the source's own lists, can see.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use testbed::SourceKind;
+use testbed::harness::{Comparison, Stage};
+
+use crate::support::{CATCH_UP, START, launch, on_both_sources, once, running_with, start};
+
+on_both_sources! {
+    excluded_columns_never_leave_the_source: 120,
+    a_wildcard_takes_every_table_that_matches: 120,
+    cdc_only_takes_only_what_comes_later: 120,
+    the_chosen_server_id_is_shown_to_the_source: 120,
+    snapshot_settings_cut_the_load: 120,
+}
+
+once! {
+    target_order_and_partitions_are_as_the_file_says: 120,
+    types_chosen_by_hand_are_used: 120,
+    null_becomes_the_default_where_nullable_is_false: 120,
+    system_columns_take_the_names_of_the_file: 120,
+    durability_stands_in_the_tables_definition: 120,
+    a_flush_comes_after_the_interval_or_the_rows: 120,
+    credentials_come_from_the_environment: 120,
+    several_pipes_run_in_one_process: 120,
+}
+
+/// A table that the checks of settings share.
+async fn with_orders(kind: SourceKind) -> Result<Stage> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE orders (tenant INT NOT NULL, id INT NOT NULL, card VARCHAR(20) NULL, note VARCHAR(20) NULL, \
+             total INT NULL, PRIMARY KEY (id))",
+            "INSERT INTO orders VALUES (1, 1, 'secret', 'a', 10), (2, 2, NULL, NULL, NULL), (1, 3, 'secret too', 'a', 30)",
+        ])
+        .await?;
+    Ok(stage)
+}
+
+fn orders(stage: &Stage, more: serde_json::Value) -> serde_json::Value {
+    let mut entry = json!({ "source": format!("{}.orders", stage.database) });
+    if let (Some(entry), Some(more)) = (entry.as_object_mut(), more.as_object()) {
+        entry.extend(more.clone());
+    }
+    stage.pipe_file_of(vec![entry])
+}
+
+async fn excluded_columns_never_leave_the_source(kind: SourceKind) -> Result<()> {
+    let stage = with_orders(kind).await?;
+    let mut pipe = running_with(&orders(
+        &stage,
+        json!({ "exclude_columns": ["card", "tenant"] }),
+    ))
+    .await?;
+    let comparison = Comparison::of("orders").without("card").without("tenant");
+    stage.assert(comparison.clone()).await?;
+    stage
+        .source
+        .execute_all([
+            "UPDATE orders SET card = 'other', note = 'b' WHERE id = 1",
+            "INSERT INTO orders VALUES (9, 9, 'x', 'y', 1)",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert(comparison).await.map(drop)
+}
+
+async fn a_wildcard_takes_every_table_that_matches(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    for name in ["log_a", "log_b", "other"] {
+        stage
+            .source
+            .execute(format!("CREATE TABLE {name} (id INT PRIMARY KEY)"))
+            .await?;
+        stage
+            .source
+            .execute(format!("INSERT INTO {name} VALUES (1)"))
+            .await?;
+    }
+    let entry = json!({ "source": format!("{}.log_*", stage.database) });
+    let mut pipe = running_with(&stage.pipe_file_of(vec![entry])).await?;
+    stage
+        .source
+        .execute_all(["INSERT INTO log_a VALUES (2)", "DELETE FROM log_b"])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert_same("log_a").await?;
+    stage.assert_same("log_b").await?;
+    ensure!(
+        !stage.clickhouse.exists(&stage.database, "other").await?,
+        "a table that no entry names is there"
+    );
+    Ok(())
+}
+
+async fn cdc_only_takes_only_what_comes_later(kind: SourceKind) -> Result<()> {
+    let stage = with_orders(kind).await?;
+    let mut file = orders(&stage, json!({}));
+    file["mode"] = json!("cdc_only");
+    let mut pipe = running_with(&file).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO orders VALUES (5, 5, NULL, 'late', 5)",
+            "DELETE FROM orders WHERE id = 1",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage
+        .assert(Comparison::of("orders").only_where("id = 5"))
+        .await
+        .map(drop)
+}
+
+async fn the_chosen_server_id_is_shown_to_the_source(kind: SourceKind) -> Result<()> {
+    let stage = with_orders(kind).await?;
+    let server_id = 1_000_000 + u64::from(std::process::id());
+    let mut file = orders(&stage, json!({}));
+    file["source"]["server_id"] = json!(server_id);
+    let mut pipe = running_with(&file).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let sql = match kind {
+        SourceKind::MySql => "SHOW REPLICAS",
+        SourceKind::MariaDb => "SHOW SLAVE HOSTS",
+    };
+    let replicas: Vec<mysql_async::Row> = stage.source.rows(sql).await?;
+    ensure!(
+        replicas
+            .iter()
+            .any(|row| row.get::<u64, _>(0) == Some(server_id)),
+        "{server_id} is not among {replicas:?}"
+    );
+    Ok(())
+}
+
+async fn snapshot_settings_cut_the_load(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50))")
+        .await?;
+    stage
+        .source
+        .execute("INSERT INTO t (a) VALUES ('x')")
+        .await?;
+    for _ in 0..13 {
+        stage
+            .source
+            .execute("INSERT INTO t (a) SELECT a FROM t")
+            .await?;
+    }
+    stage.source.execute("ANALYZE TABLE t").await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["snapshot"] =
+        json!({ "threads_per_table": 2, "tables_in_parallel": 2, "rows_per_partition": 500 });
+    let pipe = running_with(&file).await?;
+    let snapshot = pipe.status().await?["tables"][0]["snapshot"].clone();
+    let total = snapshot["partitions_total"].as_u64().unwrap_or_default();
+    ensure!(
+        (8..=64).contains(&total),
+        "{total} partitions of 500 rows for 8,192 rows: {snapshot}"
+    );
+    ensure!(
+        snapshot["partitions_done"] == snapshot["partitions_total"],
+        "{snapshot}"
+    );
+    ensure!(stage.assert_same("t").await? == 8_192);
+    Ok(())
+}
+
+async fn target_order_and_partitions_are_as_the_file_says() -> Result<()> {
+    let stage = with_orders(SourceKind::MariaDb).await?;
+    let more = json!({ "target": "sales", "order_by": ["tenant", "id"], "partition_by": "tenant % 4", "split_by": "id" });
+    let mut pipe = running_with(&orders(&stage, more)).await?;
+    stage
+        .source
+        // The second moves a row into another partition: its old place needs a tombstone there.
+        .execute_all([
+            "UPDATE orders SET note = 'new' WHERE id = 1",
+            "UPDATE orders SET tenant = 3 WHERE id = 3",
+            "DELETE FROM orders WHERE id = 2",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage
+        .assert(Comparison::of("orders").target("sales"))
+        .await?;
+    let sql = format!(
+        "SELECT concat(sorting_key, ' / ', partition_key) FROM system.tables WHERE database = '{}' AND name = 'sales'",
+        stage.database
+    );
+    let keys = stage.clickhouse.query(&sql).await?;
+    ensure!(keys == "tenant, id / tenant % 4", "{keys}");
+    Ok(())
+}
+
+async fn types_chosen_by_hand_are_used() -> Result<()> {
+    let stage = with_orders(SourceKind::MySql).await?;
+    let columns =
+        json!({ "note": { "type": "LowCardinality(String)" }, "total": { "type": "Int64" } });
+    let mut pipe = running_with(&orders(&stage, json!({ "columns": columns }))).await?;
+    stage
+        .source
+        .execute("INSERT INTO orders VALUES (4, 4, 'c', 'd', -4)")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert_same("orders").await?;
+    let sql = format!(
+        "SELECT arrayStringConcat(groupArray(type), '; ') FROM (SELECT type FROM system.columns WHERE database = '{}' \
+         AND table = 'orders' AND name IN ('note', 'total') ORDER BY name)",
+        stage.database
+    );
+    let types = stage.clickhouse.query(&sql).await?;
+    ensure!(
+        types == "LowCardinality(Nullable(String)); Nullable(Int64)",
+        "{types}"
+    );
+    Ok(())
+}
+
+async fn null_becomes_the_default_where_nullable_is_false() -> Result<()> {
+    let stage = with_orders(SourceKind::MySql).await?;
+    let mut file = orders(&stage, json!({}));
+    file["nullable"] = json!(false);
+    let mut pipe = running_with(&file).await?;
+    stage
+        .source
+        .execute("INSERT INTO orders VALUES (4, 4, NULL, NULL, NULL)")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let sql = format!(
+        "SELECT count() FROM `{}`.orders_current WHERE id IN (2, 4) AND card = '' AND note = '' AND total = 0",
+        stage.database
+    );
+    ensure!(stage.clickhouse.number(&sql).await? == 2);
+    let sql = format!(
+        "SELECT count() FROM system.columns WHERE database = '{}' AND table = 'orders' AND type LIKE '%Nullable%'",
+        stage.database
+    );
+    ensure!(stage.clickhouse.number(&sql).await? == 0);
+    Ok(())
+}
+
+async fn system_columns_take_the_names_of_the_file() -> Result<()> {
+    let stage = with_orders(SourceKind::MariaDb).await?;
+    let mut file = orders(&stage, json!({}));
+    file["system_columns"] =
+        json!({ "version": "pw_version", "deleted": "pw_gone", "synced_at": "pw_when" });
+    let mut pipe = running_with(&file).await?;
+    stage
+        .source
+        .execute("DELETE FROM orders WHERE id = 1")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage
+        .assert(Comparison::of("orders").deleted_column("pw_gone"))
+        .await?;
+    let sql = format!(
+        "SELECT count() FROM `{}`.orders WHERE pw_gone = 1 AND pw_version > 0 AND pw_when > '2020-01-01'",
+        stage.database
+    );
+    ensure!(stage.clickhouse.number(&sql).await? == 1);
+    Ok(())
+}
+
+async fn durability_stands_in_the_tables_definition() -> Result<()> {
+    for (durability, expected) in [("fsync", 1), ("answered", 0)] {
+        let stage = with_orders(SourceKind::MariaDb).await?;
+        let mut file = orders(&stage, json!({}));
+        file["destination"]["durability"] = json!(durability);
+        running_with(&file).await?;
+        let sql = format!(
+            "SELECT count() FROM system.tables WHERE database = '{}' AND name = 'orders' \
+             AND create_table_query LIKE '%fsync_after_insert = 1%'",
+            stage.database
+        );
+        ensure!(
+            stage.clickhouse.number(&sql).await? == expected,
+            "{durability}"
+        );
+    }
+    Ok(())
+}
+
+async fn a_flush_comes_after_the_interval_or_the_rows() -> Result<()> {
+    let stage = with_orders(SourceKind::MySql).await?;
+    let mut file = orders(&stage, json!({}));
+    file["sync"] = json!({ "interval": "1h", "max_rows": 50 });
+    let pipe = running_with(&file).await?;
+    let count = format!(
+        "SELECT count() FROM `{}`.orders_current WHERE id > 100",
+        stage.database
+    );
+    let insert = |from: u32, until: u32| {
+        let rows: Vec<String> = (from..until)
+            .map(|id| format!("(1, {id}, NULL, NULL, 0)"))
+            .collect();
+        format!("INSERT INTO orders VALUES {}", rows.join(", "))
+    };
+    stage.source.execute(insert(101, 121)).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    ensure!(
+        stage.clickhouse.number(&count).await? == 0,
+        "rows came before the interval"
+    );
+    stage.source.execute(insert(121, 161)).await?;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while stage.clickhouse.number(&count).await? < 60 {
+        ensure!(
+            tokio::time::Instant::now() < deadline,
+            "sixty rows wait although fifty are enough"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(pipe);
+    Ok(())
+}
+
+async fn credentials_come_from_the_environment() -> Result<()> {
+    let stage = with_orders(SourceKind::MySql).await?;
+    let mut file = orders(&stage, json!({}));
+    file["source"]["password"] = json!("${PW_TEST_PASSWORD}");
+    file["destination"]["user"] = json!("${PW_TEST_USER:-pipewright}");
+    file["destination"]["password"] = json!("pipe${PW_TEST_HALF}");
+    let launch = launch(&file)
+        .env("PW_TEST_PASSWORD", "pipewright")
+        .env("PW_TEST_HALF", "wright");
+    let mut pipe = start(launch)?;
+    pipe.wait_state("Running", START).await?;
+    stage.assert_same("orders").await?;
+    let text = pipe
+        .get_text(&format!("/v1/pipes/{}", stage.database))
+        .await?
+        + &pipe.get_text("/metrics").await?;
+    ensure!(!text.contains("wright\""), "a password is shown: {text}");
+    Ok(())
+}
+
+async fn several_pipes_run_in_one_process() -> Result<()> {
+    let stages = [
+        with_orders(SourceKind::MySql).await?,
+        with_orders(SourceKind::MariaDb).await?,
+    ];
+    let files = stages.each_ref().map(|stage| orders(stage, json!({})));
+    // The first is the pipe whose status is watched; the second stands in a folder beside it.
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("second.yaml"), format!("{:#}", files[1]))?;
+    let mut pipe = start(launch(&files[0]).argument(folder.path().display().to_string()))?;
+    pipe.wait_state("Running", START).await?;
+    let deadline = tokio::time::Instant::now() + START;
+    while pipe
+        .get(&format!("/v1/pipes/{}", stages[1].database))
+        .await?["state"]
+        != "Running"
+    {
+        ensure!(
+            tokio::time::Instant::now() < deadline,
+            "the second pipe is not Running"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for stage in &stages {
+        stage
+            .source
+            .execute("UPDATE orders SET total = total + 1")
+            .await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+        stage.assert_same("orders").await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! Statements that are no row events: what is applied, what stops the pipe by name, and what concerns nobody.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use mysql_async::prelude::Queryable;
+use testbed::SourceKind;
+use testbed::harness::{Pipe, Stage};
+
+use crate::support::{CATCH_UP, assert_caught_up, launch, on_both_sources, running, start};
+
+on_both_sources! {
+    truncate_hides_every_row_and_forgets_no_version: 180,
+    truncate_during_the_load_leaves_the_later_rows: 180,
+    an_added_nullable_column_is_added_at_the_destination: 180,
+    columns_added_in_several_places_hold_later_rows: 180,
+    a_literal_default_of_an_added_column_is_shown_for_earlier_rows: 180,
+    statements_that_are_not_applied_fail_the_pipe_by_name: 300,
+    statements_on_other_tables_concern_nobody: 180,
+}
+
+async fn with_rows(kind: SourceKind) -> Result<(Stage, Pipe)> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(20) NULL)",
+            "INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, NULL)",
+        ])
+        .await?;
+    let pipe = running(&stage, &["t"]).await?;
+    Ok((stage, pipe))
+}
+
+async fn truncate_hides_every_row_and_forgets_no_version(kind: SourceKind) -> Result<()> {
+    let (stage, mut pipe) = with_rows(kind).await?;
+    stage
+        .source
+        .execute_all(["UPDATE t SET a = 'x' WHERE id = 1", "TRUNCATE TABLE t"])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(stage.assert_same("t").await? == 0);
+    // FINAL would hide them.
+    let tombstones = format!(
+        "SELECT uniqExact(id) FROM `{}`.t WHERE _is_deleted = 1",
+        stage.database
+    );
+    ensure!(
+        stage.clickhouse.number(&tombstones).await? == 3,
+        "rows were removed instead of hidden"
+    );
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t VALUES (2, 'again'), (7, 'new')",
+            "TRUNCATE t",
+            "INSERT INTO t VALUES (2, 'once more')",
+        ])
+        .await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    pipe.kill9()?;
+    stage
+        .source
+        .execute_all(["TRUNCATE TABLE t", "INSERT INTO t VALUES (5, 'five')"])
+        .await?;
+    pipe.restart()?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+async fn truncate_during_the_load_leaves_the_later_rows(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(200))")
+        .await?;
+    stage
+        .source
+        .execute("INSERT INTO t (a) VALUES (REPEAT('x', 200))")
+        .await?;
+    for _ in 0..15 {
+        stage
+            .source
+            .execute("INSERT INTO t (a) SELECT a FROM t")
+            .await?;
+    }
+    let mut file = stage.pipe_file(&["t"]);
+    file["snapshot"] = serde_json::json!({ "rows_per_partition": 200, "threads_per_table": 1 });
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_for("a partition", CATCH_UP, |status| {
+        status["state"] != "Snapshot"
+            && status["state"] != "Provisioning"
+            && status["state"] != "Setup"
+            || status["tables"][0]["snapshot"]["partitions_done"].as_u64() > Some(2)
+    })
+    .await?;
+    stage
+        .source
+        .execute_all([
+            "TRUNCATE TABLE t",
+            "INSERT INTO t (a) VALUES ('after')",
+            "INSERT INTO t VALUES (30000, 'high')",
+        ])
+        .await?;
+    pipe.wait_state("Running", CATCH_UP).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(stage.assert_same("t").await? == 2);
+    Ok(())
+}
+
+async fn an_added_nullable_column_is_added_at_the_destination(kind: SourceKind) -> Result<()> {
+    let (stage, mut pipe) = with_rows(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t VALUES (4, 'before')",
+            "ALTER TABLE t ADD COLUMN b INT NULL",
+            "INSERT INTO t VALUES (5, 'after', 5)",
+        ])
+        .await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    stage
+        .source
+        .execute_all([
+            "UPDATE t SET b = id WHERE id < 3",
+            "DELETE FROM t WHERE id = 3",
+        ])
+        .await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    ensure!(pipe.stop().await? == 0);
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (6, 'stopped', NULL)")
+        .await?;
+    pipe.restart()?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+async fn columns_added_in_several_places_hold_later_rows(kind: SourceKind) -> Result<()> {
+    let (stage, mut pipe) = with_rows(kind).await?;
+    stage.source.execute("ALTER TABLE t ADD COLUMN z DATETIME(3) NULL, ADD COLUMN `odd name` VARCHAR(10) NULL AFTER id").await?;
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (9, 'odd', 'a', '2024-05-05 05:05:05.555')")
+        .await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    stage
+        .source
+        .execute("ALTER TABLE t ADD COLUMN first_one DECIMAL(5,2) NULL FIRST")
+        .await?;
+    stage
+        .source
+        .execute_all([
+            "UPDATE t SET first_one = id / 3",
+            "INSERT INTO t VALUES (1.25, 10, NULL, NULL, NULL)",
+        ])
+        .await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+async fn a_literal_default_of_an_added_column_is_shown_for_earlier_rows(
+    kind: SourceKind,
+) -> Result<()> {
+    let (stage, mut pipe) = with_rows(kind).await?;
+    stage.source.execute("ALTER TABLE t ADD COLUMN b INT NOT NULL DEFAULT 5, ADD COLUMN c VARCHAR(20) DEFAULT 'for all'").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t (id, b) VALUES (20, 7)",
+            "UPDATE t SET c = NULL WHERE id = 1",
+        ])
+        .await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+async fn statements_that_are_not_applied_fail_the_pipe_by_name(kind: SourceKind) -> Result<()> {
+    for statement in [
+        "ALTER TABLE t DROP COLUMN a",
+        "ALTER TABLE t MODIFY COLUMN a TEXT",
+        "ALTER TABLE t ADD COLUMN b VARCHAR(40) NOT NULL DEFAULT (CONCAT('row ', id))",
+        "RENAME TABLE t TO t2",
+        "DROP TABLE t",
+    ] {
+        let (stage, mut pipe) = with_rows(kind).await?;
+        stage
+            .source
+            .execute("INSERT INTO t VALUES (10, 'last')")
+            .await?;
+        stage.source.execute(statement).await?;
+        let status = pipe.wait_state("Failed", CATCH_UP).await?;
+        let reason = &status["reasons"][0];
+        let text = reason.to_string();
+        ensure!(
+            text.contains(&format!("{}.t", stage.database)),
+            "`{statement}` does not name the table: {status:#}"
+        );
+        ensure!(
+            reason["remedy"]
+                .as_str()
+                .is_some_and(|remedy| !remedy.is_empty()),
+            "no remedy: {status:#}"
+        );
+        // Everything before the statement is there.
+        let last = format!(
+            "SELECT count() FROM `{}`.t_current WHERE id = 10",
+            stage.database
+        );
+        ensure!(
+            stage.clickhouse.number(&last).await? == 1,
+            "the row before `{statement}` is missing"
+        );
+    }
+    Ok(())
+}
+
+async fn statements_on_other_tables_concern_nobody(kind: SourceKind) -> Result<()> {
+    let (stage, mut pipe) = with_rows(kind).await?;
+    let mut conn = stage.source.connect().await?;
+    for statement in [
+        "CREATE TABLE other (id INT PRIMARY KEY, a INT)",
+        "INSERT INTO other VALUES (1, 1)",
+        "ALTER TABLE other ADD COLUMN b INT NOT NULL DEFAULT 3",
+        "TRUNCATE TABLE other",
+        "RENAME TABLE other TO another",
+        "DROP TABLE another",
+        "CREATE VIEW v AS SELECT id FROM t",
+        "DROP VIEW v",
+        "CREATE INDEX later ON t (a)",
+        "ANALYZE TABLE t",
+        "CREATE TEMPORARY TABLE t_temporary (id INT)",
+        "DROP TEMPORARY TABLE t_temporary",
+        "CREATE PROCEDURE p() BEGIN INSERT INTO t VALUES (50, 'by procedure'); END",
+        "CALL p()",
+        "CREATE TRIGGER g AFTER INSERT ON t FOR EACH ROW SET @x = NEW.id",
+        "INSERT INTO t VALUES (51, 'with trigger')",
+        "DROP TRIGGER g",
+        "FLUSH TABLES",
+    ] {
+        conn.query_drop(statement).await?;
+    }
+    // A view and a table of the same statement in another database.
+    let elsewhere = format!("{}_elsewhere", stage.database);
+    for statement in [
+        format!("CREATE DATABASE {elsewhere}"),
+        format!("CREATE TABLE {elsewhere}.t (id INT PRIMARY KEY)"),
+        format!("ALTER TABLE {elsewhere}.t ADD COLUMN b INT"),
+        format!("DROP DATABASE {elsewhere}"),
+    ] {
+        conn.query_drop(statement).await?;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}

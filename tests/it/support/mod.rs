@@ -1,0 +1,141 @@
+//! What every end-to-end test runs in: a place in the queue, a deadline, and the pipe's log when it fails.
+
+mod seed;
+mod workload;
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::Value;
+use testbed::SourceKind;
+use testbed::harness::{Launch, Pipe, PipeLog, Plugins, Stage};
+use tokio::sync::Semaphore;
+
+pub(crate) use seed::Seed;
+pub(crate) use workload::Workload;
+
+/// More pipes at once than this only wait for each other on two cores, and run into deadlines.
+const CASES_AT_ONCE: usize = 4;
+
+/// How long a pipe may take from its start to Running with the small tables of these tests.
+pub(crate) const START: Duration = Duration::from_secs(60);
+
+/// How long a pipe may take to show what has been committed.
+pub(crate) const CATCH_UP: Duration = Duration::from_secs(60);
+
+static QUEUE: Semaphore = Semaphore::const_new(CASES_AT_ONCE);
+
+tokio::task_local! {
+    static LOGS: Arc<Mutex<Vec<Arc<PipeLog>>>>;
+}
+
+/// Makes a test of an async function over the kind of source, once for MySQL and once for MariaDB, each with a deadline in
+/// seconds.
+macro_rules! on_both_sources {
+    ($($name:ident: $seconds:literal),+ $(,)?) => {
+        $(mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_mysql() {
+                crate::support::case($seconds, super::$name(testbed::SourceKind::MySql)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_mariadb() {
+                crate::support::case($seconds, super::$name(testbed::SourceKind::MariaDb)).await;
+            }
+        })+
+    };
+}
+
+/// Makes a test of an async function, with a deadline in seconds.
+macro_rules! once {
+    ($($name:ident: $seconds:literal),+ $(,)?) => {
+        $(mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn once() {
+                crate::support::case($seconds, super::$name()).await;
+            }
+        })+
+    };
+}
+
+pub(crate) use {on_both_sources, once};
+
+/// Runs one test: waits for its turn, then holds it to its deadline. A failure shows the log of every pipe it started.
+pub(crate) async fn case(seconds: u64, body: impl Future<Output = Result<()>> + Send + 'static) {
+    let _turn = QUEUE.acquire().await.expect("the queue is never closed");
+    let logs = Arc::new(Mutex::new(Vec::new()));
+    let mut task = tokio::spawn(LOGS.scope(Arc::clone(&logs), body));
+    let failure = match tokio::time::timeout(Duration::from_secs(seconds), &mut task).await {
+        Ok(Ok(Ok(()))) => return,
+        Ok(Ok(Err(error))) => format!("{error:?}"),
+        Ok(Err(panicked)) => format!("{panicked}"),
+        Err(_) => {
+            task.abort();
+            format!("not done after {seconds} s")
+        }
+    };
+    for log in logs.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        eprintln!("===== the pipe printed =====\n{}\n=====", log.tail());
+    }
+    panic!("{failure}");
+}
+
+/// The testbed's binary, which is also Pipewright's.
+pub(crate) fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_testbed"))
+}
+
+/// How to run this pipe file.
+pub(crate) fn launch(file: &Value) -> Launch {
+    Launch::new(program(), file)
+}
+
+/// Starts a pipe whose log is shown when the test fails.
+pub(crate) fn start(launch: Launch) -> Result<Pipe> {
+    let pipe = Pipe::start(launch)?;
+    // Outside of a case nobody would show it.
+    LOGS.try_with(|logs| {
+        logs.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(pipe.log())
+    })
+    .ok();
+    Ok(pipe)
+}
+
+/// Starts a pipe over these tables and waits until it is Running.
+pub(crate) async fn running(stage: &Stage, tables: &[&str]) -> Result<Pipe> {
+    running_with(&stage.pipe_file(tables)).await
+}
+
+/// Starts a pipe and waits until it is Running.
+pub(crate) async fn running_with(file: &Value) -> Result<Pipe> {
+    let mut pipe = start(launch(file))?;
+    pipe.wait_state("Running", START).await?;
+    Ok(pipe)
+}
+
+/// Waits for everything committed so far, and compares these tables.
+pub(crate) async fn assert_caught_up(
+    stage: &Stage,
+    pipe: &mut Pipe,
+    tables: &[&str],
+) -> Result<()> {
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    for table in tables {
+        stage.assert_same(table).await?;
+    }
+    Ok(())
+}
+
+/// The first-party plugins.
+pub(crate) async fn plugins() -> Result<&'static Plugins> {
+    Plugins::built(program()).await
+}
+
+/// Both kinds of sources, for tests that need no server.
+pub(crate) const KINDS: [SourceKind; 2] = [SourceKind::MySql, SourceKind::MariaDb];

@@ -1,0 +1,581 @@
+//! Plugins in the real sandbox, without servers.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Decimal128Array, Int64Array};
+use arrow::datatypes::Int64Type;
+use pipewright::batch::{ChangeBatch, Changes, Column, ColumnType, Op, TableName, TableSchema};
+use pipewright::config::{LimitsConfig, OnError, TransformConfig};
+use pipewright::error::{Error, ErrorKind};
+use pipewright::transform::{Chain, Engine, Plugin, build_plugin};
+use serde_json::{Value, json};
+
+/// Builds a plugin of this repository, once a process.
+fn built(cell: &'static OnceLock<PathBuf>, dir: &str) -> &'static Path {
+    cell.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let out = root.join("target/plugins");
+        build_plugin(&root.join(dir), &out, &[])
+            .expect("the plugin must build")
+            .path
+    })
+}
+
+fn mask() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    built(&PATH, "plugins/mask")
+}
+
+fn filter() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    built(&PATH, "plugins/filter")
+}
+
+fn hostile() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    built(&PATH, "tests/guests/hostile")
+}
+
+/// One engine for all tests, as there is one for all pipes.
+fn engine() -> &'static Arc<Engine> {
+    static ENGINE: OnceLock<Arc<Engine>> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::new(None).expect("the engine must start"))
+}
+
+fn limits() -> LimitsConfig {
+    LimitsConfig {
+        memory_bytes: 64 << 20,
+        time: Duration::from_secs(5),
+    }
+}
+
+fn config(path: &Path, config: Value) -> TransformConfig {
+    TransformConfig {
+        plugin: path.to_owned(),
+        config: config.into(),
+        on_error: OnError::Fail,
+        limits: limits(),
+    }
+}
+
+async fn load(path: &Path, settings: Value) -> Result<Arc<Plugin>, Error> {
+    engine().load("under_test", &config(path, settings)).await
+}
+
+async fn bind(path: &Path, settings: Value) -> Result<Chain, Error> {
+    Chain::bind(&[load(path, settings).await?], schema()).await
+}
+
+async fn crime(name: &str) -> Result<ChangeBatch, Error> {
+    bind(hostile(), json!({ "crime": name }))
+        .await?
+        .apply(load_batch())
+        .await
+}
+
+fn schema() -> Arc<TableSchema> {
+    let column = |name: &str, column_type, nullable, source_type: &str| Column {
+        name: name.to_owned(),
+        column_type,
+        nullable,
+        source_type: source_type.to_owned(),
+    };
+    let decimal = ColumnType::Decimal {
+        precision: 10,
+        scale: 2,
+    };
+    Arc::new(TableSchema {
+        name: TableName::new("shop", "orders"),
+        columns: vec![
+            column("id", ColumnType::Int64, false, "bigint"),
+            column("email", ColumnType::Text, true, "varchar(100)"),
+            column("status", ColumnType::Label, false, "enum('open','paid')"),
+            column("total", decimal, true, "decimal(10,2)"),
+        ],
+        key: vec![0],
+    })
+}
+
+const EMAILS: [Option<&str>; 5] = [
+    Some("ann@example.com"),
+    None,
+    Some("jörg@example.org"),
+    Some(""),
+    Some("zoe@example.com"),
+];
+
+fn columns() -> Vec<ArrayRef> {
+    let totals =
+        Decimal128Array::from(vec![Some(1_000), Some(2_050), None, Some(999), Some(1_001)]);
+    vec![
+        Arc::new(Int64Array::from(vec![1, 2, 3, 4, 5])),
+        Arc::new(BinaryArray::from_iter(
+            EMAILS.map(|email| email.map(str::as_bytes)),
+        )),
+        Arc::new(BinaryArray::from_iter_values([
+            "paid", "paid", "paid", "open", "open",
+        ])),
+        Arc::new(totals.with_precision_and_scale(10, 2).unwrap()),
+    ]
+}
+
+fn load_batch() -> ChangeBatch {
+    ChangeBatch {
+        schema: schema(),
+        columns: columns(),
+        row_count: 5,
+        changes: Changes::Load,
+    }
+}
+
+fn stream_batch(ops: [Op; 5]) -> ChangeBatch {
+    ChangeBatch {
+        changes: Changes::Stream {
+            ops: ops.to_vec(),
+            versions: vec![10, 11, 12, 13, 14],
+        },
+        ..load_batch()
+    }
+}
+
+fn texts(batch: &ChangeBatch, column: usize) -> Vec<Option<String>> {
+    let array: &BinaryArray = batch.columns[column].as_binary();
+    array
+        .iter()
+        .map(|value| value.map(|value| String::from_utf8(value.to_vec()).unwrap()))
+        .collect()
+}
+
+fn ids(batch: &ChangeBatch) -> Vec<i64> {
+    batch.columns[0]
+        .as_primitive::<Int64Type>()
+        .values()
+        .to_vec()
+}
+
+fn some(texts: &[&str]) -> Vec<Option<String>> {
+    texts.iter().map(|text| Some((*text).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn mask_hides_the_column_and_leaves_the_others_where_they_are() {
+    let settings = json!({ "columns": ["email"], "method": "partial" });
+    let chain = bind(mask(), settings).await.unwrap();
+    let before = load_batch();
+    let after = chain.apply(before.clone()).await.unwrap();
+    let expected = [
+        Some("a***@example.com"),
+        None,
+        Some("j***@example.org"),
+        Some("***"),
+        Some("z***@example.com"),
+    ];
+    assert_eq!(
+        texts(&after, 1),
+        expected.map(|text| text.map(str::to_owned))
+    );
+    for column in [0, 2, 3] {
+        assert!(
+            Arc::ptr_eq(&before.columns[column], &after.columns[column]),
+            "column {column}"
+        );
+    }
+    assert_eq!(after.schema, *chain.output());
+}
+
+#[tokio::test]
+async fn the_hash_in_the_sandbox_is_the_hash_outside() {
+    let settings = json!({ "columns": ["status"], "method": "sha256", "salt": "pa" });
+    let chain = bind(mask(), settings).await.unwrap();
+    let after = chain.apply(load_batch()).await.unwrap();
+    // printf 'papaid' | sha256sum
+    let expected = "a3b12dbb3a6be10d250408cbd0bbe7df73088f9003368e79b12889340df2f1f4";
+    assert_eq!(texts(&after, 2)[0].as_deref(), Some(expected));
+    assert_eq!(
+        chain.output().columns[2].column_type,
+        ColumnType::Text,
+        "a hash is no label"
+    );
+}
+
+#[tokio::test]
+async fn a_filter_removes_rows_from_a_load() {
+    let chain = bind(
+        filter(),
+        json!({ "where": "status = 'paid' AND total > 10" }),
+    )
+    .await
+    .unwrap();
+    let after = chain.apply(load_batch()).await.unwrap();
+    assert_eq!(ids(&after), [2], "NULL is not greater than 10");
+    assert_eq!(after.row_count, 1);
+    assert_eq!(after.changes, Changes::Load);
+}
+
+#[tokio::test]
+async fn a_filter_turns_rows_of_the_stream_into_deletes_at_their_own_version() {
+    let chain = bind(filter(), json!({ "where": "status = 'paid'" }))
+        .await
+        .unwrap();
+    let ops = [Op::Insert, Op::Delete, Op::Update, Op::Update, Op::Insert];
+    let after = chain.apply(stream_batch(ops)).await.unwrap();
+    assert_eq!(ids(&after), [1, 2, 3, 4, 5]);
+    let expected = Changes::Stream {
+        ops: vec![Op::Insert, Op::Delete, Op::Update, Op::Delete, Op::Delete],
+        versions: vec![10, 11, 12, 13, 14],
+    };
+    assert_eq!(after.changes, expected);
+}
+
+#[tokio::test]
+async fn a_filter_never_keeps_a_delete_back() {
+    let chain = bind(filter(), json!({ "where": "id > 100" }))
+        .await
+        .unwrap();
+    let after = chain.apply(stream_batch([Op::Delete; 5])).await.unwrap();
+    let Changes::Stream { ops, .. } = after.changes else {
+        panic!("a stream stays a stream")
+    };
+    assert_eq!(ops, [Op::Delete; 5]);
+}
+
+#[tokio::test]
+async fn plugins_of_a_chain_see_what_the_one_before_left() {
+    let settings = json!({ "columns": ["email"], "method": "redact", "text": "gone" });
+    let plugins = [
+        load(mask(), settings).await.unwrap(),
+        load(filter(), json!({ "where": "email = 'gone'" }))
+            .await
+            .unwrap(),
+    ];
+    let chain = Chain::bind(&plugins, schema()).await.unwrap();
+    let after = chain.apply(load_batch()).await.unwrap();
+    assert_eq!(ids(&after), [1, 3, 4, 5]);
+    assert_eq!(texts(&after, 1), some(&["gone"; 4]));
+    let described = chain.describe();
+    assert_eq!(described[0].writes, ["email"]);
+    assert_eq!(
+        (described[1].reads.as_slice(), described[1].may_drop),
+        (&["email".to_owned()][..], true)
+    );
+}
+
+#[tokio::test]
+async fn a_batch_cut_into_calls_gives_the_rows_in_order() {
+    let rows = 150_003_i64;
+    let texts: Vec<_> = (0..rows)
+        .map(|row| (row % 3 > 0).then(|| format!("{row}@example.com")))
+        .collect();
+    let batch = |from: usize, rows: usize| ChangeBatch {
+        columns: vec![
+            Arc::new(Int64Array::from_iter_values(0..150_003).slice(from, rows)),
+            Arc::new(
+                BinaryArray::from_iter(texts.iter().map(|text| text.as_deref().map(str::as_bytes)))
+                    .slice(from, rows),
+            ),
+            Arc::new(
+                BinaryArray::from_iter_values(std::iter::repeat_n("paid", 150_003))
+                    .slice(from, rows),
+            ),
+            Arc::new(
+                Decimal128Array::from_iter_values(0..150_003)
+                    .with_precision_and_scale(10, 2)
+                    .unwrap()
+                    .slice(from, rows),
+            ),
+        ],
+        row_count: rows,
+        ..load_batch()
+    };
+    let settings = json!({ "columns": ["email"], "method": "partial", "first": 100, "last": 0 });
+    let plugins = [
+        load(mask(), settings).await.unwrap(),
+        load(
+            filter(),
+            json!({ "where": "email IS NOT NULL AND total >= 0.10 AND id <> 77777" }),
+        )
+        .await
+        .unwrap(),
+    ];
+    let chain = Chain::bind(&plugins, schema()).await.unwrap();
+    // A slice whose bitmaps and offsets begin anywhere.
+    let after = chain.apply(batch(3, 150_000)).await.unwrap();
+    let expected: Vec<_> = (3..rows)
+        .filter(|row| row % 3 > 0 && *row >= 10 && *row != 77_777)
+        .collect();
+    assert_eq!(ids(&after), expected);
+    let array: &BinaryArray = after.columns[1].as_binary();
+    assert!(array.iter().all(|value| value == Some(b"***@example.com")));
+}
+
+#[tokio::test]
+async fn an_empty_batch_gets_the_new_columns_too() {
+    let chain = bind(hostile(), json!({ "crime": "none" })).await.unwrap();
+    let mut batch = load_batch();
+    batch.columns = batch
+        .columns
+        .iter()
+        .map(|column| column.slice(0, 0))
+        .collect();
+    batch.row_count = 0;
+    let after = chain.apply(batch).await.unwrap();
+    assert_eq!(after.columns.len(), 5);
+    assert_eq!(after.columns[4].len(), 0);
+}
+
+#[tokio::test]
+async fn text_that_is_not_utf8_is_told_with_its_column() {
+    let settings = json!({ "columns": ["email"], "method": "redact" });
+    let chain = bind(mask(), settings).await.unwrap();
+    let mut batch = load_batch();
+    // Each value alone is broken, all together would be UTF-8.
+    batch.columns[1] = Arc::new(BinaryArray::from_iter_values([
+        &b"\xc3"[..],
+        b"\xa4",
+        b"a",
+        b"b",
+        b"c",
+    ]));
+    let error = chain.apply(batch).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PluginRejected);
+    assert!(
+        error
+            .to_string()
+            .contains("column `email` holds bytes that are not UTF-8"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_configuration_is_refused_with_json_pointers() {
+    let settings = json!({ "columns": [], "method": "sha256" });
+    let error = load(mask(), settings).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PluginRefused);
+    let text = error.to_string();
+    assert!(
+        text.contains("/columns: name at least one column; /salt: "),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_suit_is_refused_with_the_plugins_words() {
+    let settings = json!({ "columns": ["e_mail"], "method": "redact" });
+    let error = bind(mask(), settings).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PluginRefused);
+    assert_eq!(error.table(), Some(&schema().name));
+    assert!(
+        error.to_string().contains("column `e_mail` does not exist"),
+        "{error}"
+    );
+    let error = bind(filter(), json!({ "where": "total LIKE '1%'" }))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("character 1"), "{error}");
+}
+
+#[tokio::test]
+async fn each_way_to_fail_has_its_own_kind() {
+    for (name, kind, words) in [
+        ("panic", ErrorKind::PluginTrap, "as configured"),
+        ("stack", ErrorKind::PluginTrap, "call stack exhausted"),
+        ("memory", ErrorKind::PluginMemory, "its limit of 64 MiB"),
+        (
+            "few_rows",
+            ErrorKind::PluginOutput,
+            "column `note` with 5 offsets for 5 rows",
+        ),
+        ("bad_text", ErrorKind::PluginOutput, "not UTF-8"),
+        ("nulls", ErrorKind::PluginOutput, "NULL"),
+        ("drop", ErrorKind::PluginOutput, "dropped rows"),
+        ("key", ErrorKind::PluginRefused, "replaces column `id`"),
+        (
+            "reject",
+            ErrorKind::PluginRejected,
+            "the first with `bad-row`: as configured",
+        ),
+    ] {
+        let error = crime(name).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{name}: {}", error.chain());
+        assert!(error.to_string().contains(words), "{name}: {error}");
+        assert!(error.to_string().contains("under_test"), "{name}: {error}");
+        assert_eq!(error.table(), Some(&schema().name), "{name}");
+        assert!(error.hint().is_some(), "{name}");
+    }
+    let error = crime("panic").await.unwrap_err();
+    assert!(
+        error.chain().contains("wasm backtrace"),
+        "{}",
+        error.chain()
+    );
+    crime("none").await.unwrap();
+    crime("flood").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_endless_loop_ends_within_twice_its_limit_and_blocks_no_task() {
+    let limit = Duration::from_secs(1);
+    // Compiles the guest, whose time is not the plugin's.
+    crime("none").await.unwrap();
+    for name in ["loop", "loop_in_configure"] {
+        let mut config = config(hostile(), json!({ "crime": name }));
+        config.limits.time = limit;
+        let start = Instant::now();
+        // This test has one async thread: a call that blocked it would let the tick through only at its end.
+        let tick = tokio::spawn(async move {
+            tokio::time::sleep(limit / 4).await;
+            start.elapsed()
+        });
+        let error = match engine().load("under_test", &config).await {
+            Ok(plugin) => {
+                let chain = Chain::bind(&[plugin], schema()).await.unwrap();
+                chain.apply(load_batch()).await.unwrap_err()
+            }
+            Err(error) => error,
+        };
+        let took = start.elapsed();
+        assert_eq!(error.kind(), ErrorKind::PluginTimeout, "{}", error.chain());
+        assert!(error.hint().unwrap().contains("limits.time"));
+        assert!(limit <= took && took < 2 * limit, "{name}: {took:?}");
+        assert!(tick.await.unwrap() < limit, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_trapped_is_not_used_again() {
+    let chain = bind(hostile(), json!({ "crime": "panic_every_second" }))
+        .await
+        .unwrap();
+    for round in 0..3 {
+        chain
+            .apply(load_batch())
+            .await
+            .unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let error = chain.apply(load_batch()).await.unwrap_err();
+        assert!(error.to_string().contains("the second call"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_plugin_for_this_host_is_refused_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = std::fs::read(mask()).unwrap();
+    let swap = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let mut bytes = good.clone();
+        let mut place = 0;
+        while let Some(found) = bytes[place..]
+            .windows(from.len())
+            .position(|window| window == from.as_bytes())
+        {
+            place += found;
+            bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
+        }
+        bytes
+    };
+    for (bytes, words) in [
+        (b"hello".to_vec(), "is no WebAssembly component"),
+        (
+            b"\0asm\x01\0\0\0".to_vec(),
+            "a WebAssembly module, not a component",
+        ),
+        (
+            b"\0asm\x0d\0\x01\0".to_vec(),
+            "does not export `pipewright:transform/plugin@0.1`",
+        ),
+        (good[..good.len() / 2].to_vec(), "does not compile"),
+        (
+            swap("transform/plugin@0.1.0", "transform/plugin@0.2.0"),
+            "built for contract 0.2.0, this host supports 0.1",
+        ),
+        (
+            swap(
+                "pipewright:transform/log@0.1.0",
+                "wasi:filesystem/preopens@0.2.0",
+            ),
+            "imports `wasi:filesystem/preopens@0.2.0`",
+        ),
+    ] {
+        let path = folder.path().join("p.wasm");
+        std::fs::write(&path, bytes).unwrap();
+        let settings = json!({ "columns": ["email"], "method": "redact" });
+        let error = load(&path, settings).await.unwrap_err();
+        assert_eq!(
+            error.kind(),
+            ErrorKind::PluginRefused,
+            "{words}: {}",
+            error.chain()
+        );
+        assert!(
+            error.to_string().contains(words),
+            "{words}: {}",
+            error.chain()
+        );
+    }
+    let error = load(&folder.path().join("absent.wasm"), json!({}))
+        .await
+        .unwrap_err();
+    assert!(error.hint().unwrap().contains("pipewright plugin build"));
+}
+
+#[tokio::test]
+async fn compiled_code_is_kept_and_a_damaged_file_of_it_is_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = async || {
+        let engine = Engine::new(Some(folder.path().to_owned())).unwrap();
+        let settings = json!({ "columns": ["email"], "method": "redact" });
+        let begin = Instant::now();
+        engine
+            .load("under_test", &config(mask(), settings))
+            .await
+            .unwrap();
+        begin.elapsed()
+    };
+    let cold = start().await;
+    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(files.len(), 1);
+    let path = files[0].as_ref().unwrap().path();
+    let compiled = std::fs::read(&path).unwrap();
+    let warm = start().await;
+    assert!(warm < cold / 2, "{warm:?} against {cold:?}");
+    for damaged in [compiled[..compiled.len() / 2].to_vec(), vec![0; 10], {
+        let mut flipped = compiled.clone();
+        flipped[compiled.len() / 2] ^= 1;
+        flipped
+    }] {
+        std::fs::write(&path, damaged).unwrap();
+        start().await;
+        assert!(
+            std::fs::read(&path).unwrap() == compiled,
+            "the file was not mended"
+        );
+    }
+}
+
+#[test]
+fn a_folder_that_is_no_plugin_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = build_plugin(folder.path(), folder.path(), &[]).unwrap_err();
+    assert!(error.to_string().contains("holds no Cargo.toml"), "{error}");
+}
+
+#[test]
+fn a_missing_target_is_told_with_the_command_that_installs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let rustc = folder.path().join("rustc");
+    std::fs::write(&rustc, "#!/bin/sh\necho /nowhere\n").unwrap();
+    std::process::Command::new("chmod")
+        .arg("+x")
+        .arg(&rustc)
+        .status()
+        .unwrap();
+    let envs = [("RUSTC".to_owned(), rustc.to_str().unwrap().to_owned())];
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/mask");
+    let error = build_plugin(&dir, folder.path(), &envs).unwrap_err();
+    assert_eq!(
+        error.hint(),
+        Some("run: rustup target add wasm32-unknown-unknown")
+    );
+}

@@ -1,0 +1,186 @@
+//! The command line: one variant a subcommand, each carried out by one function.
+
+use std::time::Instant;
+
+use crate::{bench, demo};
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind, SourceOptions, SourceServer};
+
+/// Real MySQL, MariaDB and ClickHouse servers without root or containers.
+///
+/// Servers found on this machine are used; what is missing is fetched once into the cache folder (PIPEWRIGHT_CACHE,
+/// else `pipewright` in the user's cache folder). Servers listen on 127.0.0.1 only and end with this program, also when
+/// it is killed; their data is removed then.
+#[derive(Debug, Parser)]
+#[command(name = "testbed", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  testbed up                          all three servers, until Ctrl-C
+  testbed up --mysql --clickhouse     only these
+  testbed up --mariadb --data /tmp/m  keeps the data in /tmp/m/mariadb for the next time
+  testbed fetch                       downloads and initialises everything, for work without a network
+  eval \"$(testbed env)\"               then: cargo build --target wasm32-unknown-unknown";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts servers, prints their addresses and waits for Ctrl-C
+    Up(Up),
+    /// Downloads and initialises everything that `up` and the tests need, with the seconds for each
+    Fetch,
+    /// Prints, for `eval`, the variables with which cargo builds plugins for wasm32-unknown-unknown
+    Env,
+    /// Shows a pipe at work: a shop in MariaDB, masked on its way into ClickHouse
+    Demo(demo::Options),
+    /// Takes the figures: side by side with ClickHouse's own reading of MySQL, in one run on one machine
+    Bench(bench::Options),
+}
+
+#[derive(Args, Debug)]
+struct Up {
+    /// Starts MySQL (all three servers are started when none is named)
+    #[arg(long)]
+    mysql: bool,
+    /// Starts MariaDB
+    #[arg(long)]
+    mariadb: bool,
+    /// Starts ClickHouse
+    #[arg(long)]
+    clickhouse: bool,
+    /// Keeps the data in a folder below this one, instead of a temporary one
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<std::path::PathBuf>,
+    /// Adds the ClickHouse user `pipewright` with the password `pipewright`
+    #[arg(long)]
+    clickhouse_password: bool,
+    /// An option for the MySQL and MariaDB servers, such as `--binlog-row-image=MINIMAL`; may be repeated
+    #[arg(long = "server-arg", value_name = "OPTION", allow_hyphen_values = true)]
+    server_args: Vec<String>,
+}
+
+/// Parses the arguments and carries the subcommand out.
+pub(crate) fn run() -> Result<()> {
+    match Cli::parse().command {
+        Command::Up(options) => up(options),
+        Command::Fetch => fetch(),
+        Command::Env => env(),
+        Command::Demo(options) => demo::run(&options),
+        Command::Bench(options) => bench::run(&options),
+    }
+}
+
+fn up(options: Up) -> Result<()> {
+    let all = !(options.mysql || options.mariadb || options.clickhouse);
+    let mut sources = Vec::new();
+    for (kind, wanted) in [
+        (SourceKind::MySql, options.mysql),
+        (SourceKind::MariaDb, options.mariadb),
+    ] {
+        if all || wanted {
+            let mut source = SourceOptions::new(kind);
+            source.extra_args.clone_from(&options.server_args);
+            source.data_dir = options.data.as_ref().map(|folder| folder.join(kind.name()));
+            sources.push(start_source(source)?);
+        }
+    }
+    let clickhouse = match all || options.clickhouse {
+        true => Some(start_clickhouse(&options)?),
+        false => None,
+    };
+    println!("ready; Ctrl-C ends the servers");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime
+        .block_on(tokio::signal::ctrl_c())
+        .context("cannot wait for Ctrl-C")?;
+    // Temporary data needs no farewell; kept data should not need a recovery next time.
+    if options.data.is_some() {
+        sources.iter().try_for_each(SourceServer::stop)?;
+        clickhouse.iter().try_for_each(ClickHouseServer::stop)?;
+    }
+    Ok(())
+}
+
+fn start_source(options: SourceOptions) -> Result<SourceServer> {
+    let name = options.kind.name();
+    let server = SourceServer::start(options)?;
+    println!("{name} {}", server.version());
+    println!(
+        "  host 127.0.0.1, port {}, socket {}",
+        server.port(),
+        server.socket().display()
+    );
+    println!("  root            {}", server.root_url());
+    println!("  replication     {}", server.replication_url());
+    println!(
+        "  process {}, data {}",
+        server.pid().unwrap_or_default(),
+        server.data_dir().display()
+    );
+    Ok(server)
+}
+
+fn start_clickhouse(options: &Up) -> Result<ClickHouseServer> {
+    let server = ClickHouseServer::start(ClickHouseOptions {
+        data_dir: options
+            .data
+            .as_ref()
+            .map(|folder| folder.join("clickhouse")),
+        password_user: options.clickhouse_password,
+        ports: None,
+    })?;
+    println!("clickhouse {}", server.version());
+    println!(
+        "  HTTP            {} (user default, no password)",
+        server.url()
+    );
+    println!("  native          127.0.0.1:{}", server.tcp_port());
+    println!(
+        "  process {}, data {}",
+        server.pid().unwrap_or_default(),
+        server.data_dir().display()
+    );
+    Ok(server)
+}
+
+/// Starting a server once fetches it and initialises its data folder, and proves that it runs here.
+fn fetch() -> Result<()> {
+    timed("mysql", || {
+        Ok(SourceServer::start(SourceOptions::new(SourceKind::MySql))?.version())
+    })?;
+    timed("mariadb", || {
+        Ok(SourceServer::start(SourceOptions::new(SourceKind::MariaDb))?.version())
+    })?;
+    timed("clickhouse", || {
+        Ok(ClickHouseServer::start(ClickHouseOptions::default())?.version())
+    })?;
+    timed(
+        "guest toolchain",
+        || Ok(testbed::guest_toolchain()?.version),
+    )?;
+    println!("cache {}", testbed::cache_folder()?.display());
+    Ok(())
+}
+
+/// Nothing is printed when the machine's own compiler has the target.
+fn env() -> Result<()> {
+    let toolchain = testbed::guest_toolchain()?;
+    eprintln!("{} for {}", toolchain.version, testbed::GUEST_TARGET);
+    for (name, value) in toolchain.envs() {
+        println!("export {name}='{}'", value.replace('\'', r"'\''"));
+    }
+    Ok(())
+}
+
+fn timed(what: &str, work: impl FnOnce() -> Result<String>) -> Result<()> {
+    let started = Instant::now();
+    let version = work().with_context(|| format!("cannot fetch {what}"))?;
+    println!("{what} {version}: {:.1} s", started.elapsed().as_secs_f32());
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! A pipe as a process of its own: started, watched over REST, killed, started again with the same state.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::process::{self, Finished};
+use crate::port;
+
+/// Tells the hidden subcommand that its standard input is a lifeline: it ends when that closes.
+pub const LIFELINE_VARIABLE: &str = "PIPEWRIGHT_TESTBED_LIFELINE";
+
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
+const LOG_LINES_SHOWN: usize = 80;
+
+/// How to start a pipe.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    program: PathBuf,
+    file: String,
+    name: String,
+    arguments: Vec<String>,
+    envs: Vec<(String, String)>,
+}
+
+impl Launch {
+    /// Runs this pipe file with the testbed's binary. JSON is YAML, so a value will do.
+    pub fn new(program: &Path, file: &Value) -> Self {
+        Self {
+            program: program.to_owned(),
+            file: format!("{file:#}"),
+            name: file["pipe"].as_str().unwrap_or_default().to_owned(),
+            arguments: Vec::new(),
+            envs: Vec::new(),
+        }
+    }
+
+    /// Adds one argument to `run`.
+    #[must_use]
+    pub fn argument(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Sets a variable of the process's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.envs.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// The folder of a pipe, with its log; it outlives the pipe, so that a failed test can show it.
+#[derive(Debug)]
+pub struct PipeLog {
+    folder: TempDir,
+}
+
+impl PipeLog {
+    /// The last lines that the pipe has printed, over all of its starts.
+    pub fn tail(&self) -> String {
+        let text = fs::read(self.folder.path().join("log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+    }
+}
+
+/// A pipe's process, present or past. Dropping it kills the process.
+#[derive(Debug)]
+pub struct Pipe {
+    launch: Launch,
+    log: Arc<PipeLog>,
+    port: u16,
+    child: Option<Child>,
+    client: reqwest::Client,
+}
+
+impl Pipe {
+    /// Writes the pipe file into a folder of its own and starts the process.
+    pub fn start(launch: Launch) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("pipewright-pipe-")
+            .tempdir()?;
+        let mut pipe = Self {
+            launch,
+            log: Arc::new(PipeLog { folder }),
+            port: port::free_port()?,
+            child: None,
+            client: reqwest::Client::new(),
+        };
+        pipe.restart()?;
+        Ok(pipe)
+    }
+
+    /// What the pipe prints.
+    pub fn log(&self) -> Arc<PipeLog> {
+        Arc::clone(&self.log)
+    }
+
+    /// The pipe file.
+    pub fn path(&self) -> PathBuf {
+        self.log.folder.path().join("pipe.yaml")
+    }
+
+    /// The state folder.
+    pub fn state_dir(&self) -> PathBuf {
+        self.log.folder.path().join("state")
+    }
+
+    /// Where REST answers.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Another pipe file for the next start.
+    pub fn change_file(&mut self, file: &Value) {
+        self.launch.file = format!("{file:#}");
+    }
+
+    /// Starts the process again with the same state folder.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill9()?;
+        fs::write(self.path(), &self.launch.file)?;
+        let mut log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log.folder.path().join("log"))?;
+        writeln!(log, "--- start ---")?;
+        let mut command = Command::new(&self.launch.program);
+        command
+            .args(["pipewright", "run"])
+            .arg(self.path())
+            .arg("--state")
+            .arg(self.state_dir());
+        command
+            .arg("--listen")
+            .arg(format!("127.0.0.1:{}", self.port))
+            .args(&self.launch.arguments);
+        command
+            .env(LIFELINE_VARIABLE, "1")
+            .envs(self.launch.envs.iter().map(|(name, value)| (name, value)));
+        command
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        // Ctrl-C in a terminal is for whoever holds the pipe, who then drains it.
+        command.process_group(0);
+        self.child = Some(command.spawn().context("cannot start a pipe")?);
+        Ok(())
+    }
+
+    /// SIGKILL; nothing of the process is left when this returns.
+    pub fn kill9(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, without waiting.
+    pub fn terminate(&self) -> Result<()> {
+        let pid = self.pid().context("the pipe does not run")?;
+        // The standard library sends no signal but SIGKILL.
+        let status = Command::new("sh")
+            .args(["-c", "kill -TERM \"$0\"", &pid.to_string()])
+            .status()?;
+        if status.success() {
+            Ok(())
+        } else {
+            bail!("cannot signal process {pid}")
+        }
+    }
+
+    /// SIGTERM, and the exit code.
+    pub async fn stop(&mut self) -> Result<i32> {
+        self.terminate()?;
+        self.wait_exit(Duration::from_secs(60)).await
+    }
+
+    /// Waits until the process ends by itself; its exit code.
+    pub async fn wait_exit(&mut self, deadline: Duration) -> Result<i32> {
+        let deadline = Instant::now() + deadline;
+        loop {
+            if let Some(code) = self.exited()? {
+                self.child = None;
+                return Ok(code);
+            }
+            if Instant::now() > deadline {
+                bail!("the pipe's process has not ended in time");
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// The pipe's document.
+    pub async fn status(&self) -> Result<Value> {
+        self.get(&format!("/v1/pipes/{}", self.launch.name)).await
+    }
+
+    /// The JSON of a path that answers 200.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.get_text(path).await?)?)
+    }
+
+    /// The text of a path that answers 200.
+    pub async fn get_text(&self, path: &str) -> Result<String> {
+        let answer = self
+            .client
+            .get(self.url() + path)
+            .timeout(Duration::from_secs(10))
+            .send()
+            .await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        if status.is_success() {
+            Ok(text)
+        } else {
+            bail!("{path} answers {status}: {text}")
+        }
+    }
+
+    /// Gives a command over REST: the answer's status and document.
+    pub async fn command(&self, command: &str) -> Result<(u16, Value)> {
+        let url = format!("{}/v1/pipes/{}/state", self.url(), self.launch.name);
+        let body = json!({ "command": command }).to_string();
+        let request = self
+            .client
+            .patch(url)
+            .header("content-type", "application/json")
+            .body(body);
+        let answer = request.timeout(Duration::from_secs(30)).send().await?;
+        let status = answer.status().as_u16();
+        Ok((
+            status,
+            serde_json::from_str(&answer.text().await?).unwrap_or_default(),
+        ))
+    }
+
+    /// Runs another command line of Pipewright, such as `status`, beside the process.
+    pub async fn cli(&self, arguments: &[&str]) -> Result<Finished> {
+        let arguments = [&["pipewright"], arguments].concat();
+        process::run_to_end(
+            &self.launch.program,
+            arguments,
+            &self.launch.envs,
+            Duration::from_secs(60),
+        )
+        .await
+    }
+
+    /// Waits for a state of the lifecycle; a pipe that ends or fails instead is an error at once.
+    pub async fn wait_state(&mut self, state: &str, deadline: Duration) -> Result<Value> {
+        self.wait_for(state, deadline, |document| document["state"] == state)
+            .await
+    }
+
+    /// Waits until the pipe's document is as wanted; a pipe that ends, or fails without that being wanted, is an error.
+    pub async fn wait_for(
+        &mut self,
+        what: &str,
+        deadline: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let until = Instant::now() + deadline;
+        let mut newest = Value::Null;
+        loop {
+            if let Some(code) = self.exited()? {
+                bail!(
+                    "the pipe's process has ended with {code} while `{what}` was waited for; it printed:\n{}",
+                    self.log.tail()
+                );
+            }
+            if let Ok(document) = self.status().await {
+                if wanted(&document) {
+                    return Ok(document);
+                }
+                newest = document;
+                if newest["state"] == "Failed" {
+                    bail!("the pipe has failed while `{what}` was waited for: {newest:#}");
+                }
+            }
+            if Instant::now() > until {
+                bail!("no `{what}` within {deadline:?}; the newest document: {newest:#}");
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// The exit code, when the process has ended.
+    pub fn exited(&mut self) -> Result<Option<i32>> {
+        let child = self.child.as_mut().context("the pipe was not started")?;
+        Ok(child.try_wait()?.map(process::code_of))
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        // A process that is gone already is what was wanted.
+        self.kill9().ok();
+    }
+}

@@ -1,0 +1,21 @@
+//! The real servers for tests, demo and benches: found on the machine or fetched into a cache, started on free ports,
+//! gone with the process that started them.
+//!
+//! Nothing here needs root or containers. Every call blocks; from async code go through `spawn_blocking`.
+
+mod cache;
+mod clickhouse;
+mod command;
+mod debian;
+mod guest;
+pub mod harness;
+mod port;
+mod shared;
+mod source;
+mod supervisor;
+
+pub use cache::cache_folder;
+pub use clickhouse::{ClickHouseOptions, ClickHouseServer};
+pub use guest::{GUEST_TARGET, GuestToolchain, guest_toolchain};
+pub use shared::{database_name, shared_clickhouse, shared_mariadb, shared_mysql, shared_source};
+pub use source::{SourceKind, SourceOptions, SourceServer};
