@@ -91,7 +91,49 @@ pub enum Retry {
     Never,
 }
 
+/// What a definite error stops when it names a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// That table alone; the others go on.
+    Table,
+    /// The whole pipe, although one table was the first to show it.
+    Pipe,
+}
+
 impl ErrorKind {
+    /// The one place that answers "what does it stop?".
+    pub fn scope(self) -> Scope {
+        match self {
+            ErrorKind::Config
+            | ErrorKind::SourceSetting
+            | ErrorKind::SourceMissing
+            | ErrorKind::PositionPurged
+            | ErrorKind::SourceCorrupt
+            | ErrorKind::Unsupported
+            | ErrorKind::SchemaConflict
+            | ErrorKind::DestinationRejected
+            | ErrorKind::DestinationOccupied
+            | ErrorKind::PluginTrap
+            | ErrorKind::PluginTimeout
+            | ErrorKind::PluginMemory
+            | ErrorKind::PluginOutput
+            | ErrorKind::PluginRejected
+            | ErrorKind::Internal => Scope::Table,
+            // Credentials and grants are an account's, and the next table would be refused as well.
+            ErrorKind::SourceDenied
+            | ErrorKind::DestinationDenied
+            | ErrorKind::SourceUnavailable
+            | ErrorKind::SourceDiverged
+            | ErrorKind::DestinationUnavailable
+            | ErrorKind::DestinationLost
+            | ErrorKind::PluginRefused
+            | ErrorKind::State
+            | ErrorKind::Busy
+            | ErrorKind::IllegalCommand
+            | ErrorKind::Stopped => Scope::Pipe,
+        }
+    }
+
     /// The one place that answers "will it be retried?".
     pub fn retry(self) -> Retry {
         match self {

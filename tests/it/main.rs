@@ -20,6 +20,7 @@ mod transform;
 mod statements;
 
 mod lifecycle;
+mod tables;
 
 mod crashes;
 mod outages;

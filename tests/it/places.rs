@@ -126,7 +126,7 @@ async fn a_prepared_xa_transaction_is_refused_by_name(kind: SourceKind) -> Resul
     ] {
         conn.query_drop(statement).await?;
     }
-    let status = pipe.wait_state("Failed", CATCH_UP).await?;
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
     let reason = status["reasons"][0].to_string();
     ensure!(
         reason.contains("XA") && reason.contains(&format!("{}.t", stage.database)),

@@ -3,6 +3,7 @@
 //! There are no tokens yet, so it listens on loopback only, and answers only to loopback's names: a page in somebody's
 //! browser that points its own name at 127.0.0.1 gets nothing.
 
+mod commands;
 mod metrics;
 mod problem;
 mod routes;

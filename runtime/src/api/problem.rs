@@ -47,13 +47,19 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let status = match error.kind() {
             ErrorKind::IllegalCommand => StatusCode::CONFLICT,
-            ErrorKind::Stopped => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorKind::Stopped
+            | ErrorKind::SourceUnavailable
+            | ErrorKind::DestinationUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::State | ErrorKind::Busy | ErrorKind::Internal => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            // The servers or the pipe's own settings stand against what was asked.
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!("a command failed: {}", error.chain());
         }
-        let problem = Self::new(status, error.kind().code(), error.message());
+        let problem = Self::new(status, error.kind().code(), error.to_string());
         match error.hint() {
             Some(hint) => problem.with_hint(hint),
             None => problem,

@@ -12,18 +12,13 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
-use super::{Pipes, metrics};
+use super::{Pipes, commands, metrics};
 use crate::pipe::Command;
 use crate::pipe::document::PipeDocument;
-
-/// A command takes a line; nothing larger is meant for us.
-const BODY_BYTES_MAX: usize = 64 * 1024;
-
-const COMMANDS: &str = "use `pause` or `resume` (`stop` and `start` mean the same)";
 
 struct Shared<P> {
     pipes: Arc<P>,
@@ -43,14 +38,17 @@ impl<P> Clone for Shared<P> {
 pub(super) fn router<P: Pipes>(pipes: Arc<P>, draining: CancellationToken) -> Router {
     Router::new()
         .route("/v1/pipes", get(list::<P>))
-        .route("/v1/pipes/{pipe}", get(show::<P>))
+        .route(
+            "/v1/pipes/{pipe}",
+            get(show::<P>).patch(change::<P>).delete(forget::<P>),
+        )
         .route("/v1/pipes/{pipe}/state", patch(command::<P>))
         .route("/metrics", get(scrape::<P>))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::<P>))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(commands::BODY_BYTES_MAX))
         .layer(middleware::from_fn(ensure_loopback_host))
         .with_state(Shared { pipes, draining })
 }
@@ -73,55 +71,34 @@ async fn show<P: Pipes>(
     find(&*shared.pipes, &name).map(Json)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CommandBody {
-    command: String,
-}
-
 async fn command<P: Pipes>(
     State(shared): State<Shared<P>>,
     Path(name): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<PipeDocument>, Problem> {
     find(&*shared.pipes, &name)?;
-    let body = body.map_err(|rejection| {
-        Problem::new(
-            rejection.status(),
-            "body",
-            "the request's body cannot be read",
-        )
-        .with_hint(format!("send at most {BODY_BYTES_MAX} bytes"))
-    })?;
-    let value: serde_json::Value = serde_json::from_slice(&body).map_err(|error| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "body",
-            format!("the request's body is no JSON: {error}"),
-        )
-        .with_hint(r#"send {"command": "pause"}"#)
-    })?;
-    let body: CommandBody = serde_json::from_value(value).map_err(|error| {
-        Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "body",
-            format!("the request's body holds no command: {error}"),
-        )
-        .with_hint(r#"send {"command": "pause"}; a pipe is commanded as a whole"#)
-    })?;
-    let command = match body.command.as_str() {
-        "pause" | "stop" => Command::Pause,
-        "resume" | "start" => Command::Resume,
-        _ => {
-            return Err(Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "unknown_command",
-                "there is no such command, or it is not built yet",
-            )
-            .with_hint(COMMANDS));
-        }
-    };
+    let command = commands::state(body)?;
     Ok(Json(shared.pipes.command(&name, command).await?))
+}
+
+async fn change<P: Pipes>(
+    State(shared): State<Shared<P>>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<PipeDocument>, Problem> {
+    let mut document = find(&*shared.pipes, &name)?;
+    for command in commands::change(body)? {
+        document = shared.pipes.command(&name, command).await?;
+    }
+    Ok(Json(document))
+}
+
+async fn forget<P: Pipes>(
+    State(shared): State<Shared<P>>,
+    Path(name): Path<String>,
+) -> Result<Json<PipeDocument>, Problem> {
+    find(&*shared.pipes, &name)?;
+    Ok(Json(shared.pipes.command(&name, Command::Drop).await?))
 }
 
 async fn scrape<P: Pipes>(State(shared): State<Shared<P>>) -> impl IntoResponse {
@@ -169,7 +146,7 @@ async fn no_such_method() -> Problem {
         "unknown_method",
         "this path does not take that method",
     )
-    .with_hint("documents are read with GET, commands sent with PATCH")
+    .with_hint("documents are read with GET, commands sent with PATCH, pipes dropped with DELETE")
 }
 
 /// Refuses requests that were sent to another name than loopback's own: DNS rebinding.

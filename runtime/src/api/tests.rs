@@ -34,7 +34,9 @@ impl Pipes for FixedPipes {
         }
         pipe.state = match command {
             Command::Pause => "Paused".to_owned(),
-            Command::Resume => "Running".to_owned(),
+            Command::Start | Command::Resume => "Running".to_owned(),
+            Command::Resync { table: None, .. } => "Snapshot".to_owned(),
+            other => format!("{other:?}"),
         };
         Ok(pipe.clone())
     }
@@ -198,12 +200,45 @@ async fn an_unknown_command_is_422() {
         r#"{"command":"explode"}"#,
         r#"{}"#,
         r#"{"command":"pause","table":"a.b"}"#,
+        r#"{"command":"pause","snapshot":{}}"#,
+        r#"{"command":"resync","table":"b"}"#,
+        r#"{"command":"retry"}"#,
     ] {
         let (status, problem) = served.command("shop", body).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
         assert!(problem["hint"].as_str().expect("a hint").contains("pause"));
     }
     assert_eq!(served.command("shop", "{").await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn commands_carry_their_tables_and_settings() {
+    let served = served().await;
+    let (_, pipe) = served.command("shop", r#"{"command":"resync"}"#).await;
+    assert_eq!(pipe["state"], "Snapshot");
+    let (_, pipe) = served
+        .command(
+            "shop",
+            r#"{"command":"resync","table":"a.b.c","snapshot":{"threads_per_table":8}}"#,
+        )
+        .await;
+    let told = pipe["state"].to_string();
+    assert!(
+        told.contains("b.c") && told.contains("threads_per_table"),
+        "{told}"
+    );
+    let body = r#"{"tables":{"add":[{"source":"a.b"}],"remove":["a.c"]},"sync":{"interval":"2s"}}"#;
+    let (status, _, pipe) = served.ask(Method::PATCH, "/v1/pipes/shop", body).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(
+        pipe["state"].to_string().contains("interval"),
+        "the last of the three"
+    );
+    let (status, _, pipe) = served.ask(Method::DELETE, "/v1/pipes/shop", "").await;
+    assert_eq!(
+        (status, pipe["state"].as_str()),
+        (StatusCode::OK, Some("Drop"))
+    );
 }
 
 #[tokio::test]
@@ -220,7 +255,7 @@ async fn an_illegal_command_is_409_without_the_inner_chain() {
 #[tokio::test]
 async fn a_large_body_is_refused() {
     let served = served().await;
-    let body = format!(r#"{{"command":"{}"}}"#, "x".repeat(100_000));
+    let body = format!(r#"{{"command":"{}"}}"#, "x".repeat(300_000));
     assert_eq!(
         served.command("shop", &body).await.0,
         StatusCode::PAYLOAD_TOO_LARGE
@@ -235,7 +270,7 @@ async fn other_paths_and_methods_get_problem_documents() {
         (status, kind.as_str()),
         (StatusCode::NOT_FOUND, "application/problem+json")
     );
-    let (status, kind, _) = served.ask(Method::DELETE, "/v1/pipes/shop", "").await;
+    let (status, kind, _) = served.ask(Method::PUT, "/v1/pipes/shop", "").await;
     assert_eq!(
         (status, kind.as_str()),
         (StatusCode::METHOD_NOT_ALLOWED, "application/problem+json")

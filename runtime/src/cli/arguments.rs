@@ -56,6 +56,19 @@ pub(super) enum Verb {
     Pause(Ask),
     /// Go on where a pause stopped.
     Resume(Ask),
+    /// Start a failed pipe again, or resume a paused one.
+    Start(Ask),
+    /// Load tables again beside the live ones, and exchange them when they are whole.
+    #[command(after_help = RESYNC_EXAMPLES)]
+    Resync(Resync),
+    /// Add tables to a pipe, take them out, or bring one back into service.
+    #[command(subcommand)]
+    Tables(Tables),
+    /// Change how a pipe cuts its batches, at once and until it is changed again.
+    #[command(after_help = SET_EXAMPLES)]
+    Set(Set),
+    /// Forget a pipe. Its tables in ClickHouse stay as they are.
+    Drop(Ask),
     /// Work on transform plugins.
     #[command(subcommand)]
     Plugin(Plugin),
@@ -134,14 +147,21 @@ Example:
 pub(super) struct Ask {
     /// The pipe; for status all when absent, for commands the only one.
     pub(super) pipe: Option<String>,
+    #[command(flatten)]
+    pub(super) server: Server,
+}
+
+/// Where the running process is asked.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Server {
     /// The process's address.
     #[arg(
-        long,
+        long = "server",
         value_name = "URL",
         default_value = "http://127.0.0.1:8686",
         env = "PIPEWRIGHT_SERVER"
     )]
-    pub(super) server: String,
+    pub(super) url: String,
 }
 
 const STATUS_EXAMPLES: &str = "\
@@ -153,6 +173,101 @@ const PAUSE_EXAMPLES: &str = "\
 Examples:
   pipewright pause shop
   pipewright resume shop";
+
+/// Options of `resync`.
+#[derive(Debug, Args)]
+pub(super) struct Resync {
+    #[command(flatten)]
+    pub(super) ask: Ask,
+    /// Only this table, written database.table.
+    #[arg(long, value_name = "TABLE")]
+    pub(super) table: Option<String>,
+    /// A key of `snapshot` to load with from now on, such as threads_per_table=8.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub(super) snapshot: Vec<(String, serde_json::Value)>,
+}
+
+const RESYNC_EXAMPLES: &str = "\
+Examples:
+  pipewright resync shop                         every table
+  pipewright resync shop --table shop.orders     one table; the others keep streaming
+  pipewright resync shop --snapshot threads_per_table=8
+
+Readers see the old rows until the fresh table is whole, then the new ones, at once. Rows that were deleted at the
+source are not carried over.";
+
+/// Verbs below `tables`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Tables {
+    /// Take further tables into the pipe; the others keep streaming.
+    #[command(after_help = TABLES_EXAMPLES)]
+    Add(TableEntries),
+    /// Stop replicating tables, also ones that are still being added. Their targets stay as they are.
+    Remove(TableNames),
+    /// Read a quarantined table from its own place on.
+    Retry(OneTable),
+    /// The same, and pass over the one transaction or statement that fails. The table then says that it may differ from
+    /// its source until it is resynced.
+    Skip(OneTable),
+}
+
+const TABLES_EXAMPLES: &str = "\
+Examples:
+  pipewright tables add shop shop.invoices 'shop.log_*'
+  pipewright tables remove shop shop.invoices
+  pipewright tables retry shop shop.orders";
+
+/// Options of `tables add`.
+#[derive(Debug, Args)]
+pub(super) struct TableEntries {
+    /// The pipe.
+    pub(super) pipe: String,
+    /// Tables, written database.table; * stands for any characters.
+    #[arg(required = true, value_name = "TABLE")]
+    pub(super) tables: Vec<String>,
+    #[command(flatten)]
+    pub(super) server: Server,
+}
+
+/// Options of `tables remove`.
+#[derive(Debug, Args)]
+pub(super) struct TableNames {
+    /// The pipe.
+    pub(super) pipe: String,
+    /// Tables, written database.table.
+    #[arg(required = true, value_name = "TABLE")]
+    pub(super) tables: Vec<String>,
+    #[command(flatten)]
+    pub(super) server: Server,
+}
+
+/// Options of `tables retry` and `tables skip`.
+#[derive(Debug, Args)]
+pub(super) struct OneTable {
+    /// The pipe.
+    pub(super) pipe: String,
+    /// The table, written database.table.
+    pub(super) table: String,
+    #[command(flatten)]
+    pub(super) server: Server,
+}
+
+/// Options of `set`.
+#[derive(Debug, Args)]
+pub(super) struct Set {
+    /// The pipe.
+    pub(super) pipe: String,
+    /// Keys of `sync` with their values.
+    #[arg(required = true, value_name = "KEY=VALUE", value_parser = setting)]
+    pub(super) settings: Vec<(String, serde_json::Value)>,
+    #[command(flatten)]
+    pub(super) server: Server,
+}
+
+const SET_EXAMPLES: &str = "\
+Examples:
+  pipewright set shop interval=5s
+  pipewright set shop max_rows=50000 max_bytes=32MiB";
 
 /// Verbs below `plugin`.
 #[derive(Debug, Subcommand)]
@@ -178,6 +293,19 @@ Examples:
   pipewright plugin build my-plugin --out my-plugin.wasm
 
 Needs Rust with the wasm32-unknown-unknown target: rustup target add wasm32-unknown-unknown";
+
+/// `key=value`; the value a number where it is one.
+fn setting(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (key, value) = text
+        .split_once('=')
+        .filter(|(key, _)| !key.is_empty())
+        .ok_or_else(|| "write KEY=VALUE".to_owned())?;
+    let value = match value.parse::<u64>() {
+        Ok(number) => number.into(),
+        Err(_) => value.into(),
+    };
+    Ok((key.to_owned(), value))
+}
 
 fn duration(text: &str) -> Result<Duration, String> {
     crate::config::parse_duration(text)

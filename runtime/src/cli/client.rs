@@ -1,21 +1,21 @@
-//! `status`, `pause` and `resume`: asking a running process over its REST interface.
+//! The verbs that ask a running process, over its REST interface.
 
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::arguments::Ask;
+use super::arguments::{Ask, OneTable, Server, Set, Tables};
 use super::exit::Exit;
 use super::output::{self, Failure, Result};
 use super::progress::view;
 use crate::error::{Error, ErrorKind};
 use crate::pipe::document::PipeDocument;
 
-/// A pause answers when it is persisted, which takes no longer than a flush.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A command answers when it is persisted: once the servers have been asked, and the work has stopped at a checkpoint.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Deserialize)]
 struct PipeList {
@@ -33,11 +33,12 @@ struct Problem {
 pub(super) async fn status(options: &Ask, as_json: bool) -> Result<Exit> {
     match &options.pipe {
         Some(name) => {
-            let pipe: PipeDocument = ask(options, Method::GET, &format!("/{name}"), None).await?;
+            let pipe: PipeDocument =
+                ask(&options.server, Method::GET, &format!("/{name}"), None).await?;
             show(&pipe, as_json);
         }
         None => {
-            let PipeList { pipes } = ask(options, Method::GET, "", None).await?;
+            let PipeList { pipes } = ask(&options.server, Method::GET, "", None).await?;
             if as_json {
                 output::data(&json!({ "pipes": pipes }));
             } else {
@@ -48,21 +49,80 @@ pub(super) async fn status(options: &Ask, as_json: bool) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-pub(super) async fn command(options: &Ask, command: &str, as_json: bool) -> Result<Exit> {
-    let name = match &options.pipe {
-        Some(name) => name.clone(),
-        None => only_pipe(options).await?,
-    };
-    let body = json!({ "command": command }).to_string();
-    let pipe: PipeDocument = ask(
-        options,
+pub(super) async fn command(options: &Ask, body: &Value, as_json: bool) -> Result<Exit> {
+    let name = named(options).await?;
+    let path = format!("/{name}/state");
+    send(&options.server, Method::PATCH, &path, Some(body), as_json).await
+}
+
+pub(super) async fn tables(verb: Tables, as_json: bool) -> Result<Exit> {
+    match verb {
+        Tables::Add(options) => {
+            let add: Vec<Value> = options
+                .tables
+                .iter()
+                .map(|table| json!({ "source": table }))
+                .collect();
+            let body = json!({ "tables": { "add": add } });
+            change(&options.server, &options.pipe, &body, as_json).await
+        }
+        Tables::Remove(options) => {
+            let body = json!({ "tables": { "remove": options.tables } });
+            change(&options.server, &options.pipe, &body, as_json).await
+        }
+        Tables::Retry(options) => one_table(&options, "retry", as_json).await,
+        Tables::Skip(options) => one_table(&options, "skip", as_json).await,
+    }
+}
+
+pub(super) async fn set(options: Set, as_json: bool) -> Result<Exit> {
+    let settings: serde_json::Map<String, Value> = options.settings.into_iter().collect();
+    let body = json!({ "sync": settings });
+    change(&options.server, &options.pipe, &body, as_json).await
+}
+
+pub(super) async fn drop_pipe(options: &Ask, as_json: bool) -> Result<Exit> {
+    let name = named(options).await?;
+    let path = format!("/{name}");
+    send(&options.server, Method::DELETE, &path, None, as_json).await
+}
+
+async fn one_table(options: &OneTable, command: &str, as_json: bool) -> Result<Exit> {
+    let body = json!({ "command": command, "table": options.table });
+    let path = format!("/{}/state", options.pipe);
+    send(&options.server, Method::PATCH, &path, Some(&body), as_json).await
+}
+
+async fn change(server: &Server, pipe: &str, body: &Value, as_json: bool) -> Result<Exit> {
+    send(
+        server,
         Method::PATCH,
-        &format!("/{name}/state"),
+        &format!("/{pipe}"),
         Some(body),
+        as_json,
     )
-    .await?;
+    .await
+}
+
+/// Sends a request that answers with the pipe's document, and shows that.
+async fn send(
+    server: &Server,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+    as_json: bool,
+) -> Result<Exit> {
+    let pipe: PipeDocument = ask(server, method, path, body.map(Value::to_string)).await?;
     show(&pipe, as_json);
     Ok(Exit::Done)
+}
+
+/// The pipe that is meant: the only one where none is named.
+async fn named(options: &Ask) -> Result<String> {
+    match &options.pipe {
+        Some(name) => Ok(name.clone()),
+        None => only_pipe(options).await,
+    }
 }
 
 fn show(pipe: &PipeDocument, as_json: bool) {
@@ -74,7 +134,7 @@ fn show(pipe: &PipeDocument, as_json: bool) {
 }
 
 async fn only_pipe(options: &Ask) -> Result<String> {
-    let PipeList { pipes } = ask(options, Method::GET, "", None).await?;
+    let PipeList { pipes } = ask(&options.server, Method::GET, "", None).await?;
     let names: Vec<String> = pipes.into_iter().map(|pipe| pipe.pipe).collect();
     match names.as_slice() {
         [only] => Ok(only.clone()),
@@ -87,12 +147,12 @@ async fn only_pipe(options: &Ask) -> Result<String> {
 }
 
 async fn ask<T: DeserializeOwned>(
-    options: &Ask,
+    server: &Server,
     method: Method,
     path: &str,
     body: Option<String>,
 ) -> Result<T> {
-    let server = options.server.trim_end_matches('/');
+    let server = server.url.trim_end_matches('/');
     let url = reqwest::Url::parse(&format!("{server}/v1/pipes{path}")).map_err(|error| {
         Failure::Error {
             exit: Exit::Usage,

@@ -64,10 +64,28 @@ fn verb(arguments: Arguments) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Verb::Status(options) => block_on(client::status(&options, as_json)),
-        Verb::Pause(options) => block_on(client::command(&options, "pause", as_json)),
-        Verb::Resume(options) => block_on(client::command(&options, "resume", as_json)),
+        Verb::Pause(options) => command(&options, json!({ "command": "pause" }), as_json),
+        Verb::Resume(options) => command(&options, json!({ "command": "resume" }), as_json),
+        Verb::Start(options) => command(&options, json!({ "command": "start" }), as_json),
+        Verb::Resync(options) => {
+            let mut body = json!({ "command": "resync" });
+            if let Some(table) = options.table {
+                body["table"] = json!(table);
+            }
+            if !options.snapshot.is_empty() {
+                body["snapshot"] = options.snapshot.into_iter().collect();
+            }
+            command(&options.ask, body, as_json)
+        }
+        Verb::Tables(verb) => block_on(client::tables(verb, as_json)),
+        Verb::Set(options) => block_on(client::set(options, as_json)),
+        Verb::Drop(options) => block_on(client::drop_pipe(&options, as_json)),
         Verb::Plugin(Plugin::Build(options)) => plugin::build(&options, as_json),
     }
+}
+
+fn command(options: &arguments::Ask, body: serde_json::Value, as_json: bool) -> Result<Exit> {
+    block_on(client::command(options, &body, as_json))
 }
 
 /// The verbs that look and end print their result; a log is for `run`.

@@ -10,6 +10,7 @@ mod field;
 mod interpolate;
 mod matching;
 mod node;
+mod overlay;
 mod problem;
 mod read;
 mod schema;
@@ -24,6 +25,7 @@ mod values;
 use std::path::{Path, PathBuf};
 
 pub use matching::match_tables;
+pub use overlay::lay_over;
 pub use problem::Problem;
 pub use schema::json_schema;
 pub use settings::{

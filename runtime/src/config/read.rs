@@ -114,8 +114,12 @@ pub(super) fn pipe(
         )
         .map(|field| tables::read(&field, &transform_names));
     let (tables, outlines) = table_list.unwrap_or_default();
-    let snapshot = root.or("snapshot", default_snapshot(), |field| snapshot(&field));
-    let sync = root.or("sync", default_sync(), |field| sync(&field));
+    let snapshot = root.or("snapshot", default_snapshot(), |field| {
+        snapshot(&field, &default_snapshot())
+    });
+    let sync = root.or("sync", default_sync(), |field| {
+        sync(&field, &default_sync())
+    });
     let system_columns = root.or("system_columns", default_system_columns(), |field| {
         system_columns(&field)
     });
@@ -178,9 +182,9 @@ fn version(root: &mut Section<'_>) {
     }
 }
 
-fn snapshot(field: &Field<'_>) -> Option<SnapshotConfig> {
+/// Reads `snapshot`; a key that is left out keeps its value in `defaults`.
+pub(super) fn snapshot(field: &Field<'_>, defaults: &SnapshotConfig) -> Option<SnapshotConfig> {
     let mut section = field.section()?;
-    let defaults = default_snapshot();
     let threads_per_table = section.or("threads_per_table", defaults.threads_per_table, |field| {
         field.positive()
     });
@@ -200,9 +204,9 @@ fn snapshot(field: &Field<'_>) -> Option<SnapshotConfig> {
     })
 }
 
-fn sync(field: &Field<'_>) -> Option<SyncConfig> {
+/// Reads `sync`; a key that is left out keeps its value in `defaults`.
+pub(super) fn sync(field: &Field<'_>, defaults: &SyncConfig) -> Option<SyncConfig> {
     let mut section = field.section()?;
-    let defaults = default_sync();
     let interval = section.or("interval", defaults.interval, |field| {
         field.duration(Duration::from_millis(1)..=Duration::from_secs(24 * 3600))
     });

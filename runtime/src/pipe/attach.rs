@@ -1,50 +1,171 @@
 //! Going on where a pipe was: proves that both ends still hold the past that the checkpoint stands on.
 
-use std::sync::Arc;
-
-use super::record::PipeStore;
+use super::operate::has_met;
+use super::record::{Records, Skip};
 use super::session::Session;
 use super::setup::{matched, raise_term};
+use super::store::PipeStore;
 use super::supervisor::Pipe;
+use super::table_state::{TableEvent, TableState};
 use crate::batch::{MAX_STREAM_OFFSET, TableName};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::position::StreamPlace;
 use crate::source::mysql::snapshot::SnapshotSession;
 
-use super::lifecycle::PipeState;
+use super::lifecycle::{PipeEvent, PipeState};
 
 /// A term is raised at the next connection once it has used up half of its offsets: at a gigabyte a second of row
 /// events that is after 39 hours without one reconnection, and the other half is still there.
 const OFFSET_TO_RAISE_AT: u64 = MAX_STREAM_OFFSET / 2;
 
-/// Connects a pipe that is set up, and binds its tables as they were at the checkpoint.
+/// Connects a pipe that is set up, and binds its tables as they were at their places.
 ///
 /// # Errors
 /// `SourceDiverged` when the source lacks what we have applied; `DestinationLost` when ClickHouse lacks what it had
 /// acknowledged and the pipe cannot go back to it; `DestinationRejected` when a target was altered by someone else.
 pub(super) async fn attach(pipe: &Pipe) -> Result<Session> {
-    let session = Session::connect(Arc::clone(&pipe.config), &pipe.engine).await?;
-    let names: Vec<TableName> = pipe.store.records().tables.keys().cloned().collect();
-    let changed = session
-        .bind_recorded(&pipe.store, &matched(&pipe.config.tables, &names)?)
-        .await?;
+    rejoin(&pipe.store).await?;
+    let (session, changed) = bound(pipe).await?;
     ensure_targets(&session, &pipe.store).await?;
     ensure_destination_past(&session, &pipe.store).await?;
     ensure_source_past(&session, &pipe.store).await?;
     if !changed.is_empty() {
         take_up_plugins(&session, &pipe.store, changed).await?;
     }
+    claim_for_returning(&session, &pipe.store).await?;
     Ok(session)
 }
 
-/// Sees that each target is still the table that was made, with the columns that will be written.
+/// Connects a pipe that is set up, for work at the destination only.
+///
+/// # Errors
+/// Whatever either end or a plugin refuses with.
+pub(super) async fn connected(pipe: &Pipe) -> Result<Session> {
+    Ok(bound(pipe).await?.0)
+}
+
+async fn bound(pipe: &Pipe) -> Result<(Session, Vec<TableName>)> {
+    let session = Session::connect(pipe.effective_config()?, &pipe.engine).await?;
+    let names: Vec<TableName> = pipe.store.records().tables.keys().cloned().collect();
+    let matched = matched(&session.config.tables, &names)?;
+    let changed = session.bind_recorded(&pipe.store, &matched).await?;
+    Ok((session, changed))
+}
+
+/// Takes tables that have caught up back into the pipe's stream, and into their loads where these were not whole.
+async fn rejoin(store: &PipeStore) -> Result<()> {
+    let records = store.records();
+    let met: Vec<TableName> = records
+        .tables
+        .keys()
+        .filter(|name| has_met(&records, name))
+        .cloned()
+        .collect();
+    if met.is_empty() {
+        return Ok(());
+    }
+    let edit = |draft: &mut Records| {
+        for name in &met {
+            tracing::info!(pipe = store.pipe(), table = %name, "back in the pipe's stream");
+            let table = draft.table_mut(name);
+            table.skip = Skip::No;
+            let event = match table.whole && !table.is_loading_alone() {
+                true => TableEvent::Met,
+                false => TableEvent::MetLoading,
+            };
+            draft.table_event(name, event)?;
+        }
+        Ok(())
+    };
+    let loads = met
+        .iter()
+        .filter_map(|name| records.tables.get(name))
+        .any(|table| !table.whole || table.is_loading_alone());
+    let event = loads.then_some(PipeEvent::Reload);
+    store
+        .transition_where(PipeState::is_at_work, event, edit)
+        .await
+        .map(drop)
+}
+
+/// Gives tables that read by themselves a term between what they have written before and what the pipe's stream writes
+/// from now on. It counts from their own place, so no coordinates of another term or server take part.
+async fn claim_for_returning(session: &Session, store: &PipeStore) -> Result<()> {
+    let (records, term) = (store.records(), store.record().term);
+    let without: Vec<TableName> = records
+        .tables
+        .iter()
+        .filter(|(_, table)| table.state == TableState::CatchingUp)
+        .filter(|(_, table)| {
+            let claimed = table.place.as_ref().and_then(|place| place.term);
+            // At the pipe's own term a crash fell between the two claims.
+            claimed.is_none_or(|claimed| claimed >= term)
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    if without.is_empty() {
+        return Ok(());
+    }
+    raise_term(session, store).await?;
+    let claimed = store.record().term;
+    store
+        .commit(|draft| {
+            for name in &without {
+                if let Some(place) = &mut draft.table_mut(name).place {
+                    place.term = Some(claimed);
+                    place.place.offset = 0;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    raise_term(session, store).await
+}
+
+/// Makes the tables of loads, and sees that each other target is still the table that was made, with the columns that
+/// will be written. What given-up loads have left is dropped.
 async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
     let owner = Owner::new(store.pipe(), store.record().id);
+    let records = store.records();
+    if records
+        .tables
+        .values()
+        .any(|table| table.state.is_loading())
+    {
+        session.destination.ensure_database().await?;
+        session.destination.ensure_checkpoints().await?;
+    }
     for table in session.tables() {
-        session
-            .destination
-            .ensure_unchanged(&table.target, &owner)
+        let name = table.source.name();
+        let loading = records
+            .tables
+            .get(name)
+            .is_some_and(|record| record.state.is_loading());
+        let tag = |error: Error| error.with_table(name);
+        if loading {
+            let made = session.destination.create(table.load_target(), &owner);
+            made.await.map_err(tag)?;
+        }
+        for target in table.stream_targets() {
+            let found = session.destination.ensure_unchanged(target, &owner);
+            found.await.map_err(tag)?;
+        }
+    }
+    drop_orphans(session, store, &owner).await
+}
+
+async fn drop_orphans(session: &Session, store: &PipeStore, owner: &Owner) -> Result<()> {
+    let records = store.records();
+    for (name, table) in records.tables.iter().filter(|(_, t)| !t.orphans.is_empty()) {
+        for orphan in &table.orphans {
+            session.destination.drop_beside(orphan, owner).await?;
+        }
+        store
+            .commit(|draft| {
+                draft.table_mut(name).orphans.clear();
+                Ok(())
+            })
             .await?;
     }
     Ok(())
@@ -97,14 +218,18 @@ async fn ensure_destination_past(session: &Session, store: &PipeStore) -> Result
                  state folder",
             )
     };
+    if record.claiming.is_some() {
+        // A claim that did not end, or a pipe that begins anew: what was written before must lose from now on.
+        return raise_term(session, store).await;
+    }
     let Some(mirror) = session.destination.read_mirror(store.pipe()).await? else {
         return Err(lost(
             "the pipe's rows in `_pipewright_checkpoints` are gone",
         ));
     };
-    if record.claiming.is_some() || mirror.term > record.term || mirror.owner != record.owner {
-        // A claim that did not end, another claimant, or a state folder restored from a backup: whatever was written
-        // there must lose to what is written from now on.
+    if mirror.term > record.term || mirror.owner != record.owner {
+        // Another claimant, or a state folder restored from a backup: whatever was written there must lose to what is
+        // written from now on.
         return raise_term(session, store).await;
     }
     if (mirror.term, mirror.offset) >= (record.term, checkpoint.place.offset) {
@@ -150,8 +275,30 @@ async fn ensure_source_past(session: &Session, store: &PipeStore) -> Result<()> 
         .close()
         .await;
     let moved = record.server.as_ref() != Some(session.source.identity());
+    if moved {
+        forget_terms_of_returning(store).await?;
+    }
     if moved || checkpoint.place.offset > OFFSET_TO_RAISE_AT {
         raise_term(session, store).await?;
     }
     Ok(())
+}
+
+/// Offsets that were counted on another server mean nothing here: tables that read by themselves claim anew.
+async fn forget_terms_of_returning(store: &PipeStore) -> Result<()> {
+    store
+        .commit(|draft| {
+            let names: Vec<TableName> = draft.tables.keys().cloned().collect();
+            for name in names {
+                let returning = draft
+                    .tables
+                    .get(&name)
+                    .is_some_and(|table| table.state == TableState::CatchingUp);
+                if returning && let Some(place) = &mut draft.table_mut(&name).place {
+                    place.term = None;
+                }
+            }
+            Ok(())
+        })
+        .await
 }

@@ -1,15 +1,15 @@
 //! Statements of the binlog that change a replicated table, applied to an end state.
 //!
 //! TRUNCATE becomes a tombstone for every live row below its place. ADD COLUMN alters the destination and the recorded
-//! definition. Everything else on a replicated table stops the pipe by name: applying it wrongly would be worse. The
+//! definition. Everything else takes the table out of service by name: applying it wrongly would be worse. The
 //! caller has made everything before the statement durable; each step here may be repeated, and the table's new
 //! definition is persisted in the same write as the checkpoint that moves past the statement.
 
 use std::sync::Arc;
 
-use super::apply::checkpoint;
-use super::record::PipeStore;
 use super::session::Session;
+use super::store::PipeStore;
+use super::track::Track;
 use crate::batch::{TableName, Version};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,6 +24,7 @@ use crate::source::mysql::catalog::{self, ColumnDefault, SourceTable};
 pub(super) async fn apply(
     session: &Session,
     store: &PipeStore,
+    track: &Track,
     term: u16,
     statement: &Statement,
 ) -> Result<()> {
@@ -36,11 +37,10 @@ pub(super) async fn apply(
             // is read from now on sees the truncated table.
             let _gate = table.gate.write().await;
             let version = Version::new(term, statement.offset);
-            let done = session
-                .destination
-                .tombstone_below(&table.target, version)
-                .await;
-            durable.push(done.map_err(|error| error.with_table(name))?);
+            for target in table.stream_targets() {
+                let done = session.destination.tombstone_below(target, version).await;
+                durable.push(done.map_err(|error| error.with_table(name))?);
+            }
         }
         Class::AlterTable(name) => {
             let table = session.table(name);
@@ -60,12 +60,17 @@ pub(super) async fn apply(
                         after.target = after.target.with_fill(&column.name, text);
                     }
                 }
+                let shadow = store
+                    .records()
+                    .tables
+                    .get(name)
+                    .and_then(|t| t.shadow.clone());
+                let after = after.with_shadow(shadow.as_ref());
                 let owner = Owner::new(store.pipe(), store.record().id);
-                let done = session
-                    .destination
-                    .add_column(&table.target, &after.target, &owner)
-                    .await;
-                done.map_err(|error| error.with_table(name))?;
+                for (old, new) in table.stream_targets().zip(after.stream_targets()) {
+                    let done = session.destination.add_column(old, new, &owner).await;
+                    done.map_err(|error| error.with_table(name))?;
+                }
                 altered = Some((name.clone(), SourceTable::clone(&after.source)));
                 session.put(after);
             }
@@ -77,25 +82,26 @@ pub(super) async fn apply(
         | Class::RenameTable(_)
         | Class::DropDatabase(_)
         | Class::Rows
-        | Class::Unknown => return Err(refused(session, statement)),
+        | Class::Unknown => return Err(refused(store, track, statement)),
     }
     let end = statement.end.clone();
-    checkpoint(
-        session,
-        store,
-        end,
-        statement.committed_at_us,
-        &durable,
-        |draft| {
-            if let Some((name, source)) = altered {
-                draft.table_mut(&name).source = source;
-            }
-        },
-    )
-    .await
+    track
+        .checkpoint(
+            session,
+            store,
+            end,
+            statement.committed_at_us,
+            &durable,
+            |draft| {
+                if let Some((name, source)) = altered {
+                    draft.table_mut(&name).source = source;
+                }
+            },
+        )
+        .await
 }
 
-fn refused(session: &Session, statement: &Statement) -> Error {
+fn refused(store: &PipeStore, track: &Track, statement: &Statement) -> Error {
     let what = match &statement.class {
         Class::Truncate(_) => "TRUNCATE",
         Class::AlterTable(_) => "ALTER TABLE",
@@ -110,14 +116,17 @@ fn refused(session: &Session, statement: &Statement) -> Error {
     };
     let error = Error::new(
         ErrorKind::Unsupported,
-        format!("the source ran {what} before {}, which this build does not apply", statement.end.position),
+        format!(
+            "the source ran {what} before {}, which this build does not apply",
+            statement.end.position
+        ),
     )
-    .with_hint("set the pipe up anew under another name with empty targets, so that the new definition is loaded");
-    let tables = session.tables();
+    .with_hint("resync the table, so that its new definition is loaded");
+    let records = store.records();
     match statement
         .tables
         .iter()
-        .find(|name| tables.iter().any(|table| table.source.name() == *name))
+        .find(|name| track.carries(&records, name))
     {
         Some(table) => error.with_table(table),
         None => error,
@@ -201,7 +210,7 @@ fn ensure_addable(table: &TableName, column: &catalog::SourceColumn) -> Result<(
         ),
     )
     .with_table(table)
-    .with_hint("set the pipe up anew under another name with empty targets"))
+    .with_hint("resync the table"))
 }
 
 fn changed(table: &TableName, what: &str) -> Error {
@@ -210,5 +219,5 @@ fn changed(table: &TableName, what: &str) -> Error {
         format!("ALTER TABLE changed or dropped `{what}`; this build applies ADD COLUMN only"),
     )
     .with_table(table)
-    .with_hint("set the pipe up anew under another name with empty targets, so that the new definition is loaded")
+    .with_hint("resync the table, so that its new definition is loaded")
 }

@@ -8,6 +8,10 @@
 //!
 //! A statement that changes a replicated table is a barrier: everything before it is applied and checkpointed, then the
 //! statement is, then the checkpoint moves past it.
+//!
+//! The pipe's own stream carries every table in service. A table that has fallen out of it and comes back is read by a
+//! follower of its own (`Track::Table`) from its own place; one that has a place ahead of the checkpoint passes over
+//! what lies before that place.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,14 +23,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::ddl;
 use super::progress::Progress;
-use super::record::{PipeStore, RowCounts};
+use super::record::RowCounts;
 use super::session::{LiveTable, Session};
+use super::store::PipeStore;
+use super::track::Track;
 use crate::batch::{ChangeBatch, TableName};
 use crate::error::Result;
 use crate::source::mysql::binlog::{
     BinlogStream, ChangeBuilder, Idle, Item, RowEvent, Statement, Transaction,
 };
-use crate::source::mysql::position::StreamPlace;
+use crate::source::mysql::position::{Position, StreamPlace};
 
 /// Flushes that wait for the applier besides the one that it works on: one, so that decoding overlaps inserting.
 pub(super) const FLUSHES_WAITING: usize = 1;
@@ -70,8 +76,24 @@ pub(super) struct Follower<'a> {
     pub(super) session: &'a Session,
     pub(super) store: &'a PipeStore,
     pub(super) progress: &'a Progress,
+    pub(super) track: Track,
     pub(super) term: u16,
     pub(super) flushes: mpsc::Sender<Flush>,
+    /// Tables with the places up to which their events are passed over.
+    pub(super) passed: BTreeMap<TableName, Position>,
+    /// What may be done with the next transaction beside applying it.
+    pub(super) pace: Pace,
+}
+
+/// How a follower cuts its flushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// By `sync`.
+    AsConfigured,
+    /// Each transaction by itself, so that the place before a failing one is known.
+    EachTransaction,
+    /// The same, but the first one's rows, or the first statement, are passed over.
+    PassOverFirst,
 }
 
 impl Follower<'_> {
@@ -80,7 +102,7 @@ impl Follower<'_> {
     /// # Errors
     /// Whatever the source, a decoder or a barrier's statement fails with.
     pub(super) async fn run(
-        &self,
+        mut self,
         mut stream: BinlogStream,
         from: StreamPlace,
         stop: &CancellationToken,
@@ -93,6 +115,7 @@ impl Follower<'_> {
             due: None,
             moved: false,
         };
+        let flushes = self.flushes.clone();
         loop {
             let now = Instant::now();
             let due = open.due.is_some_and(|due| due <= now);
@@ -102,7 +125,7 @@ impl Follower<'_> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                permit = self.flushes.reserve(), if due || full => match permit {
+                permit = flushes.reserve(), if due || full => match permit {
                     Ok(permit) => permit.send(open.take(open.end.clone(), None)?),
                     // The applier has gone, and its error is the one to report.
                     Err(_) => return Ok(()),
@@ -119,7 +142,7 @@ impl Follower<'_> {
     }
 
     /// How long a row may wait. During a load the checkpoint's progress is what ends it, so a long interval is cut short.
-    fn pace(&self) -> Duration {
+    fn longest_wait(&self) -> Duration {
         let interval = self.session.config.sync.interval;
         if self.progress.is_loading() {
             interval.min(LOADING_INTERVAL)
@@ -128,7 +151,15 @@ impl Follower<'_> {
         }
     }
 
+    /// Whether what waits at a transaction's end goes out before more is read.
     fn is_full(&self, open: &Open) -> bool {
+        match self.pace {
+            Pace::AsConfigured => self.is_over_budget(open),
+            Pace::EachTransaction | Pace::PassOverFirst => open.rows > 0,
+        }
+    }
+
+    fn is_over_budget(&self, open: &Open) -> bool {
         let sync = self.session.config.sync;
         open.rows >= sync.max_rows
             || open
@@ -139,18 +170,32 @@ impl Follower<'_> {
                 >= sync.max_bytes
     }
 
-    async fn on_transaction(&self, open: &mut Open, mut transaction: Transaction) -> Result<()> {
+    async fn on_transaction(
+        &mut self,
+        open: &mut Open,
+        mut transaction: Transaction,
+    ) -> Result<()> {
         let end = transaction.end.clone();
         let committed_at_us = transaction.committed_at_us;
+        if self.pace == Pace::PassOverFirst {
+            self.pass_over_first(&end).await?;
+            open.moved_to(end, committed_at_us);
+            return Ok(());
+        }
+        self.passed
+            .retain(|_, place| place.contains(&end.position) == Some(true));
         if open.rows == 0 {
             // The interval counts from the first row, not from a checkpoint that was due without rows.
-            open.due = Some(Instant::now() + self.pace());
+            open.due = Some(Instant::now() + self.longest_wait());
         }
         let mut events = transaction.row_events()?;
         while let Some(event) = events.next()? {
+            if self.passed.contains_key(&event.table.name) {
+                continue;
+            }
             open.push(self, &event)?;
             drop(event);
-            if self.is_full(open) {
+            if self.is_over_budget(open) {
                 // Part of a transaction larger than the budget: its commit is known, so the rows may go out, but the
                 // checkpoint stays before it.
                 let flush = open.take(end.clone(), None)?;
@@ -161,7 +206,8 @@ impl Follower<'_> {
         }
         open.moved_to(end, committed_at_us);
         // A part that went out above has taken the due time with it.
-        open.due.get_or_insert_with(|| Instant::now() + self.pace());
+        open.due
+            .get_or_insert_with(|| Instant::now() + self.longest_wait());
         Ok(())
     }
 
@@ -177,7 +223,7 @@ impl Follower<'_> {
         if open.end != end {
             open.moved_to(end, committed_at_us);
             let pace = if self.progress.is_loading() {
-                self.pace()
+                self.longest_wait()
             } else {
                 IDLE_CHECKPOINT
             };
@@ -187,11 +233,39 @@ impl Follower<'_> {
 
     /// A barrier: what came before is durable and checkpointed before the statement is applied, and the checkpoint moves
     /// past it together with the table's new definition.
-    async fn on_statement(&self, open: &mut Open, statement: Statement) -> Result<()> {
-        self.flush_and_wait(open).await?;
-        ddl::apply(self.session, self.store, self.term, &statement).await?;
-        open.moved_to(statement.end.clone(), statement.committed_at_us);
-        open.moved = false;
+    async fn on_statement(&mut self, open: &mut Open, statement: Statement) -> Result<()> {
+        let end = statement.end.clone();
+        let committed_at_us = statement.committed_at_us;
+        self.passed
+            .retain(|_, place| place.contains(&end.position) == Some(true));
+        if self.pace == Pace::PassOverFirst {
+            self.pass_over_first(&end).await?;
+        } else if !self.is_passed(&statement) {
+            self.flush_and_wait(open).await?;
+            ddl::apply(self.session, self.store, &self.track, self.term, &statement).await?;
+            open.moved_to(end, committed_at_us);
+            open.moved = false;
+            return Ok(());
+        }
+        open.moved_to(end, committed_at_us);
+        Ok(())
+    }
+
+    /// Whether every table of ours that the statement names stands behind it already.
+    fn is_passed(&self, statement: &Statement) -> bool {
+        let records = self.store.records();
+        let mut ours = statement
+            .tables
+            .iter()
+            .filter(|name| self.track.carries(&records, name))
+            .peekable();
+        ours.peek().is_some() && ours.all(|name| self.passed.contains_key(name))
+    }
+
+    /// Records that what ends at `end` is passed over for this table, and goes on as configured.
+    async fn pass_over_first(&mut self, end: &StreamPlace) -> Result<()> {
+        self.track.pass_over(self.store, end).await?;
+        self.pace = Pace::AsConfigured;
         Ok(())
     }
 

@@ -1,12 +1,14 @@
 //! The states of a pipe, and the one function that changes them.
 //!
 //! A state is persisted before it is published: whoever sees a state may rely on it after a crash. A crash between the
-//! two repeats the transition's work, which every transition allows.
+//! two repeats the transition's work, which every transition allows. What happens to one table alone is in
+//! [`super::table_state`].
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::now_us;
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -21,17 +23,43 @@ use crate::error::{Error, ErrorKind, Result};
 ///     Setup --> Failed: Fail
 ///     Snapshot --> Running: Loaded
 ///     Snapshot --> Completed: LoadedAndDone
+///     Snapshot --> Resync: LoadedToSwap
 ///     Snapshot --> Pausing: Pause
+///     Snapshot --> Modifying: Modify
 ///     Snapshot --> Failed: Fail
+///     Resync --> Running: Swapped
+///     Resync --> Completed: SwappedAndDone
+///     Resync --> Failed: Fail
+///     Running --> Snapshot: Resync
+///     Running --> Snapshot: Reload
+///     Running --> Degraded: Degrade
 ///     Running --> Pausing: Pause
+///     Running --> Modifying: Modify
 ///     Running --> Failed: Fail
+///     Degraded --> Running: Recover
+///     Degraded --> Snapshot: Resync
+///     Degraded --> Snapshot: Reload
+///     Degraded --> Pausing: Pause
+///     Degraded --> Modifying: Modify
+///     Degraded --> Failed: Fail
 ///     Pausing --> Paused: Drained
 ///     Pausing --> Snapshot: Resume
 ///     Pausing --> Running: Resume
 ///     Pausing --> Failed: Fail
 ///     Paused --> Snapshot: Resume
 ///     Paused --> Running: Resume
+///     Paused --> Snapshot: Resync
+///     Paused --> Modifying: Modify
+///     Paused --> Failed: Fail
+///     Modifying --> Snapshot: ModifiedToLoad
+///     Modifying --> Paused: ModifiedToLoad
+///     Modifying --> Snapshot: Modified
+///     Modifying --> Running: Modified
+///     Modifying --> Paused: Modified
+///     Modifying --> Failed: Fail
+///     Completed --> Snapshot: Resync
 ///     Failed --> Provisioning: Start
+///     Failed --> Snapshot: Resync
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
@@ -44,6 +72,8 @@ pub enum PipeState {
     Snapshot,
     /// Binlog to ClickHouse in batches.
     Running,
+    /// Running, with at least one standing reason that somebody should look at.
+    Degraded,
     /// In-flight batches are being finished and checkpointed.
     Pausing {
         /// What resuming goes back to.
@@ -54,6 +84,15 @@ pub enum PipeState {
         /// What resuming goes back to.
         resume: Resume,
     },
+    /// Tables are being added or removed, or settings applied.
+    Modifying {
+        /// Whether the pipe was paused, and will be again.
+        paused: bool,
+        /// What the pipe was doing, or would have resumed to do.
+        resume: Resume,
+    },
+    /// Freshly loaded tables are being exchanged for the live ones.
+    Resync,
     /// A pipe of mode snapshot has finished.
     Completed,
     /// Stopped until a person has mended something.
@@ -63,17 +102,17 @@ pub enum PipeState {
     },
 }
 
-/// The states that a paused pipe may go back to.
+/// What a pipe does when nothing keeps it from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resume {
-    /// Tables were still being loaded.
+    /// Tables are being loaded.
     Snapshot,
-    /// All tables were streaming.
+    /// All tables are streaming.
     Running,
 }
 
-/// Why a pipe failed.
+/// Why a pipe failed, or a table is out of service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What went wrong, for programs.
@@ -95,7 +134,7 @@ impl From<&Error> for Failure {
             message: error.chain(),
             table: error.table().cloned(),
             remedy: error.hint().map(str::to_owned),
-            at_us: Some(super::apply::now_us()),
+            at_us: Some(now_us()),
         }
     }
 }
@@ -113,12 +152,32 @@ pub enum PipeEvent {
     Loaded,
     /// The same, and the pipe's mode asks for no more.
     LoadedAndDone,
+    /// The same, and tables that were loaded beside live ones are to be exchanged for them.
+    LoadedToSwap,
+    /// Every exchange is done.
+    Swapped,
+    /// The same, and the pipe's mode asks for no more.
+    SwappedAndDone,
+    /// A reason stands against the pipe.
+    Degrade,
+    /// The last reason has gone.
+    Recover,
     /// A person asks for a pause.
     Pause,
     /// Everything in flight is checkpointed.
     Drained,
     /// A person asks to go on.
     Resume,
+    /// A person asks to load tables again.
+    Resync,
+    /// A table that had fallen out of its load is back, and the load goes on.
+    Reload,
+    /// A person asks for other tables or settings.
+    Modify,
+    /// The change is made, and asks for a load.
+    ModifiedToLoad,
+    /// The change is made, or refused.
+    Modified,
     /// A definite error.
     Fail(Failure),
     /// A person starts a failed pipe again.
@@ -137,32 +196,77 @@ impl PipeState {
             (S::Provisioning, E::Provisioned) => Ok(S::Setup),
             (S::Setup, E::SetUpToLoad) => Ok(S::Snapshot),
             (S::Setup, E::SetUpToStream) => Ok(S::Running),
-            (S::Snapshot, E::Loaded) => Ok(S::Running),
-            (S::Snapshot, E::LoadedAndDone) => Ok(S::Completed),
-            (S::Snapshot, E::Pause) => Ok(S::Pausing {
-                resume: Resume::Snapshot,
-            }),
-            (S::Running, E::Pause) => Ok(S::Pausing {
-                resume: Resume::Running,
+            (S::Snapshot, E::Loaded) | (S::Resync, E::Swapped) | (S::Degraded, E::Recover) => {
+                Ok(S::Running)
+            }
+            (S::Snapshot, E::LoadedAndDone) | (S::Resync, E::SwappedAndDone) => Ok(S::Completed),
+            (S::Snapshot, E::LoadedToSwap) => Ok(S::Resync),
+            (S::Running, E::Degrade) => Ok(S::Degraded),
+            (state @ (S::Snapshot | S::Running | S::Degraded), E::Pause) => Ok(S::Pausing {
+                resume: state.resume(),
             }),
             (S::Pausing { resume }, E::Drained) => Ok(S::Paused { resume }),
-            (S::Pausing { resume } | S::Paused { resume }, E::Resume) => Ok(match resume {
-                Resume::Snapshot => S::Snapshot,
-                Resume::Running => S::Running,
+            (S::Pausing { resume } | S::Paused { resume }, E::Resume) => Ok(resume.into()),
+            (
+                S::Running
+                | S::Degraded
+                | S::Snapshot
+                | S::Paused { .. }
+                | S::Completed
+                | S::Failed { .. },
+                E::Resync,
+            )
+            | (S::Running | S::Degraded | S::Snapshot, E::Reload) => Ok(S::Snapshot),
+            (state @ (S::Snapshot | S::Running | S::Degraded), E::Modify) => Ok(S::Modifying {
+                paused: false,
+                resume: state.resume(),
+            }),
+            (S::Paused { resume }, E::Modify) => Ok(S::Modifying {
+                paused: true,
+                resume,
+            }),
+            (S::Modifying { paused: false, .. }, E::ModifiedToLoad) => Ok(S::Snapshot),
+            (S::Modifying { paused: true, .. }, E::ModifiedToLoad) => Ok(S::Paused {
+                resume: Resume::Snapshot,
             }),
             (
-                S::Provisioning | S::Setup | S::Snapshot | S::Running | S::Pausing { .. },
+                S::Modifying {
+                    paused: false,
+                    resume,
+                },
+                E::Modified,
+            ) => Ok(resume.into()),
+            (
+                S::Modifying {
+                    paused: true,
+                    resume,
+                },
+                E::Modified,
+            ) => Ok(S::Paused { resume }),
+            (
+                S::Provisioning
+                | S::Setup
+                | S::Snapshot
+                | S::Resync
+                | S::Running
+                | S::Degraded
+                | S::Modifying { .. }
+                | S::Pausing { .. }
+                | S::Paused { .. },
                 E::Fail(failure),
             ) => Ok(S::Failed { failure }),
             (S::Failed { .. }, E::Start) => Ok(S::Provisioning),
             // A command for the present state succeeds without effect.
             (state @ (S::Pausing { .. } | S::Paused { .. }), E::Pause) => Ok(state),
-            (state @ (S::Snapshot | S::Running), E::Resume) => Ok(state),
+            (state @ (S::Snapshot | S::Running | S::Degraded), E::Resume) => Ok(state),
             (
                 state @ (S::Provisioning
                 | S::Setup
                 | S::Snapshot
+                | S::Resync
                 | S::Running
+                | S::Degraded
+                | S::Modifying { .. }
                 | S::Pausing { .. }
                 | S::Paused { .. }
                 | S::Completed
@@ -185,11 +289,72 @@ impl PipeState {
             PipeState::Provisioning => "Provisioning",
             PipeState::Setup => "Setup",
             PipeState::Snapshot => "Snapshot",
+            PipeState::Resync => "Resync",
             PipeState::Running => "Running",
+            PipeState::Degraded => "Degraded",
+            PipeState::Modifying { .. } => "Modifying",
             PipeState::Pausing { .. } => "Pausing",
             PipeState::Paused { .. } => "Paused",
             PipeState::Completed => "Completed",
             PipeState::Failed { .. } => "Failed",
+        }
+    }
+
+    /// Whether the pipe follows its source.
+    pub(super) fn is_at_work(&self) -> bool {
+        matches!(
+            self,
+            PipeState::Snapshot | PipeState::Running | PipeState::Degraded | PipeState::Resync
+        )
+    }
+
+    /// Whether going over to `other` changes nothing of what is being done.
+    pub(super) fn is_same_work(&self, other: &PipeState) -> bool {
+        use PipeState as S;
+        matches!(
+            (self, other),
+            (S::Running | S::Degraded, S::Running | S::Degraded)
+                | (
+                    S::Modifying { paused: false, .. },
+                    S::Running | S::Degraded | S::Snapshot
+                )
+                | (S::Running | S::Snapshot, S::Modifying { paused: false, .. })
+        )
+    }
+
+    /// What is being done, or would be resumed.
+    pub(super) fn resume(&self) -> Resume {
+        match self {
+            PipeState::Snapshot
+            | PipeState::Pausing {
+                resume: Resume::Snapshot,
+            }
+            | PipeState::Paused {
+                resume: Resume::Snapshot,
+            }
+            | PipeState::Modifying {
+                resume: Resume::Snapshot,
+                ..
+            } => Resume::Snapshot,
+            PipeState::Provisioning
+            | PipeState::Setup
+            | PipeState::Resync
+            | PipeState::Running
+            | PipeState::Degraded
+            | PipeState::Pausing { .. }
+            | PipeState::Paused { .. }
+            | PipeState::Modifying { .. }
+            | PipeState::Completed
+            | PipeState::Failed { .. } => Resume::Running,
+        }
+    }
+}
+
+impl From<Resume> for PipeState {
+    fn from(resume: Resume) -> Self {
+        match resume {
+            Resume::Snapshot => PipeState::Snapshot,
+            Resume::Running => PipeState::Running,
         }
     }
 }
@@ -209,145 +374,21 @@ impl PipeEvent {
             PipeEvent::SetUpToStream => "SetUpToStream",
             PipeEvent::Loaded => "Loaded",
             PipeEvent::LoadedAndDone => "LoadedAndDone",
+            PipeEvent::LoadedToSwap => "LoadedToSwap",
+            PipeEvent::Swapped => "Swapped",
+            PipeEvent::SwappedAndDone => "SwappedAndDone",
+            PipeEvent::Degrade => "Degrade",
+            PipeEvent::Recover => "Recover",
             PipeEvent::Pause => "Pause",
             PipeEvent::Drained => "Drained",
             PipeEvent::Resume => "Resume",
+            PipeEvent::Resync => "Resync",
+            PipeEvent::Reload => "Reload",
+            PipeEvent::Modify => "Modify",
+            PipeEvent::ModifiedToLoad => "ModifiedToLoad",
+            PipeEvent::Modified => "Modified",
             PipeEvent::Fail(_) => "Fail",
             PipeEvent::Start => "Start",
         }
-    }
-}
-
-/// Where one table is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TableState {
-    /// Its load has not begun.
-    Pending,
-    /// Its partitions are being read, or the checkpoint has not passed its end place yet.
-    Snapshotting,
-    /// Equal to the source at the pipe's checkpoint.
-    Streaming,
-}
-
-impl TableState {
-    /// The state's name as users know it.
-    pub fn name(self) -> &'static str {
-        match self {
-            TableState::Pending => "Pending",
-            TableState::Snapshotting => "Snapshotting",
-            TableState::Streaming => "Streaming",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    fn states() -> Vec<PipeState> {
-        let failure = Failure {
-            kind: ErrorKind::Internal,
-            message: String::new(),
-            table: None,
-            remedy: None,
-            at_us: None,
-        };
-        let mut states = vec![
-            PipeState::Provisioning,
-            PipeState::Setup,
-            PipeState::Snapshot,
-            PipeState::Running,
-            PipeState::Completed,
-            PipeState::Failed { failure },
-        ];
-        for resume in [Resume::Snapshot, Resume::Running] {
-            states.push(PipeState::Pausing { resume });
-            states.push(PipeState::Paused { resume });
-        }
-        states
-    }
-
-    fn events() -> Vec<PipeEvent> {
-        let failure = Failure {
-            kind: ErrorKind::Internal,
-            message: String::new(),
-            table: None,
-            remedy: None,
-            at_us: None,
-        };
-        vec![
-            PipeEvent::Provisioned,
-            PipeEvent::SetUpToLoad,
-            PipeEvent::SetUpToStream,
-            PipeEvent::Loaded,
-            PipeEvent::LoadedAndDone,
-            PipeEvent::Pause,
-            PipeEvent::Drained,
-            PipeEvent::Resume,
-            PipeEvent::Fail(failure),
-            PipeEvent::Start,
-        ]
-    }
-
-    #[test]
-    fn the_diagram_shows_every_transition_and_no_other() {
-        let mut drawn = BTreeSet::new();
-        for line in include_str!("lifecycle.rs").lines() {
-            let Some(line) = line.trim().strip_prefix("/// ") else {
-                continue;
-            };
-            let Some((from, rest)) = line.trim().split_once(" --> ") else {
-                continue;
-            };
-            let (to, event) = rest.split_once(": ").expect("an arrow has a label");
-            drawn.insert((from.to_owned(), event.to_owned(), to.to_owned()));
-        }
-        let mut made = BTreeSet::new();
-        for state in states() {
-            for event in events() {
-                let after = state.clone().apply(event.clone());
-                match after {
-                    Ok(after) if after == state => {}
-                    Ok(after) => {
-                        made.insert((
-                            state.name().to_owned(),
-                            event.name().to_owned(),
-                            after.name().to_owned(),
-                        ));
-                    }
-                    Err(error) => {
-                        assert_eq!(error.kind(), ErrorKind::IllegalCommand);
-                        assert!(
-                            error.message().contains(state.name()),
-                            "{error:?} names the state"
-                        );
-                    }
-                }
-            }
-        }
-        assert_eq!(drawn, made);
-    }
-
-    #[test]
-    fn a_command_for_the_present_state_has_no_effect() {
-        assert_eq!(
-            PipeState::Running
-                .apply(PipeEvent::Resume)
-                .expect("running already"),
-            PipeState::Running
-        );
-        let paused = PipeState::Paused {
-            resume: Resume::Snapshot,
-        };
-        assert_eq!(
-            paused
-                .clone()
-                .apply(PipeEvent::Pause)
-                .expect("paused already"),
-            paused
-        );
     }
 }

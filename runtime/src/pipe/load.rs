@@ -14,9 +14,9 @@ use tokio::sync::{OwnedRwLockReadGuard, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::lifecycle::TableState;
-use super::record::PipeStore;
 use super::session::Session;
+use super::store::PipeStore;
+use super::table_state::TableEvent;
 use crate::batch::{ChangeBatch, Changes, TableName};
 use crate::destination::clickhouse::TargetTable;
 use crate::error::{Error, ErrorKind, Result};
@@ -64,7 +64,7 @@ pub(super) async fn load(
         .records()
         .tables
         .iter()
-        .filter(|(_, table)| table.state != TableState::Streaming && table.load_end.is_none())
+        .filter(|(_, table)| table.state.is_loading() && table.load_end.is_none())
         .map(|(name, _)| name.clone())
         .collect();
     let parallel = session.config.snapshot.tables_in_parallel.get() as usize;
@@ -152,8 +152,7 @@ async fn plan(
             let record = draft.table_mut(name);
             record.rows_estimated = rows_estimated;
             record.partitions = Some(partitions.clone());
-            record.state = TableState::Snapshotting;
-            Ok(())
+            draft.table_event(name, TableEvent::Planned)
         })
         .await?;
     Ok(partitions)
@@ -247,7 +246,7 @@ impl Reader {
                     changes: Changes::Load,
                 };
                 let batch = table.chain.apply(batch).await?;
-                let target = table.target.clone();
+                let target = table.load_target().clone();
                 if more {
                     self.send(Piece {
                         batch,

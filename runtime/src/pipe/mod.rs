@@ -1,26 +1,38 @@
 //! The lifecycle of a pipe, and the one place where source, transform, destination and state meet.
 //!
 //! [`Runtime`] holds the pipes of one process. Each has a supervisor task that runs what the pipe's state asks for:
-//! `setup` prepares, `load` and `follow` read, `apply` writes and checkpoints. `record` is all that is remembered.
+//! `setup` prepares, `load` and `follow` read, `apply` writes and checkpoints. `record` is all that is remembered, `store` the one door to it.
 
 mod apply;
 mod attach;
+mod clock;
+mod command;
 mod ddl;
+#[cfg(test)]
+mod diagram_tests;
 pub mod document;
 mod follow;
 pub mod lifecycle;
 mod load;
+mod operate;
 mod plan;
 mod progress;
+mod quarantine;
 pub mod record;
+mod resync;
 mod session;
 mod setup;
 mod status;
+pub mod store;
 mod supervisor;
+mod swap;
+pub mod table_state;
+mod tables;
+mod track;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -30,26 +42,18 @@ use tokio_util::sync::CancellationToken;
 use self::document::PipeDocument;
 use self::lifecycle::{Failure, PipeState};
 use self::progress::Progress;
-use self::record::PipeStore;
+use self::store::PipeStore;
 use self::supervisor::{Pipe, Request, Supervisor};
 use crate::config::PipeConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::StateStore;
 use crate::transform::Engine;
 
+pub use command::Command;
 pub use plan::{Plan, plan, validate_online};
 
 /// Commands waiting for a pipe: more than a person or script sends before the first is answered.
 const COMMANDS_WAITING: usize = 16;
-
-/// What a person may ask of a running pipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Finish and checkpoint what is in flight, then stop reading.
-    Pause,
-    /// Go on where the pause stopped.
-    Resume,
-}
 
 /// How a process runs its pipes.
 #[derive(Clone, Debug)]
@@ -86,13 +90,13 @@ pub enum Outcome {
 /// All pipes of one process.
 #[derive(Debug)]
 pub struct Runtime {
-    pipes: BTreeMap<String, Handle>,
+    pipes: RwLock<BTreeMap<String, Handle>>,
     options: RunOptions,
     shutdown: CancellationToken,
     tasks: Mutex<JoinSet<()>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Handle {
     pipe: Arc<Pipe>,
     commands: mpsc::Sender<Request>,
@@ -133,6 +137,7 @@ impl Runtime {
             let mut supervisor = Supervisor {
                 pipe: Arc::clone(&pipe),
                 commands: received,
+                pending: None,
             };
             supervisor.begin().await?;
             tasks.spawn(supervisor.run());
@@ -146,7 +151,7 @@ impl Runtime {
             );
         }
         Ok(Arc::new(Self {
-            pipes,
+            pipes: RwLock::new(pipes),
             options,
             shutdown,
             tasks: Mutex::new(tasks),
@@ -155,7 +160,7 @@ impl Runtime {
 
     /// Every pipe's document, by name.
     pub fn pipes(&self) -> Vec<PipeDocument> {
-        self.pipes
+        self.handles()
             .values()
             .map(|handle| status::of(&handle.pipe))
             .collect()
@@ -163,7 +168,13 @@ impl Runtime {
 
     /// One pipe's document.
     pub fn pipe(&self, name: &str) -> Option<PipeDocument> {
-        self.pipes.get(name).map(|handle| status::of(&handle.pipe))
+        self.handles()
+            .get(name)
+            .map(|handle| status::of(&handle.pipe))
+    }
+
+    fn handles(&self) -> RwLockReadGuard<'_, BTreeMap<String, Handle>> {
+        self.pipes.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a command to a pipe and waits until it is persisted.
@@ -172,7 +183,8 @@ impl Runtime {
     /// `Config` for an unknown pipe, `IllegalCommand` naming the state where the command has no place.
     pub async fn command(&self, name: &str, command: Command) -> Result<PipeDocument> {
         let unknown = || Error::new(ErrorKind::Config, format!("no pipe is named `{name}`"));
-        let handle = self.pipes.get(name).ok_or_else(unknown)?;
+        let handle = self.handles().get(name).cloned().ok_or_else(unknown)?;
+        let last = command == Command::Drop;
         let stopped = || Error::new(ErrorKind::Stopped, "the process is shutting down");
         let (answer, answered) = oneshot::channel();
         handle
@@ -180,7 +192,15 @@ impl Runtime {
             .send(Request { command, answer })
             .await
             .map_err(|_| stopped())?;
+        let document = status::of(&handle.pipe);
         answered.await.map_err(|_| stopped())??;
+        if last {
+            self.pipes
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(name);
+            return Ok(document);
+        }
         Ok(status::of(&handle.pipe))
     }
 
@@ -198,7 +218,8 @@ impl Runtime {
 
     fn outcome(&self, elapsed: Duration) -> Option<Outcome> {
         let mut completed = 0;
-        for (name, handle) in &self.pipes {
+        let pipes = self.handles();
+        for (name, handle) in pipes.iter() {
             let fresh = !handle.had_run
                 && handle
                     .pipe
@@ -209,7 +230,7 @@ impl Runtime {
                     .is_none_or(|pipe| pipe.term == 0);
             match handle.pipe.store.records().state() {
                 PipeState::Failed { failure }
-                    if self.options.once || (fresh && self.pipes.len() == 1) =>
+                    if self.options.once || (fresh && pipes.len() == 1) =>
                 {
                     return Some(Outcome::Failed {
                         pipe: name.clone(),
@@ -230,7 +251,7 @@ impl Runtime {
                 _ => {}
             }
         }
-        (self.options.once && completed == self.pipes.len()).then_some(Outcome::Completed)
+        (self.options.once && completed == pipes.len()).then_some(Outcome::Completed)
     }
 
     /// Finishes and checkpoints what is in flight, and ends every task. Pipes keep their states for the next start.

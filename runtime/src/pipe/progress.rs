@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::apply::now_us;
+use super::clock::now_us;
 use super::document::Reason;
 
 /// Shared by the tasks of one pipe; read by whoever asks for its status.

@@ -1,23 +1,19 @@
-//! What a pipe remembers across restarts, and the one door through which it is changed.
-//!
-//! All records of a pipe change by [`PipeStore::commit`]: a draft is edited, written in one atomic write, and only then
-//! becomes what the process sees. Lifecycle, checkpoint and the table definitions that belong to it therefore never
-//! disagree after a crash.
+//! What a pipe remembers across restarts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, watch};
 
-use super::lifecycle::{PipeEvent, PipeState, TableState};
+use super::lifecycle::{Failure, PipeState};
+use super::table_state::{TableEvent, TableState};
 use crate::batch::TableName;
+use crate::config::{PipeConfig, Problem};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::ServerIdentity;
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::{Position, StreamPlace};
 use crate::source::mysql::snapshot::Partition;
-use crate::state::{Entry, StateStore, Write};
 
 /// A pipe's own record: lifecycle and checkpoint in one, so that one write moves both.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +38,63 @@ pub struct PipeRecord {
     pub checkpoint: Option<Checkpoint>,
     /// Rows up to here may be at the destination: the end place of the newest batch that was begun.
     pub sent: Option<StreamPlace>,
+    /// What commands have laid over the pipe file.
+    #[serde(default)]
+    pub overlay: Overlay,
+}
+
+/// Changes by command that the pipe file does not say, as [`crate::config::lay_over`] reads them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// Entries of `tables` that were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<serde_json::Value>,
+    /// Keys of `sync` that were set.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub sync: serde_json::Map<String, serde_json::Value>,
+    /// Keys of `snapshot` that were set.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub snapshot: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Overlay {
+    /// Whether the pipe runs as its file says.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.sync.is_empty() && self.snapshot.is_empty()
+    }
+
+    /// The file's configuration with this laid over it.
+    ///
+    /// # Errors
+    /// `Config`, with every problem.
+    pub fn over(&self, base: &PipeConfig) -> Result<PipeConfig> {
+        if self.is_empty() {
+            return Ok(base.clone());
+        }
+        // Empty parts are left out when it is written; an absent key changes nothing.
+        let change = serde_json::to_value(self).map_err(|error| {
+            Error::new(ErrorKind::Internal, "the overlay does not serialise").with_source(error)
+        })?;
+        crate::config::lay_over(base, &change).map_err(|problems| refused(&problems))
+    }
+}
+
+/// Problems of a change as one error.
+fn refused(problems: &[Problem]) -> Error {
+    let remedy: Vec<&str> = problems
+        .iter()
+        .map(|problem| problem.remedy.as_str())
+        .collect();
+    let found: Vec<String> = problems
+        .iter()
+        .map(|problem| {
+            format!(
+                "`{}`: found {}, expected {}",
+                problem.path, problem.found, problem.expected
+            )
+        })
+        .collect();
+    Error::new(ErrorKind::Config, found.join("; ")).with_hint(remedy.join("; "))
 }
 
 /// A place proved durable.
@@ -64,6 +117,27 @@ pub struct TableRecord {
     pub target: String,
     /// Where the table is.
     pub state: TableState,
+    /// Its own place, while it is out of the pipe's stream; the pipe's checkpoint otherwise.
+    #[serde(default)]
+    pub place: Option<TablePlace>,
+    /// The table that a later load fills beside the live one.
+    #[serde(default)]
+    pub shadow: Option<Shadow>,
+    /// The number of the last shadow, so that no name is used twice.
+    #[serde(default)]
+    pub generation: u32,
+    /// Whether a load of it has ever been whole, so that it can go on from its place.
+    #[serde(default = "yes")]
+    pub whole: bool,
+    /// Tables at the destination that a load which was given up has left, to be dropped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orphans: Vec<String>,
+    /// Why the table may differ from the source until it is loaded again.
+    #[serde(default)]
+    pub inexact: Option<Failure>,
+    /// Whether one failing transaction may be passed over, and how near its place is known.
+    #[serde(default)]
+    pub skip: Skip,
     /// How the load is cut; none before it is planned.
     pub partitions: Option<Vec<Partition>>,
     /// Where the load ended; none while partitions are left.
@@ -74,6 +148,56 @@ pub struct TableRecord {
     pub rows_loaded: u64,
     /// Rows that the source expected the table to have when the load was planned.
     pub rows_estimated: Option<u64>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How far passing over one failing transaction has come. Each failure of the table's own stream goes one step on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Skip {
+    /// Nothing may be passed over.
+    #[default]
+    No,
+    /// A person allows it for the next failure.
+    Allowed,
+    /// It failed within a flush of several transactions: each goes by itself, so that the failing one is found.
+    Narrow,
+    /// It failed by itself: the next one is passed over.
+    PassOver,
+}
+
+/// Where a table stands that is out of the pipe's stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablePlace {
+    /// The term that its rows beyond the place take; none until one is claimed for them.
+    pub term: Option<u16>,
+    /// The place.
+    pub place: StreamPlace,
+    /// Rows up to here may be at the destination.
+    pub sent: Option<StreamPlace>,
+}
+
+/// A table that a load fills beside the live one, to be exchanged for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shadow {
+    /// Its name at the destination.
+    pub name: String,
+    /// Whether the live table no longer receives the stream, because nothing connects it to the present place.
+    pub alone: bool,
+    /// What each of the two was before the exchange; persisted before it, so that it is never done twice.
+    pub exchange: Option<Exchange>,
+}
+
+/// The identities before an exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// The live table's; none when it was gone, and the shadow is renamed.
+    pub live: Option<String>,
+    /// The shadow's.
+    pub shadow: String,
 }
 
 /// A plugin as it was when the table was set up.
@@ -98,6 +222,34 @@ pub struct RowCounts {
     pub deleted: u64,
 }
 
+impl TableRecord {
+    /// The record of a table whose load has not begun, with the target that it has by default.
+    pub fn new(source: SourceTable) -> Self {
+        Self {
+            target: source.name().table.clone(),
+            source,
+            state: TableState::Pending,
+            place: None,
+            shadow: None,
+            generation: 0,
+            whole: false,
+            orphans: Vec::new(),
+            inexact: None,
+            skip: Skip::No,
+            partitions: None,
+            load_end: None,
+            plugins: Vec::new(),
+            rows_loaded: 0,
+            rows_estimated: None,
+        }
+    }
+
+    /// Whether a load fills a table beside a live one that the stream no longer reaches.
+    pub fn is_loading_alone(&self) -> bool {
+        self.shadow.as_ref().is_some_and(|shadow| shadow.alone)
+    }
+}
+
 impl Records {
     /// Where the pipe is in its life.
     pub fn state(&self) -> PipeState {
@@ -118,10 +270,30 @@ impl Records {
         )
     }
 
+    /// Applies a table's event.
+    ///
+    /// # Errors
+    /// `IllegalCommand` where the event has no place in the table's present state.
+    ///
+    /// # Panics
+    /// When the pipe has no such table.
+    pub fn table_event(&mut self, name: &TableName, event: TableEvent) -> Result<()> {
+        let table = self.table_mut(name);
+        if event == TableEvent::Loaded {
+            (table.whole, table.inexact) = (true, None);
+        }
+        table.state = table
+            .state
+            .clone()
+            .apply(event)
+            .map_err(|error| error.with_table(name))?;
+        Ok(())
+    }
+
     /// The pipe's own record, to be edited.
     ///
     /// # Panics
-    /// Before [`PipeStore::begin`].
+    /// Before [`super::store::PipeStore::begin`].
     pub fn pipe_mut(&mut self) -> &mut PipeRecord {
         self.pipe.as_mut().expect("begin() has made the record")
     }
@@ -147,215 +319,8 @@ pub struct Records {
     pub done: BTreeMap<TableName, Arc<BTreeSet<u32>>>,
     /// Applied changes by source table.
     pub rows: BTreeMap<TableName, RowCounts>,
-}
-
-/// The records with their revisions, and the state that the outside sees.
-#[derive(Debug)]
-pub struct PipeStore {
-    store: Arc<StateStore>,
-    pipe: String,
-    /// The revisions of all keys written; held for the length of a commit.
-    revisions: Arc<Mutex<BTreeMap<String, i64>>>,
-    published: watch::Sender<Arc<Records>>,
-}
-
-impl PipeStore {
-    /// Reads the pipe's records, or begins new ones in state Provisioning.
-    ///
-    /// # Errors
-    /// When the store fails or holds damaged records.
-    pub async fn open(store: Arc<StateStore>, pipe: &str) -> Result<Arc<Self>> {
-        let mut records = Records::default();
-        let mut revisions = BTreeMap::new();
-        let own: Option<Entry<PipeRecord>> = store.get(&format!("pipe/{pipe}")).await?;
-        if let Some(entry) = own {
-            revisions.insert(format!("pipe/{pipe}"), entry.revision);
-            records.pipe = Some(entry.value);
-        }
-        let tables: Vec<(String, Entry<TableRecord>)> =
-            store.list(&format!("table/{pipe}/")).await?;
-        for (key, entry) in tables {
-            revisions.insert(key, entry.revision);
-            records
-                .tables
-                .insert(entry.value.source.name().clone(), Arc::new(entry.value));
-        }
-        let done: Vec<(String, Entry<(TableName, u32)>)> =
-            store.list(&format!("part/{pipe}/")).await?;
-        for (key, entry) in done {
-            revisions.insert(key, entry.revision);
-            Arc::make_mut(records.done.entry(entry.value.0).or_default()).insert(entry.value.1);
-        }
-        let rows: Vec<(String, Entry<(TableName, RowCounts)>)> =
-            store.list(&format!("rows/{pipe}/")).await?;
-        for (key, entry) in rows {
-            revisions.insert(key, entry.revision);
-            records.rows.insert(entry.value.0, entry.value.1);
-        }
-        Ok(Arc::new(Self {
-            store,
-            pipe: pipe.to_owned(),
-            revisions: Arc::new(Mutex::new(revisions)),
-            published: watch::Sender::new(Arc::new(records)),
-        }))
-    }
-
-    /// The pipe's name.
-    pub fn pipe(&self) -> &str {
-        &self.pipe
-    }
-
-    /// A way to wait for the next commit.
-    pub fn subscribe(&self) -> watch::Receiver<Arc<Records>> {
-        self.published.subscribe()
-    }
-
-    /// All records as last persisted.
-    pub fn records(&self) -> Arc<Records> {
-        Arc::clone(&self.published.borrow())
-    }
-
-    /// A copy of the pipe's own record.
-    ///
-    /// # Panics
-    /// Before [`PipeStore::begin`].
-    pub fn record(&self) -> PipeRecord {
-        self.records()
-            .pipe
-            .clone()
-            .expect("begin() has made the record")
-    }
-
-    /// Makes the pipe's record when it has none.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn begin(&self, server_id: u32) -> Result<()> {
-        self.commit(|draft| {
-            draft.pipe.get_or_insert_with(|| PipeRecord {
-                id: random_id(),
-                state: PipeState::Provisioning,
-                server_id,
-                established: None,
-                server: None,
-                term: 0,
-                claiming: None,
-                owner: random_id(),
-                checkpoint: None,
-                sent: None,
-            });
-            Ok(())
-        })
-        .await
-    }
-
-    /// Applies a lifecycle event: checked, persisted, then published.
-    ///
-    /// # Errors
-    /// `IllegalCommand` where the event has no place in the present state.
-    pub async fn transition(&self, event: PipeEvent) -> Result<PipeState> {
-        self.commit(|draft| {
-            let record = draft.pipe_mut();
-            record.state = record.state.clone().apply(event)?;
-            Ok(record.state.clone())
-        })
-        .await
-    }
-
-    /// Edits the records: all of the edit is on disk when this returns, or none of it. A caller that goes away in
-    /// between leaves the write to finish by itself, so that memory and disk never part.
-    ///
-    /// # Errors
-    /// The edit's own error, or the store's.
-    pub async fn commit<T>(&self, edit: impl FnOnce(&mut Records) -> Result<T>) -> Result<T> {
-        let mut revisions = Arc::clone(&self.revisions).lock_owned().await;
-        let before = self.records();
-        let mut draft = Records::clone(&before);
-        let result = edit(&mut draft)?;
-        let writes = self.difference(&revisions, &before, &draft)?;
-        if writes.is_empty() {
-            return Ok(result);
-        }
-        let (store, published) = (Arc::clone(&self.store), self.published.clone());
-        let write = tokio::spawn(async move {
-            let keys: Vec<String> = writes.iter().map(|(key, _)| key.clone()).collect();
-            store
-                .write(writes.into_iter().map(|(_, write)| write).collect())
-                .await?;
-            for key in keys {
-                *revisions.entry(key).or_insert(0) += 1;
-            }
-            published.send_replace(Arc::new(draft));
-            Ok::<(), Error>(())
-        });
-        write.await.map_err(|error| {
-            Error::new(ErrorKind::Internal, "a state write panicked").with_source(error)
-        })??;
-        Ok(result)
-    }
-
-    /// One write for each record that the draft changed. Records are never removed here.
-    fn difference(
-        &self,
-        revisions: &BTreeMap<String, i64>,
-        before: &Records,
-        draft: &Records,
-    ) -> Result<Vec<(String, Write)>> {
-        let mut writes = Vec::new();
-        let mut put = |key: String, value: &dyn erased::Value| -> Result<()> {
-            let expected = revisions.get(&key).copied().unwrap_or(0);
-            writes.push((key.clone(), value.put(key, expected)?));
-            Ok(())
-        };
-        if let Some(record) = &draft.pipe
-            && before.pipe.as_ref() != Some(record)
-        {
-            put(format!("pipe/{}", self.pipe), record)?;
-        }
-        for (name, table) in &draft.tables {
-            if before
-                .tables
-                .get(name)
-                .is_none_or(|old| !Arc::ptr_eq(old, table))
-            {
-                put(format!("table/{}/{name}", self.pipe), &**table)?;
-            }
-        }
-        for (name, parts) in &draft.done {
-            let old = before.done.get(name);
-            if old.is_some_and(|old| Arc::ptr_eq(old, parts)) {
-                continue;
-            }
-            for part in parts
-                .iter()
-                .filter(|part| old.is_none_or(|old| !old.contains(part)))
-            {
-                put(format!("part/{}/{name}/{part}", self.pipe), &(name, part))?;
-            }
-        }
-        for (name, rows) in &draft.rows {
-            if before.rows.get(name) != Some(rows) {
-                put(format!("rows/{}/{name}", self.pipe), &(name, rows))?;
-            }
-        }
-        Ok(writes)
-    }
-}
-
-/// Lets one closure write records of several types.
-mod erased {
-    use crate::error::Result;
-    use crate::state::Write;
-
-    pub(super) trait Value {
-        fn put(&self, key: String, expected: i64) -> Result<Write>;
-    }
-
-    impl<T: serde::Serialize> Value for T {
-        fn put(&self, key: String, expected: i64) -> Result<Write> {
-            Write::put(key, self, expected)
-        }
-    }
+    /// Set when the pipe is to be forgotten: every record of it is removed in that write.
+    pub dropped: bool,
 }
 
 /// 128 random bits as hexadecimal text.

@@ -5,7 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use sha2::{Digest, Sha256};
 
-use super::record::{PinnedPlugin, PipeStore};
+use super::record::{PinnedPlugin, Shadow};
+use super::store::PipeStore;
+use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{PipeConfig, TableConfig};
 use crate::destination::clickhouse::{ClickHouse, TargetTable};
@@ -31,11 +33,38 @@ pub(super) struct LiveTable {
     pub(super) source: Arc<SourceTable>,
     pub(super) chain: Chain,
     pub(super) target: TargetTable,
+    /// The table that is being loaded beside the target, and whether it alone receives the stream.
+    shadow: Option<(TargetTable, bool)>,
     /// Ordinals in the source table of the columns that make the destination's key.
     pub(super) key_ordinals: Vec<usize>,
     /// Read-held by each partition from its SELECT until its rows are durable; write-held where the stream needs every
     /// row read so far to be at the destination, as for TRUNCATE. Shared by all versions of the table.
     pub(super) gate: Arc<tokio::sync::RwLock<()>>,
+}
+
+impl LiveTable {
+    /// Gives the table a shadow, or none.
+    pub(super) fn with_shadow(mut self, shadow: Option<&Shadow>) -> Self {
+        self.shadow = shadow.map(|shadow| (self.target.with_name(&shadow.name), shadow.alone));
+        self
+    }
+
+    /// Where the rows of the stream go: to the live table, to its shadow, or to both.
+    pub(super) fn stream_targets(&self) -> impl Iterator<Item = &TargetTable> {
+        let live = match &self.shadow {
+            Some((_, true)) => None,
+            Some((_, false)) | None => Some(&self.target),
+        };
+        live.into_iter()
+            .chain(self.shadow.as_ref().map(|(shadow, _)| shadow))
+    }
+
+    /// Where the rows of a load go.
+    pub(super) fn load_target(&self) -> &TargetTable {
+        self.shadow
+            .as_ref()
+            .map_or(&self.target, |(shadow, _)| shadow)
+    }
 }
 
 impl Session {
@@ -95,6 +124,7 @@ impl Session {
             source,
             chain,
             target,
+            shadow: None,
             key_ordinals,
             gate,
         })
@@ -150,8 +180,8 @@ impl Session {
             .collect()
     }
 
-    /// Binds every recorded table as it was at the checkpoint. Returns those whose plugins, or their configurations, are
-    /// no longer the recorded ones.
+    /// Binds every recorded table that rows still go to, as it was at its place. Returns those whose plugins, or their
+    /// configurations, are no longer the recorded ones.
     ///
     /// # Errors
     /// As [`Session::bind`].
@@ -166,13 +196,16 @@ impl Session {
             let Some(record) = records.tables.get(name) else {
                 continue;
             };
+            if !record.state.is_in_stream() && record.state != TableState::CatchingUp {
+                continue;
+            }
             if record.plugins != self.pins(config) {
                 changed.push(name.clone());
             }
-            self.put(
-                self.bind(config, Arc::new(record.source.clone()), Arc::default())
-                    .await?,
-            );
+            let bound = self
+                .bind(config, Arc::new(record.source.clone()), Arc::default())
+                .await?;
+            self.put(bound.with_shadow(record.shadow.as_ref()));
         }
         Ok(changed)
     }

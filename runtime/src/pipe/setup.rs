@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use super::apply::position_text;
 use super::attach::take_up_plugins;
-use super::lifecycle::{PipeEvent, TableState};
-use super::record::{Checkpoint, PipeStore, TableRecord};
+use super::lifecycle::PipeEvent;
+use super::record::{Checkpoint, TableRecord};
 use super::session::{LiveTable, Session};
+use super::store::PipeStore;
+use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{Mode, PipeConfig, TableConfig, match_tables};
 use crate::destination::clickhouse::Owner;
@@ -89,7 +91,7 @@ async fn described(session: &Session) -> Result<(Matched, Vec<SourceTable>)> {
     Ok((matched, sources))
 }
 
-async fn bind_all(
+pub(super) async fn bind_all(
     session: &Session,
     matched: &[(TableConfig, TableName)],
     sources: Vec<SourceTable>,
@@ -197,7 +199,7 @@ pub(super) async fn set_up(session: &Session, store: &PipeStore) -> Result<()> {
         .records()
         .tables
         .values()
-        .any(|table| table.state != TableState::Streaming);
+        .any(|table| table.state.is_loading());
     store
         .transition(if loading {
             PipeEvent::SetUpToLoad
@@ -227,7 +229,10 @@ pub(super) async fn definitions(
 }
 
 /// The start place and the definitions that hold there.
-async fn start(
+///
+/// # Errors
+/// `SourceSetting` when statements keep changing the tables, else whatever the source fails with.
+pub(super) async fn start(
     session: &Session,
     matched: &[(TableConfig, TableName)],
     server_id: u32,
@@ -271,14 +276,11 @@ async fn record_start(
     let records: Vec<TableRecord> = tables
         .iter()
         .map(|table| TableRecord {
-            source: SourceTable::clone(&table.source),
             target: table.target.name().to_owned(),
-            state,
-            partitions: None,
-            load_end: None,
+            whole: state == TableState::Streaming,
+            state: state.clone(),
             plugins: session.pins(&table.config),
-            rows_loaded: 0,
-            rows_estimated: None,
+            ..TableRecord::new(SourceTable::clone(&table.source))
         })
         .collect();
     let established = fingerprint(&session.config)?;
@@ -293,7 +295,7 @@ async fn record_start(
                     offset: 0,
                 },
                 committed_at_us: None,
-                written_at_us: super::apply::now_us(),
+                written_at_us: super::clock::now_us(),
             });
             for table in records {
                 draft
@@ -405,8 +407,8 @@ pub(super) fn ensure_unchanged(config: &PipeConfig, store: &PipeStore) -> Result
         format!("pipe `{}` was set up with other values of {}", config.pipe, changed.join(", ")),
     )
     .with_hint(
-        "put the former values back, or give the changed pipe a new name and empty targets; this build does not change \
-         a pipe that exists",
+        "put the former values back and start the pipe again, or resync it, which loads every table beside the live one \
+         as the file says now",
     ))
 }
 

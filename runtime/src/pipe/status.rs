@@ -7,6 +7,7 @@ use super::document::{
 use super::lifecycle::{Failure, PipeState};
 use super::record::{Checkpoint, Records, TableRecord};
 use super::supervisor::Pipe;
+use super::table_state::TableState;
 use crate::batch::TableName;
 
 /// The pipe as it is now.
@@ -17,9 +18,9 @@ pub(super) fn of(pipe: &Pipe) -> PipeDocument {
     let written_at = record
         .and_then(|record| record.checkpoint.as_ref())
         .map(|checkpoint| checkpoint.written_at_us);
-    let mut reasons = pipe.progress.reasons();
+    let mut reasons = standing(pipe);
     if let PipeState::Failed { failure } = &state {
-        reasons.push(failed(failure, written_at));
+        reasons.push(reason(ReasonKind::Failed, failure, written_at));
     }
     PipeDocument {
         pipe: pipe.store.pipe().to_owned(),
@@ -54,9 +55,24 @@ fn in_file_order(pipe: &Pipe, records: &Records) -> Vec<TableDocument> {
         .collect()
 }
 
-fn failed(failure: &Failure, written_at_us: Option<u64>) -> Reason {
+/// Everything that stands against the pipe while it goes on: what it is trying again, tables out of service, and tables
+/// that may differ from their source.
+pub(super) fn standing(pipe: &Pipe) -> Vec<Reason> {
+    let mut reasons = pipe.progress.reasons();
+    for table in pipe.store.records().tables.values() {
+        if let TableState::Quarantined(failure) = &table.state {
+            reasons.push(reason(ReasonKind::Failed, failure, None));
+        }
+        if let Some(failure) = &table.inexact {
+            reasons.push(reason(ReasonKind::Warning, failure, None));
+        }
+    }
+    reasons
+}
+
+fn reason(kind: ReasonKind, failure: &Failure, written_at_us: Option<u64>) -> Reason {
     Reason {
-        kind: ReasonKind::Failed,
+        kind,
         code: failure.kind,
         message: failure.message.clone(),
         table: failure.table.as_ref().map(ToString::to_string),

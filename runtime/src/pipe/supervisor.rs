@@ -1,4 +1,7 @@
 //! One pipe's life: runs what its state asks for, retries what is transient, and takes commands at any moment.
+//!
+//! A command that only changes the lifecycle is persisted at once. One that changes tables or settings is checked while
+//! the pipe works on, waits until the work has stopped at a checkpoint, and is then recorded in one write.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,17 +9,16 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::attach::attach;
+use super::command::{Change, Command};
 use super::document::{Reason, ReasonKind};
-use super::follow::{FLUSHES_WAITING, Follower};
-use super::lifecycle::{Failure, PipeEvent, PipeState, TableState};
+use super::lifecycle::{Failure, PipeEvent, PipeState};
+use super::operate::operate;
 use super::progress::Progress;
-use super::record::PipeStore;
 use super::session::Session;
-use super::{Command, apply, load, setup};
-use crate::config::{Mode, PipeConfig};
-use crate::error::{Error, ErrorKind, Result, Retry};
-use crate::source::mysql::binlog::{BinlogStream, StreamOptions, TableFilter};
+use super::store::PipeStore;
+use super::{command, quarantine, setup, swap};
+use crate::config::PipeConfig;
+use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::transform::Engine;
 
 /// The first wait after a transient error; doubled each time.
@@ -24,6 +26,9 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 
 /// The longest wait: a server that is back is noticed within it.
 const BACKOFF_LONGEST: Duration = Duration::from_secs(5);
+
+/// How long a pipe tries again before that counts as trouble that somebody should know of.
+const RETRYING_IS_TROUBLE: Duration = Duration::from_secs(60);
 
 /// A command with the place for its answer.
 pub(super) struct Request {
@@ -34,6 +39,7 @@ pub(super) struct Request {
 /// What every part of one pipe shares.
 #[derive(Debug)]
 pub(super) struct Pipe {
+    /// The pipe file; what commands have laid over it is in the records.
     pub(super) config: Arc<PipeConfig>,
     pub(super) store: Arc<PipeStore>,
     pub(super) engine: Arc<Engine>,
@@ -45,17 +51,36 @@ pub(super) struct Pipe {
 pub(super) struct Supervisor {
     pub(super) pipe: Arc<Pipe>,
     pub(super) commands: mpsc::Receiver<Request>,
+    /// Checked, and waiting for the work to stop.
+    pub(super) pending: Option<(Change, oneshot::Sender<Result<()>>)>,
 }
 
 impl Supervisor {
-    /// Runs until the process shuts down.
+    /// Runs until the process shuts down or the pipe is dropped.
     pub(super) async fn run(mut self) {
         let mut delay = BACKOFF_FIRST;
-        while !self.pipe.shutdown.is_cancelled() {
+        while !self.pipe.shutdown.is_cancelled() && !self.pipe.store.records().dropped {
+            if let Some((change, answer)) = self.pending.take() {
+                let done = change.carry_out(&self.pipe).await;
+                self.settle().await;
+                // Who asked may have gone.
+                answer.send(done).ok();
+                continue;
+            }
             let result = match self.pipe.store.records().state() {
                 PipeState::Provisioning | PipeState::Setup => self.start_up().await,
-                PipeState::Snapshot | PipeState::Running => self.operate(&mut delay).await,
-                PipeState::Pausing { .. } => self.transition(PipeEvent::Drained).await,
+                PipeState::Snapshot | PipeState::Running | PipeState::Degraded => {
+                    self.operate(&mut delay).await
+                }
+                PipeState::Resync => self.swap().await,
+                PipeState::Pausing { .. } => {
+                    let pausing = |state: &PipeState| matches!(state, PipeState::Pausing { .. });
+                    self.pipe
+                        .transition_where(pausing, PipeEvent::Drained)
+                        .await
+                }
+                // The process ended before the change was recorded.
+                PipeState::Modifying { .. } => self.pipe.transition(PipeEvent::Modified).await,
                 PipeState::Paused { .. } | PipeState::Completed | PipeState::Failed { .. } => {
                     self.drive(std::future::pending(), None).await
                 }
@@ -66,7 +91,7 @@ impl Supervisor {
                 Err(error) if error.kind().retry() == Retry::Backoff => {
                     self.wait_to_retry(&error, &mut delay).await
                 }
-                Err(error) => self.fail(&error).await,
+                Err(error) => self.stop_what_it_concerns(&error).await,
             }
         }
     }
@@ -88,8 +113,9 @@ impl Supervisor {
                     .map_or_else(random, |id| id.get()),
             )
             .await?;
+        command::go_on_with_all(pipe).await?;
         if let PipeState::Failed { .. } = pipe.store.records().state() {
-            self.transition(PipeEvent::Start).await?;
+            pipe.transition(PipeEvent::Start).await?;
         }
         if let Err(error) = setup::ensure_unchanged(&pipe.config, &pipe.store) {
             self.fail(&error).await;
@@ -100,7 +126,7 @@ impl Supervisor {
     async fn start_up(&mut self) -> Result<()> {
         let pipe = Arc::clone(&self.pipe);
         let work = async move {
-            let session = Session::connect(Arc::clone(&pipe.config), &pipe.engine).await?;
+            let session = Session::connect(pipe.effective_config()?, &pipe.engine).await?;
             if pipe.store.records().state() == PipeState::Provisioning {
                 pipe.transition(PipeEvent::Provisioned).await?;
             }
@@ -124,6 +150,12 @@ impl Supervisor {
         result
     }
 
+    async fn swap(&mut self) -> Result<()> {
+        let pipe = Arc::clone(&self.pipe);
+        self.drive(async move { swap::swap(&pipe).await }, None)
+            .await
+    }
+
     /// Runs `work` while taking commands. With `stop`, work ends by itself when a command or the shutdown cancels it;
     /// without, it is dropped.
     async fn drive(
@@ -134,13 +166,17 @@ impl Supervisor {
         let mut work = std::pin::pin!(work);
         let shutdown = self.pipe.shutdown.clone();
         loop {
+            // A change that waits goes before the next command.
+            let free = self.pending.is_none();
             tokio::select! {
                 biased;
                 result = &mut work => return result,
-                Some(request) = self.commands.recv() => {
+                Some(request) = self.commands.recv(), if free => {
                     let before = self.pipe.store.records().state();
                     self.on_command(request).await;
-                    if self.pipe.store.records().state() == before {
+                    let after = self.pipe.store.records().state();
+                    let same = after == before || after.is_same_work(&before);
+                    if same && self.pending.is_none() {
                         continue;
                     }
                     match stop {
@@ -153,13 +189,13 @@ impl Supervisor {
         }
     }
 
-    async fn on_command(&self, request: Request) {
-        let event = match request.command {
-            Command::Pause => PipeEvent::Pause,
-            Command::Resume => PipeEvent::Resume,
-        };
-        // Who asked may have gone.
-        request.answer.send(self.transition(event).await).ok();
+    async fn on_command(&mut self, request: Request) {
+        let Request { command, answer } = request;
+        match command::prepare(&self.pipe, command).await {
+            Ok(Some(change)) => self.pending = Some((change, answer)),
+            Ok(None) => drop(answer.send(Ok(()))),
+            Err(error) => drop(answer.send(Err(error))),
+        }
     }
 
     async fn wait_to_retry(&mut self, error: &Error, delay: &mut Duration) {
@@ -179,7 +215,11 @@ impl Supervisor {
         {
             reason.since = standing.since;
         }
+        let trouble = reason.since.age() > RETRYING_IS_TROUBLE;
         self.pipe.progress.set_reasons(vec![reason]);
+        if trouble {
+            self.settle().await;
+        }
         // Jitter keeps pipes that lost one server from returning all at once.
         let jittered = delay.mul_f64(rand::random_range(0.75..1.25));
         self.drive(
@@ -194,6 +234,30 @@ impl Supervisor {
         *delay = (*delay * 2).min(BACKOFF_LONGEST);
     }
 
+    /// A definite error takes the table that it names out of service, or else stops the pipe.
+    async fn stop_what_it_concerns(&mut self, error: &Error) {
+        let records = self.pipe.store.records();
+        let table = error
+            .table()
+            .filter(|_| error.kind().scope() == Scope::Table)
+            .filter(|_| records.state().is_at_work())
+            .filter(|name| records.tables.contains_key(name));
+        let Some(name) = table else {
+            return self.fail(error).await;
+        };
+        match quarantine::quarantine(&self.pipe.store, name, error).await {
+            Ok(true) => self.settle().await,
+            Ok(false) => self.fail(&quarantine::nothing_left(error)).await,
+            Err(unwritten) => self.fail(&unwritten).await,
+        }
+    }
+
+    async fn settle(&self) {
+        if let Err(error) = self.pipe.settle().await {
+            tracing::error!(pipe = self.pipe.store.pipe(), "{}", error.chain());
+        }
+    }
+
     async fn fail(&mut self, error: &Error) {
         tracing::error!(
             pipe = self.pipe.store.pipe(),
@@ -202,7 +266,11 @@ impl Supervisor {
             error.chain()
         );
         self.pipe.progress.set_reasons(Vec::new());
-        if let Err(unwritten) = self.transition(PipeEvent::Fail(Failure::from(error))).await {
+        if let Err(unwritten) = self
+            .pipe
+            .transition(PipeEvent::Fail(Failure::from(error)))
+            .await
+        {
             tracing::error!(
                 pipe = self.pipe.store.pipe(),
                 "the failure cannot be recorded: {}",
@@ -217,14 +285,14 @@ impl Supervisor {
             }
         }
     }
-
-    async fn transition(&self, event: PipeEvent) -> Result<()> {
-        self.pipe.transition(event).await
-    }
 }
 
 impl Pipe {
-    async fn transition(&self, event: PipeEvent) -> Result<()> {
+    /// Applies a lifecycle event and says so in the log.
+    ///
+    /// # Errors
+    /// As [`PipeStore::transition`].
+    pub(super) async fn transition(&self, event: PipeEvent) -> Result<()> {
         let before = self.store.records().state();
         let after = self.store.transition(event).await?;
         if before != after {
@@ -232,133 +300,39 @@ impl Pipe {
         }
         Ok(())
     }
-}
 
-/// Follows, applies and loads until `stop` is cancelled, something fails, or nothing is left to do.
-async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<()> {
-    let session = Arc::new(attach(&pipe).await?);
-    if stop.is_cancelled() {
-        return Ok(());
-    }
-    let record = pipe.store.record();
-    let place = record
-        .checkpoint
-        .expect("a pipe that is set up has a checkpoint")
-        .place;
-    let loading = record.state == PipeState::Snapshot;
-    let filter = TableFilter::new(pipe.store.records().tables.keys().cloned());
-    let options = StreamOptions::new(record.server_id);
-    let stream = BinlogStream::open(&session.source, &place, Arc::new(filter), &options).await?;
-    pipe.progress.set_reasons(Vec::new());
-    pipe.progress.set_loading(loading);
-    pipe.progress.set_following(true);
-
-    let (flushes, received) = mpsc::channel(FLUSHES_WAITING);
-    let follow_stop = stop.child_token();
-    let mut tasks = tokio::task::JoinSet::new();
-    let (shared, live, until) = (Arc::clone(&pipe), Arc::clone(&session), follow_stop.clone());
-    let term = record.term;
-    let start = place.clone();
-    tasks.spawn(async move {
-        let follower = Follower {
-            session: &live,
-            store: &shared.store,
-            progress: &shared.progress,
-            term,
-            flushes,
-        };
-        follower.run(stream, start, &until).await
-    });
-    let (shared, live) = (Arc::clone(&pipe), Arc::clone(&session));
-    tasks
-        .spawn(async move { apply::apply(&live, &shared.store, &shared.progress, received).await });
-    if loading {
-        tasks.spawn(load_and_pass(
-            Arc::clone(&pipe),
-            session,
-            place.position,
-            stop,
-            follow_stop,
-        ));
-    }
-    // The first error ends all: dropping the set aborts the others, and whatever they had begun is replayed.
-    while let Some(ended) = tasks.join_next().await {
-        ended.map_err(|error| {
-            Error::new(ErrorKind::Internal, "a task of the pipe panicked").with_source(error)
-        })??;
-    }
-    if let PipeState::Pausing { .. } = pipe.store.records().state() {
-        pipe.transition(PipeEvent::Drained).await?;
-    }
-    Ok(())
-}
-
-/// Loads what is left, then waits until the checkpoint has passed each table's end place.
-async fn load_and_pass(
-    pipe: Arc<Pipe>,
-    session: Arc<Session>,
-    start: crate::source::mysql::position::Position,
-    stop: CancellationToken,
-    follow_stop: CancellationToken,
-) -> Result<()> {
-    load::load(&session, &pipe.store, &start, &stop).await?;
-    let mut changed = pipe.store.subscribe();
-    loop {
-        let records = Arc::clone(&changed.borrow_and_update());
-        let at = records
-            .pipe
-            .as_ref()
-            .and_then(|record| record.checkpoint.as_ref())
-            .map(|c| &c.place.position);
-        let waiting: Vec<_> = records
-            .tables
-            .iter()
-            .filter(|(_, table)| table.state != TableState::Streaming)
-            .collect();
-        let passed: Vec<_> = waiting
-            .iter()
-            .filter(|(_, table)| match (&table.load_end, at) {
-                (Some(end), Some(at)) => at.contains(end) == Some(true),
-                _ => false,
-            })
-            .map(|(name, _)| (*name).clone())
-            .collect();
-        if passed.len() == waiting.len() {
-            return finish(&pipe, passed, &follow_stop).await;
+    /// The same, but only where the state still is as wanted.
+    ///
+    /// # Errors
+    /// As [`PipeStore::transition`].
+    pub(super) async fn transition_where(
+        &self,
+        wanted: impl Fn(&PipeState) -> bool,
+        event: PipeEvent,
+    ) -> Result<()> {
+        let name = event.name();
+        if self
+            .store
+            .transition_where(wanted, Some(event), |_| Ok(()))
+            .await?
+        {
+            let to = self.store.records().state();
+            tracing::info!(pipe = self.store.pipe(), event = name, %to, "state");
         }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            result = changed.changed() => result.expect("the store outlives its pipe"),
-        }
+        Ok(())
     }
-}
 
-async fn finish(
-    pipe: &Pipe,
-    passed: Vec<crate::batch::TableName>,
-    follow_stop: &CancellationToken,
-) -> Result<()> {
-    let done = pipe.config.mode == Mode::Snapshot;
-    pipe.store
-        .commit(|draft| {
-            for name in &passed {
-                draft.table_mut(name).state = TableState::Streaming;
-            }
-            Ok(())
-        })
-        .await?;
-    pipe.progress.set_loading(false);
-    // A pause that came in between keeps its state, and finds nothing left to load when it resumes.
-    if pipe.store.records().state() == PipeState::Snapshot {
-        pipe.transition(if done {
-            PipeEvent::LoadedAndDone
+    /// Moves between Running and Degraded as reasons come and go.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn settle(&self) -> Result<()> {
+        if super::status::standing(self).is_empty() {
+            self.transition_where(|state| *state == PipeState::Degraded, PipeEvent::Recover)
+                .await
         } else {
-            PipeEvent::Loaded
-        })
-        .await?;
+            self.transition_where(|state| *state == PipeState::Running, PipeEvent::Degrade)
+                .await
+        }
     }
-    if done {
-        follow_stop.cancel();
-    }
-    Ok(())
 }

@@ -68,6 +68,11 @@ impl Write {
             expected,
         }
     }
+
+    /// Whether it removes its key.
+    pub fn is_delete(&self) -> bool {
+        self.value.is_none()
+    }
 }
 
 impl StateStore {

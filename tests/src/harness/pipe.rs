@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -236,14 +237,33 @@ impl Pipe {
 
     /// Gives a command over REST: the answer's status and document.
     pub async fn command(&self, command: &str) -> Result<(u16, Value)> {
-        let url = format!("{}/v1/pipes/{}/state", self.url(), self.launch.name);
-        let body = json!({ "command": command }).to_string();
-        let request = self
-            .client
-            .patch(url)
-            .header("content-type", "application/json")
-            .body(body);
-        let answer = request.timeout(Duration::from_secs(30)).send().await?;
+        self.order(json!({ "command": command })).await
+    }
+
+    /// Gives a command with its arguments over REST: the answer's status and document.
+    pub async fn order(&self, body: Value) -> Result<(u16, Value)> {
+        self.ask(Method::PATCH, "/state", Some(body)).await
+    }
+
+    /// Asks for other tables or settings over REST: the answer's status and document.
+    pub async fn change(&self, body: Value) -> Result<(u16, Value)> {
+        self.ask(Method::PATCH, "", Some(body)).await
+    }
+
+    /// Drops the pipe over REST: the answer's status and document.
+    pub async fn forget(&self) -> Result<(u16, Value)> {
+        self.ask(Method::DELETE, "", None).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<(u16, Value)> {
+        let url = format!("{}/v1/pipes/{}{path}", self.url(), self.launch.name);
+        let mut request = self.client.request(method, url);
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/json")
+                .body(body.to_string());
+        }
+        let answer = request.timeout(Duration::from_secs(60)).send().await?;
         let status = answer.status().as_u16();
         Ok((
             status,

@@ -123,6 +123,26 @@ pub(super) fn create_view(target: &TargetTable, owner: Option<&Owner>) -> String
     )
 }
 
+pub(super) fn exchange(database: &str, one: &str, other: &str) -> String {
+    format!(
+        "EXCHANGE TABLES {} AND {}",
+        qualified(database, one),
+        qualified(database, other)
+    )
+}
+
+pub(super) fn rename(database: &str, from: &str, to: &str) -> String {
+    format!(
+        "RENAME TABLE {} TO {}",
+        qualified(database, from),
+        qualified(database, to)
+    )
+}
+
+pub(super) fn drop_table(database: &str, name: &str) -> String {
+    format!("DROP TABLE IF EXISTS {} SYNC", qualified(database, name))
+}
+
 pub(super) fn set_comment(target: &TargetTable, owner: &Owner) -> String {
     format!(
         "ALTER TABLE {} MODIFY COMMENT {}",

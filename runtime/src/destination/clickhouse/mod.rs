@@ -12,6 +12,7 @@ mod checkpoints;
 mod client;
 mod ddl;
 mod encode;
+mod exchange;
 mod failure;
 mod partition;
 mod preflight;

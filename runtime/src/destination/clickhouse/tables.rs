@@ -285,7 +285,10 @@ impl ClickHouse {
         self.refresh_view(after, owner).await
     }
 
-    async fn refresh_view(&self, target: &TargetTable, owner: &Owner) -> Result<()> {
+    pub(super) async fn refresh_view(&self, target: &TargetTable, owner: &Owner) -> Result<()> {
+        if target.is_beside() {
+            return Ok(());
+        }
         if let Some(problem) = self.view_in_the_way(target, owner).await? {
             return Err(problem);
         }

@@ -21,6 +21,8 @@ pub struct TargetTable {
     engine: Engine,
     fsync: bool,
     system: SystemColumns,
+    /// Filled beside the live table, whose view stays the one that people read.
+    beside: bool,
 }
 
 /// One column of a target table that comes from the source or a plugin.
@@ -84,6 +86,7 @@ impl TargetTable {
                 engine: table.engine,
                 fsync: config.destination.durability == Durability::Fsync,
                 system: config.system_columns.clone(),
+                beside: false,
             })
         };
         planned().map_err(|error| error.with_table(&schema.name))
@@ -94,6 +97,7 @@ impl TargetTable {
     pub fn with_name(&self, name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
+            beside: true,
             ..self.clone()
         }
     }
@@ -125,6 +129,11 @@ impl TargetTable {
     /// The table's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is filled beside the live table, and has no view of its own.
+    pub(super) fn is_beside(&self) -> bool {
+        self.beside
     }
 
     /// The name of the view that shows current rows only.

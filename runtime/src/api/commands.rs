@@ -1,0 +1,162 @@
+//! What a request asks of a pipe: bodies to commands.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::problem::Problem;
+use crate::batch::TableName;
+use crate::pipe::Command;
+
+/// A command takes a line, a list of tables a few; nothing larger is meant for us.
+pub(super) const BODY_BYTES_MAX: usize = 256 * 1024;
+
+const COMMANDS: &str = "use `start`, `pause` (or `stop`), `resume`, `resync`, `retry` or `skip`; \
+                        the last two, and `resync` of one table, take `table`";
+
+/// `PATCH /v1/pipes/{pipe}/state`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateBody {
+    command: String,
+    table: Option<String>,
+    snapshot: Option<Map<String, Value>>,
+}
+
+/// `PATCH /v1/pipes/{pipe}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PipeBody {
+    tables: Option<TablesBody>,
+    sync: Option<Map<String, Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TablesBody {
+    #[serde(default)]
+    add: Vec<Value>,
+    #[serde(default)]
+    remove: Vec<String>,
+}
+
+/// The command of a request for another state.
+pub(super) fn state(body: Result<Bytes, BytesRejection>) -> Result<Command, Problem> {
+    let StateBody {
+        command,
+        table,
+        snapshot,
+    } = read(body, r#"{"command": "pause"}"#)?;
+    let takes_table = matches!(command.as_str(), "resync" | "retry" | "skip");
+    if table.is_some() && !takes_table {
+        return Err(meaningless(
+            "table",
+            "this command is for a pipe as a whole",
+        ));
+    }
+    if snapshot.is_some() && command != "resync" {
+        return Err(meaningless("snapshot", "only `resync` loads anything"));
+    }
+    let table = table.as_deref().map(table_name).transpose()?;
+    let of_table = |make: fn(TableName) -> Command| {
+        table
+            .clone()
+            .map(make)
+            .ok_or_else(|| meaningless("table", "this command needs the table that it is for"))
+    };
+    match command.as_str() {
+        "start" => Ok(Command::Start),
+        "pause" | "stop" => Ok(Command::Pause),
+        "resume" => Ok(Command::Resume),
+        "resync" => Ok(Command::Resync {
+            table,
+            snapshot: snapshot.unwrap_or_default(),
+        }),
+        "retry" => of_table(|table| Command::Retry { table }),
+        "skip" => of_table(|table| Command::Skip { table }),
+        _ => Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "unknown_command",
+            "there is no such command",
+        )
+        .with_hint(COMMANDS)),
+    }
+}
+
+/// The commands of a request for other tables or settings, in the order in which they are to be carried out.
+pub(super) fn change(body: Result<Bytes, BytesRejection>) -> Result<Vec<Command>, Problem> {
+    let PipeBody { tables, sync } = read(
+        body,
+        r#"{"tables": {"add": [{"source": "db.table"}], "remove": ["db.table"]}, "sync": {"interval": "2s"}}"#,
+    )?;
+    let mut commands = Vec::new();
+    if let Some(TablesBody { add, remove }) = tables {
+        if !add.is_empty() {
+            commands.push(Command::AddTables { entries: add });
+        }
+        if !remove.is_empty() {
+            let names = remove.iter().map(|name| table_name(name));
+            commands.push(Command::RemoveTables {
+                tables: names.collect::<Result<_, _>>()?,
+            });
+        }
+    }
+    if let Some(sync) = sync {
+        commands.push(Command::Configure { sync });
+    }
+    Ok(commands)
+}
+
+fn read<T: DeserializeOwned>(
+    body: Result<Bytes, BytesRejection>,
+    example: &str,
+) -> Result<T, Problem> {
+    let body = body.map_err(|rejection| {
+        Problem::new(
+            rejection.status(),
+            "body",
+            "the request's body cannot be read",
+        )
+        .with_hint(format!("send at most {BODY_BYTES_MAX} bytes"))
+    })?;
+    let value: Value = serde_json::from_slice(&body).map_err(|error| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "body",
+            format!("the request's body is no JSON: {error}"),
+        )
+        .with_hint(format!("send {example}"))
+    })?;
+    serde_json::from_value(value).map_err(|error| {
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "body",
+            format!("the request's body holds no command: {error}"),
+        )
+        .with_hint(format!("send {example}"))
+    })
+}
+
+fn table_name(text: &str) -> Result<TableName, Problem> {
+    match text.split_once('.') {
+        Some((database, table)) if !database.is_empty() && !table.is_empty() => {
+            Ok(TableName::new(database, table))
+        }
+        _ => Err(meaningless(
+            "table",
+            "a table is written as `database.table`",
+        )),
+    }
+}
+
+fn meaningless(key: &str, why: &str) -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "body",
+        format!("`{key}`: {why}"),
+    )
+    .with_hint(COMMANDS)
+}

@@ -1,0 +1,293 @@
+//! What a person or program may ask of a pipe, checked before anything is changed.
+//!
+//! `prepare` runs while the pipe works on: it asks the servers whatever must be known, and refuses what cannot be. What
+//! it returns is recorded in one write after the work has stopped at a checkpoint ([`Change::carry_out`]), so a crash
+//! in between leaves the pipe as it was.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use super::lifecycle::{PipeEvent, PipeState};
+use super::record::{Records, Skip};
+use super::supervisor::Pipe;
+use super::table_state::{TableEvent, TableState};
+use super::{resync, tables};
+use crate::batch::TableName;
+use crate::config::PipeConfig;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a person may ask of a pipe.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Go on: a failed pipe is started again from Provisioning, a paused one resumes.
+    Start,
+    /// Finish and checkpoint what is in flight, then stop reading.
+    Pause,
+    /// Go on where the pause stopped.
+    Resume,
+    /// Load one table again, or all, beside the live ones, and exchange them.
+    Resync {
+        /// The table; all when absent.
+        table: Option<TableName>,
+        /// Keys of `snapshot` to load with from now on.
+        snapshot: serde_json::Map<String, serde_json::Value>,
+    },
+    /// Read a table that is out of service from its own place on.
+    Retry {
+        /// The table.
+        table: TableName,
+    },
+    /// The same, and pass over the one transaction or statement that fails.
+    Skip {
+        /// The table.
+        table: TableName,
+    },
+    /// Take further tables into the pipe.
+    AddTables {
+        /// Entries of `tables`, as in the pipe file.
+        entries: Vec<serde_json::Value>,
+    },
+    /// Take the tables that a wildcard has begun to match into the pipe.
+    FollowNewTables,
+    /// Stop replicating tables; the targets stay as they are.
+    RemoveTables {
+        /// The tables.
+        tables: Vec<TableName>,
+    },
+    /// Change how batches are cut.
+    Configure {
+        /// Keys of `sync`.
+        sync: serde_json::Map<String, serde_json::Value>,
+    },
+    /// Forget the pipe; the targets stay as they are.
+    Drop,
+}
+
+/// An edit of the records, and what it does to the lifecycle.
+pub(super) struct Change {
+    pub(super) event: Option<PipeEvent>,
+    pub(super) edit: Edit,
+}
+
+pub(super) type Edit = Box<dyn FnOnce(&mut Records) -> Result<()> + Send + Sync>;
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change")
+            .field("event", &self.event)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Change {
+    pub(super) fn new(
+        event: Option<PipeEvent>,
+        edit: impl FnOnce(&mut Records) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            event,
+            edit: Box::new(edit),
+        }
+    }
+
+    /// Records the change in one write. The pipe must not be working.
+    ///
+    /// # Errors
+    /// Whatever the edit refuses with, when tables have changed since it was prepared; then the pipe is as it was.
+    pub(super) async fn carry_out(self, pipe: &Pipe) -> Result<()> {
+        let before = pipe.store.records().state();
+        let done = match self.event {
+            Some(event) => pipe.store.transition_with(event, self.edit).await.map(drop),
+            None => pipe.store.commit(self.edit).await,
+        };
+        let after = pipe.store.records().state();
+        if before != after {
+            tracing::info!(pipe = pipe.store.pipe(), from = %before, to = %after, "state");
+        }
+        if done.is_err() {
+            give_up_modifying(pipe).await?;
+        }
+        done
+    }
+}
+
+/// Checks a command, and carries it out where that needs no more than a lifecycle event. Otherwise returns the change
+/// that is to be recorded when the pipe's work has stopped.
+///
+/// # Errors
+/// `IllegalCommand` naming the state, `Config` for what the command itself cannot mean, or whatever the servers refuse
+/// with; then nothing is changed.
+pub(super) async fn prepare(pipe: &Arc<Pipe>, command: Command) -> Result<Option<Change>> {
+    let failed = matches!(pipe.store.records().state(), PipeState::Failed { .. });
+    match command {
+        Command::Start if failed => {
+            go_on_with_all(pipe).await?;
+            pipe.transition(PipeEvent::Start).await.map(|()| None)
+        }
+        Command::Start | Command::Resume => pipe.transition(PipeEvent::Resume).await.map(|()| None),
+        Command::Pause => pipe.transition(PipeEvent::Pause).await.map(|()| None),
+        Command::Resync { table, snapshot } => {
+            ensure_legal(pipe, PipeEvent::Resync)?;
+            let config = with_snapshot(pipe, &snapshot)?;
+            let mut change = match table {
+                Some(name) => resync::one(pipe, config, name).await?,
+                None => resync::all(pipe, config).await?,
+            };
+            let edit = change.edit;
+            change.edit = Box::new(move |draft| {
+                draft.pipe_mut().overlay.snapshot.extend(snapshot);
+                edit(draft)
+            });
+            Ok(Some(change))
+        }
+        Command::Retry { table } => retry(pipe, table, Skip::No).map(Some),
+        Command::Skip { table } => retry(pipe, table, Skip::Allowed).map(Some),
+        Command::AddTables { entries } => modify(pipe, tables::add(pipe, entries)).await.map(Some),
+        Command::FollowNewTables => tables::follow_new(pipe).await,
+        Command::RemoveTables { tables } => {
+            modify(pipe, async { remove(pipe, tables) }).await.map(Some)
+        }
+        Command::Configure { sync } => configure(pipe, sync).map(Some),
+        Command::Drop => Ok(Some(Change::new(None, |draft| {
+            draft.dropped = true;
+            Ok(())
+        }))),
+    }
+}
+
+impl Pipe {
+    /// The pipe file with what commands have laid over it.
+    ///
+    /// # Errors
+    /// `Config` where the two no longer fit together.
+    pub(super) fn effective_config(&self) -> Result<Arc<PipeConfig>> {
+        let records = self.store.records();
+        match &records.pipe {
+            Some(record) if !record.overlay.is_empty() => {
+                record.overlay.over(&self.config).map(Arc::new)
+            }
+            _ => Ok(Arc::clone(&self.config)),
+        }
+    }
+}
+
+fn ensure_legal(pipe: &Pipe, event: PipeEvent) -> Result<()> {
+    pipe.store.records().state().apply(event).map(drop)
+}
+
+/// Prepares a change of tables in state Modifying, which is left again where the change is refused.
+async fn modify(pipe: &Pipe, prepared: impl Future<Output = Result<Change>>) -> Result<Change> {
+    pipe.transition(PipeEvent::Modify).await?;
+    match prepared.await {
+        Ok(change) => Ok(change),
+        Err(error) => {
+            give_up_modifying(pipe).await?;
+            Err(error)
+        }
+    }
+}
+
+async fn give_up_modifying(pipe: &Pipe) -> Result<()> {
+    match pipe.store.records().state() {
+        PipeState::Modifying { .. } => pipe.transition(PipeEvent::Modified).await,
+        _ => Ok(()),
+    }
+}
+
+fn with_snapshot(
+    pipe: &Pipe,
+    snapshot: &serde_json::Map<String, serde_json::Value>,
+) -> Result<Arc<PipeConfig>> {
+    let mut overlay = pipe.store.record().overlay;
+    overlay.snapshot.extend(snapshot.clone());
+    overlay.over(&pipe.config).map(Arc::new)
+}
+
+fn configure(pipe: &Pipe, sync: serde_json::Map<String, serde_json::Value>) -> Result<Change> {
+    let mut overlay = pipe.store.record().overlay;
+    overlay.sync.extend(sync);
+    overlay.over(&pipe.config)?;
+    Ok(Change::new(None, move |draft| {
+        draft.pipe_mut().overlay.sync = overlay.sync;
+        Ok(())
+    }))
+}
+
+fn retry(pipe: &Pipe, name: TableName, skip: Skip) -> Result<Change> {
+    if !pipe.store.records().tables.contains_key(&name) {
+        return Err(tables::unknown(&name));
+    }
+    Ok(Change::new(None, move |draft| go_on(draft, &name, skip)))
+}
+
+/// Lets a table that is out of service read on from its own place. A load beside a live table that kept its connection
+/// is given up: the live one is nearer.
+fn go_on(draft: &mut Records, name: &TableName, skip: Skip) -> Result<()> {
+    draft.table_event(name, TableEvent::Retry)?;
+    let table = draft.table_mut(name);
+    if table.state == TableState::CatchingUp {
+        table.skip = skip;
+        if table.whole && !table.is_loading_alone() {
+            give_up_shadow(table);
+        }
+    }
+    Ok(())
+}
+
+/// The same for every table out of service: whoever starts a pipe again has had the chance to mend what was wrong.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn go_on_with_all(pipe: &Pipe) -> Result<()> {
+    pipe.store
+        .commit(|draft| {
+            let names: Vec<TableName> = draft
+                .tables
+                .iter()
+                .filter(|(_, table)| matches!(table.state, TableState::Quarantined(_)))
+                .map(|(name, _)| name.clone())
+                .collect();
+            names
+                .iter()
+                .try_for_each(|name| go_on(draft, name, Skip::No))
+        })
+        .await
+}
+
+/// Leaves the table that was being loaded beside the live one to be dropped.
+pub(super) fn give_up_shadow(table: &mut super::record::TableRecord) {
+    if let Some(shadow) = table.shadow.take() {
+        table.orphans.push(shadow.name);
+    }
+}
+
+fn remove(pipe: &Pipe, names: Vec<TableName>) -> Result<Change> {
+    let records = pipe.store.records();
+    let names: BTreeSet<TableName> = names.into_iter().collect();
+    for name in &names {
+        if !records.tables.contains_key(name) {
+            return Err(tables::unknown(name));
+        }
+    }
+    let left = records
+        .tables
+        .iter()
+        .any(|(name, table)| table.state != TableState::Removed && !names.contains(name));
+    if !left {
+        return Err(Error::new(
+            ErrorKind::IllegalCommand,
+            "no table would be left in the pipe",
+        )
+        .with_hint("drop the pipe instead: pipewright drop"));
+    }
+    Ok(Change::new(Some(PipeEvent::Modified), move |draft| {
+        for name in &names {
+            draft.table_event(name, TableEvent::Remove)?;
+            let table = draft.table_mut(name);
+            (table.place, table.skip) = (None, Skip::No);
+            give_up_shadow(table);
+        }
+        Ok(())
+    }))
+}

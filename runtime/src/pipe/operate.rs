@@ -1,0 +1,349 @@
+//! A pipe at work: its stream, its loads, and the streams of tables on their way back, until something ends it.
+//!
+//! One run works with the tables as the records have them at its start. Whatever changes that (a table that falls out
+//! of the stream, comes back, is added, or is loaded again) ends the run at a checkpoint, is recorded, and a new run
+//! begins there. So no task ever meets a table that has changed under it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::Applier;
+use super::attach::attach;
+use super::follow::{FLUSHES_WAITING, Follower, Pace};
+use super::lifecycle::{PipeEvent, PipeState, Resume};
+use super::load;
+use super::record::{Records, Skip, TableRecord};
+use super::session::Session;
+use super::store::PipeStore;
+use super::supervisor::Pipe;
+use super::table_state::{TableEvent, TableState};
+use super::track::Track;
+use crate::batch::TableName;
+use crate::config::Mode;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::binlog::{BinlogStream, StreamOptions, TableFilter};
+use crate::source::mysql::position::{Position, StreamPlace};
+
+/// How soon a state follows its reasons.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// One run, and what ends it.
+struct Run {
+    pipe: Arc<Pipe>,
+    session: Arc<Session>,
+    /// Ends the pipe's stream and all else at a checkpoint.
+    stop: CancellationToken,
+    tasks: JoinSet<Result<()>>,
+}
+
+/// Follows, applies, loads and catches up until `stop` is cancelled, something fails, or the records ask for another run.
+pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<()> {
+    let session = Arc::new(attach(&pipe).await?);
+    if stop.is_cancelled() {
+        return Ok(());
+    }
+    let records = pipe.store.records();
+    let record = pipe.store.record();
+    let place = record
+        .checkpoint
+        .expect("a pipe that is set up has a checkpoint")
+        .place;
+    let loading = record.state.resume() == Resume::Snapshot;
+    let mut run = Run {
+        pipe: Arc::clone(&pipe),
+        session,
+        stop: stop.child_token(),
+        tasks: JoinSet::new(),
+    };
+    let in_stream = |table: &TableRecord| table.state.is_in_stream();
+    run.follow(&Line {
+        track: Track::Pipe,
+        names: named(&records, in_stream),
+        place: place.clone(),
+        term: record.term,
+        server_id: record.server_id,
+        pace: Pace::AsConfigured,
+    })
+    .await?;
+    pipe.progress.set_reasons(Vec::new());
+    pipe.progress.set_loading(loading);
+    pipe.progress.set_following(true);
+    pipe.settle().await?;
+    if loading {
+        run.load(&place.position);
+    }
+    run.watch();
+    let returning = named(&records, |table| table.state == TableState::CatchingUp);
+    for name in returning {
+        // One of each id is allowed, and the pipe's own stands for its main stream.
+        run.catch_up(&records, &name, rand::random_range(1000..u32::MAX))
+            .await
+            .map_err(|error| error.with_table(&name))?;
+    }
+    // The first error ends all: dropping the set aborts the others, and whatever they had begun is replayed.
+    while let Some(ended) = run.tasks.join_next().await {
+        ended.map_err(|error| {
+            Error::new(ErrorKind::Internal, "a task of the pipe panicked").with_source(error)
+        })??;
+    }
+    pipe.transition_where(
+        |state| matches!(state, PipeState::Pausing { .. }),
+        PipeEvent::Drained,
+    )
+    .await
+}
+
+fn named(records: &Records, which: impl Fn(&TableRecord) -> bool) -> Vec<TableName> {
+    records
+        .tables
+        .iter()
+        .filter(|(_, table)| which(table))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+/// One stream: whose place it moves, and from where.
+struct Line {
+    track: Track,
+    names: Vec<TableName>,
+    place: StreamPlace,
+    term: u16,
+    server_id: u32,
+    pace: Pace,
+}
+
+impl Run {
+    /// Opens a stream and spawns its follower and applier. What stops them is returned.
+    async fn follow(&mut self, line: &Line) -> Result<CancellationToken> {
+        let filter = Arc::new(TableFilter::new(line.names.iter().cloned()));
+        let options = StreamOptions::new(line.server_id);
+        let stream =
+            BinlogStream::open(&self.session.source, &line.place, filter, &options).await?;
+        let (flushes, received) = mpsc::channel(FLUSHES_WAITING);
+        let stop = self.stop.child_token();
+        let (pipe, session, until) = (
+            Arc::clone(&self.pipe),
+            Arc::clone(&self.session),
+            stop.clone(),
+        );
+        let (from, term, pace, track) =
+            (line.place.clone(), line.term, line.pace, line.track.clone());
+        let passed = match line.track {
+            Track::Pipe => places_ahead(&pipe.store),
+            Track::Table(_) => BTreeMap::new(),
+        };
+        self.tasks.spawn(async move {
+            let follower = Follower {
+                session: &session,
+                store: &pipe.store,
+                progress: &pipe.progress,
+                track,
+                term,
+                flushes,
+                passed,
+                pace,
+            };
+            follower.run(stream, from, &until).await
+        });
+        let (pipe, session, track) = (
+            Arc::clone(&self.pipe),
+            Arc::clone(&self.session),
+            line.track.clone(),
+        );
+        self.tasks.spawn(async move {
+            let applier = Applier {
+                session: &session,
+                store: &pipe.store,
+                progress: &pipe.progress,
+                track,
+            };
+            applier.run(received).await
+        });
+        Ok(stop)
+    }
+
+    /// Keeps the pipe's state in step with its reasons.
+    fn watch(&mut self) {
+        let (pipe, stop) = (Arc::clone(&self.pipe), self.stop.clone());
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(SETTLE_INTERVAL) => pipe.settle().await?,
+                }
+            }
+        });
+    }
+
+    fn load(&mut self, start: &Position) {
+        let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
+        let (start, stop) = (start.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            load::load(&session, &pipe.store, &start, &stop).await?;
+            if wait_until_passed(&pipe.store, &stop).await? {
+                finish_load(&pipe, &stop).await?;
+            }
+            Ok(())
+        });
+    }
+
+    /// Reads one table from its own place until that has passed the pipe's checkpoint.
+    async fn catch_up(
+        &mut self,
+        records: &Records,
+        name: &TableName,
+        server_id: u32,
+    ) -> Result<()> {
+        let record = records
+            .tables
+            .get(name)
+            .expect("the name came from the records");
+        let own = record.place.clone().ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "the table has no place to go on from")
+        })?;
+        let pace = match record.skip {
+            Skip::No | Skip::Allowed => Pace::AsConfigured,
+            Skip::Narrow => Pace::EachTransaction,
+            Skip::PassOver => Pace::PassOverFirst,
+        };
+        let term = own
+            .term
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "no term is claimed for the table"))?;
+        self.follow(&Line {
+            track: Track::Table(name.clone()),
+            names: vec![name.clone()],
+            place: own.place,
+            term,
+            server_id,
+            pace,
+        })
+        .await?;
+        let (pipe, name, stop) = (Arc::clone(&self.pipe), name.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            wait_until_met(&pipe.store, &name, &stop).await;
+            // Ends this run at a checkpoint; the next one carries the table in the pipe's stream.
+            stop.cancel();
+            Ok(())
+        });
+        Ok(())
+    }
+}
+
+/// Tables in the stream that stand ahead of the checkpoint.
+fn places_ahead(store: &PipeStore) -> BTreeMap<TableName, Position> {
+    store
+        .records()
+        .tables
+        .iter()
+        .filter(|(_, table)| table.state.is_in_stream())
+        .filter_map(|(name, table)| {
+            let place = table.place.as_ref()?;
+            Some((name.clone(), place.place.position.clone()))
+        })
+        .collect()
+}
+
+/// Whether a table on its way back stands at the pipe's checkpoint or ahead of it.
+pub(super) fn has_met(records: &Records, name: &TableName) -> bool {
+    let own = records
+        .tables
+        .get(name)
+        .filter(|table| table.state == TableState::CatchingUp)
+        .and_then(|table| Some((table.place.as_ref()?, table.skip)));
+    let at = records
+        .pipe
+        .as_ref()
+        .and_then(|record| record.checkpoint.as_ref());
+    let passes = |one: &Position, other: &Position| one.contains(other) == Some(true);
+    match (own, at) {
+        (Some((own, skip)), Some(at)) => {
+            let (own, at) = (&own.place.position, &at.place.position);
+            // What may be passed over may be the next thing that either would read.
+            passes(own, at) && (skip == Skip::No || !passes(at, own))
+        }
+        _ => false,
+    }
+}
+
+async fn wait_until_met(store: &PipeStore, name: &TableName, stop: &CancellationToken) {
+    let mut changed = store.subscribe();
+    loop {
+        if has_met(&changed.borrow_and_update(), name) {
+            return;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            result = changed.changed() => result.expect("the store outlives its pipe"),
+        }
+    }
+}
+
+/// Waits until the checkpoint has passed the end place of every load; false when stopped before.
+async fn wait_until_passed(store: &PipeStore, stop: &CancellationToken) -> Result<bool> {
+    let mut changed = store.subscribe();
+    loop {
+        if all_passed(&changed.borrow_and_update()) {
+            return Ok(true);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(false),
+            result = changed.changed() => result.expect("the store outlives its pipe"),
+        }
+    }
+}
+
+fn all_passed(records: &Records) -> bool {
+    let at = records
+        .pipe
+        .as_ref()
+        .and_then(|record| record.checkpoint.as_ref())
+        .map(|checkpoint| &checkpoint.place.position);
+    records
+        .tables
+        .values()
+        .filter(|table| table.state.is_loading())
+        .all(|table| match (&table.load_end, at) {
+            (Some(end), Some(at)) => at.contains(end) == Some(true),
+            _ => false,
+        })
+}
+
+/// Tables that were loaded in place stream from now on. Those beside live ones are exchanged when the stream has been
+/// drained.
+async fn finish_load(pipe: &Pipe, stop: &CancellationToken) -> Result<()> {
+    let mut to_swap = false;
+    pipe.store
+        .commit(|draft| {
+            for name in named(draft, |table| table.state.is_loading()) {
+                if draft.table_mut(&name).shadow.is_some() {
+                    to_swap = true;
+                } else {
+                    draft.table_event(&name, TableEvent::Loaded)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    let done = pipe.config.mode == Mode::Snapshot;
+    // A pause that came in between keeps its state, and finds nothing left to load when it resumes.
+    pipe.transition_where(
+        |state| *state == PipeState::Snapshot,
+        match (to_swap, done) {
+            (true, _) => PipeEvent::LoadedToSwap,
+            (false, true) => PipeEvent::LoadedAndDone,
+            (false, false) => PipeEvent::Loaded,
+        },
+    )
+    .await?;
+    pipe.progress.set_loading(false);
+    pipe.settle().await?;
+    if done || to_swap {
+        stop.cancel();
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! A table out of service: it keeps the place that it stands at, and the others go on.
+//!
+//! The pipe's checkpoint is the table's place at that moment: everything before it is durable, for every table in the
+//! stream. What the table had sent beyond it is read again when it comes back, under versions above those.
+
+use super::lifecycle::Failure;
+use super::record::{Records, Skip, TablePlace};
+use super::store::PipeStore;
+use super::table_state::{TableEvent, TableState};
+use crate::batch::TableName;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Takes a table out of service because of `error`, or takes the next step towards passing over what failed, where a
+/// person has allowed that. False when no table is left in service.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn quarantine(store: &PipeStore, name: &TableName, error: &Error) -> Result<bool> {
+    store
+        .commit(|draft| {
+            if !narrow(draft, name) {
+                tracing::error!(
+                    pipe = store.pipe(),
+                    table = %name,
+                    hint = error.hint(),
+                    "taken out of service: {}",
+                    error.chain()
+                );
+                take_out(draft, name, error)?;
+            }
+            Ok(draft
+                .tables
+                .values()
+                .any(|table| table.state.is_in_stream() || table.state == TableState::CatchingUp))
+        })
+        .await
+}
+
+/// One step nearer to the transaction that fails, where it may be passed over.
+fn narrow(draft: &mut Records, name: &TableName) -> bool {
+    let table = draft.table_mut(name);
+    let next = match (&table.state, table.skip) {
+        (TableState::CatchingUp, Skip::Allowed) => Skip::Narrow,
+        (TableState::CatchingUp, Skip::Narrow) => Skip::PassOver,
+        _ => return false,
+    };
+    table.skip = next;
+    true
+}
+
+fn take_out(draft: &mut Records, name: &TableName, error: &Error) -> Result<()> {
+    let record = draft.pipe_mut();
+    let at = record
+        .checkpoint
+        .as_ref()
+        .map(|checkpoint| checkpoint.place.clone());
+    let sent = record.sent.clone();
+    let table = draft.table_mut(name);
+    // One that stands ahead of the checkpoint, or reads by itself, has a place already.
+    if table.place.is_none() {
+        table.place = at.map(|place| TablePlace {
+            term: None,
+            place,
+            sent,
+        });
+    }
+    table.skip = Skip::No;
+    if error.kind() == ErrorKind::PositionPurged {
+        table.inexact = Some(Failure::from(error));
+    }
+    draft.table_event(name, TableEvent::Quarantine(Failure::from(error)))
+}
+
+/// The error of a pipe whose last table has been taken out of service.
+pub(super) fn nothing_left(error: &Error) -> Error {
+    let nothing = Error::new(
+        error.kind(),
+        format!(
+            "no table is left in service; the last one: {}",
+            error.chain()
+        ),
+    );
+    match error.hint() {
+        Some(hint) => nothing.with_hint(hint),
+        None => nothing,
+    }
+}

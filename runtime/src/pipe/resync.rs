@@ -1,0 +1,318 @@
+//! Loading tables again: beside the live ones, which are exchanged for the fresh ones when these are whole.
+//!
+//! A table in the pipe's stream is connected to its past: from the next run on its rows go to the live table and to the
+//! fresh one alike, from the checkpoint on, and a load that begins after that checkpoint lacks nothing. A table that has
+//! fallen out of the stream begins anew: its definition is read together with a start place of its own, its events up
+//! to there are passed over, and the live table stays as it is until the exchange. The same holds for all tables when the
+//! pipe itself has failed or is Completed; then its checkpoint is set to the new start place and a term is claimed that
+//! no row has had before. Rows that were deleted at the source are not carried over.
+
+use std::sync::Arc;
+
+use super::clock::now_us;
+use super::command::{Change, give_up_shadow};
+use super::lifecycle::{PipeEvent, PipeState};
+use super::record::{Checkpoint, PinnedPlugin, Records, Shadow, Skip, TablePlace, TableRecord};
+use super::session::{LiveTable, Session};
+use super::setup::{self, matched};
+use super::supervisor::Pipe;
+use super::table_state::{TableEvent, TableState};
+use super::tables;
+use crate::batch::TableName;
+use crate::config::{PipeConfig, TableConfig};
+use crate::destination::clickhouse::Owner;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::catalog::SourceTable;
+use crate::source::mysql::position::{Position, StreamPlace};
+
+/// Loads one table again.
+///
+/// # Errors
+/// `Config` for a table that is not the pipe's, else whatever the checks refuse with.
+pub(super) async fn one(
+    pipe: &Arc<Pipe>,
+    config: Arc<PipeConfig>,
+    name: TableName,
+) -> Result<Change> {
+    let records = pipe.store.records();
+    let table = records
+        .tables
+        .get(&name)
+        .filter(|table| table.state != TableState::Removed)
+        .ok_or_else(|| tables::unknown(&name))?;
+    match records.state() {
+        PipeState::Failed { .. } | PipeState::Completed => {
+            return Err(Error::new(
+                ErrorKind::IllegalCommand,
+                format!(
+                    "a pipe that is {} has no stream for one table to come back to",
+                    records.state()
+                ),
+            )
+            .with_hint("resync the whole pipe, or `start` it first"));
+        }
+        _ => {}
+    }
+    let session = Session::connect(config, &pipe.engine).await?;
+    let fresh = match table.state.is_in_stream() {
+        true => {
+            check(&session, pipe, std::slice::from_ref(&name)).await?;
+            None
+        }
+        false => Some(begin_anew(&session, pipe, std::slice::from_ref(&name)).await?),
+    };
+    Ok(Change::new(
+        Some(PipeEvent::Resync),
+        move |draft| match fresh {
+            Some(fresh) => fresh.record(draft, true),
+            None => {
+                load_beside(draft, &name, false);
+                draft.table_event(&name, TableEvent::Resync)
+            }
+        },
+    ))
+}
+
+/// Loads every table again.
+///
+/// # Errors
+/// Whatever the checks refuse with.
+pub(super) async fn all(pipe: &Arc<Pipe>, config: Arc<PipeConfig>) -> Result<Change> {
+    let records = pipe.store.records();
+    let whole_pipe = matches!(
+        records.state(),
+        PipeState::Failed { .. } | PipeState::Completed
+    );
+    if records
+        .pipe
+        .as_ref()
+        .is_none_or(|record| record.checkpoint.is_none())
+    {
+        return Err(Error::new(
+            ErrorKind::IllegalCommand,
+            "the pipe has never left Setup, so there is nothing to load again",
+        )
+        .with_hint("mend what Setup refused, then `start` it"));
+    }
+    let session = Session::connect(config, &pipe.engine).await?;
+    if whole_pipe {
+        return begin_pipe_anew(&session, pipe).await;
+    }
+    let (connected, lost): (Vec<_>, Vec<_>) = records
+        .tables
+        .iter()
+        .filter(|(_, table)| table.state != TableState::Removed)
+        .partition(|(_, table)| table.state.is_in_stream());
+    let names = |tables: Vec<(&TableName, _)>| -> Vec<TableName> {
+        tables.into_iter().map(|(name, _)| name.clone()).collect()
+    };
+    let (connected, lost) = (names(connected), names(lost));
+    if !connected.is_empty() {
+        check(&session, pipe, &connected).await?;
+    }
+    let fresh = match lost.is_empty() {
+        true => None,
+        false => Some(begin_anew(&session, pipe, &lost).await?),
+    };
+    Ok(Change::new(Some(PipeEvent::Resync), move |draft| {
+        for name in &connected {
+            load_beside(draft, name, false);
+            draft.table_event(name, TableEvent::Resync)?;
+        }
+        match fresh {
+            Some(fresh) => fresh.record(draft, true),
+            None => Ok(()),
+        }
+    }))
+}
+
+/// Every table that the pipe file means now is loaded, from a new start place of the pipe itself.
+async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
+    let names: Vec<TableName> = setup::matched_tables(session)
+        .await?
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect();
+    let fresh = begin_anew(session, pipe, &names).await?;
+    let established = setup::fingerprint(&pipe.config)?;
+    let identity = session.source.identity().clone();
+    Ok(Change::new(Some(PipeEvent::Resync), move |draft| {
+        let record = draft.pipe_mut();
+        record.established = Some(established);
+        record.server = Some(identity);
+        record.checkpoint = Some(Checkpoint {
+            place: StreamPlace {
+                position: fresh.start.clone(),
+                offset: 0,
+            },
+            committed_at_us: None,
+            written_at_us: now_us(),
+        });
+        record.sent = None;
+        // Attaching claims a term above everything that has been written.
+        record.claiming = Some(record.term);
+        let gone: Vec<TableName> = draft
+            .tables
+            .keys()
+            .filter(|name| !names.contains(name))
+            .cloned()
+            .collect();
+        for name in gone {
+            draft.table_event(&name, TableEvent::Remove)?;
+            give_up_shadow(draft.table_mut(&name));
+        }
+        fresh.record(draft, false)
+    }))
+}
+
+/// Definitions at a start place of their own.
+pub(super) struct Fresh {
+    pub(super) start: Position,
+    tables: Vec<FreshTable>,
+}
+
+struct FreshTable {
+    source: SourceTable,
+    plugins: Vec<PinnedPlugin>,
+    target: String,
+}
+
+impl Fresh {
+    /// Makes the tables' loads begin at the start place; `ahead` of the checkpoint, up to which their events are passed
+    /// over. A table that the pipe has not had yet is loaded in place.
+    ///
+    /// # Errors
+    /// `IllegalCommand` for a table whose state does not allow it.
+    pub(super) fn record(self, draft: &mut Records, ahead: bool) -> Result<()> {
+        let place = ahead.then(|| TablePlace {
+            term: None,
+            place: StreamPlace {
+                position: self.start,
+                offset: 0,
+            },
+            sent: None,
+        });
+        for fresh in self.tables {
+            let name = fresh.source.name().clone();
+            let event = draft.tables.get(&name).map(|table| match table.state {
+                TableState::Removed => TableEvent::Add,
+                _ => TableEvent::Resync,
+            });
+            match event {
+                Some(event) => {
+                    load_beside(draft, &name, true);
+                    draft.table_event(&name, event)?;
+                }
+                None => {
+                    let record = TableRecord::new(fresh.source.clone());
+                    draft.tables.insert(name.clone(), Arc::new(record));
+                }
+            }
+            let table = draft.table_mut(&name);
+            (table.source, table.plugins) = (fresh.source, fresh.plugins);
+            (table.target, table.place) = (fresh.target, place.clone());
+        }
+        Ok(())
+    }
+
+    /// Makes the tables stream from the start place, as they are.
+    pub(super) fn record_without_load(self, draft: &mut Records) -> Result<()> {
+        let names: Vec<TableName> = self
+            .tables
+            .iter()
+            .map(|t| t.source.name().clone())
+            .collect();
+        self.record(draft, true)?;
+        names
+            .iter()
+            .try_for_each(|name| draft.table_event(name, TableEvent::Loaded))
+    }
+}
+
+/// Takes a start place, and the definitions that hold there, and sees that they can be replicated.
+pub(super) async fn begin_anew(
+    session: &Session,
+    pipe: &Pipe,
+    names: &[TableName],
+) -> Result<Fresh> {
+    let matched = matched(&session.config.tables, &known(pipe, names))?;
+    let matched: Vec<(TableConfig, TableName)> = matched
+        .into_iter()
+        .filter(|(_, name)| names.contains(name))
+        .collect();
+    // The pipe's own stream may be open, and the source allows one of each id.
+    let server_id = rand::random_range(1000..u32::MAX);
+    let (start, sources) = setup::start(session, &matched, server_id).await?;
+    let mut bound = Vec::new();
+    for (table, name) in setup::bind_all(session, &matched, sources).await {
+        bound.push(table.map_err(|error| error.with_table(&name))?);
+    }
+    check_targets(session, pipe, &bound).await?;
+    let tables = bound
+        .iter()
+        .map(|table| FreshTable {
+            source: SourceTable::clone(&table.source),
+            plugins: session.pins(&table.config),
+            target: table.target.name().to_owned(),
+        })
+        .collect();
+    Ok(Fresh { start, tables })
+}
+
+/// Sees that tables of the pipe's stream could be created beside the live ones.
+async fn check(session: &Session, pipe: &Pipe, names: &[TableName]) -> Result<()> {
+    let records = pipe.store.records();
+    let matched = matched(&session.config.tables, &known(pipe, names))?;
+    let mut bound = Vec::new();
+    for (config, name) in &matched {
+        if let (true, Some(record)) = (names.contains(name), records.tables.get(name)) {
+            let source = Arc::new(record.source.clone());
+            bound.push(session.bind(config, source, Arc::default()).await?);
+        }
+    }
+    check_targets(session, pipe, &bound).await
+}
+
+async fn check_targets(session: &Session, pipe: &Pipe, bound: &[LiveTable]) -> Result<()> {
+    let owner = Owner::new(pipe.store.pipe(), pipe.store.record().id);
+    let records = pipe.store.records();
+    let targets: Vec<_> = bound
+        .iter()
+        .map(|table| match records.tables.get(table.source.name()) {
+            Some(record) => table.target.with_name(shadow_name(record)),
+            None => table.target.clone(),
+        })
+        .collect();
+    setup::refuse(&session.destination.preflight(&targets, &owner).await?)
+}
+
+/// Every table of the pipe, so that each entry of the file means at least one, and those in question.
+fn known(pipe: &Pipe, names: &[TableName]) -> Vec<TableName> {
+    let mut known: Vec<TableName> = pipe.store.records().tables.keys().cloned().collect();
+    known.extend(names.iter().cloned());
+    known.sort();
+    known.dedup();
+    known
+}
+
+/// The name of the next table beside the live one: never used before.
+fn shadow_name(table: &TableRecord) -> String {
+    format!("{}_resync_{}", table.target, table.generation + 1)
+}
+
+/// Makes the table's next load begin, into a table of its own.
+fn load_beside(draft: &mut Records, name: &TableName, alone: bool) {
+    *draft.done.entry(name.clone()).or_default() = Arc::default();
+    let table = draft.table_mut(name);
+    let was_alone = table.shadow.as_ref().is_some_and(|shadow| shadow.alone);
+    give_up_shadow(table);
+    table.shadow = Some(Shadow {
+        name: shadow_name(table),
+        alone: alone || was_alone,
+        exchange: None,
+    });
+    table.generation += 1;
+    (table.partitions, table.load_end) = (None, None);
+    (table.rows_loaded, table.rows_estimated) = (0, None);
+    table.skip = Skip::No;
+}

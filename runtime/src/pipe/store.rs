@@ -1,0 +1,285 @@
+//! The one door through which a pipe's records are changed.
+//!
+//! All records change by [`PipeStore::commit`]: a draft is edited, written in one atomic write, and only then becomes what
+//! the process sees. Lifecycle, checkpoint and the table definitions that belong to it therefore never disagree after a
+//! crash.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, watch};
+
+use super::lifecycle::{PipeEvent, PipeState};
+use super::record::{Overlay, PipeRecord, Records, RowCounts, TableRecord, random_id};
+use crate::batch::TableName;
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::{Entry, StateStore, Write};
+
+/// The records with their revisions, and the state that the outside sees.
+#[derive(Debug)]
+pub struct PipeStore {
+    store: Arc<StateStore>,
+    pipe: String,
+    /// The revisions of all keys written; held for the length of a commit.
+    revisions: Arc<Mutex<BTreeMap<String, i64>>>,
+    published: watch::Sender<Arc<Records>>,
+}
+
+impl PipeStore {
+    /// Reads the pipe's records, or begins new ones in state Provisioning.
+    ///
+    /// # Errors
+    /// When the store fails or holds damaged records.
+    pub async fn open(store: Arc<StateStore>, pipe: &str) -> Result<Arc<Self>> {
+        let mut records = Records::default();
+        let mut revisions = BTreeMap::new();
+        let own: Option<Entry<PipeRecord>> = store.get(&format!("pipe/{pipe}")).await?;
+        if let Some(entry) = own {
+            revisions.insert(format!("pipe/{pipe}"), entry.revision);
+            records.pipe = Some(entry.value);
+        }
+        let tables: Vec<(String, Entry<TableRecord>)> =
+            store.list(&format!("table/{pipe}/")).await?;
+        for (key, entry) in tables {
+            revisions.insert(key, entry.revision);
+            records
+                .tables
+                .insert(entry.value.source.name().clone(), Arc::new(entry.value));
+        }
+        let done: Vec<(String, Entry<(TableName, u32)>)> =
+            store.list(&format!("part/{pipe}/")).await?;
+        for (key, entry) in done {
+            revisions.insert(key, entry.revision);
+            Arc::make_mut(records.done.entry(entry.value.0).or_default()).insert(entry.value.1);
+        }
+        let rows: Vec<(String, Entry<(TableName, RowCounts)>)> =
+            store.list(&format!("rows/{pipe}/")).await?;
+        for (key, entry) in rows {
+            revisions.insert(key, entry.revision);
+            records.rows.insert(entry.value.0, entry.value.1);
+        }
+        Ok(Arc::new(Self {
+            store,
+            pipe: pipe.to_owned(),
+            revisions: Arc::new(Mutex::new(revisions)),
+            published: watch::Sender::new(Arc::new(records)),
+        }))
+    }
+
+    /// The pipe's name.
+    pub fn pipe(&self) -> &str {
+        &self.pipe
+    }
+
+    /// A way to wait for the next commit.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Records>> {
+        self.published.subscribe()
+    }
+
+    /// All records as last persisted.
+    pub fn records(&self) -> Arc<Records> {
+        Arc::clone(&self.published.borrow())
+    }
+
+    /// A copy of the pipe's own record.
+    ///
+    /// # Panics
+    /// Before [`PipeStore::begin`].
+    pub fn record(&self) -> PipeRecord {
+        self.records()
+            .pipe
+            .clone()
+            .expect("begin() has made the record")
+    }
+
+    /// Makes the pipe's record when it has none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn begin(&self, server_id: u32) -> Result<()> {
+        self.commit(|draft| {
+            draft.pipe.get_or_insert_with(|| PipeRecord {
+                id: random_id(),
+                state: PipeState::Provisioning,
+                server_id,
+                established: None,
+                server: None,
+                term: 0,
+                claiming: None,
+                owner: random_id(),
+                checkpoint: None,
+                sent: None,
+                overlay: Overlay::default(),
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Applies a lifecycle event: checked, persisted, then published.
+    ///
+    /// # Errors
+    /// `IllegalCommand` where the event has no place in the present state.
+    pub async fn transition(&self, event: PipeEvent) -> Result<PipeState> {
+        self.transition_with(event, |_| Ok(())).await
+    }
+
+    /// Edits the records and applies a lifecycle event, in one write.
+    ///
+    /// # Errors
+    /// As [`PipeStore::transition`], or the edit's own; then nothing is changed.
+    pub async fn transition_with(
+        &self,
+        event: PipeEvent,
+        edit: impl FnOnce(&mut Records) -> Result<()>,
+    ) -> Result<PipeState> {
+        self.commit(|draft| {
+            edit(draft)?;
+            let record = draft.pipe_mut();
+            record.state = record.state.clone().apply(event)?;
+            Ok(record.state.clone())
+        })
+        .await
+    }
+
+    /// Edits the records and applies a lifecycle event, in one write, but only where the state still is as wanted: a
+    /// command may have changed it since it was last looked at. False when nothing was done.
+    ///
+    /// # Errors
+    /// As [`PipeStore::transition_with`].
+    pub async fn transition_where(
+        &self,
+        wanted: impl Fn(&PipeState) -> bool,
+        event: Option<PipeEvent>,
+        edit: impl FnOnce(&mut Records) -> Result<()>,
+    ) -> Result<bool> {
+        self.commit(|draft| {
+            if !wanted(&draft.state()) {
+                return Ok(false);
+            }
+            edit(draft)?;
+            if let Some(event) = event {
+                let record = draft.pipe_mut();
+                record.state = record.state.clone().apply(event)?;
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Edits the records: all of the edit is on disk when this returns, or none of it. A caller that goes away in
+    /// between leaves the write to finish by itself, so that memory and disk never part.
+    ///
+    /// # Errors
+    /// The edit's own error, or the store's.
+    pub async fn commit<T>(&self, edit: impl FnOnce(&mut Records) -> Result<T>) -> Result<T> {
+        let mut revisions = Arc::clone(&self.revisions).lock_owned().await;
+        let before = self.records();
+        let mut draft = Records::clone(&before);
+        let result = edit(&mut draft)?;
+        let writes = self.difference(&revisions, &before, &draft)?;
+        if writes.is_empty() {
+            return Ok(result);
+        }
+        let (store, published) = (Arc::clone(&self.store), self.published.clone());
+        let write = tokio::spawn(async move {
+            let keys: Vec<(String, bool)> = writes
+                .iter()
+                .map(|(key, write)| (key.clone(), write.is_delete()))
+                .collect();
+            store
+                .write(writes.into_iter().map(|(_, write)| write).collect())
+                .await?;
+            for (key, deleted) in keys {
+                match deleted {
+                    true => drop(revisions.remove(&key)),
+                    false => *revisions.entry(key).or_insert(0) += 1,
+                }
+            }
+            published.send_replace(Arc::new(draft));
+            Ok::<(), Error>(())
+        });
+        write.await.map_err(|error| {
+            Error::new(ErrorKind::Internal, "a state write panicked").with_source(error)
+        })??;
+        Ok(result)
+    }
+
+    /// One write for each record that the draft changed. Only finished partitions are ever removed: those of a load that
+    /// is begun again.
+    fn difference(
+        &self,
+        revisions: &BTreeMap<String, i64>,
+        before: &Records,
+        draft: &Records,
+    ) -> Result<Vec<(String, Write)>> {
+        if draft.dropped {
+            return Ok(revisions
+                .iter()
+                .map(|(key, revision)| (key.clone(), Write::delete(key, *revision)))
+                .collect());
+        }
+        let mut writes = Vec::new();
+        let mut gone = Vec::new();
+        let mut put = |key: String, value: &dyn erased::Value| -> Result<()> {
+            let expected = revisions.get(&key).copied().unwrap_or(0);
+            writes.push((key.clone(), value.put(key, expected)?));
+            Ok(())
+        };
+        if let Some(record) = &draft.pipe
+            && before.pipe.as_ref() != Some(record)
+        {
+            put(format!("pipe/{}", self.pipe), record)?;
+        }
+        for (name, table) in &draft.tables {
+            if before
+                .tables
+                .get(name)
+                .is_none_or(|old| !Arc::ptr_eq(old, table))
+            {
+                put(format!("table/{}/{name}", self.pipe), &**table)?;
+            }
+        }
+        for (name, parts) in &draft.done {
+            let old = before.done.get(name);
+            if old.is_some_and(|old| Arc::ptr_eq(old, parts)) {
+                continue;
+            }
+            for part in parts
+                .iter()
+                .filter(|part| old.is_none_or(|old| !old.contains(part)))
+            {
+                put(format!("part/{}/{name}/{part}", self.pipe), &(name, part))?;
+            }
+            for part in old.iter().flat_map(|old| old.difference(parts)) {
+                gone.push(format!("part/{}/{name}/{part}", self.pipe));
+            }
+        }
+        for (name, rows) in &draft.rows {
+            if before.rows.get(name) != Some(rows) {
+                put(format!("rows/{}/{name}", self.pipe), &(name, rows))?;
+            }
+        }
+        for key in gone {
+            let expected = revisions.get(&key).copied().unwrap_or(0);
+            writes.push((key.clone(), Write::delete(key, expected)));
+        }
+        Ok(writes)
+    }
+}
+
+/// Lets one closure write records of several types.
+mod erased {
+    use crate::error::Result;
+    use crate::state::Write;
+
+    pub(super) trait Value {
+        fn put(&self, key: String, expected: i64) -> Result<Write>;
+    }
+
+    impl<T: serde::Serialize> Value for T {
+        fn put(&self, key: String, expected: i64) -> Result<Write> {
+            Write::put(key, self, expected)
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Taking further tables into a running pipe.
+//!
+//! An added table has a start place of its own, taken together with its definition; the pipe's stream passes over its
+//! earlier events. It is always loaded, never assumed to be empty. A table that was removed before comes back in the
+//! same way, loaded beside the target that it left.
+
+use std::sync::Arc;
+
+use super::command::Change;
+use super::lifecycle::PipeEvent;
+use super::resync;
+use super::session::Session;
+use super::setup;
+use super::supervisor::Pipe;
+use super::table_state::TableState;
+use crate::batch::TableName;
+use crate::config::{Mode, PipeConfig};
+use crate::error::{Error, ErrorKind, Finding, Result, Severity};
+use crate::source::mysql::preflight;
+
+/// The error for a table that is not the pipe's.
+pub(super) fn unknown(name: &TableName) -> Error {
+    Error::new(
+        ErrorKind::Config,
+        format!("`{name}` is no table of this pipe"),
+    )
+    .with_hint("`pipewright status PIPE` lists its tables; names are compared with case")
+}
+
+/// Prepares the addition of what `entries` mean.
+///
+/// # Errors
+/// `Config` for an entry that cannot be read, that means no table or only tables of the pipe, or that clashes with
+/// another; else everything that Setup would refuse the tables for.
+pub(super) async fn add(pipe: &Arc<Pipe>, entries: Vec<serde_json::Value>) -> Result<Change> {
+    let mut overlay = pipe.store.record().overlay;
+    overlay.tables.extend(entries);
+    let config = Arc::new(overlay.over(&pipe.config)?);
+    let session = Session::connect(config, &pipe.engine).await?;
+    let new = new_tables(&session, pipe).await?;
+    if new.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "every table that is meant is in the pipe already",
+        )
+        .with_hint("`pipewright status PIPE` lists its tables"));
+    }
+    let change = take_in(&session, pipe, new).await?;
+    let edit = change.edit;
+    Ok(Change::new(change.event, move |draft| {
+        draft.pipe_mut().overlay = overlay;
+        edit(draft)
+    }))
+}
+
+/// Takes in what the pipe's wildcards have begun to match; none when there is nothing.
+///
+/// # Errors
+/// As [`add`].
+pub(super) async fn follow_new(pipe: &Arc<Pipe>) -> Result<Option<Change>> {
+    let session = Session::connect(pipe.effective_config()?, &pipe.engine).await?;
+    let records = pipe.store.records();
+    let new: Vec<TableName> = new_tables(&session, pipe)
+        .await?
+        .into_iter()
+        // One that a person took out stays out.
+        .filter(|name| !records.tables.contains_key(name))
+        .collect();
+    if new.is_empty() {
+        return Ok(None);
+    }
+    pipe.transition(PipeEvent::Modify).await?;
+    match take_in(&session, pipe, new).await {
+        Ok(change) => Ok(Some(change)),
+        Err(error) => {
+            pipe.transition(PipeEvent::Modified).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Tables that the entries mean and the pipe does not carry.
+async fn new_tables(session: &Session, pipe: &Pipe) -> Result<Vec<TableName>> {
+    let records = pipe.store.records();
+    Ok(setup::matched_tables(session)
+        .await?
+        .into_iter()
+        .map(|(_, name)| name)
+        .filter(|name| {
+            records
+                .tables
+                .get(name)
+                .is_none_or(|table| table.state == TableState::Removed)
+        })
+        .collect())
+}
+
+async fn take_in(session: &Session, pipe: &Pipe, new: Vec<TableName>) -> Result<Change> {
+    ensure_replicable(session, &new).await?;
+    let fresh = resync::begin_anew(session, pipe, &new).await?;
+    let names: Vec<String> = new.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        pipe = pipe.store.pipe(),
+        tables = names.join(", "),
+        "taken into the pipe"
+    );
+    Ok(match session.config.mode {
+        Mode::Cdc | Mode::Snapshot => Change::new(Some(PipeEvent::ModifiedToLoad), |draft| {
+            fresh.record(draft, true)
+        }),
+        Mode::CdcOnly => Change::new(Some(PipeEvent::Modified), |draft| {
+            fresh.record_without_load(draft)
+        }),
+    })
+}
+
+/// What preflight has against these tables alone.
+async fn ensure_replicable(session: &Session, new: &[TableName]) -> Result<()> {
+    let mut config = PipeConfig::clone(&session.config);
+    config.tables = setup::matched_tables(session)
+        .await?
+        .into_iter()
+        .filter(|(_, name)| new.contains(name))
+        .map(|(mut entry, name)| {
+            entry.source.database = name.database;
+            entry.source.table = name.table;
+            entry.source.literal = true;
+            entry
+        })
+        .collect();
+    let mut conn = session.source.control().await?;
+    let findings = preflight::preflight(&session.source, &mut conn, &config).await?;
+    conn.disconnect().await.ok();
+    let refusing: Vec<Finding> = findings
+        .into_iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .collect();
+    setup::refuse(&refusing)
+}

@@ -1,0 +1,156 @@
+//! Whose place a stream moves: the pipe's, or that of one table that reads by itself.
+
+use super::clock::now_us;
+use super::lifecycle::Failure;
+use super::record::{Checkpoint, Records, TablePlace};
+use super::store::PipeStore;
+use crate::batch::TableName;
+use crate::destination::clickhouse::{Durable, MirrorRow};
+use crate::error::{ErrorKind, Result};
+use crate::source::mysql::position::StreamPlace;
+
+use super::apply::position_text;
+use super::session::Session;
+
+/// Whose place a stream moves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Track {
+    /// The pipe's checkpoint, mirrored in the destination.
+    Pipe,
+    /// The place of one table on its way back into the pipe's stream.
+    Table(TableName),
+}
+
+impl Track {
+    /// Whether the stream carries that table.
+    pub(super) fn carries(&self, records: &Records, name: &TableName) -> bool {
+        match self {
+            Track::Pipe => records
+                .tables
+                .get(name)
+                .is_some_and(|table| table.state.is_in_stream()),
+            Track::Table(own) => own == name,
+        }
+    }
+
+    /// Records that rows up to `sent` may be at the destination from now on.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn begin(&self, store: &PipeStore, sent: &StreamPlace) -> Result<()> {
+        store
+            .commit(|draft| {
+                match self {
+                    Track::Pipe => draft.pipe_mut().sent = Some(sent.clone()),
+                    Track::Table(name) => place_of(draft, name, |place| {
+                        place.sent = Some(sent.clone());
+                    }),
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Moves the place: for the pipe first its mirror in the destination, then the state, together with `edit`. Tables
+    /// in the stream whose own place is passed by it follow the pipe's from then on.
+    ///
+    /// # Errors
+    /// When either write fails; both may be repeated.
+    pub(super) async fn checkpoint(
+        &self,
+        session: &Session,
+        store: &PipeStore,
+        place: StreamPlace,
+        committed_at_us: Option<u64>,
+        durable: &[Durable],
+        edit: impl FnOnce(&mut Records),
+    ) -> Result<()> {
+        if let Track::Pipe = self {
+            let record = store.record();
+            let mirror = MirrorRow {
+                term: record.term,
+                offset: place.offset,
+                position: position_text(&place)?,
+                owner: record.owner,
+                source_committed_at: committed_at_us
+                    .map(|us| std::time::UNIX_EPOCH + std::time::Duration::from_micros(us)),
+            };
+            session
+                .destination
+                .write_mirror(store.pipe(), &mirror, durable)
+                .await?;
+        }
+        store
+            .commit(|draft| {
+                match self {
+                    Track::Pipe => {
+                        join_passed(draft, &place);
+                        draft.pipe_mut().checkpoint = Some(Checkpoint {
+                            place,
+                            committed_at_us,
+                            written_at_us: now_us(),
+                        });
+                    }
+                    Track::Table(name) => place_of(draft, name, |own| own.place = place),
+                }
+                edit(draft);
+                Ok(())
+            })
+            .await
+    }
+
+    /// Records that what ends at `end` is not applied to the table, which may differ from the source from now on.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn pass_over(&self, store: &PipeStore, end: &StreamPlace) -> Result<()> {
+        let Track::Table(name) = self else {
+            return Ok(());
+        };
+        tracing::warn!(pipe = store.pipe(), table = %name, end = %end.position, "passed over by command");
+        store
+            .commit(|draft| {
+                place_of(draft, name, |own| own.place = end.clone());
+                let table = draft.table_mut(name);
+                table.skip = super::record::Skip::No;
+                table.inexact = Some(Failure {
+                    kind: ErrorKind::SchemaConflict,
+                    message: format!(
+                        "table `{name}`: changes up to {} were passed over by command",
+                        end.position
+                    ),
+                    table: Some(name.clone()),
+                    remedy: Some(format!(
+                        "resync the table: pipewright resync --table {name}"
+                    )),
+                    at_us: Some(now_us()),
+                });
+                Ok(())
+            })
+            .await
+    }
+}
+
+fn place_of(draft: &mut Records, name: &TableName, edit: impl FnOnce(&mut TablePlace)) {
+    if let Some(place) = &mut draft.table_mut(name).place {
+        edit(place);
+    }
+}
+
+fn join_passed(draft: &mut Records, at: &StreamPlace) {
+    let passed: Vec<TableName> = draft
+        .tables
+        .iter()
+        .filter(|(_, table)| table.state.is_in_stream())
+        .filter(|(_, table)| {
+            table
+                .place
+                .as_ref()
+                .is_some_and(|own| at.position.contains(&own.place.position) == Some(true))
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in passed {
+        draft.table_mut(&name).place = None;
+    }
+}
