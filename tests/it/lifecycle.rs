@@ -267,7 +267,7 @@ async fn an_idle_pipe_moves_its_checkpoint_with_foreign_traffic(kind: SourceKind
 
 async fn a_pause_during_the_load_stops_at_a_partitions_end() -> Result<()> {
     let stage = Stage::shared(SourceKind::MySql).await?;
-    table_with(&stage, 20).await?;
+    table_with(&stage, 18).await?;
     let mut pipe = start(launch(&slowly(&stage)))?;
     wait_for_partitions(&mut pipe, 3).await?;
     pipe.command("pause").await?;

@@ -25,13 +25,17 @@ use crate::source::mysql::decode::TableBuilder;
 use crate::source::mysql::position::Position;
 use crate::source::mysql::snapshot::{self, Partition, PartitionReader, SnapshotSession};
 
-/// A reader hands on what it has decoded at this size, so that transform and insert begin before a partition ends.
-const HAND_ON_BYTES: usize = 16 << 20;
+/// A reader hands on what it has decoded at this size, so that transform and insert begin before a partition ends: with
+/// 16 MiB ClickHouse stood idle for the first tenth of a load of 2,000,000 rows.
+const HAND_ON_BYTES: usize = 4 << 20;
 
-/// One insert takes at least this many rows or bytes while more is coming: ClickHouse takes 15 % more rows a second in
-/// inserts of this size than in those of one small partition, and merges less.
+/// No more rows or bytes are gathered while an insert is under way: ClickHouse takes 15 % more rows a second in inserts
+/// of this size than in those of one small partition, and merges less.
 const INSERT_ROWS: usize = 400_000;
 const INSERT_BYTES: usize = 64 << 20;
+
+/// With no insert under way the next one begins at this many rows. While it runs, more are gathered than that.
+const INSERT_ROWS_IDLE: usize = 50_000;
 
 /// An insert waits no longer for more rows once the readers have gone quiet.
 const INSERT_WAIT: Duration = Duration::from_millis(200);
@@ -306,7 +310,7 @@ async fn insert(
                 Err(_) => quiet = true,
             },
         }
-        let ready = gathered.is_large() || ((quiet || ended) && !gathered.is_empty());
+        let ready = gathered.is_worthwhile() || ((quiet || ended) && !gathered.is_empty());
         if under_way.is_none() && ready {
             under_way = Some(Box::pin(
                 std::mem::take(&mut gathered).insert(session, store, name),
@@ -340,6 +344,10 @@ impl Gathered {
 
     fn is_large(&self) -> bool {
         self.rows >= INSERT_ROWS || self.bytes >= INSERT_BYTES
+    }
+
+    fn is_worthwhile(&self) -> bool {
+        self.rows >= INSERT_ROWS_IDLE || self.is_large()
     }
 
     fn is_empty(&self) -> bool {
