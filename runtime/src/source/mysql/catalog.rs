@@ -11,7 +11,7 @@ use mysql_async::{Conn, Params, Row, Value};
 use serde::{Deserialize, Serialize};
 
 use super::connection::query_error;
-use super::types::column_type;
+use super::types::{Geometry, column_type, ensure_images_whole};
 use super::{Flavor, ServerVersion, Source};
 use crate::batch::{Column, TableName, TableSchema};
 use crate::error::{Error, ErrorKind, Result};
@@ -52,6 +52,12 @@ pub struct SourceColumn {
     pub scale: Option<u8>,
     /// The labels of an ENUM or SET in declared order, in UTF-8.
     pub labels: Vec<String>,
+    /// Computed from other columns, stored or not.
+    #[serde(default)]
+    pub generated: bool,
+    /// How geometries are written; none where the column holds none.
+    #[serde(default)]
+    pub geometry: Option<Geometry>,
     /// What rows get that were there before the column was added.
     pub default: ColumnDefault,
 }
@@ -256,7 +262,9 @@ async fn load_tables_of(
             .with_table(name)
             .with_hint(format!("drop the index `{}`, or make it one over a prefix of the column", part.index)));
         }
-        loaded.push(build_table(name, described, &parts, &exclude(name))?);
+        let built = build_table(name, described, &parts, &exclude(name))?;
+        ensure_images_whole(&built, flavor, version)?;
+        loaded.push(built);
     }
     Ok(loaded)
 }
@@ -292,7 +300,13 @@ fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn)> 
     let digits = cells.maybe_number()?;
     let scale = cells.maybe_number()?;
     let time_digits = cells.maybe_number()?;
-    let default = ColumnDefault::of(flavor, cells.maybe_text()?, &cells.text()?);
+    let default = cells.maybe_text()?;
+    let extra = cells.text()?;
+    // MySQL's `DEFAULT_GENERATED` is another thing.
+    let generated = ["STORED GENERATED", "VIRTUAL GENERATED"]
+        .iter()
+        .any(|mark| extra.contains(mark));
+    let default = ColumnDefault::of(flavor, default, &extra);
     let labelled = matches!(data_type.as_str(), "enum" | "set");
     let labels = if labelled {
         parse_labels(&column_type).unwrap_or_default()
@@ -317,6 +331,8 @@ fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn)> 
         precision: small(digits),
         scale: small(time_digits.or(scale)),
         labels,
+        generated,
+        geometry: Geometry::of(flavor, &data_type),
         default,
         data_type,
         column_type,

@@ -22,6 +22,8 @@ fn table() -> SourceTable {
         precision: None,
         scale: None,
         labels: vec![],
+        generated: false,
+        geometry: None,
         default: ColumnDefault::None,
     };
     let columns = vec![
@@ -166,10 +168,11 @@ fn an_image_without_an_included_column_is_refused_with_the_setting() {
 
 #[test]
 fn a_table_map_that_does_not_fit_names_the_first_column_that_differs() {
-    TableBuilder::check_formats(&table(), &FORMATS).expect("fits");
-    let error = TableBuilder::check_formats(&table(), &FORMATS[..3]).expect_err("a column too few");
-    assert_eq!(error.kind(), ErrorKind::SchemaConflict);
+    TableBuilder::fitted_formats(&table(), &FORMATS).expect("fits");
     let error =
-        TableBuilder::check_formats(&table(), &[INT, INT, VARCHAR, INT]).expect_err("another type");
+        TableBuilder::fitted_formats(&table(), &FORMATS[..3]).expect_err("a column too few");
+    assert_eq!(error.kind(), ErrorKind::SchemaConflict);
+    let error = TableBuilder::fitted_formats(&table(), &[INT, INT, VARCHAR, INT])
+        .expect_err("another type");
     assert!(error.message().starts_with("column `note`"), "{error}");
 }
