@@ -305,6 +305,46 @@ mod tests {
     }
 
     #[test]
+    fn a_generated_column_is_refused_where_row_images_leave_it_out() {
+        let table = |included, generated| SourceTable {
+            schema: std::sync::Arc::new(crate::batch::TableSchema {
+                name: crate::batch::TableName::new("d", "t"),
+                columns: vec![],
+                key: vec![],
+            }),
+            columns: vec![SourceColumn {
+                included,
+                generated,
+                ..column("int", "int(11)")
+            }],
+        };
+        let new = ServerVersion(11, 8, 9);
+        let error =
+            ensure_images_whole(&table(Some(0), true), Flavor::MariaDb, new).expect_err("left out");
+        assert!(
+            error.message().contains("`c`") && error.message().contains("11.8.9"),
+            "{error}"
+        );
+        assert!(
+            error
+                .hint()
+                .is_some_and(|hint| hint.contains("exclude_columns"))
+        );
+        for (table, flavor, version) in [
+            (table(None, true), Flavor::MariaDb, new),
+            (table(Some(0), false), Flavor::MariaDb, new),
+            (
+                table(Some(0), true),
+                Flavor::MariaDb,
+                ServerVersion(10, 11, 18),
+            ),
+            (table(Some(0), true), Flavor::MySql, ServerVersion(11, 0, 0)),
+        ] {
+            ensure_images_whole(&table, flavor, version).expect("whole");
+        }
+    }
+
+    #[test]
     fn a_charset_is_refused_unless_its_decoding_is_certain() {
         let mut text = column("varchar", "varchar(10)");
         for charset in [
