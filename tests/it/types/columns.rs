@@ -180,7 +180,8 @@ async fn generated_invisible_keys_are_keys_even_where_the_server_hides_them() ->
         "SELECT sorting_key FROM system.tables WHERE database = '{}' AND name = 't'",
         stage.database
     );
-    ensure!(stage.clickhouse.query(&sql).await? == "my_row_id");
+    let key = stage.clickhouse.query(&sql).await?;
+    ensure!(key.trim_matches(['(', ')']) == "my_row_id", "{key}");
     Ok(())
 }
 

@@ -60,6 +60,10 @@ async fn values_of_64_mib_arrive_whole(kind: SourceKind) -> Result<()> {
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     ensure_same(&stage, 8).await?;
     let (_, peak) = usage_of(pipe.pid().context("the pipe runs")?)?;
+    eprintln!(
+        "the pipe's peak of memory from {kind:?}: {} MiB",
+        peak / MIB
+    );
     ensure!(peak < PEAK_MAX, "the pipe took {} MiB", peak / MIB);
     Ok(())
 }

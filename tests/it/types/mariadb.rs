@@ -7,7 +7,11 @@ use testbed::SourceKind;
 use testbed::harness::Stage;
 
 use super::{both_paths, both_paths_on};
-use crate::support::{CATCH_UP, on_both_mariadbs, plugins, running, running_with};
+use crate::support::{CATCH_UP, on_both_mariadbs, once, plugins, running, running_with};
+
+once! {
+    timestamps_reach_2106_on_mariadb_11: 120,
+}
 
 on_both_mariadbs! {
     uuids_of_every_version: 120,
@@ -274,6 +278,28 @@ async fn times_in_the_layouts_of_before_10_1(kind: SourceKind) -> Result<()> {
         .await?;
     ensure!(marked == 21, "{marked} columns have the old layout");
     Ok(())
+}
+
+/// Pitfall 4: four bytes without a sign.
+async fn timestamps_reach_2106_on_mariadb_11() -> Result<()> {
+    both_paths(
+        SourceKind::MariaDb11,
+        "",
+        &[
+            (
+                "TIMESTAMP",
+                &["'2038-01-19 03:14:08'", "'2106-02-07 06:28:15'"],
+            ),
+            (
+                "TIMESTAMP(6)",
+                &[
+                    "'2038-01-19 03:14:08.000001'",
+                    "'2106-02-07 06:28:15.999999'",
+                ],
+            ),
+        ],
+    )
+    .await
 }
 
 async fn oracle_mode_has_other_names_for_the_same_types(kind: SourceKind) -> Result<()> {
