@@ -23,6 +23,9 @@ pub enum DecodeError {
     /// A JSON document that contradicts itself.
     #[error("a binary JSON document is broken: {0}")]
     BadJson(&'static str),
+    /// A geometry that is none. MariaDB stores such values when they are written as bytes.
+    #[error("a geometry is broken: {0}")]
+    BadGeometry(&'static str),
     /// A wire type that this build does not know.
     #[error("the row image holds values of the unknown wire type {0}")]
     UnknownWireType(u8),
@@ -67,9 +70,9 @@ impl DecodeError {
             | DecodeError::UnknownLabel
             | DecodeError::UnexpectedNull
             | DecodeError::ColumnCount { .. } => ErrorKind::SchemaConflict,
-            DecodeError::UnknownWireType(_) | DecodeError::AbsentGenerated => {
-                ErrorKind::Unsupported
-            }
+            DecodeError::BadGeometry(_)
+            | DecodeError::UnknownWireType(_)
+            | DecodeError::AbsentGenerated => ErrorKind::Unsupported,
             DecodeError::AbsentColumn => ErrorKind::SourceSetting,
             // The callers flush long before; a single value is at most 1 GiB.
             DecodeError::ColumnFull => ErrorKind::Internal,
@@ -86,6 +89,9 @@ impl DecodeError {
             ),
             DecodeError::AbsentColumn => Some(
                 "SET GLOBAL binlog_row_image = 'FULL', reconnect the writing sessions, and load the table anew",
+            ),
+            DecodeError::BadGeometry(_) => Some(
+                "mend the value at the source, or name the column in this table's `exclude_columns`",
             ),
             DecodeError::UnknownWireType(_) | DecodeError::AbsentGenerated => {
                 Some("name the column in this table's `exclude_columns`")

@@ -33,7 +33,8 @@ const MULTILINESTRING: u32 = 5;
 const MULTIPOLYGON: u32 = 6;
 const COLLECTION: u32 = 7;
 
-const BAD_TYPE: DecodeError = DecodeError::BadValue("geometry type");
+const TOO_SHORT: DecodeError = DecodeError::BadGeometry("it ends inside of a part");
+const BAD_TYPE: DecodeError = DecodeError::BadGeometry("a part has a kind that cannot stand there");
 
 /// Appends a stored geometry in the form that the column asks for.
 pub(super) fn print(
@@ -42,7 +43,7 @@ pub(super) fn print(
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
     let mut wkb = stored;
-    let srid = u32::from_le_bytes(take_array(&mut wkb)?);
+    let srid = u32::from_le_bytes(take_array(&mut wkb).map_err(|_| TOO_SHORT)?);
     match geometry.form {
         GeometryForm::Wkb => {
             out.extend_from_slice(wkb);
@@ -56,10 +57,14 @@ pub(super) fn print(
         cursor: wkb,
         out,
     };
-    printer.geometry(MAX_DEPTH)?;
+    // The row says where the value ends, so it is the geometry that is too short.
+    printer.geometry(MAX_DEPTH).map_err(|error| match error {
+        DecodeError::Truncated => TOO_SHORT,
+        other => other,
+    })?;
     match printer.cursor {
         [] => Ok(()),
-        _ => Err(DecodeError::BadValue("bytes behind a geometry")),
+        _ => Err(DecodeError::BadGeometry("bytes follow it")),
     }
 }
 
@@ -81,7 +86,7 @@ impl Printer<'_, '_> {
     fn geometry(&mut self, depth: u32) -> Result<(), DecodeError> {
         let depth = depth
             .checked_sub(1)
-            .ok_or(DecodeError::BadValue("a geometry nested too deeply"))?;
+            .ok_or(DecodeError::BadGeometry("collections nest too deeply"))?;
         let (order, kind) = self.head()?;
         let name: &[u8] = match kind {
             POINT => b"POINT",
@@ -179,7 +184,7 @@ impl Printer<'_, '_> {
         let order = match take_u8(&mut self.cursor)? {
             0 => Order::Big,
             1 => Order::Little,
-            _ => return Err(DecodeError::BadValue("byte order of a geometry")),
+            _ => return Err(DecodeError::BadGeometry("a part has no byte order")),
         };
         Ok((order, self.number(order)?))
     }

@@ -101,7 +101,7 @@ fn collections_nest_and_may_be_empty() {
     let deep = vec![head(7, 1); 100_000].concat();
     assert_eq!(
         text(Flavor::MySql, GeometryForm::Wkt, &stored(0, &[&deep])),
-        Err(DecodeError::BadValue("a geometry nested too deeply"))
+        Err(DecodeError::BadGeometry("collections nest too deeply"))
     );
 }
 
@@ -151,17 +151,13 @@ fn broken_geometries_are_refused_wherever_they_are_cut_and_whatever_they_claim()
     let print = |bytes: &[u8]| text(Flavor::MySql, GeometryForm::Wkt, bytes);
     assert_eq!(print(&whole).as_deref(), Ok("MULTIPOLYGON(((0 0,1 1)))"));
     for length in 0..whole.len() {
-        assert_eq!(
-            print(&whole[..length]),
-            Err(DecodeError::Truncated),
-            "cut at {length}"
-        );
+        assert_eq!(print(&whole[..length]), Err(TOO_SHORT), "cut at {length}");
     }
     let trailing = [whole.as_slice(), &[0]].concat();
     assert!(print(&trailing).is_err());
     // Four billion points in no bytes: no room is made for them.
     let liar = stored(0, &[&[1, 2, 0, 0, 0, 255, 255, 255, 255]]);
-    assert_eq!(print(&liar), Err(DecodeError::Truncated));
+    assert_eq!(print(&liar), Err(TOO_SHORT));
     // Three dimensions, an unknown kind, a kind that a multipolygon cannot hold, a byte order that is none.
     assert_eq!(print(&stored(0, &[&[1, 233, 3, 0, 0]])), Err(BAD_TYPE));
     assert_eq!(print(&stored(0, &[&[1, 0, 0, 0, 0]])), Err(BAD_TYPE));
