@@ -219,7 +219,7 @@ async fn missing_grants_are_named_as_statements(kind: SourceKind) -> Result<()> 
     file["source"]["password"] = json!("poor");
     let client = match kind {
         SourceKind::MySql => "GRANT REPLICATION CLIENT",
-        SourceKind::MariaDb => "GRANT BINLOG MONITOR",
+        SourceKind::MariaDb | SourceKind::MariaDb11 => "GRANT BINLOG MONITOR",
     };
     let mut pipe = start(launch(&file))?;
     // The marker table is out of reach, too: all findings come at once.

@@ -5,6 +5,7 @@ mod support;
 mod testbed;
 
 mod architecture;
+mod documents;
 
 mod settings;
 

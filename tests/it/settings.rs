@@ -126,7 +126,7 @@ async fn the_chosen_server_id_is_shown_to_the_source(kind: SourceKind) -> Result
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     let sql = match kind {
         SourceKind::MySql => "SHOW REPLICAS",
-        SourceKind::MariaDb => "SHOW SLAVE HOSTS",
+        SourceKind::MariaDb | SourceKind::MariaDb11 => "SHOW SLAVE HOSTS",
     };
     let replicas: Vec<mysql_async::Row> = stage.source.rows(sql).await?;
     ensure!(

@@ -1,13 +1,20 @@
 //! Every type, by family: the same rows before the load and after it, so that both paths meet the same values.
 
+mod columns;
+mod json;
+mod large;
+mod mariadb;
+mod spatial;
+mod vector;
+
 use anyhow::{Result, ensure};
 use mysql_async::prelude::Queryable;
 use testbed::SourceKind;
 use testbed::harness::Stage;
 
-use crate::support::{CATCH_UP, on_both_sources, once, running};
+use crate::support::{CATCH_UP, on_all_sources, running};
 
-on_both_sources! {
+on_all_sources! {
     integers_of_every_width: 120,
     decimals_of_every_size: 120,
     floating_point_numbers_keep_every_bit: 120,
@@ -19,11 +26,6 @@ on_both_sources! {
     texts_in_other_charsets: 120,
     bytes_as_they_are: 120,
     enums_and_sets: 120,
-    json_as_the_server_prints_it: 120,
-}
-
-once! {
-    json_of_every_kind_on_mysql: 120,
 }
 
 /// A column's definition, and the literals it is tried with; NULL is added to each.
@@ -552,78 +554,4 @@ async fn enums_and_sets(kind: SourceKind) -> Result<()> {
         ],
     )
     .await
-}
-
-async fn json_as_the_server_prints_it(kind: SourceKind) -> Result<()> {
-    both_paths(
-        kind,
-        "",
-        &[
-            (
-                "JSON",
-                &[
-                    "'{}'",
-                    "'[]'",
-                    "'null'",
-                    "'true'",
-                    "'\"text\"'",
-                    "'42'",
-                    "'-1.5'",
-                    "'{\"b\": 1, \"a\": [1, 2, {\"c\": null}]}'",
-                    "'[18446744073709551615, -9223372036854775808, 0.1, 1e10, 1.0]'",
-                    "'{\"ü\": \"😀 \\\\\" \\\\n\"}'",
-                ],
-            ),
-            ("JSON", &["'{\"same\": \"row\"}'"]),
-        ],
-    )
-    .await
-}
-
-async fn json_of_every_kind_on_mysql() -> Result<()> {
-    let deep = format!("'{}1{}'", "[".repeat(90), "]".repeat(90));
-    let long_text = "JSON_OBJECT('k', REPEAT('x', 70000))";
-    let large = "JSON_ARRAY(REPEAT('a', 40000), REPEAT('b', 40000), 1, 2, NULL, TRUE)";
-    let many: Vec<String> = (0..600).map(|n| format!("\"key{n}\": {n}")).collect();
-    let many = format!("'{{{}}}'", many.join(", "));
-    both_paths(
-        SourceKind::MySql,
-        "",
-        &[
-            (
-                "JSON",
-                &[
-                    &deep, long_text, large, &many, "CAST(CAST('2024-02-29' AS DATE) AS JSON)", "JSON_OBJECT('d', CAST('2024-02-29' AS DATE))",
-                    "JSON_OBJECT('t', CAST('-12:34:56.789' AS TIME(3)))", "JSON_OBJECT('dt', CAST('2024-02-29 12:34:56.789012' AS DATETIME(6)))",
-                    "JSON_ARRAY(CAST(1.50 AS DECIMAL(10,2)), CAST(-99999999999999999999.123 AS DECIMAL(30,3)))",
-                    "JSON_ARRAY(1, -1, 32767, 32768, -32769, 2147483647, 2147483648, -2147483649, 9223372036854775807, 18446744073709551615)",
-                    "JSON_ARRAY(0.1e0, 1e0, 1e15, 1e16, 1e17, 1e-5, 1e-7, 1.7976931348623157e308, 123456789012345680e0, -0e0)",
-                    "JSON_OBJECT('b', CAST('bytes' AS BINARY))", "JSON_OBJECT('', '', 'a', '\\0\\Z\\b\\t\\r\\n\"\\\\/')", "'\"\\\\u0001\\\\u001f\\\\u007f\\\\u2028\"'",
-                    "JSON_ARRAY(TRUE, FALSE, NULL)", "'{\"a\": {\"a\": {\"a\": {}}}, \"aa\": 1, \"b\": []}'",
-                ],
-            ),
-            ("JSON", &["'1'"]),
-        ],
-    )
-    .await?;
-    // A changed member travels as a whole document as long as partial JSON is off.
-    let stage = Stage::shared(SourceKind::MySql).await?;
-    stage
-        .source
-        .execute_all([
-            "CREATE TABLE t (id INT PRIMARY KEY, j JSON)",
-            "INSERT INTO t VALUES (1, '{\"a\": 1, \"b\": [1, 2, 3]}')",
-        ])
-        .await?;
-    let mut pipe = running(&stage, &["t"]).await?;
-    stage
-        .source
-        .execute_all([
-            "UPDATE t SET j = JSON_SET(j, '$.a', 2)",
-            "UPDATE t SET j = JSON_REMOVE(j, '$.b[1]')",
-            "UPDATE t SET j = JSON_SET(j, '$.c', 0.5)",
-        ])
-        .await?;
-    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    stage.assert_same("t").await.map(drop)
 }

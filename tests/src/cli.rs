@@ -43,12 +43,15 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct Up {
-    /// Starts MySQL (all three servers are started when none is named)
+    /// Starts MySQL (it, MariaDB and ClickHouse are started when none is named)
     #[arg(long)]
     mysql: bool,
     /// Starts MariaDB
     #[arg(long)]
     mariadb: bool,
+    /// Starts MariaDB 11.8 or later as well, which is started only when named
+    #[arg(long)]
+    mariadb11: bool,
     /// Starts ClickHouse
     #[arg(long)]
     clickhouse: bool,
@@ -75,16 +78,20 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn up(options: Up) -> Result<()> {
-    let all = !(options.mysql || options.mariadb || options.clickhouse);
+    let all = !(options.mysql || options.mariadb || options.mariadb11 || options.clickhouse);
     let mut sources = Vec::new();
     for (kind, wanted) in [
-        (SourceKind::MySql, options.mysql),
-        (SourceKind::MariaDb, options.mariadb),
+        (SourceKind::MySql, all || options.mysql),
+        (SourceKind::MariaDb, all || options.mariadb),
+        (SourceKind::MariaDb11, options.mariadb11),
     ] {
-        if all || wanted {
+        if wanted {
             let mut source = SourceOptions::new(kind);
             source.extra_args.clone_from(&options.server_args);
-            source.data_dir = options.data.as_ref().map(|folder| folder.join(kind.name()));
+            source.data_dir = options
+                .data
+                .as_ref()
+                .map(|folder| folder.join(kind.label()));
             sources.push(start_source(source)?);
         }
     }
@@ -108,7 +115,7 @@ fn up(options: Up) -> Result<()> {
 }
 
 fn start_source(options: SourceOptions) -> Result<SourceServer> {
-    let name = options.kind.name();
+    let name = options.kind.label();
     let server = SourceServer::start(options)?;
     println!("{name} {}", server.version());
     println!(
@@ -156,6 +163,9 @@ fn fetch() -> Result<()> {
     })?;
     timed("mariadb", || {
         Ok(SourceServer::start(SourceOptions::new(SourceKind::MariaDb))?.version())
+    })?;
+    timed("mariadb11", || {
+        Ok(SourceServer::start(SourceOptions::new(SourceKind::MariaDb11))?.version())
     })?;
     timed("clickhouse", || {
         Ok(ClickHouseServer::start(ClickHouseOptions::default())?.version())

@@ -17,5 +17,7 @@ mod supervisor;
 pub use cache::cache_folder;
 pub use clickhouse::{ClickHouseOptions, ClickHouseServer};
 pub use guest::{GUEST_TARGET, GuestToolchain, guest_toolchain};
-pub use shared::{database_name, shared_clickhouse, shared_mariadb, shared_mysql, shared_source};
+pub use shared::{
+    database_name, shared_clickhouse, shared_mariadb, shared_mariadb11, shared_mysql, shared_source,
+};
 pub use source::{SourceKind, SourceOptions, SourceServer};

@@ -22,11 +22,22 @@ pub fn shared_mariadb() -> &'static SourceServer {
     SERVER.get_or_init(|| started(SourceServer::start(SourceOptions::new(SourceKind::MariaDb))))
 }
 
+/// The MariaDB server of the newer generation of this process, for tests of what differs there.
+pub fn shared_mariadb11() -> &'static SourceServer {
+    static SERVER: OnceLock<SourceServer> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        started(SourceServer::start(SourceOptions::new(
+            SourceKind::MariaDb11,
+        )))
+    })
+}
+
 /// The shared server of this kind, for tests that run once a kind.
 pub fn shared_source(kind: SourceKind) -> &'static SourceServer {
     match kind {
         SourceKind::MySql => shared_mysql(),
         SourceKind::MariaDb => shared_mariadb(),
+        SourceKind::MariaDb11 => shared_mariadb11(),
     }
 }
 

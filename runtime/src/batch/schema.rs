@@ -1,8 +1,9 @@
 //! Tables and columns as every stage sees them: neither MySQL's types nor ClickHouse's.
 
 use std::fmt;
+use std::sync::Arc;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
 /// A source table's name. Case is kept as the server gives it.
@@ -86,6 +87,14 @@ pub enum ColumnType {
     Bytes,
     /// `Binary`: a JSON document as the server prints it.
     Json,
+    /// `FixedSizeBinary(16)`: a UUID's bytes in the order of its text. Plugins see the text.
+    Uuid,
+    /// `UInt32`: an IPv4 address, the first number in the high byte. Plugins see the text.
+    Inet4,
+    /// `FixedSizeBinary(16)`: an IPv6 address, first byte first. Plugins see the text.
+    Inet6,
+    /// `List(Float32)`: a vector; never empty, so that where NULL has no place the empty list can stand for it.
+    Vector,
 }
 
 impl ColumnType {
@@ -117,7 +126,15 @@ impl ColumnType {
             ColumnType::Text | ColumnType::Label | ColumnType::Bytes | ColumnType::Json => {
                 DataType::Binary
             }
+            ColumnType::Uuid | ColumnType::Inet6 => DataType::FixedSizeBinary(16),
+            ColumnType::Inet4 => DataType::UInt32,
+            ColumnType::Vector => DataType::List(Self::vector_element()),
         }
+    }
+
+    /// What the lists of a [`ColumnType::Vector`] hold.
+    pub fn vector_element() -> FieldRef {
+        Arc::new(Field::new_list_field(DataType::Float32, false))
     }
 }
 

@@ -163,7 +163,7 @@ fn writes(input: &TableSchema, shape: &GuestShape) -> Result<(TableSchema, Vec<W
             }
         };
         let column_type = match kind {
-            // Digits of a fraction are the source's affair; a label that was rewritten is a label no more.
+            // Digits of a fraction are the source's affair; a label that was rewritten is a label no more, nor is a UUID.
             WriteKind::Replaced => replaced_type(input.columns[place].column_type),
             WriteKind::Retyped | WriteKind::Added => column_type,
         };
@@ -220,7 +220,12 @@ fn column(field: &GuestField, column_type: ColumnType, source_type: Option<Strin
 /// What of a type crosses the boundary.
 fn crossing(column_type: ColumnType) -> ColumnType {
     match column_type {
-        ColumnType::Text | ColumnType::Label | ColumnType::Json => ColumnType::Text,
+        ColumnType::Text
+        | ColumnType::Label
+        | ColumnType::Json
+        | ColumnType::Uuid
+        | ColumnType::Inet4
+        | ColumnType::Inet6 => ColumnType::Text,
         ColumnType::DateTime { .. } => ColumnType::DateTime { digits: 6 },
         ColumnType::Timestamp { .. } => ColumnType::Timestamp { digits: 6 },
         ColumnType::Time { .. } => ColumnType::Time { digits: 6 },
@@ -230,7 +235,11 @@ fn crossing(column_type: ColumnType) -> ColumnType {
 
 fn replaced_type(column_type: ColumnType) -> ColumnType {
     match column_type {
-        ColumnType::Label | ColumnType::Json => ColumnType::Text,
+        ColumnType::Label
+        | ColumnType::Json
+        | ColumnType::Uuid
+        | ColumnType::Inet4
+        | ColumnType::Inet6 => ColumnType::Text,
         other => other,
     }
 }

@@ -17,7 +17,7 @@ use super::engine::blocking;
 use super::instance::Plugin;
 use super::limits::INPUT_PART_OF_MEMORY;
 use super::version::GuestRejection;
-use super::{convert, verdict};
+use super::{addresses, convert, verdict};
 use crate::batch::{ChangeBatch, Changes, Op, TableSchema};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -218,8 +218,10 @@ impl Step {
         for (index, write) in self.binding.writes.iter().enumerate() {
             let column_type = self.binding.output.columns[write.place].column_type;
             let answered = answers.iter().any(|answer| answer.columns[index].is_some());
-            let original = (write.kind == WriteKind::Replaced)
-                .then(|| Arc::clone(&batch.columns[write.place]));
+            let original = (write.kind == WriteKind::Replaced).then(|| {
+                let replaced = self.binding.input.columns[write.place].column_type;
+                addresses::as_seen(&batch.columns[write.place], replaced)
+            });
             let column = match (answered, original) {
                 (false, Some(original)) => original,
                 _ if answers.is_empty() => new_empty_array(&column_type.arrow()),

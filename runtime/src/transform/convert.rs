@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, BinaryArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray};
 use arrow::datatypes::{ArrowNativeType, ToByteSlice};
 
+use super::addresses;
 use super::binding::Binding;
 use super::limits::ROWS_PER_CALL;
 use super::version::{GuestInput, GuestOps, InputColumn};
@@ -40,17 +41,25 @@ fn input_bytes(binding: &Binding, batch: &ChangeBatch, range: &Range<usize>) -> 
         .iter()
         .map(|read| {
             let column = &batch.columns[*read];
-            let values = match column.as_any().downcast_ref::<BinaryArray>() {
-                Some(binary) => {
-                    let offsets = binary.value_offsets();
-                    let bytes = offsets[range.end] - offsets[range.start];
-                    bytes.as_usize() + 4 * range.len()
-                }
-                None => width(column) * range.len(),
+            let column_type = binding.input.columns[*read].column_type;
+            let values = if let Some(width) = addresses::text_width(column_type) {
+                (width + 4) * range.len()
+            } else if let Some(binary) = column.as_any().downcast_ref::<BinaryArray>() {
+                bytes_between(binary.value_offsets(), range, 1)
+            } else if let Some(lists) = column.as_any().downcast_ref::<ListArray>() {
+                bytes_between(lists.value_offsets(), range, width(lists.values()))
+            } else {
+                width(column) * range.len()
             };
             values + range.len() / 8
         })
         .sum()
+}
+
+/// What `range` takes of a column with offsets, whose elements have that many bytes.
+fn bytes_between(offsets: &[i32], range: &Range<usize>, width: usize) -> usize {
+    let elements = offsets[range.end] - offsets[range.start];
+    elements.as_usize() * width + 4 * range.len()
 }
 
 /// The input of one call, or the text column that is not UTF-8.
@@ -80,7 +89,16 @@ fn input_column<'a>(
     column_type: ColumnType,
     range: &Range<usize>,
 ) -> Option<InputColumn<'a>> {
+    if addresses::text_width(column_type).is_some() {
+        return Some(address_column(
+            &column.slice(range.start, range.len()),
+            column_type,
+        ));
+    }
     let validity = validity(column, range);
+    if let Some(lists) = column.as_any().downcast_ref::<ListArray>() {
+        return Some(list_column(lists, range, validity));
+    }
     if let Some(binary) = column.as_any().downcast_ref::<BinaryArray>() {
         let offsets = &binary.value_offsets()[range.start..=range.end];
         let (first, last) = (offsets[0].as_usize(), offsets[offsets.len() - 1].as_usize());
@@ -95,7 +113,7 @@ fn input_column<'a>(
         return Some(InputColumn {
             validity,
             offsets: Some(offsets_from_zero(offsets)),
-            values,
+            values: Cow::Borrowed(values),
         });
     }
     let width = width(column);
@@ -106,8 +124,42 @@ fn input_column<'a>(
     Some(InputColumn {
         validity,
         offsets: None,
-        values,
+        values: Cow::Borrowed(values),
     })
+}
+
+/// Texts are made for the call, so nothing of them can be borrowed.
+fn address_column<'a>(part: &ArrayRef, column_type: ColumnType) -> InputColumn<'a> {
+    let texts = addresses::as_seen(part, column_type);
+    let texts = texts.as_binary::<i32>();
+    let validity = texts.nulls().filter(|nulls| nulls.null_count() > 0);
+    InputColumn {
+        validity: validity.map(|nulls| {
+            let bits = nulls.inner().sliced();
+            Cow::Owned(bits.as_slice()[..texts.len().div_ceil(8)].to_vec())
+        }),
+        offsets: Some(Cow::Owned(texts.value_offsets().to_byte_slice().to_vec())),
+        values: Cow::Owned(texts.value_data().to_vec()),
+    }
+}
+
+/// A list of numbers; none of them is NULL.
+fn list_column<'a>(
+    lists: &'a ListArray,
+    range: &Range<usize>,
+    validity: Option<Cow<'a, [u8]>>,
+) -> InputColumn<'a> {
+    let offsets = &lists.value_offsets()[range.start..=range.end];
+    let (first, last) = (offsets[0].as_usize(), offsets[offsets.len() - 1].as_usize());
+    let width = width(lists.values());
+    let values = primitive_bytes(lists.values())
+        .and_then(|values| values.get(first * width..last * width))
+        .expect("a column has the type that its schema says");
+    InputColumn {
+        validity,
+        offsets: Some(offsets_from_zero(offsets)),
+        values: Cow::Borrowed(values),
+    }
 }
 
 fn validity<'a>(column: &'a ArrayRef, range: &Range<usize>) -> Option<Cow<'a, [u8]>> {
@@ -155,7 +207,7 @@ fn width(column: &ArrayRef) -> usize {
 
 /// The values of a column of fixed width, as they lie in memory.
 fn primitive_bytes(column: &ArrayRef) -> Option<&[u8]> {
-    use arrow::array::{AsArray, PrimitiveArray};
+    use arrow::array::PrimitiveArray;
     use arrow::datatypes::{
         ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Decimal256Type, Float32Type,
         Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,

@@ -9,6 +9,7 @@
 //! returns is checked whole before use. It cannot set what happened to a row or when, cannot touch the key, and cannot
 //! keep a delete from the destination.
 
+mod addresses;
 mod binding;
 mod build;
 mod cache;

@@ -50,6 +50,45 @@ macro_rules! on_both_sources {
     };
 }
 
+/// As `on_both_sources!`, and once more for MariaDB's newer generation: for what may differ there.
+macro_rules! on_all_sources {
+    ($($name:ident: $seconds:literal),+ $(,)?) => {
+        $(mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_mysql() {
+                crate::support::case($seconds, super::$name(testbed::SourceKind::MySql)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_mariadb() {
+                crate::support::case($seconds, super::$name(testbed::SourceKind::MariaDb)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_mariadb11() {
+                crate::support::case($seconds, super::$name(testbed::SourceKind::MariaDb11)).await;
+            }
+        })+
+    };
+}
+
+/// As `on_both_sources!`, for the two generations of MariaDB.
+macro_rules! on_both_mariadbs {
+    ($($name:ident: $seconds:literal),+ $(,)?) => {
+        $(mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_mariadb() {
+                crate::support::case($seconds, super::$name(testbed::SourceKind::MariaDb)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_mariadb11() {
+                crate::support::case($seconds, super::$name(testbed::SourceKind::MariaDb11)).await;
+            }
+        })+
+    };
+}
+
 /// Makes a test of an async function, with a deadline in seconds.
 macro_rules! once {
     ($($name:ident: $seconds:literal),+ $(,)?) => {
@@ -62,7 +101,7 @@ macro_rules! once {
     };
 }
 
-pub(crate) use {on_both_sources, once};
+pub(crate) use {on_all_sources, on_both_mariadbs, on_both_sources, once};
 
 /// Runs one test: waits for its turn, then holds it to its deadline. A failure shows the log of every pipe it started.
 pub(crate) async fn case(seconds: u64, body: impl Future<Output = Result<()>> + Send + 'static) {

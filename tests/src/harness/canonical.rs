@@ -22,6 +22,11 @@ pub(super) enum Kind {
     Time,
     Text,
     Bytes,
+    Geometry,
+    /// A value whose text both ends write alike.
+    Plain,
+    Inet6,
+    Vector,
 }
 
 /// Which end a text came from.
@@ -45,6 +50,11 @@ impl Kind {
             "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum"
             | "set" | "json" => Kind::Text,
             "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Kind::Bytes,
+            "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
+            | "multipolygon" | "geometrycollection" | "geomcollection" => Kind::Geometry,
+            "uuid" | "inet4" => Kind::Plain,
+            "inet6" => Kind::Inet6,
+            "vector" => Kind::Vector,
             other => bail!("no comparison is written for `{other}`"),
         })
     }
@@ -53,16 +63,22 @@ impl Kind {
     pub(super) fn source_sql(self, column: &str) -> String {
         let column = quoted(column);
         match self {
-            Kind::Integer | Kind::Decimal | Kind::Date | Kind::DateTime | Kind::Time => {
-                format!("CAST({column} AS CHAR)")
-            }
+            Kind::Integer
+            | Kind::Decimal
+            | Kind::Date
+            | Kind::DateTime
+            | Kind::Time
+            | Kind::Plain
+            | Kind::Inet6 => format!("CAST({column} AS CHAR)"),
+            // MySQL swaps coordinates unless told not to. MariaDB knows no such option, and passes over the comment.
+            Kind::Geometry => format!("ST_AsText({column} /*!50700 , 'axis-order=long-lat' */)"),
             Kind::Bit => format!("CAST(CAST({column} AS UNSIGNED) AS CHAR)"),
             // As DOUBLE: the text of a FLOAT has six digits only. Through JSON: MySQL's own text of a DOUBLE is cut.
             Kind::Float => format!(
                 "IF({column} IS NULL, NULL, CAST(JSON_EXTRACT(JSON_ARRAY(CAST({column} AS DOUBLE)), '$[0]') AS CHAR))"
             ),
             Kind::Text => format!("HEX(CONVERT({column} USING utf8mb4))"),
-            Kind::Bytes => format!("HEX({column})"),
+            Kind::Bytes | Kind::Vector => format!("HEX({column})"),
         }
     }
 
@@ -70,7 +86,16 @@ impl Kind {
     pub(super) fn destination_sql(self, column: &str) -> String {
         let column = quoted(column);
         match self {
-            Kind::Integer | Kind::Bit | Kind::Decimal | Kind::Time => format!("toString({column})"),
+            Kind::Integer
+            | Kind::Bit
+            | Kind::Decimal
+            | Kind::Time
+            | Kind::Geometry
+            | Kind::Plain
+            | Kind::Inet6 => format!("toString({column})"),
+            Kind::Vector => format!(
+                "arrayStringConcat(arrayMap(number -> hex(reinterpretAsFixedString(number)), {column}))"
+            ),
             Kind::Float => format!("toString(toFloat64({column}))"),
             // Numbers: texts of what lies outside of a type's range are all the same.
             Kind::Date => format!("toString(toInt32({column}))"),
@@ -86,10 +111,22 @@ impl Kind {
         text: Option<String>,
         nullable: bool,
     ) -> Result<Option<String>> {
-        let Some(text) = text else { return Ok(None) };
+        let Some(text) = text else {
+            // There is no Nullable(Array): the empty one stands for NULL.
+            return Ok((self == Kind::Vector).then(String::new));
+        };
         let nothing = || if nullable { None } else { Some("0".to_owned()) };
         Ok(match (self, end) {
-            (Kind::Bit | Kind::Text | Kind::Bytes, _) => Some(text),
+            (
+                Kind::Bit | Kind::Text | Kind::Bytes | Kind::Geometry | Kind::Plain | Kind::Vector,
+                _,
+            ) => Some(text),
+            (Kind::Inet6, _) => {
+                let address: std::net::Ipv6Addr = text
+                    .parse()
+                    .with_context(|| format!("`{text}` is no address"))?;
+                Some(address.to_string())
+            }
             // YEAR and ZEROFILL columns print leading zeros.
             (Kind::Integer, _) => Some(
                 text.parse::<i128>()
@@ -124,10 +161,16 @@ impl Kind {
         };
         match self {
             Kind::Text => format!("'{}'", unhexed(text)),
-            Kind::Bytes => format!("x'{text}'"),
+            Kind::Bytes | Kind::Vector => format!("x'{text}'"),
             Kind::Date => format!("day {text}"),
             Kind::DateTime | Kind::Time => format!("{text} µs"),
-            Kind::Integer | Kind::Bit | Kind::Float | Kind::Decimal => text.to_owned(),
+            Kind::Integer
+            | Kind::Bit
+            | Kind::Float
+            | Kind::Decimal
+            | Kind::Geometry
+            | Kind::Plain
+            | Kind::Inet6 => text.to_owned(),
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::{cache, command, debian};
 /// The oldest MySQL taken as found: earlier ones lack `SHOW BINARY LOG STATUS` and tagged GTIDs.
 const OLDEST_MYSQL: (u32, u32) = (8, 4);
 const OLDEST_MARIADB: (u32, u32) = (10, 11);
+/// Has VECTOR, and leaves generated columns out of row images.
+const OLDEST_MARIADB11: (u32, u32) = (11, 8);
 
 /// One usable server program.
 #[derive(Clone, Debug)]
@@ -46,11 +48,11 @@ impl Distribution {
             .find_map(|program| {
                 let version = version_of(&[program.display().to_string()]).ok()?;
                 // MariaDB packages install a `mysqld` as well.
-                let same_kind = version.contains("MariaDB") == (kind == SourceKind::MariaDb);
-                let oldest = if kind == SourceKind::MySql {
-                    OLDEST_MYSQL
-                } else {
-                    OLDEST_MARIADB
+                let same_kind = version.contains("MariaDB") == kind.is_mariadb();
+                let oldest = match kind {
+                    SourceKind::MySql => OLDEST_MYSQL,
+                    SourceKind::MariaDb => OLDEST_MARIADB,
+                    SourceKind::MariaDb11 => OLDEST_MARIADB11,
                 };
                 let base = fs::canonicalize(&program)
                     .ok()?
@@ -68,19 +70,27 @@ impl Distribution {
     }
 
     fn fetched(kind: SourceKind) -> Result<Self> {
-        let (package, suite, by_hand) = match kind {
+        let (item, package, suite, by_hand) = match kind {
             SourceKind::MySql => (
+                "mysql-server-core",
                 "mysql-server-core",
                 "sid",
                 "install MySQL 8.4 or later so that `mysqld` is on the PATH",
             ),
             SourceKind::MariaDb => (
                 "mariadb-server-core",
+                "mariadb-server-core",
                 "bookworm",
                 "install it by `sudo apt-get install mariadb-server-core`",
             ),
+            SourceKind::MariaDb11 => (
+                "mariadb-server-core-trixie",
+                "mariadb-server-core",
+                "trixie",
+                "install MariaDB 11.8 or later so that `mariadbd` is on the PATH",
+            ),
         };
-        let item = cache::newest(package, |folder| {
+        let item = cache::newest(item, |folder| {
             let apt = debian::Apt::open(folder, suite)?;
             let closure = apt.closure(&[package])?;
             let version = closure
@@ -90,7 +100,7 @@ impl Distribution {
             apt.unpack(&closure, &folder.join("root"))?;
             version.with_context(|| format!("Debian {suite} has no {package}"))
         })
-        .with_context(|| format!("cannot fetch {}; {by_hand}", kind.name()))?;
+        .with_context(|| format!("cannot fetch {}; {by_hand}", kind.label()))?;
         let root = item.join("root");
         let mut program = debian::loader(&root)?;
         program.push(
@@ -134,7 +144,7 @@ impl Distribution {
                 "--mysqlx=OFF".to_owned(),
                 "--innodb-redo-log-capacity=128M".to_owned(),
             ]),
-            SourceKind::MariaDb => line.extend([
+            SourceKind::MariaDb | SourceKind::MariaDb11 => line.extend([
                 "--innodb-log-file-size=64M".to_owned(),
                 "--plugin-maturity=stable".to_owned(),
             ]),
@@ -153,7 +163,7 @@ impl Distribution {
 fn program_name(kind: SourceKind) -> &'static str {
     match kind {
         SourceKind::MySql => "mysqld",
-        SourceKind::MariaDb => "mariadbd",
+        SourceKind::MariaDb | SourceKind::MariaDb11 => "mariadbd",
     }
 }
 

@@ -25,13 +25,15 @@ const READY_TIMEOUT: Duration = Duration::from_secs(180);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 const START_TRIES: u32 = 5;
 
-/// The two families of servers.
+/// The kinds of servers: two families, and of MariaDB two generations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SourceKind {
     /// MySQL 8.4 or later.
     MySql,
     /// MariaDB 10.11 or later.
     MariaDb,
+    /// MariaDB 11.8 or later, which has types and row images of its own.
+    MariaDb11,
 }
 
 /// What to start.
@@ -82,7 +84,7 @@ impl SourceServer {
     pub fn start(options: SourceOptions) -> Result<Self> {
         let distribution = Distribution::find(options.kind)?;
         let template = template::data_folder(&distribution)?;
-        let supervised = Supervised::new(options.kind.name())?;
+        let supervised = Supervised::new(options.kind.label())?;
         let data_dir = match &options.data_dir {
             Some(chosen) => path::absolute(chosen)?,
             None => supervised.folder().join("data"),
@@ -115,7 +117,7 @@ impl SourceServer {
                         && server.port_was_taken() => {}
                 Err(error) => {
                     return Err(
-                        error.context(format!("cannot start {}", server.options.kind.name()))
+                        error.context(format!("cannot start {}", server.options.kind.label()))
                     );
                 }
             }
@@ -260,8 +262,21 @@ impl SourceKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::MySql => "mysql",
-            Self::MariaDb => "mariadb",
+            Self::MariaDb | Self::MariaDb11 => "mariadb",
         }
+    }
+
+    /// Tells the generations apart, too.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::MariaDb11 => "mariadb11",
+            Self::MySql | Self::MariaDb => self.name(),
+        }
+    }
+
+    /// Whether it is of MariaDB's family.
+    pub fn is_mariadb(self) -> bool {
+        self != Self::MySql
     }
 }
 

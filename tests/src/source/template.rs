@@ -45,7 +45,7 @@ const MARIADB_SCRIPTS: [&[&str]; 6] = [
 
 /// The cached data folder for this server, never to be started itself.
 pub(super) fn data_folder(distribution: &Distribution) -> Result<PathBuf> {
-    let name = format!("{}-data", distribution.kind.name());
+    let name = format!("{}-data", distribution.kind.label());
     let item = cache::exact(&name, &version_key(distribution), |folder| {
         let data_dir = folder.join("data");
         fs::create_dir(&data_dir)?;
@@ -53,7 +53,9 @@ pub(super) fn data_folder(distribution: &Distribution) -> Result<PathBuf> {
         line.push(format!("--tmpdir={}", folder.display()));
         match distribution.kind {
             SourceKind::MySql => initialise_mysql(&line, folder)?,
-            SourceKind::MariaDb => initialise_mariadb(&line, folder, &distribution.share())?,
+            SourceKind::MariaDb | SourceKind::MariaDb11 => {
+                initialise_mariadb(&line, folder, &distribution.share())?;
+            }
         }
         Ok(())
     })?;

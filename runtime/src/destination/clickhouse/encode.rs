@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use arrow::array::types::{Date32Type, Int64Type, Time64MicrosecondType, TimestampSecondType};
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar, UInt8Array,
-    UInt64Array, make_array,
+    Array, ArrayData, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, Scalar, UInt8Array,
+    UInt64Array, make_array, new_empty_array,
 };
-use arrow::buffer::{Buffer, ScalarBuffer};
+use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::kernels::zip::zip;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::CompressionType;
@@ -307,15 +307,21 @@ impl ColumnWork<'_> {
     }
 }
 
-/// An array of one value whose bytes are all zero: 0, the epoch, the empty string.
+/// An array of one value whose bytes are all zero: 0, the epoch, the empty string, the empty list.
 fn default_value(data_type: &DataType) -> std::result::Result<ArrayRef, arrow::error::ArrowError> {
+    if let DataType::List(element) = data_type {
+        let offsets = OffsetBuffer::from_lengths([0]);
+        let nothing = new_empty_array(element.data_type());
+        let list = ListArray::try_new(Arc::clone(element), offsets, nothing, None)?;
+        return Ok(Arc::new(list));
+    }
     let builder = ArrayData::builder(data_type.clone()).len(1);
     let builder = if matches!(data_type, DataType::Binary) {
         builder
             .add_buffer(Buffer::from_slice_ref([0_i32, 0]))
             .add_buffer(Buffer::from_slice_ref::<u8, &[u8; 0]>(&[]))
     } else {
-        // The widest value is a Decimal256; alignment is that of the allocation.
+        // The widest value is a Decimal256, a UUID has half of it; alignment is that of the allocation.
         builder.add_buffer(Buffer::from(arrow::buffer::MutableBuffer::from_len_zeroed(
             32,
         )))

@@ -1,4 +1,6 @@
-use arrow::array::{BinaryArray, Date32Array, Int64Array, UInt32Array};
+use arrow::array::{
+    BinaryArray, Date32Array, FixedSizeBinaryArray, Float32Array, Int64Array, UInt32Array,
+};
 use arrow::ipc::reader::StreamReader;
 
 use super::super::target::tests::{config, schema, table};
@@ -231,4 +233,58 @@ fn large_buffers_are_cut_and_small_ones_gathered() {
     ]);
     let lengths: Vec<usize> = pieces.finish().iter().map(Bytes::len).collect();
     assert_eq!(lengths, [20, CHUNK_BYTES, CHUNK_BYTES, 5, 3]);
+}
+
+#[test]
+fn a_null_vector_is_an_empty_array_and_other_new_types_keep_null() {
+    let column = |name: &str, column_type| crate::batch::Column {
+        name: name.to_owned(),
+        column_type,
+        nullable: name != "id",
+        source_type: String::new(),
+    };
+    let mut schema = schema();
+    schema.columns = vec![
+        column("id", ColumnType::Uuid),
+        column("vector", ColumnType::Vector),
+        column("address", ColumnType::Inet6),
+    ];
+    let floats = Float32Array::from(vec![1.0, 2.0]);
+    let vectors = ListArray::new(
+        ColumnType::vector_element(),
+        OffsetBuffer::from_lengths([2, 0]),
+        Arc::new(floats),
+        Some(vec![true, false].into()),
+    );
+    let sixteen = |values: [Option<[u8; 16]>; 2]| {
+        FixedSizeBinaryArray::try_from_sparse_iter_with_size(values.into_iter(), 16)
+            .expect("sixteen")
+    };
+    let batch = ChangeBatch {
+        columns: vec![
+            Arc::new(sixteen([Some([1; 16]), Some([2; 16])])),
+            Arc::new(vectors),
+            Arc::new(sixteen([None, Some([3; 16])])),
+        ],
+        schema: Arc::new(schema.clone()),
+        row_count: 2,
+        changes: Changes::Load,
+    };
+    let target = TargetTable::plan(&config(), &table(), &schema).expect("a plan");
+    let prepared = prepare(&target, std::slice::from_ref(&batch)).expect("prepares");
+    assert_eq!(prepared.adjustments.len(), 1);
+    assert_eq!(prepared.adjustments[0].column, "vector");
+    assert_eq!(prepared.adjustments[0].policy, Policy::NullToDefault);
+    assert_eq!(prepared.adjustments[0].values, 1);
+    let read = read(prepared, false);
+    assert_eq!(read[0].column(1).null_count(), 0);
+    assert_eq!(read[0].column(1).as_list::<i32>().value_length(1), 0);
+    assert_eq!(read[0].column(2).null_count(), 1);
+    // Without `nullable` the address becomes the type's default as well.
+    let mut config = config();
+    config.nullable = false;
+    let target = TargetTable::plan(&config, &table(), &schema).expect("a plan");
+    let prepared = prepare(&target, &[batch]).expect("prepares");
+    let filled = prepared.batches[0].column(2);
+    assert_eq!(filled.as_fixed_size_binary().value(0), [0; 16]);
 }

@@ -315,7 +315,7 @@ fn columns(
                 None => types::default_type(column.column_type, facts.time64),
             };
             // Key columns are never nullable: `sorting_key` has refused those that are.
-            let nullable = column.nullable && config.nullable;
+            let nullable = column.nullable && config.nullable && mapped.takes_null();
             Ok(TargetColumn {
                 name: column.name.clone(),
                 sql_type: mapped.sql(nullable),

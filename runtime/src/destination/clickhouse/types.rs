@@ -27,6 +27,8 @@ pub(super) struct Mapped {
     base: String,
     /// `LowCardinality(...)` stands outside of `Nullable(...)`.
     low_cardinality: bool,
+    /// ClickHouse has no Nullable(Array(...)).
+    never_null: bool,
     /// What the arrays go through.
     pub(super) conversion: Conversion,
 }
@@ -36,6 +38,7 @@ impl Mapped {
         Self {
             base: base.into(),
             low_cardinality: false,
+            never_null: false,
             conversion: Conversion::None,
         }
     }
@@ -47,11 +50,24 @@ impl Mapped {
         }
     }
 
+    /// NULL becomes the empty array, which no value of the source is: a declared policy, and counted as one.
+    fn array(element: &str) -> Self {
+        Self {
+            never_null: true,
+            ..Self::plain(format!("Array({element})"))
+        }
+    }
+
     fn low_cardinality() -> Self {
         Self {
             low_cardinality: true,
             ..Self::plain("String")
         }
+    }
+
+    /// Whether the type can be nullable at all.
+    pub(super) fn takes_null(&self) -> bool {
+        !self.never_null
     }
 
     /// The type as ClickHouse prints it in `system.columns`.
@@ -93,6 +109,10 @@ pub(super) fn default_type(column_type: ColumnType, time64: bool) -> Mapped {
         ColumnType::Time { .. } => Mapped::converted("Int64", Conversion::TimeToMicros),
         ColumnType::Label => Mapped::low_cardinality(),
         ColumnType::Text | ColumnType::Bytes | ColumnType::Json => Mapped::plain("String"),
+        ColumnType::Uuid => Mapped::plain("UUID"),
+        ColumnType::Inet4 => Mapped::plain("IPv4"),
+        ColumnType::Inet6 => Mapped::plain("IPv6"),
+        ColumnType::Vector => Mapped::array("Float32"),
     }
 }
 
@@ -114,7 +134,13 @@ pub(super) fn chosen_type(
             "write the type without `Nullable`: it follows from the source column and from `nullable`"
                 .to_owned()
         } else {
-            format!("choose {}, or remove the entry", choices(column_type))
+            match choices(column_type) {
+                Some(choices) => format!("choose {choices}, or remove the entry"),
+                None => format!(
+                    "remove the entry: only `{}` fits",
+                    default_type(column_type, time64).sql(false)
+                ),
+            }
         };
         Error::new(
             ErrorKind::Config,
@@ -252,8 +278,8 @@ fn integer_bits(column_type: ColumnType) -> Option<u16> {
     }
 }
 
-fn choices(column_type: ColumnType) -> String {
-    match column_type {
+fn choices(column_type: ColumnType) -> Option<String> {
+    Some(match column_type {
         ColumnType::Int8 | ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64 => {
             "a signed integer at least as wide".to_owned()
         }
@@ -277,7 +303,10 @@ fn choices(column_type: ColumnType) -> String {
         ColumnType::Text | ColumnType::Label | ColumnType::Bytes | ColumnType::Json => {
             "`String` or `LowCardinality(String)`".to_owned()
         }
-    }
+        ColumnType::Uuid | ColumnType::Inet4 | ColumnType::Inet6 | ColumnType::Vector => {
+            return None;
+        }
+    })
 }
 
 #[cfg(test)]
@@ -298,6 +327,20 @@ mod tests {
         assert_eq!(
             default_type(ColumnType::Text, true).sql(true),
             "Nullable(String)"
+        );
+    }
+
+    #[test]
+    fn a_type_of_which_there_is_one_form_says_so() {
+        assert_eq!(
+            default_type(ColumnType::Vector, true).sql(false),
+            "Array(Float32)"
+        );
+        assert!(!default_type(ColumnType::Vector, true).takes_null());
+        let error = chosen_type("c", ColumnType::Uuid, "String", true).expect_err("refused");
+        assert!(
+            error.hint().is_some_and(|hint| hint.contains("`UUID`")),
+            "{error}"
         );
     }
 

@@ -3,6 +3,8 @@
 //! information_schema is asked for one database at a time, with the tables' names as a list: MariaDB opens each table
 //! that it describes, and finds only those which the condition names without reading the whole server.
 
+mod cells;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -10,8 +12,9 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, Row, Value};
 use serde::{Deserialize, Serialize};
 
+use self::cells::Cells;
 use super::connection::query_error;
-use super::types::column_type;
+use super::types::{Geometry, column_type, ensure_images_whole};
 use super::{Flavor, ServerVersion, Source};
 use crate::batch::{Column, TableName, TableSchema};
 use crate::error::{Error, ErrorKind, Result};
@@ -52,6 +55,12 @@ pub struct SourceColumn {
     pub scale: Option<u8>,
     /// The labels of an ENUM or SET in declared order, in UTF-8.
     pub labels: Vec<String>,
+    /// Computed from other columns, stored or not.
+    #[serde(default)]
+    pub generated: bool,
+    /// How geometries are written; none where the column holds none.
+    #[serde(default)]
+    pub geometry: Option<Geometry>,
     /// What rows get that were there before the column was added.
     pub default: ColumnDefault,
 }
@@ -219,12 +228,6 @@ async fn load_tables_of(
     tables: &[TableName],
     exclude: impl Fn(&TableName) -> Vec<String>,
 ) -> Result<Vec<SourceTable>> {
-    // Generated invisible primary keys are in every row image (pitfall 41).
-    if flavor == Flavor::MySql && version >= ServerVersion(8, 0, 30) {
-        conn.query_drop("SET SESSION show_gipk_in_create_table_and_information_schema = ON")
-            .await
-            .map_err(query_error)?;
-    }
     let listed = describe_tables(conn, tables).await?;
     let names: Vec<TableName> = listed.iter().map(|table| table.name.clone()).collect();
     let mut columns = load_columns(conn, flavor, &names).await?;
@@ -256,7 +259,9 @@ async fn load_tables_of(
             .with_table(name)
             .with_hint(format!("drop the index `{}`, or make it one over a prefix of the column", part.index)));
         }
-        loaded.push(build_table(name, described, &parts, &exclude(name))?);
+        let built = build_table(name, described, &parts, &exclude(name))?;
+        ensure_images_whole(&built, flavor, version)?;
+        loaded.push(built);
     }
     Ok(loaded)
 }
@@ -281,7 +286,7 @@ async fn load_columns(
 }
 
 fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn)> {
-    let mut cells = Cells(row.unwrap());
+    let mut cells = Cells::of(row);
     let table = TableName::new(cells.text()?, cells.text()?);
     let name = cells.text()?;
     let data_type = cells.text()?.to_ascii_lowercase();
@@ -292,7 +297,13 @@ fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn)> 
     let digits = cells.maybe_number()?;
     let scale = cells.maybe_number()?;
     let time_digits = cells.maybe_number()?;
-    let default = ColumnDefault::of(flavor, cells.maybe_text()?, &cells.text()?);
+    let default = cells.maybe_text()?;
+    let extra = cells.text()?;
+    // MySQL's `DEFAULT_GENERATED` is another thing.
+    let generated = ["STORED GENERATED", "VIRTUAL GENERATED"]
+        .iter()
+        .any(|mark| extra.contains(mark));
+    let default = ColumnDefault::of(flavor, default, &extra);
     let labelled = matches!(data_type.as_str(), "enum" | "set");
     let labels = if labelled {
         parse_labels(&column_type).unwrap_or_default()
@@ -317,6 +328,8 @@ fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn)> 
         precision: small(digits),
         scale: small(time_digits.or(scale)),
         labels,
+        generated,
+        geometry: Geometry::of(flavor, &data_type),
         default,
         data_type,
         column_type,
@@ -344,7 +357,7 @@ async fn load_keys(
          FROM information_schema.STATISTICS";
     let order = "AND NON_UNIQUE = 0 ORDER BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX";
     for row in each_database(conn, query, order, tables).await? {
-        let mut cells = Cells(row.unwrap());
+        let mut cells = Cells::of(row);
         let table = TableName::new(cells.text()?, cells.text()?);
         keys.entry(table).or_default().push(KeyPart {
             index: cells.text()?,
@@ -538,7 +551,7 @@ fn folded(name: &TableName, fold: bool) -> TableName {
 }
 
 fn listed(row: Row) -> Result<ListedTable> {
-    let mut cells = Cells(row.unwrap());
+    let mut cells = Cells::of(row);
     Ok(ListedTable {
         name: TableName::new(cells.text()?, cells.text()?),
         table_type: cells.text()?,
@@ -557,52 +570,6 @@ fn missing(name: &TableName) -> Error {
         "check the name, with its case; or GRANT SELECT ON `{}`.*",
         name.database
     ))
-}
-
-/// The cells of one row, from the left.
-struct Cells(Vec<Value>);
-
-impl Cells {
-    fn next(&mut self) -> Value {
-        if self.0.is_empty() {
-            Value::NULL
-        } else {
-            self.0.remove(0)
-        }
-    }
-
-    fn maybe_text(&mut self) -> Result<Option<String>> {
-        match self.next() {
-            Value::NULL => Ok(None),
-            Value::Bytes(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| odd()),
-            _ => Err(odd()),
-        }
-    }
-
-    fn text(&mut self) -> Result<String> {
-        self.maybe_text()?.ok_or_else(odd)
-    }
-
-    fn maybe_number(&mut self) -> Result<Option<u64>> {
-        match self.next() {
-            Value::NULL => Ok(None),
-            Value::Int(number) => u64::try_from(number).map(Some).map_err(|_| odd()),
-            Value::UInt(number) => Ok(Some(number)),
-            Value::Bytes(bytes) => std::str::from_utf8(&bytes)
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .map(Some)
-                .ok_or_else(odd),
-            _ => Err(odd()),
-        }
-    }
-}
-
-fn odd() -> Error {
-    Error::new(
-        ErrorKind::SourceCorrupt,
-        "information_schema returned a value of another kind than documented",
-    )
 }
 
 #[cfg(test)]

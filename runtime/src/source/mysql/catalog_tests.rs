@@ -47,6 +47,8 @@ fn int(name: &str, nullable: bool) -> SourceColumn {
         precision: None,
         scale: None,
         labels: vec![],
+        generated: false,
+        geometry: None,
         default: ColumnDefault::None,
     }
 }

@@ -202,6 +202,11 @@ pub(super) fn identity_sql(flavor: Flavor, version: ServerVersion) -> &'static s
 const SESSION: &str = "SET SESSION time_zone = '+00:00', sql_mode = 'NO_ENGINE_SUBSTITUTION', \
      net_write_timeout = 600, net_read_timeout = 600, wait_timeout = 28800";
 
+/// A generated invisible key is in every row image, so the catalog must name it even where the server would hide it
+/// (pitfall 41). MariaDB has no such keys, and passes over the comment, as MySQL does before 8.0.30.
+const SHOW_GENERATED_KEYS: &str =
+    "/*!80030 SET SESSION show_gipk_in_create_table_and_information_schema = ON */";
+
 /// What `replica_max_allowed_packet` is to a replica.
 const EVENT_BYTES_MAX: usize = 1 << 30;
 
@@ -217,7 +222,11 @@ async fn open_with(config: &SourceConfig, max_allowed_packet: Option<usize>) -> 
         .pass(Some(config.password.expose().to_owned()))
         .prefer_socket(Some(false))
         .max_allowed_packet(max_allowed_packet)
-        .init(vec!["SET NAMES utf8mb4".to_owned(), SESSION.to_owned()]);
+        .init(vec![
+            "SET NAMES utf8mb4".to_owned(),
+            SESSION.to_owned(),
+            SHOW_GENERATED_KEYS.to_owned(),
+        ]);
     if config.tls.mode != TlsMode::Disabled {
         let mut tls = SslOpts::default()
             .with_danger_accept_invalid_certs(config.tls.mode == TlsMode::Required)

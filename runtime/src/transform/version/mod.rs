@@ -75,7 +75,7 @@ pub(super) enum GuestOps<'a> {
 pub(super) struct InputColumn<'a> {
     pub(super) validity: Option<Cow<'a, [u8]>>,
     pub(super) offsets: Option<Cow<'a, [u8]>>,
-    pub(super) values: &'a [u8],
+    pub(super) values: Cow<'a, [u8]>,
 }
 
 /// An answer as the guest gave it, unchecked.

@@ -95,7 +95,7 @@ impl Exports {
             .enumerate()
             .map(|(index, column)| types::FieldParam {
                 name: &column.name,
-                data_type: types::DataType::Plain(scalar(column.column_type)),
+                data_type: data_type(column.column_type),
                 nullable: column.nullable,
                 key: schema.key.contains(&index),
                 source_type: &column.source_type,
@@ -153,7 +153,7 @@ impl Exports {
                 validity: column.validity.as_deref(),
                 absent: None,
                 offsets: column.offsets.as_deref(),
-                values: column.values,
+                values: &column.values,
                 child_validity: None,
                 child_offsets: None,
             })
@@ -254,6 +254,14 @@ fn wit_op(op: Op) -> types::Op {
     }
 }
 
+fn data_type(column_type: ColumnType) -> types::DataType {
+    match column_type {
+        ColumnType::Vector => types::DataType::ListOf(types::Scalar::Float32),
+        other => types::DataType::Plain(scalar(other)),
+    }
+}
+
+/// Of a list, what it is of.
 fn scalar(column_type: ColumnType) -> types::Scalar {
     use types::Scalar;
     match column_type {
@@ -265,7 +273,7 @@ fn scalar(column_type: ColumnType) -> types::Scalar {
         ColumnType::UInt16 => Scalar::Uint16,
         ColumnType::UInt32 => Scalar::Uint32,
         ColumnType::UInt64 => Scalar::Uint64,
-        ColumnType::Float32 => Scalar::Float32,
+        ColumnType::Float32 | ColumnType::Vector => Scalar::Float32,
         ColumnType::Float64 => Scalar::Float64,
         ColumnType::Decimal { precision, scale } if precision <= 38 => {
             Scalar::Decimal128((precision, scale.cast_signed()))
@@ -277,7 +285,12 @@ fn scalar(column_type: ColumnType) -> types::Scalar {
         ColumnType::DateTime { .. } => Scalar::TimestampMicros(false),
         ColumnType::Timestamp { .. } => Scalar::TimestampMicros(true),
         ColumnType::Time { .. } => Scalar::Time64Micros,
-        ColumnType::Text | ColumnType::Label | ColumnType::Json => Scalar::Utf8,
+        ColumnType::Text
+        | ColumnType::Label
+        | ColumnType::Json
+        | ColumnType::Uuid
+        | ColumnType::Inet4
+        | ColumnType::Inet6 => Scalar::Utf8,
         ColumnType::Bytes => Scalar::Binary,
     }
 }

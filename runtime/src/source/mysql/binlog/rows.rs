@@ -44,6 +44,8 @@ pub struct ChangeBuilder {
     versions: Vec<u64>,
     /// The map that was last found to fit the table.
     checked: Option<Arc<TableMap>>,
+    /// How the images behind that map are read.
+    formats: Arc<[ImageFormat]>,
     before_key: Vec<Option<Range<usize>>>,
     after_key: Vec<Option<Range<usize>>>,
 }
@@ -72,6 +74,7 @@ impl ChangeBuilder {
             ops: Vec::new(),
             versions: Vec::new(),
             checked: None,
+            formats: Arc::default(),
             before_key: Vec::new(),
             after_key: Vec::new(),
         })
@@ -126,7 +129,8 @@ impl ChangeBuilder {
     fn push(&mut self, event: &RowEvent<'_>, term: u16) -> Result<Counts> {
         self.check(&event.table, event.offset)?;
         let images = Images::of(event)?;
-        let formats = event.table.formats.as_slice();
+        let formats = Arc::clone(&self.formats);
+        let formats = &*formats;
         let mut cursor = images.rows;
         let mut counts = Counts::default();
         let total = event.body.len();
@@ -216,7 +220,7 @@ impl ChangeBuilder {
         {
             return Ok(());
         }
-        TableBuilder::check_formats(&self.table, &map.formats)?;
+        self.formats = TableBuilder::fitted_formats(&self.table, &map.formats)?;
         for (ordinal, column) in self.table.columns.iter().enumerate() {
             let name = map.names.as_ref().and_then(|names| names.get(ordinal));
             if let Some(name) = name

@@ -27,6 +27,8 @@ fn table() -> Arc<SourceTable> {
         precision: Some(10),
         scale: Some(0),
         labels: Vec::new(),
+        generated: false,
+        geometry: None,
         default: ColumnDefault::None,
     };
     let column = |index: usize, name: &str| Column {

@@ -1,5 +1,7 @@
 //! The decoder of one column: which reader its values take, and the buffers they end in.
 
+mod stored;
+
 use arrow::array::ArrayRef;
 use arrow::array::NullBufferBuilder;
 use arrow::datatypes::{
@@ -11,12 +13,13 @@ use arrow::datatypes::{
 use super::charset::transcode;
 use super::cursor::{take_array, take_be, take_le, take_lenenc, take_u8};
 use super::image::{Layout, take_prefixed};
-use super::values::{ByteValues, finish_fixed};
+use super::values::{ByteValues, finish_fixed, finish_sixteen};
+use super::vector::FloatLists;
 use super::{DecodeError, ImageFormat, decimal, json, temporal};
 use crate::batch::ColumnType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::catalog::SourceColumn;
-use crate::source::mysql::types::Charset;
+use crate::source::mysql::types::{Charset, Geometry};
 
 /// Fills one column's Arrow array, value by value, from either form.
 ///
@@ -29,6 +32,8 @@ pub struct ColumnBuilder {
     keep_null: bool,
     policy_hits: u64,
     data_type: DataType,
+    /// Where compressed values become plain.
+    room: Vec<u8>,
 }
 
 /// The buffers by what the values are, with what reading them takes.
@@ -75,6 +80,16 @@ enum Values {
         labels: Vec<String>,
         values: ByteValues,
     },
+    Geometry {
+        geometry: Geometry,
+        values: ByteValues,
+    },
+    /// The 16 bytes in the order of the text, as they lie in memory.
+    Uuid(Vec<i128>),
+    Inet4(Vec<u32>),
+    /// As a UUID's.
+    Inet6(Vec<i128>),
+    Vector(FloatLists),
 }
 
 /// Runs one expression on whichever buffer there is.
@@ -97,11 +112,15 @@ macro_rules! each_buffer {
             Values::DateTime($fixed) | Values::Timestamp($fixed) | Values::Time($fixed) => {
                 $of_fixed
             }
+            Values::Uuid($fixed) | Values::Inet6($fixed) => $of_fixed,
+            Values::Inet4($fixed) => $of_fixed,
+            Values::Vector($bytes) => $of_bytes,
             Values::Text { values: $bytes, .. }
             | Values::Bytes { values: $bytes, .. }
             | Values::Json($bytes)
             | Values::Enum { values: $bytes, .. }
-            | Values::Set { values: $bytes, .. } => $of_bytes,
+            | Values::Set { values: $bytes, .. }
+            | Values::Geometry { values: $bytes, .. } => $of_bytes,
         }
     };
 }
@@ -123,6 +142,7 @@ impl ColumnBuilder {
             keep_null: column.nullable && !null_as_default,
             policy_hits: 0,
             data_type: column_type.arrow(),
+            room: Vec::new(),
         })
     }
 
@@ -168,6 +188,12 @@ impl ColumnBuilder {
             | Values::Json(values)
             | Values::Enum { values, .. }
             | Values::Set { values, .. } => values.push(take_lenenc(cursor)?)?,
+            Values::Geometry { .. } | Values::Vector(_) => {
+                self.push_stored(take_lenenc(cursor)?)?
+            }
+            Values::Uuid(_) | Values::Inet4(_) | Values::Inet6(_) => {
+                self.push_address_text(take_lenenc(cursor)?)?;
+            }
         }
         self.validity.append_non_null();
         Ok(())
@@ -300,6 +326,15 @@ impl ColumnBuilder {
                 let bits = take_le(cursor, length)?;
                 values.push_with(|out| print_set(labels, bits, out))?;
             }
+            (Values::Geometry { .. } | Values::Vector(_), Layout::Bytes(prefix)) => {
+                self.push_stored(take_prefixed(prefix, cursor)?)?;
+            }
+            (Values::Uuid(_) | Values::Inet4(_) | Values::Inet6(_), Layout::Bytes(prefix)) => {
+                self.push_address(take_prefixed(prefix, cursor)?)?;
+            }
+            (Values::Text { .. } | Values::Bytes { .. }, Layout::Compressed(prefix)) => {
+                return self.push_compressed(take_prefixed(prefix, cursor)?);
+            }
             _ => return Err(mismatch),
         }
         self.validity.append_non_null();
@@ -369,7 +404,11 @@ impl ColumnBuilder {
             | Values::Bytes { values, .. }
             | Values::Json(values)
             | Values::Enum { values, .. }
-            | Values::Set { values, .. } => values.finish(nulls),
+            | Values::Set { values, .. }
+            | Values::Geometry { values, .. } => values.finish(nulls),
+            Values::Uuid(values) | Values::Inet6(values) => finish_sixteen(values, nulls),
+            Values::Inet4(values) => finish_fixed::<UInt32Type>(values, nulls, of),
+            Values::Vector(values) => values.finish(nulls),
         }
     }
 
@@ -436,6 +475,16 @@ impl Values {
                     ErrorKind::Internal,
                     format!("column `{}` has labels and is no ENUM", column.name),
                 ));
+            }
+            (ColumnType::Uuid, _) => Values::Uuid(vec![]),
+            (ColumnType::Inet4, _) => Values::Inet4(vec![]),
+            (ColumnType::Inet6, _) => Values::Inet6(vec![]),
+            (ColumnType::Vector, _) => Values::Vector(FloatLists::new()),
+            (ColumnType::Text | ColumnType::Bytes, _) if let Some(geometry) = column.geometry => {
+                Values::Geometry {
+                    geometry,
+                    values: values(),
+                }
             }
             (ColumnType::Text, "set") => Values::Set {
                 labels: labels(),

@@ -17,6 +17,8 @@ fn column(data_type: &str) -> SourceColumn {
         precision: None,
         scale: None,
         labels: vec![],
+        generated: false,
+        geometry: None,
         default: ColumnDefault::None,
     }
 }
@@ -37,6 +39,8 @@ fn labels(data_type: &str, labels: &[&str]) -> SourceColumn {
     SourceColumn {
         charset: Some("utf8mb4".into()),
         labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        generated: false,
+        geometry: None,
         default: ColumnDefault::None,
         ..column(data_type)
     }

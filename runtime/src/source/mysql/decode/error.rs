@@ -17,12 +17,15 @@ pub enum DecodeError {
     /// A length that the value cannot have.
     #[error("a value has an impossible length")]
     BadLength,
-    /// A DECIMAL, date or time whose parts are out of range.
+    /// A value of several parts, such as a DECIMAL, a time or a geometry, one of which cannot be.
     #[error("a value has an impossible part: {0}")]
     BadValue(&'static str),
     /// A JSON document that contradicts itself.
     #[error("a binary JSON document is broken: {0}")]
     BadJson(&'static str),
+    /// A geometry that is none. MariaDB stores such values when they are written as bytes.
+    #[error("a geometry is broken: {0}")]
+    BadGeometry(&'static str),
     /// A wire type that this build does not know.
     #[error("the row image holds values of the unknown wire type {0}")]
     UnknownWireType(u8),
@@ -46,6 +49,9 @@ pub enum DecodeError {
     /// The image leaves out an included column (`binlog_row_image` other than FULL).
     #[error("the row image leaves out a replicated column")]
     AbsentColumn,
+    /// The image leaves out a generated column, which it may do whatever `binlog_row_image` is.
+    #[error("the row image leaves out a generated column")]
+    AbsentGenerated,
     /// The column's bytes of one batch pass the 2 GiB that its offsets can address.
     #[error("a batch holds more than 2 GiB of one column")]
     ColumnFull,
@@ -64,7 +70,9 @@ impl DecodeError {
             | DecodeError::UnknownLabel
             | DecodeError::UnexpectedNull
             | DecodeError::ColumnCount { .. } => ErrorKind::SchemaConflict,
-            DecodeError::UnknownWireType(_) => ErrorKind::Unsupported,
+            DecodeError::BadGeometry(_)
+            | DecodeError::UnknownWireType(_)
+            | DecodeError::AbsentGenerated => ErrorKind::Unsupported,
             DecodeError::AbsentColumn => ErrorKind::SourceSetting,
             // The callers flush long before; a single value is at most 1 GiB.
             DecodeError::ColumnFull => ErrorKind::Internal,
@@ -82,7 +90,10 @@ impl DecodeError {
             DecodeError::AbsentColumn => Some(
                 "SET GLOBAL binlog_row_image = 'FULL', reconnect the writing sessions, and load the table anew",
             ),
-            DecodeError::UnknownWireType(_) => {
+            DecodeError::BadGeometry(_) => Some(
+                "mend the value at the source, or name the column in this table's `exclude_columns`",
+            ),
+            DecodeError::UnknownWireType(_) | DecodeError::AbsentGenerated => {
                 Some("name the column in this table's `exclude_columns`")
             }
             _ => None,

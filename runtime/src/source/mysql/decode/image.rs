@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::cursor::{take, take_le};
 use super::temporal::{fraction_length, wire};
-use super::{DecodeError, decimal};
+use super::{DecodeError, decimal, hires};
 use crate::source::mysql::catalog::SourceColumn;
+use crate::source::mysql::types::is_hires;
 
 /// How one column's values lie in a row image, by the event's table map.
 ///
@@ -72,6 +73,8 @@ pub(super) enum Layout {
     Set(usize),
     /// Bytes behind a length of that many bytes.
     Bytes(usize),
+    /// Bytes behind a length of that many bytes, which MariaDB may have compressed.
+    Compressed(usize),
     /// A document behind a length of that many bytes.
     Json(usize),
     /// Nothing: every value is NULL.
@@ -79,6 +82,29 @@ pub(super) enum Layout {
 }
 
 impl ImageFormat {
+    /// Bytes behind a length of four bytes.
+    pub(super) const LONGBLOB: Self = Self {
+        wire_type: BLOB,
+        meta: 4,
+    };
+
+    /// This format with what only the recorded column knows: the digits of a time in MariaDB's layout of before 10.1,
+    /// without which nobody can say how long its values are (pitfall 35). To be asked once [`ImageFormat::fits`] is true.
+    #[must_use]
+    pub fn completed(self, column: &SourceColumn) -> Self {
+        let old = matches!(
+            self.wire_type,
+            wire::TIME | wire::DATETIME | wire::TIMESTAMP
+        );
+        match column.scale {
+            Some(digits) if old && is_hires(column) => Self {
+                meta: digits.into(),
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// Takes the metadata of a column of `wire_type` off the front of a table map's metadata block.
     ///
     /// # Errors
@@ -114,7 +140,12 @@ impl ImageFormat {
             DOUBLE => Layout::Double,
             NULL => Layout::Nothing,
             YEAR => Layout::Year,
-            wire::DATE | wire::NEWDATE | wire::TIME => Layout::Temporal(3),
+            wire::DATE | wire::NEWDATE => Layout::Temporal(3),
+            wire::TIME | wire::TIMESTAMP | wire::DATETIME if self.meta > 0 => {
+                let length = hires::length(self.wire_type, self.meta);
+                Layout::Temporal(length.ok_or(DecodeError::BadLength)?)
+            }
+            wire::TIME => Layout::Temporal(3),
             wire::TIMESTAMP => Layout::Temporal(4),
             wire::DATETIME => Layout::Temporal(8),
             wire::TIME2 => Layout::Temporal(3 + self.fraction()?),
@@ -125,12 +156,14 @@ impl ImageFormat {
                 scale: low,
             },
             BIT => Layout::Bits(usize::from(high) + usize::from(low > 0)),
-            VARCHAR | VARCHAR_COMPRESSED => Layout::Bytes(prefix(self.meta)),
+            VARCHAR => Layout::Bytes(prefix(self.meta)),
+            VARCHAR_COMPRESSED => Layout::Compressed(prefix(self.meta)),
+            BLOB_COMPRESSED => Layout::Compressed(low.into()),
             ENUM => Layout::Enum(low.into()),
             SET => Layout::Set(low.into()),
             VAR_STRING | STRING => self.string(high, low),
             JSON => Layout::Json(low.into()),
-            VECTOR | GEOMETRY | BLOB_COMPRESSED | TINY_BLOB..=BLOB => Layout::Bytes(low.into()),
+            VECTOR | GEOMETRY | TINY_BLOB..=BLOB => Layout::Bytes(low.into()),
             other => return Err(DecodeError::UnknownWireType(other)),
         })
     }
@@ -144,6 +177,14 @@ impl ImageFormat {
             SET => Layout::Set(low.into()),
             _ => Layout::Bytes(prefix(self.string_length(high, low))),
         }
+    }
+
+    /// Whether it is that of BINARY(`length`), under which MariaDB hides its newer types (pitfall 33).
+    fn is_binary(self, length: u16) -> bool {
+        let [high, low] = self.meta.to_be_bytes();
+        self.wire_type == STRING
+            && matches!(self.string(high, low), Layout::Bytes(_))
+            && self.string_length(high, low) == length
     }
 
     fn string_length(self, high: u8, low: u8) -> u16 {
@@ -174,7 +215,7 @@ impl ImageFormat {
             Layout::Decimal { precision, scale } => {
                 decimal::image_length(precision, scale).ok_or(DecodeError::BadLength)?
             }
-            Layout::Bytes(prefix) | Layout::Json(prefix) => {
+            Layout::Bytes(prefix) | Layout::Compressed(prefix) | Layout::Json(prefix) => {
                 let length = take_le(&mut &*cursor, check_prefix(prefix)?)?;
                 usize::try_from(length)
                     .ok()
@@ -216,17 +257,17 @@ impl ImageFormat {
             "date" => matches!(self.wire_type, wire::DATE | wire::NEWDATE),
             "time" => match self.wire_type {
                 wire::TIME2 => self.meta == digits,
-                wire::TIME => digits == 0,
+                wire::TIME => digits == 0 || is_hires(column),
                 _ => false,
             },
             "datetime" => match self.wire_type {
                 wire::DATETIME2 => self.meta == digits,
-                wire::DATETIME => digits == 0,
+                wire::DATETIME => digits == 0 || is_hires(column),
                 _ => false,
             },
             "timestamp" => match self.wire_type {
                 wire::TIMESTAMP2 => self.meta == digits,
-                wire::TIMESTAMP => digits == 0,
+                wire::TIMESTAMP => digits == 0 || is_hires(column),
                 _ => false,
             },
             "char" => self.wire_type == STRING && matches!(layout, Layout::Bytes(_)),
@@ -246,6 +287,11 @@ impl ImageFormat {
             "enum" => layout == Layout::Enum(if column.labels.len() < 256 { 1 } else { 2 }),
             "set" => layout == Layout::Set(set_length(column.labels.len())),
             "json" => matches!(layout, Layout::Json(_)),
+            "uuid" | "inet6" => self.is_binary(16),
+            "inet4" => self.is_binary(4),
+            // MariaDB gives a vector the type number of a VARBINARY (pitfall 32).
+            "vector" => matches!(self.wire_type, VECTOR | VARCHAR),
+            _ if column.geometry.is_some() => self.wire_type == GEOMETRY,
             // Types that are only ever skipped.
             _ => true,
         }

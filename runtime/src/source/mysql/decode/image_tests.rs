@@ -20,6 +20,8 @@ fn column(data_type: &str, length: Option<u64>, labels: usize) -> SourceColumn {
         precision: None,
         scale: None,
         labels: (0..labels).map(|label| label.to_string()).collect(),
+        generated: false,
+        geometry: None,
         default: ColumnDefault::None,
     }
 }

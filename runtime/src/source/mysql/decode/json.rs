@@ -8,6 +8,7 @@
 use std::io::Write;
 
 use super::cursor::{take, take_array, take_le, take_u8};
+use super::double::Digits;
 use super::temporal::{print_packed, wire};
 use super::{DecodeError, decimal};
 
@@ -262,86 +263,18 @@ fn quote(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Digits left of the point past which the server turns to exponents, unless digits stand right of it too.
-const MAX_POINT: i32 = 15;
-
-/// Appends the shortest digits that read back as `number`, laid out as the server does: no exponent while the point is
-/// within 15 places of the digits, no plus sign in one, and `.0` where nothing else would show a double.
+/// Appends a double as the server does: the shortest digits, and `.0` where nothing else would show a double.
 fn print_double(number: f64, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    const BAD: DecodeError = DecodeError::BadJson("number");
-    if !number.is_finite() {
-        return Err(BAD);
-    }
-    // `d.ddddde-nnn`: 23 bytes at most.
-    let mut buffer = [0u8; 40];
-    let mut space = &mut buffer[..];
-    write!(space, "{:e}", number.abs()).map_err(|_| BAD)?;
-    let length = 40 - space.len();
-    let text = buffer.get_mut(..length).ok_or(BAD)?;
-    let mark = text.iter().position(|byte| *byte == b'e').ok_or(BAD)?;
-    let (mantissa, exponent) = text.split_at_mut(mark);
-    let exponent: i32 = std::str::from_utf8(exponent.get(1..).ok_or(BAD)?)
-        .ok()
-        .and_then(|exponent| exponent.parse().ok())
-        .ok_or(BAD)?;
-    let digit_count = mantissa.len().max(2) as i32 - 1;
-    // Where two shortest texts are equally near, Rust takes the upper one and the server the even one.
-    if places(number) == Some(digit_count - exponent)
-        && let Some(last) = mantissa.last_mut()
-        && *last % 2 == 1
-    {
-        *last -= 1;
-    }
-    let (first, rest) = mantissa.split_first().ok_or(BAD)?;
-    let rest = rest.get(1..).unwrap_or(&[]);
-    // The point stands behind that many digits.
-    let point = exponent + 1;
-    if number.is_sign_negative() {
-        out.push(b'-');
-    }
-    let plain = point > -MAX_POINT && (point <= MAX_POINT || digit_count > point);
-    if !plain {
-        out.push(*first);
-        if !rest.is_empty() {
-            out.push(b'.');
-            out.extend_from_slice(rest);
-        }
-        return write!(out, "e{exponent}").map_err(|_| BAD);
-    }
-    let digits = std::iter::once(first).chain(rest).copied();
-    if point <= 0 {
-        out.extend_from_slice(b"0.");
-        out.extend(std::iter::repeat_n(b'0', point.unsigned_abs() as usize));
-        out.extend(digits);
+    let digits = Digits::of(number).ok_or(DecodeError::BadJson("number"))?;
+    if !digits.is_plain() {
+        digits.print_exponent(out);
         return Ok(());
     }
-    for (index, digit) in digits.enumerate() {
-        if index as i32 == point {
-            out.push(b'.');
-        }
-        out.push(digit);
-    }
-    if digit_count <= point {
-        out.extend(std::iter::repeat_n(b'0', (point - digit_count) as usize));
+    digits.print_plain(out);
+    if digits.is_whole() {
         out.extend_from_slice(b".0");
     }
     Ok(())
-}
-
-/// The decimal places that it takes to write `number` out in full, the last of which is then a 5; none for a whole
-/// number.
-fn places(number: f64) -> Option<i32> {
-    let bits = number.to_bits();
-    let exponent = (bits >> 52 & 0x7ff) as i32;
-    let fraction = bits & ((1 << 52) - 1);
-    let mantissa = if exponent == 0 {
-        fraction
-    } else {
-        fraction | 1 << 52
-    };
-    // The number is an odd one divided by 2 to the power of this.
-    let power = 1075 - exponent.max(1) - mantissa.trailing_zeros() as i32;
-    (mantissa != 0 && power > 0).then_some(power)
 }
 
 const BASE64: [u8; 64] = *b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -7,14 +7,20 @@
 
 mod charset;
 mod column;
+mod compressed;
 mod cursor;
 mod decimal;
+mod double;
 mod error;
+mod geometry;
+mod hires;
 mod image;
 mod json;
+mod network;
 mod table;
 mod temporal;
 mod values;
+mod vector;
 
 pub use column::ColumnBuilder;
 pub use error::DecodeError;

@@ -1,5 +1,7 @@
 //! The decoders of a table's columns together, so that a row comes whole or not at all.
 
+use std::sync::Arc;
+
 use arrow::array::ArrayRef;
 
 use super::cursor::{take, take_u8};
@@ -19,6 +21,8 @@ pub struct TableBuilder {
     included: Vec<Option<usize>>,
     /// Whether each included column may hold NULL.
     nullable: Vec<bool>,
+    /// Whether each included column is generated.
+    generated: Vec<bool>,
     names: Vec<String>,
     table: crate::batch::TableName,
     row_count: usize,
@@ -33,6 +37,7 @@ impl TableBuilder {
         let schema = &table.schema.columns;
         let mut columns: Vec<Option<ColumnBuilder>> = schema.iter().map(|_| None).collect();
         let mut nullable = vec![false; schema.len()];
+        let mut generated = vec![false; schema.len()];
         for column in &table.columns {
             let Some(index) = column.included else {
                 continue;
@@ -47,6 +52,9 @@ impl TableBuilder {
             if let Some(place) = nullable.get_mut(index) {
                 *place = column.nullable;
             }
+            if let Some(place) = generated.get_mut(index) {
+                *place = column.generated;
+            }
         }
         Ok(Self {
             columns: columns
@@ -55,6 +63,7 @@ impl TableBuilder {
                 .ok_or_else(|| contradiction(table))?,
             included: table.columns.iter().map(|column| column.included).collect(),
             nullable,
+            generated,
             names: schema.iter().map(|column| column.name.clone()).collect(),
             table: table.name().clone(),
             row_count: 0,
@@ -80,7 +89,7 @@ impl TableBuilder {
 
     /// Appends the row image at the front of `cursor`, and moves `cursor` behind it. `formats` is the event's table map,
     /// `present` its bitmap of the columns that its images hold. Columns are matched by ordinal: whether the formats fit
-    /// the recorded columns is checked once a table map, by [`TableBuilder::check_formats`] or [`ImageFormat::fits`].
+    /// the recorded columns is checked once a table map, by [`TableBuilder::fitted_formats`].
     ///
     /// # Errors
     /// `SourceCorrupt`, `SchemaConflict`, or `SourceSetting` where the image leaves out an included column; with the
@@ -105,11 +114,15 @@ impl TableBuilder {
         }
     }
 
-    /// Checks a table map against the recorded columns of `table`, which this builder was made for (pitfall 47).
+    /// Checks a table map against the recorded columns of `table`, which this builder was made for (pitfall 47), and
+    /// gives the formats by which its images are read: the map's, with what only the recorded columns know.
     ///
     /// # Errors
     /// `SchemaConflict` that names the first column which does not fit.
-    pub fn check_formats(table: &SourceTable, formats: &[ImageFormat]) -> Result<()> {
+    pub fn fitted_formats(
+        table: &SourceTable,
+        formats: &[ImageFormat],
+    ) -> Result<Arc<[ImageFormat]>> {
         let recorded = table.columns.len();
         if formats.len() != recorded {
             let found = formats.len();
@@ -125,7 +138,11 @@ impl TableBuilder {
                 );
             }
         }
-        Ok(())
+        Ok(formats
+            .iter()
+            .zip(&table.columns)
+            .map(|(format, column)| format.completed(column))
+            .collect())
     }
 
     /// The rows so far.
@@ -209,11 +226,19 @@ impl TableBuilder {
                 (Presence::Null, Some((column, index))) => {
                     push_null(column, self.nullable.get(index))?;
                 }
-                (Presence::Absent, Some(_)) => return Err(DecodeError::AbsentColumn),
+                (Presence::Absent, Some((_, index))) => return Err(self.absent(index)),
                 (Presence::Null | Presence::Absent, None) => {}
             }
         }
         Ok(())
+    }
+
+    #[cold]
+    fn absent(&self, index: usize) -> DecodeError {
+        match self.generated.get(index) {
+            Some(true) => DecodeError::AbsentGenerated,
+            _ => DecodeError::AbsentColumn,
+        }
     }
 
     #[cold]

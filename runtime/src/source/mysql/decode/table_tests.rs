@@ -22,6 +22,8 @@ fn table() -> SourceTable {
         precision: None,
         scale: None,
         labels: vec![],
+        generated: false,
+        geometry: None,
         default: ColumnDefault::None,
     };
     let columns = vec![
@@ -165,11 +167,31 @@ fn an_image_without_an_included_column_is_refused_with_the_setting() {
 }
 
 #[test]
+fn an_image_without_a_generated_column_says_so_since_no_setting_would_help() {
+    let mut table = table();
+    for column in &mut table.columns {
+        column.generated = true;
+    }
+    let error = TableBuilder::new(&table, false)
+        .expect("a builder")
+        .push_image_row(&FORMATS, &[0b1101], &mut &[0, 7, 0, 0, 0, 0, 0][..])
+        .expect_err("an image of MariaDB 11");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.message().contains("generated"), "{error}");
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("exclude_columns"))
+    );
+}
+
+#[test]
 fn a_table_map_that_does_not_fit_names_the_first_column_that_differs() {
-    TableBuilder::check_formats(&table(), &FORMATS).expect("fits");
-    let error = TableBuilder::check_formats(&table(), &FORMATS[..3]).expect_err("a column too few");
-    assert_eq!(error.kind(), ErrorKind::SchemaConflict);
+    TableBuilder::fitted_formats(&table(), &FORMATS).expect("fits");
     let error =
-        TableBuilder::check_formats(&table(), &[INT, INT, VARCHAR, INT]).expect_err("another type");
+        TableBuilder::fitted_formats(&table(), &FORMATS[..3]).expect_err("a column too few");
+    assert_eq!(error.kind(), ErrorKind::SchemaConflict);
+    let error = TableBuilder::fitted_formats(&table(), &[INT, INT, VARCHAR, INT])
+        .expect_err("another type");
     assert!(error.message().starts_with("column `note`"), "{error}");
 }

@@ -4,8 +4,8 @@
 //! A zero date, a date with a zero in it and a day that no calendar has (`ALLOW_INVALID_DATES`) come out as `None`
 //! (pitfalls 1 and 2); what becomes of them is the column's policy. All other dates are kept, whatever the year.
 
-use super::DecodeError;
 use super::cursor::{take, take_array, take_be, take_le};
+use super::{DecodeError, hires};
 
 /// The wire types of dates and times in a row image.
 pub(super) mod wire {
@@ -27,7 +27,7 @@ pub(super) mod wire {
     pub(in super::super) const TIME2: u8 = 19;
 }
 
-const MICROS: i64 = 1_000_000;
+pub(super) const MICROS: i64 = 1_000_000;
 const DAY_MICROS: i64 = 86_400 * MICROS;
 
 /// The largest hour of a TIME.
@@ -35,11 +35,11 @@ const MAX_HOUR: i64 = 838;
 
 /// Microseconds within a day.
 #[derive(Clone, Copy)]
-struct Clock {
-    hour: i64,
-    minute: i64,
-    second: i64,
-    micros: i64,
+pub(super) struct Clock {
+    pub(super) hour: i64,
+    pub(super) minute: i64,
+    pub(super) second: i64,
+    pub(super) micros: i64,
 }
 
 impl Clock {
@@ -86,7 +86,13 @@ fn month_length(year: i64, month: i64) -> i64 {
     }
 }
 
-fn moment(year: i64, month: i64, day: i64, clock: Clock) -> Result<Option<i64>, DecodeError> {
+/// Microseconds since 1970; none where the calendar has no such day.
+pub(super) fn moment(
+    year: i64,
+    month: i64,
+    day: i64,
+    clock: Clock,
+) -> Result<Option<i64>, DecodeError> {
     let clock = clock.micros(23)?;
     Ok(days(year, month, day).map(|days| i64::from(days) * DAY_MICROS + clock))
 }
@@ -181,6 +187,7 @@ pub(super) fn datetime_from_image(
             let packed = (take_be(cursor, 5)?.cast_signed() - 0x80_0000_0000) << 24;
             datetime_from_packed(packed + fraction(digits, cursor)?)
         }
+        wire::DATETIME if digits > 0 => hires::datetime(digits, cursor),
         // The number YYYYMMDDhhmmss.
         wire::DATETIME => {
             let number = u64::from_le_bytes(take_array(cursor)?);
@@ -214,6 +221,7 @@ pub(super) fn timestamp_from_image(
     cursor: &mut &[u8],
 ) -> Result<Option<i64>, DecodeError> {
     let (seconds, micros) = match wire_type {
+        wire::TIMESTAMP if digits > 0 => return hires::timestamp(digits, cursor),
         wire::TIMESTAMP2 => (take_be(cursor, 4)?, fraction(digits, cursor)?),
         wire::TIMESTAMP => (take_le(cursor, 4)?, 0),
         other => return Err(DecodeError::Mismatch(other)),
@@ -230,6 +238,7 @@ pub(super) fn time_from_image(
 ) -> Result<i64, DecodeError> {
     match wire_type {
         wire::TIME2 => time_from_packed(time2_packed(digits, cursor)?),
+        wire::TIME if digits > 0 => hires::time(digits, cursor),
         // The number hhmmss with its sign, in three bytes.
         wire::TIME => {
             let number = take_le(cursor, 3)?.cast_signed() << 40 >> 40;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ArrowPrimitiveType, BinaryArray, PrimitiveArray};
+use arrow::array::{
+    ArrayRef, ArrowPrimitiveType, BinaryArray, FixedSizeBinaryArray, PrimitiveArray,
+};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowNativeType, DataType};
 
@@ -99,6 +101,17 @@ pub(super) fn finish_fixed<T: ArrowPrimitiveType>(
         PrimitiveArray::<T>::new(ScalarBuffer::from(values), nulls)
             .with_data_type(data_type.clone()),
     )
+}
+
+/// Makes an array of 16 bytes a value out of `values`, which hold them in memory's order.
+pub(super) fn finish_sixteen(values: &mut Vec<i128>, nulls: Option<NullBuffer>) -> ArrayRef {
+    let next = Vec::with_capacity(values.len());
+    let values = trimmed(std::mem::replace(values, next));
+    Arc::new(FixedSizeBinaryArray::new(
+        16,
+        Buffer::from_vec(values),
+        nulls,
+    ))
 }
 
 /// A batch may wait a while, so it should not hold twice what it needs.

@@ -1,0 +1,328 @@
+//! Types that only MariaDB has, and its older ways of storing those that all have.
+
+use anyhow::{Result, ensure};
+use mysql_async::prelude::Queryable;
+use serde_json::json;
+use testbed::SourceKind;
+use testbed::harness::Stage;
+
+use super::{both_paths, both_paths_on};
+use crate::support::{CATCH_UP, on_both_mariadbs, once, plugins, running, running_with};
+
+once! {
+    timestamps_reach_2106_on_mariadb_11: 120,
+}
+
+on_both_mariadbs! {
+    uuids_of_every_version: 120,
+    addresses_of_both_families: 120,
+    a_uuid_may_be_the_key: 120,
+    plugins_see_the_text_of_uuids_and_addresses: 300,
+    compressed_columns_arrive_plain: 120,
+    times_in_the_layouts_of_before_10_1: 120,
+    oracle_mode_has_other_names_for_the_same_types: 120,
+}
+
+async fn uuids_of_every_version(kind: SourceKind) -> Result<()> {
+    both_paths(
+        kind,
+        "",
+        &[(
+            "UUID",
+            &[
+                "'00000000-0000-0000-0000-000000000000'",
+                "'ffffffff-ffff-ffff-ffff-ffffffffffff'",
+                // Versions 1 to 8; the server keeps 1 to 5 in another order of bytes.
+                "'a0eebc99-9c0b-11ee-8000-0242ac120002'",
+                "'01020304-0506-2708-a908-0a0b0c0d0e0f'",
+                "'01020304-0506-3708-8908-0a0b0c0d0e0f'",
+                "'f47ac10b-58cc-4372-a567-0e02b2c3d479'",
+                "'01020304-0506-5708-8908-0a0b0c0d0e0f'",
+                "'1ee9c0b0-ebc9-69a0-8000-0242ac120002'",
+                "'018e6f3c-7b2a-7c3d-9e4f-001122334455'",
+                "'01020304-0506-8708-8908-0a0b0c0d0e0f'",
+                // Zeros at the end, which row images leave out, and at the front.
+                "'f47ac10b-58cc-4372-a567-0e02b2c30000'",
+                "'a0eebc99-9c0b-11ee-8000-000000000000'",
+                "'00000000-0000-4000-8000-000000000001'",
+                // A variant of before RFC 4122.
+                "'01020304-0506-1708-1908-0a0b0c0d0e0f'",
+                "UUID()",
+            ],
+        )],
+    )
+    .await
+}
+
+async fn addresses_of_both_families(kind: SourceKind) -> Result<()> {
+    both_paths(
+        kind,
+        "",
+        &[
+            (
+                "INET4",
+                &[
+                    "'0.0.0.0'",
+                    "'1.2.3.4'",
+                    "'192.168.1.0'",
+                    "'255.255.255.255'",
+                    "'10.0.0.0'",
+                ],
+            ),
+            (
+                "INET6",
+                &[
+                    "'::'",
+                    "'::1'",
+                    "'2001:db8::1'",
+                    "'::ffff:1.2.3.4'",
+                    "'::1.2.3.4'",
+                    "'1:0:2:3:4:5:6:7'",
+                    "'fe80::'",
+                    "'ff02::1:ff00:0'",
+                    "'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'",
+                ],
+            ),
+        ],
+    )
+    .await
+}
+
+async fn a_uuid_may_be_the_key(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    let types = |stage: &Stage| {
+        let sql = format!(
+            "SELECT arrayStringConcat(groupArray(type), ',') FROM (SELECT type FROM system.columns \
+             WHERE database = '{}' AND table = 't' AND name IN ('id', 'a', 'b') ORDER BY position)",
+            stage.database
+        );
+        let clickhouse = stage.clickhouse.clone();
+        async move { clickhouse.query(&sql).await }
+    };
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id UUID PRIMARY KEY, a INET4 NOT NULL, b INET6, n INT)",
+            "INSERT INTO t SELECT UUID(), '10.0.0.0', '::', seq FROM seq_1_to_500",
+        ])
+        .await?;
+    let mut pipe = running(&stage, &["t"]).await?;
+    ensure!(types(&stage).await? == "UUID,IPv4,Nullable(IPv6)");
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t SELECT UUID(), '10.0.0.1', '::2', seq FROM seq_501_to_600",
+            "UPDATE t SET n = -n WHERE n % 3 = 0",
+            "UPDATE t SET id = '018e6f3c-7b2a-7c3d-9e4f-001122330000' WHERE n = 7",
+            "DELETE FROM t WHERE n % 5 = 0",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert_same("t").await.map(drop)
+}
+
+/// A filter by the text of one column, a mask over another, and a third that passes untouched beside them.
+async fn plugins_see_the_text_of_uuids_and_addresses(kind: SourceKind) -> Result<()> {
+    let plugins = plugins().await?;
+    let stage = Stage::shared(kind).await?;
+    let rows = |first: u32| {
+        format!(
+            "INSERT INTO t VALUES ({first}, 'f47ac10b-58cc-4372-a567-0e02b2c30000', '10.0.0.0', '2001:db8::'), \
+             ({}, '00000000-0000-0000-0000-000000000000', '10.0.0.0', '::1'), \
+             ({}, 'f47ac10b-58cc-4372-a567-0e02b2c30000', NULL, NULL)",
+            first + 1,
+            first + 2
+        )
+    };
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, u UUID, a INET4, b INET6)".to_owned(),
+            rows(1),
+        ])
+        .await?;
+    let mut file = stage.pipe_file_of(vec![json!({
+        "source": format!("{}.t", stage.database),
+        "transforms": ["one_owner", "hide"],
+    })]);
+    file["transforms"]["one_owner"] = json!({
+        "plugin": plugins.path("filter"),
+        "config": { "where": "u = 'f47ac10b-58cc-4372-a567-0e02b2c30000'" },
+    });
+    file["transforms"]["hide"] = json!({
+        "plugin": plugins.path("mask"),
+        "config": { "columns": ["a"], "method": "sha256", "salt": "pepper" },
+    });
+    let mut pipe = running_with(&file).await?;
+    stage.source.execute(rows(11)).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let shown = stage
+        .clickhouse
+        .query(&format!(
+            "SELECT id, toTypeName(u), a = lower(hex(SHA256('pepper10.0.0.0'))), toTypeName(a), b \
+             FROM `{}`.t_current ORDER BY id",
+            stage.database
+        ))
+        .await?;
+    let row = |id: u32, hidden: &str, address: &str| {
+        format!("{id}\tNullable(UUID)\t{hidden}\tNullable(String)\t{address}")
+    };
+    let expected = [
+        row(1, "1", "2001:db8::"),
+        row(3, "\\N", "\\N"),
+        row(11, "1", "2001:db8::"),
+        row(13, "\\N", "\\N"),
+    ];
+    ensure!(shown == expected.join("\n"), "{shown}");
+    Ok(())
+}
+
+async fn compressed_columns_arrive_plain(kind: SourceKind) -> Result<()> {
+    let noise = "CONCAT(UUID(), UUID(), UUID(), UUID())";
+    both_paths(
+        kind,
+        "CHARACTER SET utf8mb4",
+        &[
+            ("VARCHAR(50) COMPRESSED", &["''", "'short'", "'äöü€😀'"]),
+            (
+                "VARCHAR(3000) COMPRESSED",
+                &["REPEAT('😀', 3000)", "''", noise],
+            ),
+            ("TINYTEXT COMPRESSED", &["REPEAT('f', 255)", "'x'"]),
+            ("TEXT COMPRESSED", &["REPEAT('b', 200)", "''", noise]),
+            ("MEDIUMTEXT COMPRESSED", &["REPEAT('ab', 70000)", "'m'"]),
+            ("LONGTEXT COMPRESSED", &["REPEAT('日本', 50000)", "'l'"]),
+            (
+                "VARCHAR(300) COMPRESSED CHARACTER SET latin1",
+                &["REPEAT('é', 300)", "'ü'"],
+            ),
+            (
+                "VARBINARY(1000) COMPRESSED",
+                &["REPEAT(X'00FF', 500)", "X''", "X'00'"],
+            ),
+            ("TINYBLOB COMPRESSED", &["REPEAT(X'01', 250)"]),
+            ("BLOB COMPRESSED", &["REPEAT(X'FE', 60000)", "X'C328'"]),
+            (
+                "LONGBLOB COMPRESSED",
+                &["REPEAT(X'00', 300000)", "X'000000'"],
+            ),
+        ],
+    )
+    .await?;
+    // The other kind of stream.
+    let stage = Stage::shared(kind).await?;
+    let mut conn = stage.source.connect().await?;
+    conn.query_drop("SET column_compression_zlib_wrap = ON")
+        .await?;
+    conn.query_drop("CREATE TABLE wrapped (id INT PRIMARY KEY, c TEXT COMPRESSED)")
+        .await?;
+    let mut pipe = running(&stage, &["wrapped"]).await?;
+    conn.query_drop("INSERT INTO wrapped VALUES (1, REPEAT('wrapped ', 400)), (2, 'plain')")
+        .await?;
+    drop(conn);
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert_same("wrapped").await.map(drop)
+}
+
+/// Pitfalls 35 and 36: with a fraction MariaDB's own layouts, without one those of everyone before MySQL 5.6.
+async fn times_in_the_layouts_of_before_10_1(kind: SourceKind) -> Result<()> {
+    // The setting is global, so the server is one's own.
+    let stage = Stage::with_source(move || {
+        let options = testbed::SourceOptions::new(kind).arg("--mysql56-temporal-format=OFF");
+        testbed::SourceServer::start(options)
+    })
+    .await?;
+    let times = [
+        "'-838:59:59'",
+        "'838:59:59'",
+        "'00:00:00'",
+        "'-00:00:01'",
+        "'12:34:56.789123'",
+        "'-00:00:00.999999'",
+        "'838:59:58.999999'",
+        "'-838:59:58.999999'",
+    ];
+    let moments = [
+        "'1000-01-01 00:00:00'",
+        "'1969-12-31 23:59:59.999999'",
+        "'2024-02-29 12:34:56.789123'",
+        "'9999-12-31 23:59:59.999999'",
+        "'0000-00-00 00:00:00'",
+        "'2024-00-00 00:00:00'",
+        "'2024-05-00 12:30:00.5'",
+    ];
+    let stamps = [
+        "'1970-01-01 00:00:01'",
+        "'2024-02-29 12:34:56.789123'",
+        "'2038-01-19 03:14:07.499999'",
+        "'0000-00-00 00:00:00'",
+    ];
+    let definitions: Vec<(String, &[&str])> = ["TIME", "DATETIME", "TIMESTAMP"]
+        .iter()
+        .zip([&times[..], &moments[..], &stamps[..]])
+        .flat_map(|(name, literals)| {
+            (0..=6).map(move |digits| (format!("{name}({digits})"), literals))
+        })
+        .collect();
+    let columns: Vec<super::Column<'_>> = definitions
+        .iter()
+        .map(|(definition, literals)| (definition.as_str(), *literals))
+        .collect();
+    both_paths_on(&stage, "", &columns).await?;
+    let marked = stage
+        .source
+        .number(
+            "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = DATABASE() \
+             AND table_name = 't' AND column_type LIKE '%mariadb-5.3%'",
+        )
+        .await?;
+    ensure!(marked == 21, "{marked} columns have the old layout");
+    Ok(())
+}
+
+/// Pitfall 4: four bytes without a sign.
+async fn timestamps_reach_2106_on_mariadb_11() -> Result<()> {
+    both_paths(
+        SourceKind::MariaDb11,
+        "",
+        &[
+            (
+                "TIMESTAMP",
+                &["'2038-01-19 03:14:08'", "'2106-02-07 06:28:15'"],
+            ),
+            (
+                "TIMESTAMP(6)",
+                &[
+                    "'2038-01-19 03:14:08.000001'",
+                    "'2106-02-07 06:28:15.999999'",
+                ],
+            ),
+        ],
+    )
+    .await
+}
+
+async fn oracle_mode_has_other_names_for_the_same_types(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    let mut conn = stage.source.connect().await?;
+    conn.query_drop("SET sql_mode = 'ORACLE'").await?;
+    conn.query_drop(
+        "CREATE TABLE t (id NUMBER(10) PRIMARY KEY, a NUMBER, b VARCHAR2(20), c CLOB, d RAW(16), e DATE, \
+         f BLOB, g NUMBER(10,2))",
+    )
+    .await?;
+    let insert = |id: u32| {
+        format!(
+            "INSERT INTO t VALUES ({id}, 2.5, 'text', 'long text', 'raw', '2024-02-29 12:34:56', 'bytes', -1.25), \
+             ({}, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+            id + 1
+        )
+    };
+    conn.query_drop(insert(1)).await?;
+    let mut pipe = running(&stage, &["t"]).await?;
+    conn.query_drop(insert(3)).await?;
+    drop(conn);
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(stage.assert_same("t").await? == 4);
+    Ok(())
+}
