@@ -8,9 +8,13 @@ mod architecture;
 
 mod settings;
 
+mod existing_tables;
+
 mod places;
 mod snapshot_and_stream;
 mod types;
+
+mod policies;
 
 mod positions;
 

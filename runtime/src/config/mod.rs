@@ -10,6 +10,7 @@ mod field;
 mod interpolate;
 mod matching;
 mod node;
+mod policies;
 mod problem;
 mod read;
 mod schema;
@@ -24,6 +25,10 @@ mod values;
 use std::path::{Path, PathBuf};
 
 pub use matching::match_tables;
+pub use policies::{
+    BinaryForm, ColumnConfig, DateRange, DecimalForm, EnumForm, GeometryForm, JsonForm, SetForm,
+    Tinyint1, TypePolicies, ZeroDates,
+};
 pub use problem::Problem;
 pub use schema::json_schema;
 pub use settings::{

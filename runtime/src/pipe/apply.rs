@@ -9,10 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
-use super::follow::Flush;
+use super::follow::{Changed, Flush};
 use super::progress::Progress;
-use super::record::{Checkpoint, PipeStore};
+use super::record::{Checkpoint, PipeStore, RowCounts};
 use super::session::Session;
+use super::values::ValueCounts;
+use crate::batch::TableName;
 use crate::destination::clickhouse::{Durable, MirrorRow};
 use crate::error::Result;
 use crate::source::mysql::position::StreamPlace;
@@ -50,28 +52,17 @@ async fn apply_one(
             })
             .await?;
     }
-    let counts: Vec<_> = flush
-        .batches
-        .iter()
-        .map(|(table, _, counts)| (table.source.name().clone(), *counts))
-        .collect();
-    let durable: Vec<Durable> = stream::iter(flush.batches)
-        .map(|(table, batch, _)| async move {
-            let name = table.source.name();
-            let batch = table
-                .chain
-                .apply(batch)
-                .await
-                .map_err(|error| error.with_table(name))?;
-            session
-                .destination
-                .insert(&table.target, &[batch])
-                .await
-                .map_err(|error| error.with_table(name))
-        })
+    let written: Vec<Written> = stream::iter(flush.batches)
+        .map(|changed| write(session, changed))
         .buffer_unordered(TABLES_AT_ONCE)
         .try_collect()
         .await?;
+    let mut durable = Vec::with_capacity(written.len());
+    let mut counted = Vec::with_capacity(written.len());
+    for (witness, name, counts, values) in written {
+        durable.push(witness);
+        counted.push((name, counts, values));
+    }
     checkpoint(
         session,
         store,
@@ -79,7 +70,8 @@ async fn apply_one(
         flush.committed_at_us,
         &durable,
         |draft| {
-            for (name, counts) in counts {
+            for (name, counts, values) in counted {
+                draft.add_values(&name, &values);
                 draft.rows.entry(name).or_default().add(counts);
             }
         },
@@ -90,6 +82,28 @@ async fn apply_one(
         done.send(()).ok();
     }
     Ok(())
+}
+
+/// The proof that a table's changes are durable, and what they count for.
+type Written = (Durable, TableName, RowCounts, ValueCounts);
+
+async fn write(session: &Session, changed: Changed) -> Result<Written> {
+    let name = changed.table.source.name();
+    let batch = changed
+        .table
+        .chain
+        .apply(changed.batch)
+        .await
+        .map_err(|error| error.with_table(name))?;
+    let durable = session
+        .destination
+        .insert(&changed.table.target, &[batch])
+        .await
+        .map_err(|error| error.with_table(name))?;
+    let mut values = ValueCounts::default();
+    values.add(&changed.values);
+    values.add(durable.adjustments(0));
+    Ok((durable, name.clone(), changed.counts, values))
 }
 
 /// Moves the checkpoint to `place`: first its mirror in the destination, then the state, together with `edit`.

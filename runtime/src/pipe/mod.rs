@@ -17,6 +17,7 @@ mod session;
 mod setup;
 mod status;
 mod supervisor;
+pub mod values;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

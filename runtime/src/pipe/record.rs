@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 
 use super::lifecycle::{PipeEvent, PipeState, TableState};
+use super::values::ValueCounts;
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::ServerIdentity;
@@ -147,6 +148,8 @@ pub struct Records {
     pub done: BTreeMap<TableName, Arc<BTreeSet<u32>>>,
     /// Applied changes by source table.
     pub rows: BTreeMap<TableName, RowCounts>,
+    /// Values that policies have changed, by source table.
+    pub values: BTreeMap<TableName, ValueCounts>,
 }
 
 /// The records with their revisions, and the state that the outside sees.
@@ -191,6 +194,12 @@ impl PipeStore {
         for (key, entry) in rows {
             revisions.insert(key, entry.revision);
             records.rows.insert(entry.value.0, entry.value.1);
+        }
+        let values: Vec<(String, Entry<(TableName, ValueCounts)>)> =
+            store.list(&format!("values/{pipe}/")).await?;
+        for (key, entry) in values {
+            revisions.insert(key, entry.revision);
+            records.values.insert(entry.value.0, entry.value.1);
         }
         Ok(Arc::new(Self {
             store,
@@ -336,6 +345,11 @@ impl PipeStore {
         for (name, rows) in &draft.rows {
             if before.rows.get(name) != Some(rows) {
                 put(format!("rows/{}/{name}", self.pipe), &(name, rows))?;
+            }
+        }
+        for (name, values) in &draft.values {
+            if before.values.get(name) != Some(values) {
+                put(format!("values/{}/{name}", self.pipe), &(name, values))?;
             }
         }
         Ok(writes)

@@ -10,9 +10,13 @@
 
 mod checkpoints;
 mod client;
+mod convert;
 mod ddl;
 mod encode;
 mod failure;
+mod forms;
+mod labels;
+mod misfits;
 mod partition;
 mod preflight;
 mod tables;
@@ -23,7 +27,7 @@ mod writer;
 
 pub use checkpoints::{CHECKPOINTS_TABLE, Mirror, MirrorRow};
 pub use client::{ClickHouse, ServerFacts};
-pub use encode::{Adjustment, Policy};
+pub use forms::LabelsByColumn;
 pub use tables::{ExistingColumn, ExistingTable, Owner, TableUuid};
 pub use target::{TargetColumn, TargetTable};
 pub use writer::Durable;

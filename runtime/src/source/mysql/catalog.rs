@@ -3,7 +3,7 @@
 //! information_schema is asked for one database at a time, with the tables' names as a list: MariaDB opens each table
 //! that it describes, and finds only those which the condition names without reading the whole server.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use mysql_async::prelude::Queryable;
@@ -11,6 +11,7 @@ use mysql_async::{Conn, Params, Row, Value};
 use serde::{Deserialize, Serialize};
 
 use super::connection::query_error;
+use super::date_rules::DateRule;
 use super::types::column_type;
 use super::{Flavor, ServerVersion, Source};
 use crate::batch::{Column, TableName, TableSchema};
@@ -25,6 +26,9 @@ pub struct SourceTable {
     pub schema: Arc<TableSchema>,
     /// Every column in ordinal order, the order of row images; excluded and invisible ones too.
     pub columns: Vec<SourceColumn>,
+    /// What the decoder makes of dates, by column, where it is not the default.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub date_rules: BTreeMap<String, DateRule>,
 }
 
 /// One column, with what its decoder must know.
@@ -408,6 +412,7 @@ fn build_table(
             key,
         }),
         columns,
+        date_rules: BTreeMap::new(),
     })
 }
 

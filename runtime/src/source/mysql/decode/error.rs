@@ -46,6 +46,11 @@ pub enum DecodeError {
     /// The image leaves out an included column (`binlog_row_image` other than FULL).
     #[error("the row image leaves out a replicated column")]
     AbsentColumn,
+    /// A zero, partial or impossible date in a column of the key.
+    #[error(
+        "a row's key holds a zero, partial or impossible date, and any date in its place could be another row's key"
+    )]
+    ImpossibleKeyDate,
     /// The column's bytes of one batch pass the 2 GiB that its offsets can address.
     #[error("a batch holds more than 2 GiB of one column")]
     ColumnFull,
@@ -64,7 +69,9 @@ impl DecodeError {
             | DecodeError::UnknownLabel
             | DecodeError::UnexpectedNull
             | DecodeError::ColumnCount { .. } => ErrorKind::SchemaConflict,
-            DecodeError::UnknownWireType(_) => ErrorKind::Unsupported,
+            DecodeError::UnknownWireType(_) | DecodeError::ImpossibleKeyDate => {
+                ErrorKind::Unsupported
+            }
             DecodeError::AbsentColumn => ErrorKind::SourceSetting,
             // The callers flush long before; a single value is at most 1 GiB.
             DecodeError::ColumnFull => ErrorKind::Internal,
@@ -81,6 +88,10 @@ impl DecodeError {
             ),
             DecodeError::AbsentColumn => Some(
                 "SET GLOBAL binlog_row_image = 'FULL', reconnect the writing sessions, and load the table anew",
+            ),
+            DecodeError::ImpossibleKeyDate => Some(
+                "correct the rows at the source; or, where the column is a DATE or DATETIME, choose \
+                 `date_range: string` for it below `columns`, which keeps every date as its own text",
             ),
             DecodeError::UnknownWireType(_) => {
                 Some("name the column in this table's `exclude_columns`")

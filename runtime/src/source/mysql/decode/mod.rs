@@ -8,6 +8,7 @@
 mod charset;
 mod column;
 mod cursor;
+mod dates;
 mod decimal;
 mod error;
 mod image;
