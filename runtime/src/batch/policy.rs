@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum Policy {
     /// A zero, partial or impossible date became NULL, 1970-01-01 or a real date.
     ZeroDates,
-    /// A date that the ClickHouse type does not hold became its limit, NULL or 1970-01-01.
+    /// A date that Date32 does not hold became its limit, NULL or 1970-01-01.
     DateRange,
     /// NULL became the type's default, because the target column takes no NULL.
     NullAsDefault,

@@ -20,7 +20,7 @@ pub enum ZeroDates {
     Clamp,
 }
 
-/// What becomes of dates that the ClickHouse type does not hold.
+/// What becomes of dates that ClickHouse's Date32 does not hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DateRange {
@@ -122,7 +122,7 @@ pub struct TypePolicies {
     /// Zero, partial and impossible dates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zero_dates: Option<ZeroDates>,
-    /// Dates that the ClickHouse type does not hold.
+    /// Dates that Date32 does not hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub date_range: Option<DateRange>,
     /// TINYINT(1).
@@ -244,7 +244,7 @@ pub(super) fn column(field: &Field<'_>) -> Option<ColumnConfig> {
 /// The first policy that decides the column's type.
 fn form(policies: &TypePolicies) -> Option<&'static str> {
     [
-        ("date_range", policies.date_range == Some(DateRange::String)),
+        ("date_range", policies.date_range.is_some()),
         ("tinyint1", policies.tinyint1.is_some()),
         ("enum", policies.enum_form.is_some()),
         ("set", policies.set_form.is_some()),

@@ -233,8 +233,8 @@ struct Types {
     /// Zero and partial dates, and days that no month has. Every such value is counted. They act before plugins.
     #[schemars(schema_with = "zero_dates")]
     zero_dates: Option<()>,
-    /// Dates outside of what the ClickHouse type holds: 1900 to 2299 for DATE as Date32, from year 1 on for DATETIME.
-    /// Every such value is counted. `string` acts before plugins, the others after them.
+    /// DATE outside of 1900 to 2299, which Date32 does not hold; every such value is counted. `string` concerns DATETIME
+    /// too, and acts before plugins, the others after them.
     #[schemars(schema_with = "date_range")]
     date_range: Option<()>,
     /// TINYINT(1), after plugins.
@@ -267,8 +267,8 @@ struct ColumnChoice {
     /// Zero and partial dates, and days that no month has. Every such value is counted. They act before plugins.
     #[schemars(schema_with = "zero_dates")]
     zero_dates: Option<()>,
-    /// Dates outside of what the ClickHouse type holds: 1900 to 2299 for DATE as Date32, from year 1 on for DATETIME.
-    /// Every such value is counted. `string` acts before plugins, the others after them.
+    /// DATE outside of 1900 to 2299, which Date32 does not hold; every such value is counted. `string` concerns DATETIME
+    /// too, and acts before plugins, the others after them.
     #[schemars(schema_with = "date_range")]
     date_range: Option<()>,
     /// TINYINT(1), after plugins.
@@ -469,7 +469,7 @@ fn zero_dates(_: &mut SchemaGenerator) -> Schema {
 
 fn date_range(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "default": "clamp", "anyOf": [
-        { "const": "clamp", "description": "The nearest date of the type." },
+        { "const": "clamp", "description": "1900-01-01 or 2299-12-31." },
         { "const": "null", "description": "NULL, or 1970-01-01 where the column takes no NULL." },
         { "type": "null", "description": "The same as `null`." },
         { "const": "string", "description": "The column is a String with the source's text of every value." },

@@ -32,8 +32,10 @@ pub(super) async fn apply(
     progress: &Progress,
     mut flushes: mpsc::Receiver<Flush>,
 ) -> Result<()> {
+    // Of a transaction that goes out in parts: a restart before its end replays them all, and counts them then.
+    let mut held = Vec::new();
     while let Some(flush) = flushes.recv().await {
-        apply_one(session, store, progress, flush).await?;
+        apply_one(session, store, progress, flush, &mut held).await?;
     }
     Ok(())
 }
@@ -43,6 +45,7 @@ async fn apply_one(
     store: &PipeStore,
     progress: &Progress,
     flush: Flush,
+    held: &mut Vec<Counted>,
 ) -> Result<()> {
     if !flush.batches.is_empty() {
         store
@@ -52,17 +55,18 @@ async fn apply_one(
             })
             .await?;
     }
-    let written: Vec<Written> = stream::iter(flush.batches)
+    let written: Vec<(Durable, Counted)> = stream::iter(flush.batches)
         .map(|changed| write(session, changed))
         .buffer_unordered(TABLES_AT_ONCE)
         .try_collect()
         .await?;
-    let mut durable = Vec::with_capacity(written.len());
-    let mut counted = Vec::with_capacity(written.len());
-    for (witness, name, counts, values) in written {
-        durable.push(witness);
-        counted.push((name, counts, values));
-    }
+    let (durable, counted): (Vec<Durable>, Vec<Counted>) = written.into_iter().unzip();
+    held.extend(counted);
+    let counted = if flush.sent == flush.end {
+        std::mem::take(held)
+    } else {
+        Vec::new()
+    };
     checkpoint(
         session,
         store,
@@ -70,9 +74,13 @@ async fn apply_one(
         flush.committed_at_us,
         &durable,
         |draft| {
-            for (name, counts, values) in counted {
-                draft.add_values(&name, &values);
-                draft.rows.entry(name).or_default().add(counts);
+            for counted in counted {
+                draft.add_values(&counted.table, &counted.values);
+                draft
+                    .rows
+                    .entry(counted.table)
+                    .or_default()
+                    .add(counted.rows);
             }
         },
     )
@@ -84,10 +92,15 @@ async fn apply_one(
     Ok(())
 }
 
-/// The proof that a table's changes are durable, and what they count for.
-type Written = (Durable, TableName, RowCounts, ValueCounts);
+/// What a table's changes count for.
+#[derive(Debug)]
+struct Counted {
+    table: TableName,
+    rows: RowCounts,
+    values: ValueCounts,
+}
 
-async fn write(session: &Session, changed: Changed) -> Result<Written> {
+async fn write(session: &Session, changed: Changed) -> Result<(Durable, Counted)> {
     let name = changed.table.source.name();
     let batch = changed
         .table
@@ -103,7 +116,12 @@ async fn write(session: &Session, changed: Changed) -> Result<Written> {
     let mut values = ValueCounts::default();
     values.add(&changed.values);
     values.add(durable.adjustments(0));
-    Ok((durable, name.clone(), changed.counts, values))
+    let counted = Counted {
+        table: name.clone(),
+        rows: changed.counts,
+        values,
+    };
+    Ok((durable, counted))
 }
 
 /// Moves the checkpoint to `place`: first its mirror in the destination, then the state, together with `edit`.

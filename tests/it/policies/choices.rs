@@ -236,6 +236,14 @@ async fn a_columns_choices_win_over_the_pipes(kind: SourceKind) -> Result<()> {
             ..Column::default()
         },
         Column {
+            definition: "DATETIME(2)",
+            chosen: json!({ "date_range": "clamp" }),
+            sql_type: "Nullable(DateTime64(6, 'UTC'))",
+            policy: "zero_dates",
+            values: &[("'0000-00-00 01:00:00'", "1900-01-01 01:00:00.000000", true)],
+            ..Column::default()
+        },
+        Column {
             definition: "TINYINT(1)",
             chosen: json!({ "tinyint1": "int8" }),
             sql_type: "Nullable(Int8)",
@@ -353,7 +361,7 @@ async fn without_a_choice_every_column_has_its_default(kind: SourceKind) -> Resu
             values: &[
                 ("'1000-01-01'", "1000-01-01 00:00:00", false),
                 ("'9999-12-31'", "9999-12-31 00:00:00", false),
-                ("'0000-05-05'", "0001-01-01 00:00:00", true),
+                ("'0000-05-05'", "0000-05-05 00:00:00", false),
             ],
             ..Column::default()
         },
@@ -362,7 +370,7 @@ async fn without_a_choice_every_column_has_its_default(kind: SourceKind) -> Resu
             sql_type: "Nullable(DateTime64(6, 'UTC'))",
             policy: "date_range",
             values: &[
-                ("'0000-05-05 12:00:00'", "0001-01-01 00:00:00.000000", true),
+                ("'0000-05-05 12:00:00'", "0000-05-05 12:00:00.000000", false),
                 ("'0001-01-01 00:00:00'", "0001-01-01 00:00:00.000000", false),
                 ("'9999-12-31 23:59:59'", "9999-12-31 23:59:59.000000", false),
             ],

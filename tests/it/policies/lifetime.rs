@@ -1,5 +1,7 @@
 //! Over restarts, changed files and plugins.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 use testbed::SourceKind;
@@ -43,6 +45,7 @@ async fn counts_survive_kills_neither_lost_nor_doubled() -> Result<()> {
     let mut file = stage.pipe_file(&["t"]);
     file["snapshot"] =
         json!({ "rows_per_partition": 50, "threads_per_table": 1, "tables_in_parallel": 1 });
+    file["sync"] = json!({ "interval": "100ms", "max_rows": 150 });
     let mut pipe = start(launch(&file))?;
     let mut killed = 0;
     for part in 1..=4 {
@@ -77,7 +80,26 @@ async fn counts_survive_kills_neither_lost_nor_doubled() -> Result<()> {
     }
     pipe.wait_state("Running", START).await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    settled(&pipe, &counted(LOADED + STREAMED)).await
+    settled(&pipe, &counted(LOADED + STREAMED)).await?;
+    // One transaction that goes out in many parts.
+    let large = [
+        vec!["BEGIN".to_owned()],
+        vec![insert(100); 20],
+        vec!["COMMIT".to_owned()],
+    ]
+    .concat();
+    stage
+        .source
+        .execute_all([vec!["SET sql_mode = ''".to_owned()], large].concat())
+        .await?;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        pipe.kill9()?;
+        pipe.restart()?;
+    }
+    pipe.wait_state("Running", START).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    settled(&pipe, &counted(LOADED + STREAMED + 2_000)).await
 }
 
 async fn a_changed_policy_is_refused_by_name_at_the_next_start() -> Result<()> {

@@ -142,7 +142,7 @@ impl Trial<'_> {
                 None => column.null.map(str::to_owned),
             })
             .collect();
-        Ok(once.repeat(times))
+        Ok(vec![once; times].concat())
     }
 
     /// What status must say of all rows so far.

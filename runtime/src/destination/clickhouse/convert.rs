@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arrow::array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Decimal256Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, Time64MicrosecondType, TimestampMicrosecondType, TimestampSecondType, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    Int64Type, Time64MicrosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
 };
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, FixedSizeBinaryArray, ListArray,
@@ -26,10 +26,6 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Days of 1900-01-01 and 2299-12-31, between which Date32 holds (trap 7).
 pub(super) const DATE32: (i32, i32) = (-25_567, 120_529);
-
-/// The day of 0001-01-01, from which on DateTime64 holds every date that MySQL has.
-const FIRST_DAY: i32 = -719_162;
-const FIRST_MICROS: i64 = FIRST_DAY as i64 * 86_400_000_000;
 
 /// An array on its way, and how many of its values a policy has changed.
 #[derive(Debug)]
@@ -57,10 +53,8 @@ impl Converted {
 /// The Arrow type that is sent for a column.
 pub(super) fn sent_type(column: &TargetColumn) -> DataType {
     match column.conversion {
-        Conversion::None | Conversion::Date(_) | Conversion::Moment(_) => {
-            column.column_type.arrow()
-        }
-        Conversion::DateToSeconds(_) => DataType::Timestamp(TimeUnit::Second, None),
+        Conversion::None | Conversion::Date(_) => column.column_type.arrow(),
+        Conversion::DateToSeconds => DataType::Timestamp(TimeUnit::Second, None),
         Conversion::TimeToMicros => DataType::Int64,
         Conversion::TinyintToBool => DataType::Boolean,
         Conversion::LabelToEnum16 => DataType::Int16,
@@ -81,23 +75,12 @@ pub(super) fn sent_type(column: &TargetColumn) -> DataType {
 pub(super) fn convert(column: &TargetColumn, array: &ArrayRef) -> Result<Converted> {
     Ok(match column.conversion {
         Conversion::None => Converted::exactly(Arc::clone(array)),
-        Conversion::Date(outside) => bounded::<Date32Type>(column, array, DATE32, outside),
-        Conversion::DateToSeconds(outside) => {
-            let range = (FIRST_DAY, i32::MAX);
-            let days = bounded::<Date32Type>(column, array, range, outside);
-            let seconds = days
-                .array
+        Conversion::Date(outside) => dates(column, array, outside),
+        Conversion::DateToSeconds => Converted::exactly(Arc::new(
+            array
                 .as_primitive::<Date32Type>()
-                .unary::<_, TimestampSecondType>(|day| i64::from(day) * 86_400);
-            Converted {
-                array: Arc::new(seconds),
-                ..days
-            }
-        }
-        Conversion::Moment(outside) => {
-            let range = (FIRST_MICROS, i64::MAX);
-            bounded::<TimestampMicrosecondType>(column, array, range, outside)
-        }
+                .unary::<_, TimestampSecondType>(|day| i64::from(day) * 86_400),
+        )),
         Conversion::TimeToMicros => Converted::exactly(Arc::new(
             array
                 .as_primitive::<Time64MicrosecondType>()
@@ -121,45 +104,24 @@ pub(super) fn convert(column: &TargetColumn, array: &ArrayRef) -> Result<Convert
     })
 }
 
-/// Values outside of `range` as `outside` says; NULL only where the column takes it.
-fn bounded<T>(
-    column: &TargetColumn,
-    array: &ArrayRef,
-    range: (T::Native, T::Native),
-    outside: Outside,
-) -> Converted
-where
-    T: ArrowPrimitiveType,
-    T::Native: Ord,
-{
-    let (low, high) = range;
-    let values = array.as_primitive::<T>();
-    let within = |value: T::Native| value >= low && value <= high;
+/// Days outside of [`DATE32`] as `outside` says; NULL only where the column takes it.
+fn dates(column: &TargetColumn, array: &ArrayRef, outside: Outside) -> Converted {
+    let (low, high) = DATE32;
+    let days = array.as_primitive::<Date32Type>();
+    let within = |day: i32| (low..=high).contains(&day);
     // Without a branch, so that the usual case is one pass over the values.
-    let any = values
+    let any = days
         .values()
         .iter()
-        .fold(false, |any, value| any | !within(*value));
+        .fold(false, |any, day| any | (*day < low) | (*day > high));
     if !any {
         return Converted::exactly(Arc::clone(array));
     }
-    let changed = values
-        .iter()
-        .flatten()
-        .filter(|value| !within(*value))
-        .count();
-    let array: PrimitiveArray<T> = match outside {
-        Outside::Clamp => values.unary(|value| value.clamp(low, high)),
-        Outside::Null if column.nullable => {
-            values.unary_opt(|value| within(value).then_some(value))
-        }
-        Outside::Null => values.unary(|value| {
-            if within(value) {
-                value
-            } else {
-                T::Native::default()
-            }
-        }),
+    let changed = days.iter().flatten().filter(|day| !within(*day)).count();
+    let array: PrimitiveArray<Date32Type> = match outside {
+        Outside::Clamp => days.unary(|day| day.clamp(low, high)),
+        Outside::Null if column.nullable => days.unary_opt(|day| within(day).then_some(day)),
+        Outside::Null => days.unary(|day| if within(day) { day } else { 0 }),
     };
     Converted::with(Arc::new(array), Policy::DateRange, changed)
 }

@@ -1,6 +1,5 @@
 use arrow::array::{
-    Date32Array, Decimal128Array, Decimal256Array, Int8Array, Int64Array,
-    TimestampMicrosecondArray, UInt8Array,
+    Date32Array, Decimal128Array, Decimal256Array, Int8Array, Int64Array, UInt8Array,
 };
 
 use super::*;
@@ -89,25 +88,13 @@ fn what_is_inside_passes_by_reference() {
 }
 
 #[test]
-fn moments_of_the_year_0_are_outside_of_datetime64() {
-    let moments = ColumnType::DateTime { digits: 6 };
-    let array: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![
-        FIRST_MICROS - 1,
-        FIRST_MICROS,
-    ]));
-    let clamped = converted(&target(moments, Conversion::Moment(Outside::Clamp)), &array);
-    let values = clamped.array.as_primitive::<TimestampMicrosecondType>();
-    assert_eq!(values.values().to_vec(), [FIRST_MICROS; 2]);
-    assert_eq!(clamped.changed, Some((Policy::DateRange, 1)));
-    let days: ArrayRef = Arc::new(Date32Array::from(vec![FIRST_DAY - 1, 1]));
-    let column = target(ColumnType::Date, Conversion::DateToSeconds(Outside::Null));
-    let seconds = converted(&column, &days);
-    let values: Vec<_> = seconds
-        .array
-        .as_primitive::<TimestampSecondType>()
-        .iter()
-        .collect();
-    assert_eq!(values, [None, Some(86_400)]);
+fn dates_of_every_year_are_moments() {
+    // 0000-01-01 and 9999-12-31.
+    let days: ArrayRef = Arc::new(Date32Array::from(vec![-719_528, 2_932_896]));
+    let column = target(ColumnType::Date, Conversion::DateToSeconds);
+    let seconds = converted(&column, &days).array;
+    let values = seconds.as_primitive::<TimestampSecondType>().values();
+    assert_eq!(values.to_vec(), [-62_167_219_200, 253_402_214_400]);
 }
 
 #[test]

@@ -139,9 +139,11 @@ fn ensure_concerned(wish: &Wish<'_>) -> Result<()> {
     };
     let ranged = matches!(own.date_range, Some(DateRange::Clamp | DateRange::Null));
     let kind = wish.kind();
-    let dates = matches!(kind, Kind::Date | Kind::DateTime);
+    // A DATETIME is always within; it may still be taken out of the pipe's `string`.
+    let dates = kind == Kind::Date
+        || (kind == Kind::DateTime && wish.pipe.date_range == Some(DateRange::String));
     let checks = [
-        (ranged, dates, "date_range", "DATE and DATETIME"),
+        (ranged, dates, "date_range", "DATE"),
         (
             own.tinyint1.is_some(),
             kind == Kind::Tinyint1,
@@ -178,8 +180,7 @@ fn ensure_keys_stay_apart(wish: &Wish<'_>, policies: TypePolicies) -> Result<()>
     let kind = wish.kind();
     let own_range = wish.own.and_then(|own| own.policies.date_range);
     let temporal = matches!(kind, Kind::Date | Kind::DateTime | Kind::Timestamp);
-    let ranged = matches!(kind, Kind::Date | Kind::DateTime);
-    let as_text = if ranged {
+    let as_text = if matches!(kind, Kind::Date | Kind::DateTime) {
         format!(
             "set `columns: {{{name}: {{date_range: string}}}}`, which keeps every date as its own text; or "
         )
@@ -197,7 +198,7 @@ fn ensure_keys_stay_apart(wish: &Wish<'_>, policies: TypePolicies) -> Result<()>
             format!("{as_text}set `columns: {{{name}: {{zero_dates: null}}}}`, with which such a key stops the table"),
         ));
     }
-    if ranged
+    if kind == Kind::Date
         && (policies.date_range == Some(DateRange::Null) || own_range == Some(DateRange::Clamp))
     {
         return Err(wish.refused(

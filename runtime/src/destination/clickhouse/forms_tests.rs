@@ -122,8 +122,7 @@ fn each_choice_changes_the_columns_that_it_concerns_and_is_refused_on_others() {
                 assert_eq!(by_column.expect("an own choice"), by_pipe, "{policies:?}");
             }
         }
-        let dates = policies.date_range.is_some();
-        assert_eq!(concerned, if dates { 2 } else { 1 }, "{policies:?}");
+        assert_eq!(concerned, 1, "{policies:?}");
     }
 }
 

@@ -158,7 +158,7 @@ fn columns(target: &TargetTable, existing: &ExistingTable, found: &mut Vec<Misfi
                 needed: planned.definition(),
                 alter: altered.add(planned, previous),
             }),
-            Some(column) => column_misfits(planned, column, &altered, found),
+            Some(column) => found.extend(column_misfits(planned, column, &altered, previous)),
         }
         previous = Some(planned.name);
     }
@@ -168,9 +168,10 @@ fn column_misfits(
     planned: &Planned<'_>,
     column: &ExistingColumn,
     altered: &Altered,
-    found: &mut Vec<Misfit>,
-) {
+    previous: Option<&str>,
+) -> Vec<Misfit> {
     let name = planned.name;
+    let mut found = Vec::new();
     if column.column_type != planned.sql_type {
         found.push(Misfit {
             found: format!("its column `{name}` is {}", column.column_type),
@@ -183,7 +184,7 @@ fn column_misfits(
         found.push(Misfit {
             found: format!("its column `{name}` is {kind}"),
             needed: "a column that rows can be written into".to_owned(),
-            alter: altered.replace(planned, kind),
+            alter: altered.replace(planned, kind, previous),
         });
     } else if planned.bare_default && kind == "DEFAULT" {
         found.push(Misfit {
@@ -202,6 +203,7 @@ fn column_misfits(
             alter: altered.modify(planned),
         });
     }
+    found
 }
 
 impl Planned<'_> {
@@ -222,10 +224,7 @@ struct Altered {
 impl Altered {
     /// A column of the sorting key cannot be added to one that stands.
     fn add(&self, planned: &Planned<'_>, previous: Option<&str>) -> Option<String> {
-        let place = match previous {
-            Some(previous) => format!("AFTER {}", ddl::ident(previous)),
-            None => "FIRST".to_owned(),
-        };
+        let place = place(previous);
         (!planned.in_key).then(|| {
             format!(
                 "ALTER TABLE {} ADD COLUMN {} {place}",
@@ -245,16 +244,26 @@ impl Altered {
         })
     }
 
-    /// An expression is taken off; what exists in the INSERT only is made anew, at the end.
-    fn replace(&self, planned: &Planned<'_>, kind: &str) -> Option<String> {
-        if planned.in_key {
-            return None;
-        }
+    /// An expression is taken off. What exists in the INSERT only has none, and is made anew where it stood.
+    fn replace(&self, planned: &Planned<'_>, kind: &str, previous: Option<&str>) -> Option<String> {
         let name = ddl::ident(planned.name);
-        Some(format!(
-            "ALTER TABLE {} MODIFY COLUMN {name} REMOVE {kind}",
-            self.table
-        ))
+        let change = if kind == "EPHEMERAL" {
+            let place = place(previous);
+            format!(
+                "DROP COLUMN {name}, ADD COLUMN {} {place}",
+                planned.definition()
+            )
+        } else {
+            format!("MODIFY COLUMN {name} REMOVE {kind}")
+        };
+        (!planned.in_key).then(|| format!("ALTER TABLE {} {change}", self.table))
+    }
+}
+
+fn place(previous: Option<&str>) -> String {
+    match previous {
+        Some(previous) => format!("AFTER {}", ddl::ident(previous)),
+        None => "FIRST".to_owned(),
     }
 }
 

@@ -56,6 +56,10 @@ fn each_column_comes_with_the_alter_that_mends_it() {
         "ALTER TABLE `shop`.`orders` MODIFY COLUMN `note` REMOVE ALIAS"
     );
     assert_eq!(
+        alter(&|table| table.columns[2].default_kind = "EPHEMERAL".to_owned()),
+        "ALTER TABLE `shop`.`orders` DROP COLUMN `note`, ADD COLUMN `note` Nullable(String) AFTER `tenant`"
+    );
+    assert_eq!(
         alter(&|table| table.columns[4].default_kind = "DEFAULT".to_owned()),
         "ALTER TABLE `shop`.`orders` MODIFY COLUMN `_version` REMOVE DEFAULT"
     );

@@ -151,8 +151,7 @@ impl TargetTable {
             Conversion::JsonToObject => default.is_none() && found.nullable,
             Conversion::None
             | Conversion::Date(_)
-            | Conversion::DateToSeconds(_)
-            | Conversion::Moment(_)
+            | Conversion::DateToSeconds
             | Conversion::TimeToMicros
             | Conversion::LabelToEnum16
             | Conversion::SetToArray => true,

@@ -14,10 +14,8 @@ pub(super) enum Conversion {
     None,
     /// Days into the range of Date32, outside of which ClickHouse refuses the whole insert.
     Date(Outside),
-    /// Days to seconds, for DateTime64, which holds every date from year 1 on.
-    DateToSeconds(Outside),
-    /// Moments into the range of DateTime64.
-    Moment(Outside),
+    /// Days to seconds, for DateTime64, which holds every date that MySQL can.
+    DateToSeconds,
     /// The span's microseconds as Int64: sent as a time, ClickHouse would refuse; sent to Time64, it would mean seconds.
     TimeToMicros,
     /// TINYINT(1) to Bool.
@@ -40,7 +38,7 @@ pub(super) enum Conversion {
     JsonToObject,
 }
 
-/// What becomes of a date that the ClickHouse type does not hold.
+/// What becomes of a date that Date32 does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Outside {
@@ -110,7 +108,7 @@ impl Mapped {
 }
 
 /// The type that a column gets when nobody chose one; `time64` is whether the server has Time64, `outside` what becomes
-/// of dates that the type does not hold.
+/// of dates that Date32 does not hold.
 pub(super) fn default_type(column_type: ColumnType, time64: bool, outside: Outside) -> Mapped {
     match column_type {
         ColumnType::Int8 => Mapped::plain("Int8"),
@@ -127,10 +125,10 @@ pub(super) fn default_type(column_type: ColumnType, time64: bool, outside: Outsi
             Mapped::plain(format!("Decimal({precision}, {scale})"))
         }
         ColumnType::Date => Mapped::converted("Date32", Conversion::Date(outside)),
-        ColumnType::DateTime { .. } => {
-            Mapped::converted("DateTime64(6, 'UTC')", Conversion::Moment(outside))
+        // Seen on 26.7: it holds the years 0 to 9999, whatever the documentation says.
+        ColumnType::DateTime { .. } | ColumnType::Timestamp { .. } => {
+            Mapped::plain("DateTime64(6, 'UTC')")
         }
-        ColumnType::Timestamp { .. } => Mapped::plain("DateTime64(6, 'UTC')"),
         ColumnType::Time { .. } if time64 => Mapped::plain("Time64(6)"),
         ColumnType::Time { .. } => Mapped::converted("Int64", Conversion::TimeToMicros),
         ColumnType::Label => Mapped::low_cardinality(),
@@ -311,12 +309,12 @@ fn lossless(column: &Column, spelled: &Spelled, outside: Outside) -> Option<Mapp
         // A date has no zone, and neither has a DATETIME: any other than UTC would show another wall clock.
         (ColumnType::Date, Spelled::DateTime64(digits @ 0..=6, None)) => Mapped::converted(
             format!("DateTime64({digits}, 'UTC')"),
-            Conversion::DateToSeconds(outside),
+            Conversion::DateToSeconds,
         ),
         (ColumnType::Date, Spelled::DateTime64(digits @ 0..=6, Some(zone))) if zone == "UTC" => {
             Mapped::converted(
                 format!("DateTime64({digits}, 'UTC')"),
-                Conversion::DateToSeconds(outside),
+                Conversion::DateToSeconds,
             )
         }
         (
@@ -328,12 +326,7 @@ fn lossless(column: &Column, spelled: &Spelled, outside: Outside) -> Option<Mapp
             if zone != "UTC" && !moment {
                 return None;
             }
-            let conversion = if moment {
-                Conversion::None
-            } else {
-                Conversion::Moment(outside)
-            };
-            Mapped::converted(format!("DateTime64({kept}, '{zone}')"), conversion)
+            Mapped::plain(format!("DateTime64({kept}, '{zone}')"))
         }
         (ColumnType::Time { digits }, Spelled::Time64(kept)) if (digits..=6).contains(kept) => {
             Mapped::plain(format!("Time64({kept})"))
