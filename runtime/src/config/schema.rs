@@ -249,7 +249,7 @@ struct Types {
     /// BINARY, VARBINARY and BLOB, after plugins.
     #[schemars(rename = "binary", extend("default" = "raw"))]
     binary_form: Option<BinaryForm>,
-    /// JSON, after plugins.
+    /// JSON, after plugins. MariaDB's is a LONGTEXT, for which its column has to say so.
     #[schemars(rename = "json", extend("default" = "string"))]
     json_form: Option<JsonForm>,
     /// DECIMAL, after plugins.
@@ -283,7 +283,7 @@ struct ColumnChoice {
     /// BINARY, VARBINARY and BLOB, after plugins.
     #[schemars(rename = "binary", extend("default" = "raw"))]
     binary_form: Option<BinaryForm>,
-    /// JSON, after plugins.
+    /// JSON, after plugins. MariaDB's is a LONGTEXT, for which its column has to say so.
     #[schemars(rename = "json", extend("default" = "string"))]
     json_form: Option<JsonForm>,
     /// DECIMAL, after plugins.

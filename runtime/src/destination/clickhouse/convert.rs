@@ -349,7 +349,8 @@ impl Digits {
 }
 
 /// Objects pass; everything else becomes the member `value` of one, since ClickHouse's JSON takes objects only (Code
-/// 117). The empty text is the default of a column without NULL, and an empty object.
+/// 117). The empty text, which is no JSON, is NULL as the default of a column without NULL, and an empty object; a text
+/// column may also hold it by itself, and then that is a change.
 fn objects(column: &TargetColumn, array: &ArrayRef) -> Result<Converted> {
     let documents = array.as_binary::<i32>();
     let is_object =
@@ -362,7 +363,10 @@ fn objects(column: &TargetColumn, array: &ArrayRef) -> Result<Converted> {
     for document in documents {
         texts.push(column, |out| match document {
             None => {}
-            Some(b"") => out.extend_from_slice(b"{}"),
+            Some(b"") => {
+                out.extend_from_slice(b"{}");
+                wrapped += usize::from(column.column_type != ColumnType::Json);
+            }
             Some(object) if is_object(object) => out.extend_from_slice(object),
             Some(other) => {
                 out.extend_from_slice(b"{\"value\":");
@@ -382,6 +386,10 @@ fn fixed(column: &TargetColumn, array: &ArrayRef, length: u8) -> Result<ArrayRef
     for value in values {
         match value {
             None => bytes.resize(bytes.len() + usize::from(length), 0),
+            // NULL as the default of a column without NULL; no BINARY(n) is empty.
+            Some(b"") if column.source_nullable && !column.nullable => {
+                bytes.resize(bytes.len() + usize::from(length), 0);
+            }
             Some(value) if value.len() == usize::from(length) => bytes.extend_from_slice(value),
             Some(_) => {
                 return Err(Error::new(

@@ -259,6 +259,9 @@ fn json_that_is_no_object_becomes_the_member_of_one() {
     expected[3] = None;
     assert_eq!(texts(&objects.array), expected);
     assert_eq!(objects.changed, Some((Policy::Json, 3)));
+    let text = target(ColumnType::Text, Conversion::JsonToObject);
+    let changed = converted(&text, &bytes(&[Some("{}"), Some("")])).changed;
+    assert_eq!(changed, Some((Policy::Json, 1)));
     let all_objects = bytes(&[Some("{}"), None]);
     let same = converted(&column, &all_objects);
     assert!(Arc::ptr_eq(&same.array, &all_objects));
@@ -271,6 +274,12 @@ fn fixed_bytes_must_have_their_length() {
     let values = fixed_values.as_fixed_size_binary();
     assert_eq!(values.value(0), b"abc");
     assert!(values.is_null(1));
+    let filled = TargetColumn {
+        nullable: false,
+        ..column.clone()
+    };
+    let values = converted(&filled, &bytes(&[Some("")])).array;
+    assert_eq!(values.as_fixed_size_binary().value(0), b"\0\0\0");
     let error = convert(&column, &bytes(&[Some("ab")])).expect_err("too short");
     assert!(error.message().contains("`c`"));
 }

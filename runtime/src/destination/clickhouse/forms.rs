@@ -45,6 +45,8 @@ enum Kind {
     Set,
     Binary,
     Json,
+    /// What MariaDB calls JSON, and any other text of that size: JSON where the column's own choice says so.
+    LongText,
     Decimal,
     Other,
 }
@@ -67,6 +69,7 @@ pub(super) fn mapped(wish: &Wish<'_>) -> Result<Mapped> {
     if let Some(chosen) = wish.own.and_then(|own| own.column_type.as_ref()) {
         return types::chosen_type(wish.column, chosen, wish.time64, outside);
     }
+    let own_json = wish.own.and_then(|own| own.policies.json_form);
     Ok(match wish.kind() {
         Kind::Tinyint1 if policies.tinyint1 == Some(Tinyint1::Bool) => {
             Mapped::converted("Bool", Conversion::TinyintToBool)
@@ -85,6 +88,9 @@ pub(super) fn mapped(wish: &Wish<'_>) -> Result<Mapped> {
             Mapped::converted("String", Conversion::BytesToBase64)
         }
         Kind::Json if policies.json_form == Some(JsonForm::Json) => {
+            Mapped::converted("JSON", Conversion::JsonToObject)
+        }
+        Kind::LongText if own_json == Some(JsonForm::Json) => {
             Mapped::converted("JSON", Conversion::JsonToObject)
         }
         Kind::Decimal if policies.decimal_form == Some(DecimalForm::String) => {
@@ -111,6 +117,7 @@ impl Wish<'_> {
             }
             ColumnType::Label if self.labels.is_some() => Kind::Enum,
             ColumnType::Text if self.labels.is_some() => Kind::Set,
+            ColumnType::Text if source.starts_with("longtext") => Kind::LongText,
             ColumnType::Bytes => Kind::Binary,
             ColumnType::Json => Kind::Json,
             ColumnType::Decimal { .. } => Kind::Decimal,
@@ -158,7 +165,12 @@ fn ensure_concerned(wish: &Wish<'_>) -> Result<()> {
             "binary",
             "BINARY, VARBINARY and BLOB",
         ),
-        (own.json_form.is_some(), kind == Kind::Json, "json", "JSON"),
+        (
+            own.json_form.is_some(),
+            matches!(kind, Kind::Json | Kind::LongText),
+            "json",
+            "JSON and LONGTEXT",
+        ),
         (
             own.decimal_form.is_some(),
             kind == Kind::Decimal,

@@ -145,6 +145,21 @@ fn a_columns_own_choice_wins_over_the_pipes() {
 }
 
 #[test]
+fn a_longtext_is_json_where_the_column_itself_says_so() {
+    // MariaDB's JSON is a LONGTEXT with a check.
+    let column = column(ColumnType::Text, "longtext");
+    let json = TypePolicies {
+        json_form: Some(JsonForm::Json),
+        ..TypePolicies::default()
+    };
+    let none = TypePolicies::default();
+    let by_pipe = planned(&column, false, None, json, false).expect("a text");
+    assert_eq!(by_pipe.sql(false), "String");
+    let by_column = planned(&column, false, own(json), none, false).expect("JSON");
+    assert_eq!(by_column.sql(false), "JSON");
+}
+
+#[test]
 fn the_forms_have_the_types_that_clickhouse_prints() {
     let all = TypePolicies {
         zero_dates: None,

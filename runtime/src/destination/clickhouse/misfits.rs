@@ -144,6 +144,7 @@ fn columns(target: &TargetTable, existing: &ExistingTable, found: &mut Vec<Misfi
     ];
     let altered = Altered {
         table: ddl::qualified(target.database(), target.name()),
+        empty: !existing.rows_present,
     };
     let mut previous: Option<&str> = None;
     let planned: Vec<Planned<'_>> = of_source.chain(of_ours).collect();
@@ -176,7 +177,11 @@ fn column_misfits(
         found.push(Misfit {
             found: format!("its column `{name}` is {}", column.column_type),
             needed: planned.sql_type.to_owned(),
-            alter: altered.modify(planned),
+            alter: if is_nullable(&column.column_type) && !is_nullable(planned.sql_type) {
+                altered.anew(planned, previous)
+            } else {
+                altered.modify(planned)
+            },
         });
     }
     let kind = column.default_kind.as_str();
@@ -219,6 +224,8 @@ impl Planned<'_> {
 /// The table, in statements.
 struct Altered {
     table: String,
+    /// Whether there are no rows to lose.
+    empty: bool,
 }
 
 impl Altered {
@@ -244,20 +251,37 @@ impl Altered {
         })
     }
 
-    /// An expression is taken off. What exists in the INSERT only has none, and is made anew where it stood.
+    /// An expression is taken off. What exists in the INSERT only has none.
     fn replace(&self, planned: &Planned<'_>, kind: &str, previous: Option<&str>) -> Option<String> {
-        let name = ddl::ident(planned.name);
-        let change = if kind == "EPHEMERAL" {
-            let place = place(previous);
+        if kind == "EPHEMERAL" {
+            return self.anew(planned, previous);
+        }
+        (!planned.in_key).then(|| {
             format!(
-                "DROP COLUMN {name}, ADD COLUMN {} {place}",
-                planned.definition()
+                "ALTER TABLE {} MODIFY COLUMN {} REMOVE {kind}",
+                self.table,
+                ddl::ident(planned.name)
             )
-        } else {
-            format!("MODIFY COLUMN {name} REMOVE {kind}")
-        };
-        (!planned.in_key).then(|| format!("ALTER TABLE {} {change}", self.table))
+        })
     }
+
+    /// Made anew where it stood: ClickHouse takes no NULL away without a default to put in its place (Code 36), though
+    /// there are no rows.
+    fn anew(&self, planned: &Planned<'_>, previous: Option<&str>) -> Option<String> {
+        (!planned.in_key && self.empty).then(|| {
+            format!(
+                "ALTER TABLE {} DROP COLUMN {}, ADD COLUMN {} {}",
+                self.table,
+                ddl::ident(planned.name),
+                planned.definition(),
+                place(previous)
+            )
+        })
+    }
+}
+
+fn is_nullable(sql_type: &str) -> bool {
+    sql_type.starts_with("Nullable(") || sql_type.starts_with("LowCardinality(Nullable(")
 }
 
 fn place(previous: Option<&str>) -> String {

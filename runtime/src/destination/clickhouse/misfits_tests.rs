@@ -70,6 +70,23 @@ fn each_column_comes_with_the_alter_that_mends_it() {
 }
 
 #[test]
+fn a_column_loses_its_null_by_being_made_anew_and_only_without_rows() {
+    let change =
+        |table: &mut ExistingTable| table.columns[1].column_type = "Nullable(UInt32)".to_owned();
+    assert_eq!(
+        only(change).alter.as_deref(),
+        Some(
+            "ALTER TABLE `shop`.`orders` DROP COLUMN `tenant`, ADD COLUMN `tenant` UInt32 AFTER `id`"
+        )
+    );
+    let with_rows = only(|table| {
+        change(table);
+        table.rows_present = true;
+    });
+    assert_eq!(with_rows.alter, None);
+}
+
+#[test]
 fn all_differences_are_found_at_once() {
     let found = of(|table| {
         table.engine_full = "ReplacingMergeTree(_version) ".to_owned();

@@ -192,3 +192,45 @@ fn a_chosen_type_for_a_column_that_is_not_there_is_refused() {
         "LowCardinality(Nullable(String))"
     );
 }
+
+#[test]
+fn a_default_that_a_form_cannot_give_to_earlier_rows_is_refused() {
+    let target = planned(|config, _, schema| {
+        config.types.decimal_form = Some(crate::config::DecimalForm::String);
+        config.types.binary_form = Some(crate::config::BinaryForm::Hex);
+        let decimal = ColumnType::Decimal {
+            precision: 10,
+            scale: 2,
+        };
+        for (name, column_type, nullable) in [
+            ("price", decimal, false),
+            ("rebate", decimal, true),
+            ("photo", ColumnType::Bytes, false),
+        ] {
+            schema.columns.push(Column {
+                name: name.to_owned(),
+                column_type,
+                nullable,
+                source_type: String::new(),
+            });
+        }
+    })
+    .expect("a plan");
+    for (column, default) in [
+        ("price", None),
+        ("price", Some("1.5")),
+        ("rebate", Some("1.5")),
+        ("photo", Some("x")),
+    ] {
+        let error = target.ensure_fillable(column, default).expect_err(column);
+        assert!(error.message().contains(&format!("`{column}`")), "{error}");
+    }
+    for (column, default) in [
+        ("rebate", None),
+        ("photo", None),
+        ("note", Some("x")),
+        ("gone", None),
+    ] {
+        assert!(target.ensure_fillable(column, default).is_ok(), "{column}");
+    }
+}
