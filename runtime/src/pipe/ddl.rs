@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::apply::checkpoint;
 use super::record::PipeStore;
-use super::session::Session;
+use super::session::{LiveTable, Session};
 use crate::batch::{TableName, Version};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Result};
@@ -51,21 +51,7 @@ pub(super) async fn apply(
                 let mut after = session
                     .bind(&table.config, Arc::new(after), Arc::clone(&table.gate))
                     .await?;
-                for column in after
-                    .source
-                    .columns
-                    .iter()
-                    .filter(|column| !knows(&table.source, column))
-                {
-                    let literal = match &column.default {
-                        ColumnDefault::Literal(text) => Some(text.as_str()),
-                        ColumnDefault::None | ColumnDefault::Computed => None,
-                    };
-                    after.target.ensure_fillable(&column.name, literal)?;
-                    if let Some(text) = literal {
-                        after.target = after.target.with_fill(&column.name, text);
-                    }
-                }
+                fill_added(&table.source, &mut after)?;
                 let owner = Owner::new(store.pipe(), store.record().id);
                 let done = session
                     .destination
@@ -99,6 +85,26 @@ pub(super) async fn apply(
         },
     )
     .await
+}
+
+/// Says for each column that `after` has over `before` what the rows get that were there before it.
+fn fill_added(before: &SourceTable, after: &mut LiveTable) -> Result<()> {
+    let source = Arc::clone(&after.source);
+    for column in source
+        .columns
+        .iter()
+        .filter(|column| !knows(before, column))
+    {
+        let literal = match &column.default {
+            ColumnDefault::Literal(text) => Some(text.as_str()),
+            ColumnDefault::None | ColumnDefault::Computed => None,
+        };
+        after.target.ensure_fillable(&column.name, literal)?;
+        if let Some(text) = literal {
+            after.target = after.target.clone().with_fill(&column.name, text);
+        }
+    }
+    Ok(())
 }
 
 fn refused(session: &Session, statement: &Statement) -> Error {

@@ -456,7 +456,8 @@ async fn nulls_that_become_defaults_are_counted(kind: SourceKind) -> Result<()> 
             chosen: json!({ "type": "FixedString(4)" }),
             sql_type: "FixedString(4)",
             policy: "null_as_default",
-            null: Some("\0\0\0\0"),
+            // Four zeros, which ClickHouse's toString cuts off.
+            null: Some(""),
             values: &[("'abcd'", "abcd", false)],
             ..Column::default()
         },

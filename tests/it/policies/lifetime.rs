@@ -23,10 +23,31 @@ pub(super) async fn failed(pipe: &mut Pipe) -> Result<String> {
     Ok(document["reasons"].to_string())
 }
 
+/// More rows than one insert of the load takes, so that some partitions are finished before others.
+const LOADED: u64 = 512_000;
+const STREAMED: u64 = 300;
+const IN_ONE_TRANSACTION: u64 = 2_000;
+
+fn insert(rows: u64) -> String {
+    let rows: Vec<&str> = (0..rows).map(|_| "('0000-00-00', '9999-01-01')").collect();
+    format!("INSERT INTO t (born, far) VALUES {}", rows.join(", "))
+}
+
+async fn execute(stage: &Stage, statements: Vec<String>) -> Result<()> {
+    let zeros_allowed = vec!["SET sql_mode = ''".to_owned()];
+    stage
+        .source
+        .execute_all([zeros_allowed, statements].concat())
+        .await
+}
+
+async fn assert_counted(pipe: &Pipe, rows: u64) -> Result<()> {
+    let expected = [("born", "zero_dates"), ("far", "date_range")]
+        .map(|(column, policy)| json!({ "column": column, "policy": policy, "values": rows }));
+    settled(pipe, &expected).await
+}
+
 async fn counts_survive_kills_neither_lost_nor_doubled() -> Result<()> {
-    // More rows than one insert of the load takes, so that some partitions are finished before others.
-    const LOADED: u64 = 512_000;
-    const STREAMED: u64 = 300;
     let stage = Stage::shared(SourceKind::MariaDb).await?;
     stage
         .source
@@ -34,27 +55,42 @@ async fn counts_survive_kills_neither_lost_nor_doubled() -> Result<()> {
             "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, born DATE NULL, far DATE NULL)",
         )
         .await?;
-    let insert = |rows: u64| {
-        let rows: Vec<&str> = (0..rows).map(|_| "('0000-00-00', '9999-01-01')").collect();
-        format!("INSERT INTO t (born, far) VALUES {}", rows.join(", "))
-    };
     let doubled = "INSERT INTO t (born, far) SELECT born, far FROM t".to_owned();
-    stage
-        .source
-        .execute_all(
-            [
-                vec!["SET sql_mode = ''".to_owned(), insert(2_000)],
-                vec![doubled; 8],
-            ]
-            .concat(),
-        )
-        .await?;
+    execute(&stage, [vec![insert(2_000)], vec![doubled; 8]].concat()).await?;
     stage.source.execute("ANALYZE TABLE t").await?;
     let mut file = stage.pipe_file(&["t"]);
     file["snapshot"] =
         json!({ "rows_per_partition": 20_000, "threads_per_table": 1, "tables_in_parallel": 1 });
     file["sync"] = json!({ "interval": "100ms", "max_rows": 150 });
     let mut pipe = start(launch(&file))?;
+    kill_in_the_load(&mut pipe).await?;
+    assert_counted(&pipe, LOADED).await?;
+    for _ in 0..3 {
+        for _ in 0..10 {
+            execute(&stage, vec![insert(STREAMED / 30)]).await?;
+        }
+        pipe.kill9()?;
+        pipe.restart()?;
+    }
+    pipe.wait_state("Running", START).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    assert_counted(&pipe, LOADED + STREAMED).await?;
+    // One transaction that goes out in many parts.
+    let parts = vec![insert(IN_ONE_TRANSACTION / 20); 20];
+    let begin = vec!["BEGIN".to_owned()];
+    execute(&stage, [begin, parts, vec!["COMMIT".to_owned()]].concat()).await?;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        pipe.kill9()?;
+        pipe.restart()?;
+    }
+    pipe.wait_state("Running", START).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    assert_counted(&pipe, LOADED + STREAMED + IN_ONE_TRANSACTION).await
+}
+
+/// Kills it with all partitions planned, and with some of them done.
+async fn kill_in_the_load(pipe: &mut Pipe) -> Result<()> {
     let mut killed = 0;
     for least in [0, 1] {
         let document = pipe
@@ -70,46 +106,7 @@ async fn counts_survive_kills_neither_lost_nor_doubled() -> Result<()> {
         pipe.restart()?;
     }
     ensure!(killed > 0, "the load was over before the first kill");
-    pipe.wait_state("Running", START).await?;
-    let counted = |values: u64| {
-        [
-            json!({ "column": "born", "policy": "zero_dates", "values": values }),
-            json!({ "column": "far", "policy": "date_range", "values": values }),
-        ]
-    };
-    settled(&pipe, &counted(LOADED)).await?;
-    for _ in 0..3 {
-        for _ in 0..10 {
-            stage
-                .source
-                .execute_all(["SET sql_mode = ''".to_owned(), insert(STREAMED / 30)])
-                .await?;
-        }
-        pipe.kill9()?;
-        pipe.restart()?;
-    }
-    pipe.wait_state("Running", START).await?;
-    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    settled(&pipe, &counted(LOADED + STREAMED)).await?;
-    // One transaction that goes out in many parts.
-    let large = [
-        vec!["BEGIN".to_owned()],
-        vec![insert(100); 20],
-        vec!["COMMIT".to_owned()],
-    ]
-    .concat();
-    stage
-        .source
-        .execute_all([vec!["SET sql_mode = ''".to_owned()], large].concat())
-        .await?;
-    for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        pipe.kill9()?;
-        pipe.restart()?;
-    }
-    pipe.wait_state("Running", START).await?;
-    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    settled(&pipe, &counted(LOADED + STREAMED + 2_000)).await
+    pipe.wait_state("Running", START).await.map(drop)
 }
 
 async fn a_changed_policy_is_refused_by_name_at_the_next_start() -> Result<()> {

@@ -269,8 +269,13 @@ impl Spelled {
 }
 
 fn lossless(column: &Column, spelled: &Spelled, outside: Outside) -> Option<Mapped> {
-    let column_type = column.column_type;
-    let mapped = match (column_type, spelled) {
+    number(column.column_type, spelled)
+        .or_else(|| moment(column.column_type, spelled, outside))
+        .or_else(|| bytes(column, spelled))
+}
+
+fn number(column_type: ColumnType, spelled: &Spelled) -> Option<Mapped> {
+    Some(match (column_type, spelled) {
         (
             ColumnType::Int8 | ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64,
             Spelled::Int(bits),
@@ -305,6 +310,12 @@ fn lossless(column: &Column, spelled: &Spelled, outside: Outside) -> Option<Mapp
             Spelled::String,
         ) => Mapped::converted("String", Conversion::NumberToText),
         (ColumnType::UInt32, Spelled::Ipv4) => Mapped::plain("IPv4"),
+        _ => return None,
+    })
+}
+
+fn moment(column_type: ColumnType, spelled: &Spelled, outside: Outside) -> Option<Mapped> {
+    Some(match (column_type, spelled) {
         (ColumnType::Date, Spelled::Date32) => default_type(column_type, true, outside),
         // A date has no zone, and neither has a DATETIME: any other than UTC would show another wall clock.
         (ColumnType::Date, Spelled::DateTime64(digits @ 0..=6, None)) => Mapped::converted(
@@ -334,6 +345,12 @@ fn lossless(column: &Column, spelled: &Spelled, outside: Outside) -> Option<Mapp
         (ColumnType::Time { .. }, Spelled::Int(64)) => {
             Mapped::converted("Int64", Conversion::TimeToMicros)
         }
+        _ => return None,
+    })
+}
+
+fn bytes(column: &Column, spelled: &Spelled) -> Option<Mapped> {
+    Some(match (column.column_type, spelled) {
         (
             ColumnType::Text | ColumnType::Label | ColumnType::Bytes | ColumnType::Json,
             Spelled::String,
@@ -358,8 +375,7 @@ fn lossless(column: &Column, spelled: &Spelled, outside: Outside) -> Option<Mapp
             Mapped::converted("IPv6", Conversion::BytesToFixed(16))
         }
         _ => return None,
-    };
-    Some(mapped)
+    })
 }
 
 fn integer_bits(column_type: ColumnType) -> Option<u16> {
