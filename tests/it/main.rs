@@ -9,9 +9,13 @@ mod documents;
 
 mod settings;
 
+mod existing_tables;
+
 mod places;
 mod snapshot_and_stream;
 mod types;
+
+mod policies;
 
 mod positions;
 

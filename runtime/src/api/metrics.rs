@@ -42,6 +42,7 @@ pub(super) fn render(pipes: &[PipeDocument]) -> String {
     );
     register_states(&mut registry, pipes);
     register_rows(&mut registry, pipes);
+    register_values(&mut registry, pipes);
     register_snapshot(&mut registry, pipes);
     register_times(&mut registry, pipes);
     let mut text = String::new();
@@ -87,6 +88,28 @@ fn register_rows(registry: &mut Registry, pipes: &[PipeDocument]) {
         "rows_written",
         "Rows written, by what happened to them",
         rows,
+    );
+}
+
+fn register_values(registry: &mut Registry, pipes: &[PipeDocument]) {
+    let values: Family<Labels, Counter> = Family::default();
+    for pipe in pipes {
+        for table in &pipe.tables {
+            for changed in &table.columns {
+                let labels = vec![
+                    ("pipe", pipe.pipe.clone()),
+                    ("table", table.source.clone()),
+                    ("column", changed.column.clone()),
+                    ("policy", changed.policy.clone()),
+                ];
+                values.get_or_create(&labels).inc_by(changed.values);
+            }
+        }
+    }
+    registry.register(
+        "values_changed",
+        "Values that arrive as others because of a declared policy",
+        values,
     );
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::Mode;
 use crate::pipe::document::{
-    CheckpointDocument, RowsDocument, SnapshotDocument, TableDocument, Timestamp,
+    ChangedColumn, CheckpointDocument, RowsDocument, SnapshotDocument, TableDocument, Timestamp,
 };
 
 struct FixedPipes(Mutex<PipeDocument>);
@@ -69,6 +69,11 @@ async fn served() -> Served {
                 updated: 2,
                 deleted: 1,
             },
+            columns: vec![ChangedColumn {
+                column: "born".to_owned(),
+                policy: "zero_dates".to_owned(),
+                values: 4,
+            }],
         }],
         checkpoint: Some(CheckpointDocument {
             position: "0-1-14".to_owned(),
@@ -316,6 +321,7 @@ async fn metrics_tell_states_rows_and_lag() {
         r#"pipewright_snapshot_partitions{pipe="shop",state="done"} 3"#,
         r#"pipewright_snapshot_partitions{pipe="shop",state="pending"} 2"#,
         r#"pipewright_snapshot_rows_estimated{pipe="shop"} 500"#,
+        r#"pipewright_values_changed_total{pipe="shop",table="shop.orders",column="born",policy="zero_dates"} 4"#,
         r#"pipewright_source_lag_seconds{pipe="shop"} 0.25"#,
         r#"pipewright_build_info{version="#,
         r#"pipewright_checkpoint_age_seconds{pipe="shop"}"#,

@@ -4,7 +4,9 @@
 //! and its version. Versions decide everything afterwards, so a batch may be replayed, cut otherwise or overtaken.
 
 mod change;
+mod policy;
 mod schema;
 
 pub use change::{ChangeBatch, Changes, MAX_STREAM_OFFSET, Op, Version};
+pub use policy::{Adjustment, Policy};
 pub use schema::{Column, ColumnType, TableName, TableSchema};

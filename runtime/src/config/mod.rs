@@ -11,6 +11,7 @@ mod interpolate;
 mod matching;
 mod node;
 mod overlay;
+mod policies;
 mod problem;
 mod read;
 mod schema;
@@ -26,6 +27,10 @@ use std::path::{Path, PathBuf};
 
 pub use matching::match_tables;
 pub use overlay::lay_over;
+pub use policies::{
+    BinaryForm, ColumnConfig, DateRange, DecimalForm, EnumForm, GeometryForm, JsonForm, SetForm,
+    Tinyint1, TypePolicies, ZeroDates,
+};
 pub use problem::Problem;
 pub use schema::json_schema;
 pub use settings::{

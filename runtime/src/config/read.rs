@@ -11,7 +11,8 @@ use super::field::Field;
 use super::node::Node;
 use super::section::{Checks, Section};
 use super::{
-    Mode, PipeConfig, Secrets, SnapshotConfig, SyncConfig, SystemColumns, ends, tables, transforms,
+    Mode, PipeConfig, Secrets, SnapshotConfig, SyncConfig, SystemColumns, TypePolicies, ends,
+    policies, tables, transforms,
 };
 
 /// As ClickPipes: enough to keep a server of ordinary size busy, few enough not to hurt its other users.
@@ -30,7 +31,7 @@ pub(super) const SYNC_MAX_BYTES: u64 = 64 << 20;
 pub(super) const SYSTEM_COLUMNS: [&str; 3] = ["_version", "_is_deleted", "_synced_at"];
 
 /// Keys of the design that another version brings, at the top of a document.
-const UNBUILT: [(&str, &str); 10] = [
+const UNBUILT: [(&str, &str); 9] = [
     (
         "exclude",
         "list the tables to copy one by one instead of a wildcard",
@@ -38,10 +39,6 @@ const UNBUILT: [(&str, &str); 10] = [
     (
         "follow_new_tables",
         "remove it; the tables that exist at the start are copied",
-    ),
-    (
-        "types",
-        "remove it; choose a column's type with `tables[].columns`",
     ),
     (
         "ddl",
@@ -124,6 +121,9 @@ pub(super) fn pipe(
         system_columns(&field)
     });
     let nullable = root.or("nullable", true, |field| field.boolean());
+    let types = root.or("types", TypePolicies::default(), |field| {
+        policies::pipe(&field)
+    });
     for (key, instead) in UNBUILT {
         root.unbuilt(key, instead);
     }
@@ -151,6 +151,7 @@ pub(super) fn pipe(
             sync: sync?,
             system_columns: system_columns?,
             nullable: nullable?,
+            types: types?,
         })
     };
     (config(), Some(outline))

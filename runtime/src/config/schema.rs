@@ -50,6 +50,9 @@ struct PipeFile {
     /// Whether NULL stays NULL. When false, columns are not Nullable and NULL becomes the type's default.
     #[schemars(schema_with = "boolean", extend("default" = true))]
     nullable: Option<bool>,
+    /// What becomes of values that have no equal in ClickHouse, and in which form others arrive; each key also stands
+    /// below `tables[].columns`, where it wins.
+    types: Option<Types>,
 }
 
 /// What is copied.
@@ -188,7 +191,7 @@ struct Table {
     engine: Option<Engine>,
     /// The column that cuts the load into partitions; the leading columns of the key when absent.
     split_by: Option<String>,
-    /// ClickHouse types chosen by hand, by column.
+    /// ClickHouse types and policies chosen by hand, by column.
     columns: Option<BTreeMap<String, ColumnChoice>>,
     /// The names of `transforms` that rows pass through, in this order.
     #[schemars(extend("uniqueItems" = true))]
@@ -223,13 +226,151 @@ enum Engine {
     Replacing,
 }
 
-/// What was chosen for a column.
+/// What becomes of values that have no equal in ClickHouse, and in which form others arrive.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
+struct Types {
+    /// Zero and partial dates, and days that no month has. Every such value is counted. They act before plugins.
+    #[schemars(schema_with = "zero_dates")]
+    zero_dates: Option<()>,
+    /// DATE outside of 1900 to 2299, which Date32 does not hold; every such value is counted. `string` concerns DATETIME
+    /// too, and acts before plugins, the others after them.
+    #[schemars(schema_with = "date_range")]
+    date_range: Option<()>,
+    /// TINYINT(1), after plugins.
+    #[schemars(extend("default" = "int8"))]
+    tinyint1: Option<Tinyint1>,
+    /// ENUM, after plugins.
+    #[schemars(rename = "enum", extend("default" = "label"))]
+    enum_form: Option<EnumForm>,
+    /// SET, after plugins.
+    #[schemars(rename = "set", extend("default" = "string"))]
+    set_form: Option<SetForm>,
+    /// BINARY, VARBINARY and BLOB, after plugins.
+    #[schemars(rename = "binary", extend("default" = "raw"))]
+    binary_form: Option<BinaryForm>,
+    /// JSON, after plugins. MariaDB's is a LONGTEXT, for which its column has to say so.
+    #[schemars(rename = "json", extend("default" = "string"))]
+    json_form: Option<JsonForm>,
+    /// DECIMAL, after plugins.
+    #[schemars(rename = "decimal", extend("default" = "decimal"))]
+    decimal_form: Option<DecimalForm>,
+    /// The geometry types, before plugins.
+    #[schemars(rename = "geometry", extend("default" = "wkt"))]
+    geometry_form: Option<GeometryForm>,
+}
+
+/// What was chosen for a column: its type, or policies, which win over the pipe's.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, extend("minProperties" = 1))]
 struct ColumnChoice {
-    /// The ClickHouse type, such as `LowCardinality(String)`.
+    /// The ClickHouse type, such as `LowCardinality(String)`; every value of the column must fit.
     #[schemars(rename = "type")]
-    column_type: String,
+    column_type: Option<String>,
+    /// Zero and partial dates, and days that no month has. Every such value is counted. They act before plugins.
+    #[schemars(schema_with = "zero_dates")]
+    zero_dates: Option<()>,
+    /// DATE outside of 1900 to 2299, which Date32 does not hold; every such value is counted. `string` concerns DATETIME
+    /// too, and acts before plugins, the others after them.
+    #[schemars(schema_with = "date_range")]
+    date_range: Option<()>,
+    /// TINYINT(1), after plugins.
+    #[schemars(extend("default" = "int8"))]
+    tinyint1: Option<Tinyint1>,
+    /// ENUM, after plugins.
+    #[schemars(rename = "enum", extend("default" = "label"))]
+    enum_form: Option<EnumForm>,
+    /// SET, after plugins.
+    #[schemars(rename = "set", extend("default" = "string"))]
+    set_form: Option<SetForm>,
+    /// BINARY, VARBINARY and BLOB, after plugins.
+    #[schemars(rename = "binary", extend("default" = "raw"))]
+    binary_form: Option<BinaryForm>,
+    /// JSON, after plugins. MariaDB's is a LONGTEXT, for which its column has to say so.
+    #[schemars(rename = "json", extend("default" = "string"))]
+    json_form: Option<JsonForm>,
+    /// DECIMAL, after plugins.
+    #[schemars(rename = "decimal", extend("default" = "decimal"))]
+    decimal_form: Option<DecimalForm>,
+    /// The geometry types, before plugins.
+    #[schemars(rename = "geometry", extend("default" = "wkt"))]
+    geometry_form: Option<GeometryForm>,
+}
+
+/// How the geometry types arrive.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum GeometryForm {
+    /// String, the text that the source prints, coordinates in stored order.
+    Wkt,
+    /// String, `SRID=4326;` and the text.
+    Ewkt,
+    /// String, well-known binary without the SRID.
+    Wkb,
+}
+
+/// How TINYINT(1) arrives.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Tinyint1 {
+    /// As the number that it is.
+    Int8,
+    /// As Bool; every number but 0 is true, and those other than 0 and 1 are counted.
+    Bool,
+}
+
+/// How ENUM arrives.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum EnumForm {
+    /// LowCardinality(String), the label.
+    Label,
+    /// Enum16 with the declared labels and numbers, and '' for 0.
+    Enum16,
+    /// UInt16, the label's number, and 0 for ''.
+    Integer,
+}
+
+/// How SET arrives.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum SetForm {
+    /// String, the labels joined by commas.
+    String,
+    /// Array(String); NULL becomes the empty array and is counted, since no array can be NULL.
+    Array,
+}
+
+/// How BINARY, VARBINARY and BLOB arrive.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum BinaryForm {
+    /// String, the bytes.
+    Raw,
+    /// String, two upper-case hexadecimal digits a byte.
+    Hex,
+    /// String, Base64 with padding and without line ends.
+    Base64,
+}
+
+/// How JSON arrives.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum JsonForm {
+    /// String, the server's own text.
+    String,
+    /// ClickHouse's JSON. What is no object becomes the member `value` of one and is counted.
+    Json,
+}
+
+/// How DECIMAL arrives.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum DecimalForm {
+    /// Decimal of the same digits.
+    Decimal,
+    /// String, with all digits of the fraction.
+    String,
 }
 
 /// A plugin and how it is used.
@@ -332,6 +473,25 @@ fn number(maximum: u64) -> Schema {
 
 fn boolean(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [{ "type": "boolean" }, { "type": "string", "pattern": REFERENCE }]})
+}
+
+fn zero_dates(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "default": null, "anyOf": [
+        { "const": "null", "description": "NULL, or 1970-01-01 where the column takes no NULL." },
+        { "type": "null", "description": "The same." },
+        { "const": "epoch", "description": "1970-01-01." },
+        { "const": "clamp", "description": "A zero month or day becomes 01, an impossible day its month's last, the zero date \
+            1900-01-01; the time of day is kept." },
+    ]})
+}
+
+fn date_range(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "default": "clamp", "anyOf": [
+        { "const": "clamp", "description": "1900-01-01 or 2299-12-31." },
+        { "const": "null", "description": "NULL, or 1970-01-01 where the column takes no NULL." },
+        { "type": "null", "description": "The same as `null`." },
+        { "const": "string", "description": "The column is a String with the source's text of every value." },
+    ]})
 }
 
 fn duration(_: &mut SchemaGenerator) -> Schema {

@@ -86,10 +86,15 @@ impl<'a> Section<'a> {
 
     /// The value of `name`; none when it is absent or null.
     pub(super) fn get(&mut self, name: &'static str) -> Option<Field<'a>> {
+        self.get_or_null(name)
+            .filter(|field| !matches!(field.node.value, Value::Null))
+    }
+
+    /// The value of `name`, for a key of which `null` is a value and not absence.
+    pub(super) fn get_or_null(&mut self, name: &'static str) -> Option<Field<'a>> {
         self.known.push(name);
         self.find(name)
             .map(|(_, node)| self.field.child(name, node))
-            .filter(|field| !matches!(field.node.value, Value::Null))
     }
 
     /// The value of `name`, whose absence is a problem.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::policies::{ColumnConfig, TypePolicies};
+
 /// A password or the like. Shows as `***` wherever it is printed; serialising it writes `***` too.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
@@ -115,6 +117,9 @@ pub struct PipeConfig {
     pub system_columns: SystemColumns,
     /// Whether NULL stays NULL; else it becomes the type's default.
     pub nullable: bool,
+    /// What becomes of values without an equal in ClickHouse, and in which form others arrive.
+    #[serde(skip_serializing_if = "TypePolicies::is_empty")]
+    pub types: TypePolicies,
 }
 
 /// What is copied.
@@ -237,8 +242,8 @@ pub struct TableConfig {
     pub engine: Engine,
     /// The column that cuts the load; the leading key columns when absent.
     pub split_by: Option<String>,
-    /// ClickHouse types chosen by hand, by column.
-    pub columns: BTreeMap<String, String>,
+    /// ClickHouse types and policies chosen by hand, by column.
+    pub columns: BTreeMap<String, ColumnConfig>,
     /// Names of `transforms`, applied in this order.
     pub transforms: Vec<String>,
 }

@@ -7,7 +7,7 @@ use super::field::Field;
 use super::node::Value;
 use super::section::Section;
 use super::values::nearest;
-use super::{Engine, TableConfig, TablePattern};
+use super::{ColumnConfig, Engine, TableConfig, TablePattern, policies};
 
 /// Names that we give ourselves begin so.
 const RESERVED_PREFIX: &str = "_pipewright_";
@@ -105,7 +105,10 @@ fn entry<'a>(item: &Field<'a>, transforms: &[String]) -> Entry<'a> {
     let partition_by = section.maybe("partition_by", |field| field.text().map(str::to_owned));
     let split_by = section.maybe("split_by", |field| field.text().map(str::to_owned));
     for (key, instead) in [
-        ("types", "choose a column's type with `columns`"),
+        (
+            "types",
+            "set it for the pipe, at the top of the document, or for a column below `columns`",
+        ),
         (
             "ddl",
             "remove it; ADD COLUMN is followed, other changes stop the pipe by name",
@@ -128,7 +131,7 @@ fn entry<'a>(item: &Field<'a>, transforms: &[String]) -> Entry<'a> {
             partition_by: partition_by?,
             engine: engine?,
             split_by: split_by?,
-            columns: columns.types,
+            columns: columns.chosen,
             transforms: columns.transforms,
         })
     };
@@ -226,7 +229,7 @@ fn target(field: &Field<'_>, source: Option<&TablePattern>) -> Option<String> {
 struct Columns {
     exclude: Vec<String>,
     order_by: Option<Vec<String>>,
-    types: BTreeMap<String, String>,
+    chosen: BTreeMap<String, ColumnConfig>,
     transforms: Vec<String>,
 }
 
@@ -237,8 +240,8 @@ fn columns(section: &mut Section<'_>, known: &[String]) -> Option<Columns> {
         Some(field) => order_by(field, exclude.as_deref().unwrap_or_default()).map(Some),
         None => Some(None),
     };
-    let types = section.or("columns", BTreeMap::new(), |field| {
-        column_types(&field, exclude.as_deref().unwrap_or_default())
+    let chosen = section.or("columns", BTreeMap::new(), |field| {
+        chosen_columns(&field, exclude.as_deref().unwrap_or_default())
     });
     let transforms = section.or("transforms", Vec::new(), |field| {
         transform_names(&field, known)
@@ -246,7 +249,7 @@ fn columns(section: &mut Section<'_>, known: &[String]) -> Option<Columns> {
     Some(Columns {
         exclude: exclude?,
         order_by: order_by?,
-        types: types?,
+        chosen: chosen?,
         transforms: transforms?,
     })
 }
@@ -277,36 +280,29 @@ fn order_by(field: &Field<'_>, excluded: &[String]) -> Option<Vec<String>> {
     names.filter(|_| good)
 }
 
-fn column_types(field: &Field<'_>, excluded: &[String]) -> Option<BTreeMap<String, String>> {
-    let mut types = Some(BTreeMap::new());
+fn chosen_columns(
+    field: &Field<'_>,
+    excluded: &[String],
+) -> Option<BTreeMap<String, ColumnConfig>> {
+    let mut columns = Some(BTreeMap::new());
     for (key, field) in field.entries_by_name()? {
-        let column_type = field.section().and_then(|mut section| {
-            let column_type = section
-                .required(
-                    "type",
-                    "a ClickHouse type",
-                    "add `type:`, such as `type: String`",
-                )
-                .and_then(|field| field.text());
-            section.finish();
-            column_type
-        });
+        let chosen = policies::column(&field);
         let excluded = excluded.contains(&key.name);
         if excluded {
             field.problem(
-                "a type for a column that `exclude_columns` leaves out",
+                "a choice for a column that `exclude_columns` leaves out",
                 "columns that are copied",
                 "remove one of the two",
             );
         }
-        match (column_type, &mut types) {
-            (Some(column_type), Some(types)) if !excluded => {
-                types.insert(key.name.clone(), column_type.to_owned());
+        match (chosen, &mut columns) {
+            (Some(chosen), Some(columns)) if !excluded => {
+                columns.insert(key.name.clone(), chosen);
             }
-            _ => types = None,
+            _ => columns = None,
         }
     }
-    types
+    columns
 }
 
 fn transform_names(field: &Field<'_>, known: &[String]) -> Option<Vec<String>> {

@@ -130,10 +130,17 @@ fn every_key_changes_what_is_loaded() {
         ("order_by", "    order_by: [tenant_id, id]\n"),
         ("partition_by", "    partition_by: tenant_id % 16\n"),
         ("split_by", "    split_by: id\n"),
-        (
-            "columns",
-            "    columns: { note: { type: LowCardinality(String) } }\n",
-        ),
+        ("columns", "      note: { type: LowCardinality(String) }\n"),
+        ("columns.zero_dates", "zero_dates: clamp, "),
+        ("columns.date_range", ", date_range: null"),
+        ("types.zero_dates", "zero_dates: epoch, "),
+        ("types.date_range", "date_range: string, "),
+        ("types.tinyint1", "tinyint1: bool, "),
+        ("types.enum", "enum: enum16, "),
+        ("types.set", "set: array, "),
+        ("types.binary", "binary: hex, "),
+        ("types.json", "json: json, "),
+        ("types.decimal", ", decimal: string"),
         ("tables.transforms", "    transforms: [mask_email]\n"),
         ("limits.memory", "memory: 128MiB, "),
         ("limits.time", ", time: 200ms"),
@@ -167,7 +174,7 @@ fn keys_read() -> BTreeMap<String, BTreeSet<String>> {
     let text = "{zzz: 1, source: {zzz: 1, tls: {zzz: 1}}, destination: {zzz: 1}, \
         tables: [{zzz: 1, source: {zzz: 1}, columns: {c: {zzz: 1}}}], \
         transforms: {t: {zzz: 1, limits: {zzz: 1}}}, \
-        snapshot: {zzz: 1}, sync: {zzz: 1}, system_columns: {zzz: 1}}";
+        snapshot: {zzz: 1}, sync: {zzz: 1}, system_columns: {zzz: 1}, types: {zzz: 1}}";
     let problems = load_text(text, Secrets::Offline).expect_err("unknown keys");
     problems
         .iter()
@@ -209,11 +216,32 @@ fn the_schema_has_the_keys_that_reading_knows() {
         ("snapshot", "Snapshot"),
         ("sync", "Sync"),
         ("system_columns", "SystemColumns"),
+        ("types", "Types"),
     ];
     let expected: BTreeMap<String, BTreeSet<String>> = sections
         .map(|(section, definition)| (section.to_owned(), keys(definition)))
         .into();
     assert_eq!(keys_read(), expected);
+}
+
+#[test]
+fn null_is_a_policy_and_a_column_wins_over_the_pipe() {
+    for null in ["null", "\"null\"", "~"] {
+        let text = MINIMAL.replace(
+            "shop.orders",
+            &format!(
+                "shop.orders\n    columns: {{ day: {{ zero_dates: {null}, date_range: {null} }} }}"
+            ),
+        );
+        let pipe = good(&format!(
+            "{text}types: {{ zero_dates: epoch, enum: integer }}\n"
+        ));
+        let column = &pipe.tables[0].columns["day"];
+        let both = column.policies.or(pipe.types);
+        assert_eq!(both.zero_dates, Some(ZeroDates::Null), "{null}");
+        assert_eq!(both.date_range, Some(DateRange::Null), "{null}");
+        assert_eq!(both.enum_form, Some(EnumForm::Integer), "{null}");
+    }
 }
 
 #[test]

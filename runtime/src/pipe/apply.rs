@@ -7,12 +7,14 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
-use super::follow::Flush;
+use super::follow::{Changed, Flush};
 use super::progress::Progress;
-use super::session::{LiveTable, Session};
+use super::record::RowCounts;
+use super::session::Session;
 use super::store::PipeStore;
 use super::track::Track;
-use crate::batch::ChangeBatch;
+use super::values::ValueCounts;
+use crate::batch::TableName;
 use crate::destination::clickhouse::Durable;
 use crate::error::Result;
 use crate::source::mysql::position::StreamPlace;
@@ -28,37 +30,50 @@ pub(super) struct Applier<'a> {
     pub(super) track: Track,
 }
 
+/// What a table's changes count for.
+#[derive(Debug)]
+struct Counted {
+    table: TableName,
+    rows: RowCounts,
+    values: ValueCounts,
+}
+
 impl Applier<'_> {
     /// Applies flushes in order until the sender has gone.
     ///
     /// # Errors
     /// Whatever a plugin, the destination or the state store fails with; the place then stands before that flush.
     pub(super) async fn run(&self, mut flushes: mpsc::Receiver<Flush>) -> Result<()> {
+        // Of a transaction that goes out in parts: a restart before its end replays them all, and counts them then.
+        let mut held = Vec::new();
         while let Some(flush) = flushes.recv().await {
-            self.apply(flush).await?;
+            self.apply(flush, &mut held).await?;
         }
         Ok(())
     }
 
-    async fn apply(&self, flush: Flush) -> Result<()> {
+    async fn apply(&self, flush: Flush, held: &mut Vec<Counted>) -> Result<()> {
         if !flush.batches.is_empty() {
             self.track.begin(self.store, &flush.sent).await?;
         }
-        let counts: Vec<_> = flush
-            .batches
-            .iter()
-            .map(|(table, _, counts)| (table.source.name().clone(), *counts))
-            .collect();
-        let durable: Vec<Vec<Durable>> = stream::iter(flush.batches)
-            .map(|(table, batch, _)| async move {
-                self.write(&table, batch)
+        let written: Vec<(Vec<Durable>, Counted)> = stream::iter(flush.batches)
+            .map(|changed| async move {
+                let table = changed.table.source.name().clone();
+                self.write(changed)
                     .await
-                    .map_err(|error| error.with_table(table.source.name()))
+                    .map_err(|error| error.with_table(&table))
             })
             .buffer_unordered(TABLES_AT_ONCE)
             .try_collect()
             .await?;
+        let (durable, counted): (Vec<Vec<Durable>>, Vec<Counted>) = written.into_iter().unzip();
         let durable: Vec<Durable> = durable.into_iter().flatten().collect();
+        held.extend(counted);
+        let counted = if flush.sent == flush.end {
+            std::mem::take(held)
+        } else {
+            Vec::new()
+        };
         self.track
             .checkpoint(
                 self.session,
@@ -67,8 +82,10 @@ impl Applier<'_> {
                 flush.committed_at_us,
                 &durable,
                 |draft| {
-                    for (name, counts) in counts {
-                        draft.rows.entry(name).or_default().add(counts);
+                    for counted in counted {
+                        draft.add_values(&counted.table, &counted.values);
+                        let rows = draft.rows.entry(counted.table).or_default();
+                        rows.add(counted.rows);
                     }
                 },
             )
@@ -82,13 +99,25 @@ impl Applier<'_> {
         Ok(())
     }
 
-    async fn write(&self, table: &LiveTable, batch: ChangeBatch) -> Result<Vec<Durable>> {
-        let batches = [table.chain.apply(batch).await?];
+    async fn write(&self, changed: Changed) -> Result<(Vec<Durable>, Counted)> {
+        let batches = [changed.table.chain.apply(changed.batch).await?];
         let mut durable = Vec::new();
-        for target in table.stream_targets() {
-            durable.push(self.session.destination.insert(target, &batches).await?);
+        let mut values = ValueCounts::default();
+        values.add(&changed.values);
+        for target in changed.table.stream_targets() {
+            let written = self.session.destination.insert(target, &batches).await?;
+            // Both tables of a resync change the same values; they count once.
+            if durable.is_empty() {
+                values.add(written.adjustments(0));
+            }
+            durable.push(written);
         }
-        Ok(durable)
+        let counted = Counted {
+            table: changed.table.source.name().clone(),
+            rows: changed.counts,
+            values,
+        };
+        Ok((durable, counted))
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::session::Session;
+use super::session::{LiveTable, Session};
 use super::store::PipeStore;
 use super::track::Track;
 use crate::batch::{TableName, Version};
@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::Statement;
 use crate::source::mysql::binlog::ddl::Class;
 use crate::source::mysql::catalog::{self, ColumnDefault, SourceTable};
+use crate::source::mysql::date_rules::DateRule;
 
 /// Applies one statement and moves the checkpoint past it.
 ///
@@ -50,16 +51,7 @@ pub(super) async fn apply(
                 let mut after = session
                     .bind(&table.config, Arc::new(after), Arc::clone(&table.gate))
                     .await?;
-                for column in after
-                    .source
-                    .columns
-                    .iter()
-                    .filter(|column| !knows(&table.source, column))
-                {
-                    if let ColumnDefault::Literal(text) = &column.default {
-                        after.target = after.target.with_fill(&column.name, text);
-                    }
-                }
+                fill_added(&table.source, &mut after)?;
                 let shadow = store
                     .records()
                     .tables
@@ -99,6 +91,26 @@ pub(super) async fn apply(
             },
         )
         .await
+}
+
+/// Says for each column that `after` has over `before` what the rows get that were there before it.
+fn fill_added(before: &SourceTable, after: &mut LiveTable) -> Result<()> {
+    let source = Arc::clone(&after.source);
+    for column in source
+        .columns
+        .iter()
+        .filter(|column| !knows(before, column))
+    {
+        let literal = match &column.default {
+            ColumnDefault::Literal(text) => Some(text.as_str()),
+            ColumnDefault::None | ColumnDefault::Computed => None,
+        };
+        after.target.ensure_fillable(&column.name, literal)?;
+        if let Some(text) = literal {
+            after.target = after.target.clone().with_fill(&column.name, text);
+        }
+    }
+    Ok(())
 }
 
 fn refused(store: &PipeStore, track: &Track, statement: &Statement) -> Error {
@@ -156,7 +168,10 @@ async fn added_columns(session: &Session, before: &SourceTable) -> Result<Option
     for column in &after.columns {
         match next_old {
             Some(known) if same_column(known, column) => next_old = old.next(),
-            _ if !knows(before, column) => ensure_addable(name, column)?,
+            _ if !knows(before, column) => {
+                ensure_addable(name, column)?;
+                ensure_no_zero_date_as_text(&after, column)?;
+            }
             _ => return Err(changed(name, &column.name)),
         }
     }
@@ -210,6 +225,23 @@ fn ensure_addable(table: &TableName, column: &catalog::SourceColumn) -> Result<(
         ),
     )
     .with_table(table)
+    .with_hint("resync the table"))
+}
+
+/// Earlier rows of a NOT NULL date have the zero date, and a column of texts would show them the empty one.
+fn ensure_no_zero_date_as_text(table: &SourceTable, column: &catalog::SourceColumn) -> Result<()> {
+    let as_text = table.date_rule(&column.name) == DateRule::Text;
+    if !as_text || column.nullable || column.default != ColumnDefault::None {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "column `{}` was added as NOT NULL without a default, and earlier rows' zero dates cannot be given as text",
+            column.name
+        ),
+    )
+    .with_table(table.name())
     .with_hint("resync the table"))
 }
 

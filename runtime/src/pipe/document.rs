@@ -40,6 +40,20 @@ pub struct TableDocument {
     pub snapshot: SnapshotDocument,
     /// Row changes applied since the pipe was made.
     pub rows: RowsDocument,
+    /// What declared policies have changed, by column; a column of which every value is the source's own is not here.
+    #[serde(default)]
+    pub columns: Vec<ChangedColumn>,
+}
+
+/// How many values of a column a policy has changed since the pipe was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedColumn {
+    /// The column's name.
+    pub column: String,
+    /// The policy's name: `zero_dates` and the like.
+    pub policy: String,
+    /// How many values of rows written, tombstones too.
+    pub values: u64,
 }
 
 /// How far a load is.

@@ -27,7 +27,7 @@ use super::record::RowCounts;
 use super::session::{LiveTable, Session};
 use super::store::PipeStore;
 use super::track::Track;
-use crate::batch::{ChangeBatch, TableName};
+use crate::batch::{Adjustment, ChangeBatch, TableName};
 use crate::error::Result;
 use crate::source::mysql::binlog::{
     BinlogStream, ChangeBuilder, Idle, Item, RowEvent, Statement, Transaction,
@@ -44,11 +44,21 @@ const IDLE_CHECKPOINT: Duration = Duration::from_secs(5);
 /// The longest a row waits while tables are being loaded.
 const LOADING_INTERVAL: Duration = Duration::from_secs(1);
 
+/// One table's changes of a flush.
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub(super) table: Arc<LiveTable>,
+    pub(super) batch: ChangeBatch,
+    pub(super) counts: RowCounts,
+    /// What policies have changed on the way from the binlog into the batch.
+    pub(super) values: Vec<Adjustment>,
+}
+
 /// Whole transactions of some time, ready to be applied.
 #[derive(Debug)]
 pub(super) struct Flush {
     /// One batch for each table with changes.
-    pub(super) batches: Vec<(Arc<LiveTable>, ChangeBatch, RowCounts)>,
+    pub(super) batches: Vec<Changed>,
     /// Where the last whole transaction ends: the checkpoint once all of this is durable.
     pub(super) end: StreamPlace,
     /// Where the rows reach to: beyond `end` when they are part of a transaction larger than the budget.
@@ -319,7 +329,12 @@ impl Open {
         let mut batches = Vec::with_capacity(self.builders.len());
         for (table, mut builder, counts) in std::mem::take(&mut self.builders).into_values() {
             if let Some(batch) = builder.finish() {
-                batches.push((table, batch, counts));
+                batches.push(Changed {
+                    table,
+                    batch,
+                    counts,
+                    values: builder.take_changed(),
+                });
             }
         }
         self.rows = 0;

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::session::Session;
 use super::store::PipeStore;
 use super::table_state::TableEvent;
-use crate::batch::{ChangeBatch, Changes, TableName};
+use super::values::{Unfinished, ValueCounts};
+use crate::batch::{Adjustment, ChangeBatch, Changes, TableName};
 use crate::destination::clickhouse::TargetTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::catalog;
@@ -44,6 +45,9 @@ const INSERT_WAIT: Duration = Duration::from_millis(200);
 struct Piece {
     batch: ChangeBatch,
     target: TargetTable,
+    partition: u32,
+    /// What policies have changed on the way from the packets into the batch.
+    changed: Vec<Adjustment>,
     /// Set on the last piece: the partition is done when this piece is durable.
     last: Option<Finished>,
 }
@@ -249,28 +253,22 @@ impl Reader {
                     columns: builder.finish(),
                     changes: Changes::Load,
                 };
-                let batch = table.chain.apply(batch).await?;
-                let target = table.load_target().clone();
+                let mut piece = Piece {
+                    batch: table.chain.apply(batch).await?,
+                    target: table.load_target().clone(),
+                    partition: partition.number,
+                    changed: builder.take_changed(),
+                    last: None,
+                };
                 if more {
-                    self.send(Piece {
-                        batch,
-                        target,
-                        last: None,
-                    })
-                    .await?;
+                    self.send(piece).await?;
                 } else {
-                    let last = Some(Finished {
+                    piece.last = Some(Finished {
                         partition: partition.number,
                         rows,
                         _gate: gate,
                     });
-                    return self
-                        .send(Piece {
-                            batch,
-                            target,
-                            last,
-                        })
-                        .await;
+                    return self.send(piece).await;
                 }
             }
         }
@@ -294,6 +292,8 @@ async fn insert(
 ) -> Result<()> {
     let mut under_way = None;
     let mut gathered = Gathered::default();
+    // Handed from each insert to the next, as only one is under way.
+    let mut unfinished = Unfinished::default();
     let mut ended = false;
     loop {
         let mut quiet = false;
@@ -302,7 +302,7 @@ async fn insert(
         tokio::select! {
             result = async { under_way.as_mut().expect("checked by the guard").await }, if under_way.is_some() => {
                 under_way = None;
-                result?;
+                unfinished = result?;
             }
             next = tokio::time::timeout(INSERT_WAIT, pieces.recv()), if room => match next {
                 Ok(Some(piece)) => gathered.add(piece),
@@ -312,8 +312,9 @@ async fn insert(
         }
         let ready = gathered.is_worthwhile() || ((quiet || ended) && !gathered.is_empty());
         if under_way.is_none() && ready {
+            let counted = std::mem::take(&mut unfinished);
             under_way = Some(Box::pin(
-                std::mem::take(&mut gathered).insert(session, store, name),
+                std::mem::take(&mut gathered).insert(session, store, name, counted),
             ));
         }
         if ended && under_way.is_none() {
@@ -325,6 +326,10 @@ async fn insert(
 #[derive(Default)]
 struct Gathered {
     batches: Vec<ChangeBatch>,
+    /// The partition of each batch.
+    partitions: Vec<u32>,
+    /// What policies have changed before the insert, by partition.
+    changed: Vec<(u32, Vec<Adjustment>)>,
     finished: Vec<Finished>,
     target: Option<TargetTable>,
     rows: usize,
@@ -335,8 +340,10 @@ impl Gathered {
     fn add(&mut self, piece: Piece) {
         self.rows += piece.batch.row_count;
         self.bytes += piece.batch.byte_count();
+        self.changed.push((piece.partition, piece.changed));
         if piece.batch.row_count > 0 {
             self.batches.push(piece.batch);
+            self.partitions.push(piece.partition);
         }
         self.finished.extend(piece.last);
         self.target = Some(piece.target);
@@ -359,18 +366,28 @@ impl Gathered {
         session: &Arc<Session>,
         store: &Arc<PipeStore>,
         name: &TableName,
-    ) -> Result<()> {
+        mut unfinished: Unfinished,
+    ) -> Result<Unfinished> {
+        for (partition, changed) in &self.changed {
+            unfinished.add(*partition, changed);
+        }
         if let (Some(target), false) = (&self.target, self.batches.is_empty()) {
             let durable = session.destination.insert(target, &self.batches).await?;
             tracing::debug!(table = %name, rows = durable.rows(), bytes = durable.bytes(), "loaded");
+            unfinished.inserted(&self.partitions, &durable);
         }
         if self.finished.is_empty() {
-            return Ok(());
+            return Ok(unfinished);
+        }
+        let mut values = ValueCounts::default();
+        for finished in &self.finished {
+            values.merge(&unfinished.take(finished.partition));
         }
         store
             .commit(|draft| {
                 let done = Arc::make_mut(draft.done.entry(name.clone()).or_default());
                 done.extend(self.finished.iter().map(|finished| finished.partition));
+                draft.add_values(name, &values);
                 draft.table_mut(name).rows_loaded += self
                     .finished
                     .iter()
@@ -378,6 +395,7 @@ impl Gathered {
                     .sum::<u64>();
                 Ok(())
             })
-            .await
+            .await?;
+        Ok(unfinished)
     }
 }

@@ -29,6 +29,7 @@ mod swap;
 pub mod table_state;
 mod tables;
 mod track;
+pub mod values;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lifecycle::{Failure, PipeState};
 use super::table_state::{TableEvent, TableState};
+use super::values::ValueCounts;
 use crate::batch::TableName;
 use crate::config::{PipeConfig, Problem};
 use crate::error::{Error, ErrorKind, Result};
@@ -319,6 +320,8 @@ pub struct Records {
     pub done: BTreeMap<TableName, Arc<BTreeSet<u32>>>,
     /// Applied changes by source table.
     pub rows: BTreeMap<TableName, RowCounts>,
+    /// Values that policies have changed, by source table.
+    pub values: BTreeMap<TableName, ValueCounts>,
     /// Set when the pipe is to be forgotten: every record of it is removed in that write.
     pub dropped: bool,
 }

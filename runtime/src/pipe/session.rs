@@ -10,7 +10,7 @@ use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{PipeConfig, TableConfig};
-use crate::destination::clickhouse::{ClickHouse, TargetTable};
+use crate::destination::clickhouse::{ClickHouse, LabelsByColumn, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::Source;
 use crate::source::mysql::catalog::SourceTable;
@@ -115,9 +115,10 @@ impl Session {
         let chain = Chain::bind(&plugins, Arc::clone(&source.schema))
             .await
             .map_err(|error| error.with_table(&name))?;
+        let labels = labels(&source, &chain);
         let target = self
             .destination
-            .plan(&self.config, config, chain.output())?;
+            .plan(&self.config, config, chain.output(), &labels)?;
         let key_ordinals = key_ordinals(&source, &chain, &target)?;
         Ok(LiveTable {
             config: config.clone(),
@@ -209,6 +210,18 @@ impl Session {
         }
         Ok(changed)
     }
+}
+
+/// The labels of the columns that still hold them after the last plugin.
+fn labels(source: &SourceTable, chain: &Chain) -> LabelsByColumn {
+    let steps = chain.describe();
+    let written = |name: &String| steps.iter().any(|step| step.writes.contains(name));
+    source
+        .columns
+        .iter()
+        .filter(|column| !column.labels.is_empty() && !written(&column.name))
+        .map(|column| (column.name.clone(), column.labels.clone()))
+        .collect()
 }
 
 /// Where the target's key columns stand in the source's row images. A key column that a plugin writes has no such

@@ -225,7 +225,17 @@ pub(super) async fn definitions(
     };
     let tables = catalog::load_tables(&mut conn, &session.source, &names, excluded).await?;
     conn.disconnect().await.ok();
-    Ok(tables)
+    tables
+        .into_iter()
+        .map(|table| {
+            let name = table.name().clone();
+            let entry = matched.iter().find(|(_, matched)| *matched == name);
+            match entry {
+                Some((config, _)) => table.with_policies(&session.config.types, config),
+                None => Ok(table),
+            }
+        })
+        .collect()
 }
 
 /// The start place and the definitions that hold there.

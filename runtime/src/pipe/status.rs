@@ -1,8 +1,8 @@
 //! A pipe's document, made from its records and what it shows beyond them.
 
 use super::document::{
-    CheckpointDocument, PipeDocument, Reason, ReasonKind, RowsDocument, SnapshotDocument,
-    TableDocument, Timestamp,
+    ChangedColumn, CheckpointDocument, PipeDocument, Reason, ReasonKind, RowsDocument,
+    SnapshotDocument, TableDocument, Timestamp,
 };
 use super::lifecycle::{Failure, PipeState};
 use super::record::{Checkpoint, Records, TableRecord};
@@ -104,7 +104,20 @@ fn table_document(records: &Records, name: &TableName, table: &TableRecord) -> T
             updated: rows.updated,
             deleted: rows.deleted,
         },
+        columns: changed_columns(records, name),
     }
+}
+
+fn changed_columns(records: &Records, name: &TableName) -> Vec<ChangedColumn> {
+    let values = records.values.get(name).into_iter();
+    values
+        .flat_map(|values| values.iter())
+        .map(|changed| ChangedColumn {
+            column: changed.column,
+            policy: changed.policy.name().to_owned(),
+            values: changed.values,
+        })
+        .collect()
 }
 
 fn checkpoint_document(term: u16, checkpoint: &Checkpoint) -> CheckpointDocument {

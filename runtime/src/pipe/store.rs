@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::lifecycle::{PipeEvent, PipeState};
 use super::record::{Overlay, PipeRecord, Records, RowCounts, TableRecord, random_id};
+use super::values::ValueCounts;
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::{Entry, StateStore, Write};
@@ -57,6 +58,12 @@ impl PipeStore {
         for (key, entry) in rows {
             revisions.insert(key, entry.revision);
             records.rows.insert(entry.value.0, entry.value.1);
+        }
+        let values: Vec<(String, Entry<(TableName, ValueCounts)>)> =
+            store.list(&format!("values/{pipe}/")).await?;
+        for (key, entry) in values {
+            revisions.insert(key, entry.revision);
+            records.values.insert(entry.value.0, entry.value.1);
         }
         Ok(Arc::new(Self {
             store,
@@ -258,6 +265,11 @@ impl PipeStore {
         for (name, rows) in &draft.rows {
             if before.rows.get(name) != Some(rows) {
                 put(format!("rows/{}/{name}", self.pipe), &(name, rows))?;
+            }
+        }
+        for (name, values) in &draft.values {
+            if before.values.get(name) != Some(values) {
+                put(format!("values/{}/{name}", self.pipe), &(name, values))?;
             }
         }
         for key in gone {

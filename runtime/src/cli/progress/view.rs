@@ -168,7 +168,26 @@ pub(in crate::cli) fn details(pipe: &PipeDocument) -> String {
             grouped(table.rows.deleted),
         ]);
     }
-    text + "\n" + &aligned(&rows)
+    text + "\n" + &aligned(&rows) + &changed_values(pipe)
+}
+
+/// What declared policies have changed, if anything.
+fn changed_values(pipe: &PipeDocument) -> String {
+    let mut rows = vec![["TABLE", "COLUMN", "POLICY", "VALUES CHANGED"].map(str::to_owned)];
+    for table in &pipe.tables {
+        rows.extend(table.columns.iter().map(|changed| {
+            [
+                clean(&table.source),
+                clean(&changed.column),
+                changed.policy.clone(),
+                grouped(changed.values),
+            ]
+        }));
+    }
+    if rows.len() == 1 {
+        return String::new();
+    }
+    format!("\n{}", aligned(&rows))
 }
 
 fn head(pipe: &PipeDocument) -> String {
@@ -304,7 +323,7 @@ mod tests {
     use super::*;
     use crate::config::Mode;
     use crate::error::{Error, ErrorKind};
-    use crate::pipe::document::RowsDocument;
+    use crate::pipe::document::{ChangedColumn, RowsDocument};
 
     fn pipe() -> PipeDocument {
         let table = |source: &str, state: &str, done| TableDocument {
@@ -322,6 +341,7 @@ mod tests {
                 updated: 22,
                 deleted: 3,
             },
+            columns: Vec::new(),
         };
         PipeDocument {
             pipe: "shop".to_owned(),
@@ -392,6 +412,24 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn values_that_policies_changed_are_told_by_column() {
+        let mut pipe = pipe();
+        assert!(!details(&pipe).contains("POLICY"));
+        pipe.tables[1].columns.push(ChangedColumn {
+            column: "born".to_owned(),
+            policy: "zero_dates".to_owned(),
+            values: 1_204,
+        });
+        let text = details(&pipe);
+        assert!(
+            text.ends_with(
+                "\nTABLE        COLUMN  POLICY      VALUES CHANGED\nshop.orders  born    zero_dates  1,204\n"
+            ),
+            "{text}"
+        );
     }
 
     #[test]

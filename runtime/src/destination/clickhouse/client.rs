@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::ddl;
 use super::failure::{Doing, failure, silent};
+use super::forms::LabelsByColumn;
 use super::target::TargetTable;
 use super::transport;
 use crate::batch::TableSchema;
@@ -113,7 +114,8 @@ impl ClickHouse {
         &self.0.facts
     }
 
-    /// [`TargetTable::plan`] with this server's types.
+    /// [`TargetTable::plan`] with this server's types. `labels` are those of the ENUM and SET columns that no plugin has
+    /// written.
     ///
     /// # Errors
     /// As [`TargetTable::plan`].
@@ -122,8 +124,9 @@ impl ClickHouse {
         config: &PipeConfig,
         table: &TableConfig,
         schema: &TableSchema,
+        labels: &LabelsByColumn,
     ) -> Result<TargetTable> {
-        TargetTable::plan_for(&self.0.facts, config, table, schema)
+        TargetTable::plan_for(&self.0.facts, config, table, (schema, labels))
     }
 
     pub(super) fn url(&self) -> &str {

@@ -4,6 +4,10 @@ use super::tables::Owner;
 use super::target::{TargetColumn, TargetTable};
 use crate::batch::Version;
 
+/// The column that says when ClickHouse took a row.
+pub(super) const SYNCED_AT_TYPE: &str = "DateTime64(6, 'UTC')";
+pub(super) const SYNCED_AT_DEFAULT: &str = "now64(6)";
+
 /// A name in backticks, whatever it contains.
 pub(super) fn ident(name: &str) -> String {
     let mut quoted = String::with_capacity(name.len() + 2);
@@ -27,6 +31,31 @@ pub(super) fn text(value: &str) -> String {
             quoted.push('\\');
         }
         quoted.push(c);
+    }
+    quoted.push('\'');
+    quoted
+}
+
+/// A string literal as ClickHouse prints it in the name of a type: control characters escaped too.
+pub(super) fn printed_text(value: &str) -> String {
+    let mut quoted = String::with_capacity(value.len() + 2);
+    quoted.push('\'');
+    for c in value.chars() {
+        let escaped = match c {
+            '\\' | '\'' => c,
+            '\u{8}' => 'b',
+            '\u{c}' => 'f',
+            '\n' => 'n',
+            '\r' => 'r',
+            '\t' => 't',
+            '\0' => '0',
+            plain => {
+                quoted.push(plain);
+                continue;
+            }
+        };
+        quoted.push('\\');
+        quoted.push(escaped);
     }
     quoted.push('\'');
     quoted
@@ -70,7 +99,7 @@ pub(super) fn create_table(target: &TargetTable, owner: Option<&Owner>) -> Strin
     lines.push(format!("{} UInt64", ident(&system.version)));
     lines.push(format!("{} UInt8", ident(&system.deleted)));
     lines.push(format!(
-        "{} DateTime64(6, 'UTC') DEFAULT now64(6)",
+        "{} {SYNCED_AT_TYPE} DEFAULT {SYNCED_AT_DEFAULT}",
         ident(&system.synced_at)
     ));
     let key = target
@@ -340,5 +369,6 @@ mod tests {
         assert_eq!(ident("a`b\\c"), "`a\\`b\\\\c`");
         assert_eq!(text("it's \\ here"), "'it\\'s \\\\ here'");
         assert_eq!(qualified("d.x", "t"), "`d.x`.`t`");
+        assert_eq!(printed_text("a'\\\n\t"), "'a\\'\\\\\\n\\t'");
     }
 }

@@ -1,14 +1,13 @@
 //! Change batches to the bytes of an Arrow stream, by reference wherever the array already is what ClickHouse takes.
 //!
-//! Each change batch becomes one record batch. Columns pass untouched but for three declared policies: a date outside
-//! of Date32 is clamped, NULL for a column without NULL becomes the type's default, and both are counted. On key columns
-//! both are refused, since two keys could become one.
+//! Each change batch becomes one record batch. Columns pass untouched but for what `convert` makes of them, and for NULL in
+//! a column without NULL, which becomes the type's default. Whatever a policy changes is counted by batch, and refused
+//! in key columns, since two keys could become one.
 
 use std::sync::Arc;
 
-use arrow::array::types::{Date32Type, Int64Type, Time64MicrosecondType, TimestampSecondType};
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, Scalar, UInt8Array,
+    Array, ArrayData, ArrayRef, BooleanArray, ListArray, RecordBatch, Scalar, UInt8Array,
     UInt64Array, make_array, new_empty_array,
 };
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
@@ -18,43 +17,17 @@ use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{IpcWriteOptions, StreamEncoder};
 use bytes::{Bytes, BytesMut};
 
+use super::convert;
 use super::target::{TargetColumn, TargetTable};
 use super::types::Conversion;
-use crate::batch::{ChangeBatch, Changes, ColumnType, Op, Version};
+use crate::batch::{Adjustment, ChangeBatch, Changes, ColumnType, Op, Policy, Version};
 use crate::error::{Error, ErrorKind, Result};
-
-/// Days of 1900-01-01 and 2299-12-31, between which Date32 holds (trap 7).
-const DATE_MIN: i32 = -25_567;
-const DATE_MAX: i32 = 120_529;
 
 /// Pieces that are handed to the connection: large enough to be few, small enough for back-pressure (trap 12).
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Buffers below this are gathered, since a piece of its own costs more than a copy.
 const GATHER_BYTES: usize = 16 << 10;
-
-/// A policy that changed values.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Policy {
-    /// A date before 1900-01-01 or after 2299-12-31 became that limit.
-    DateClamped,
-    /// NULL became the type's default, because the target column takes no NULL.
-    NullToDefault,
-}
-
-/// How often a policy changed values of a column.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Adjustment {
-    /// The column.
-    pub column: String,
-    /// What was done.
-    pub policy: Policy,
-    /// To how many values.
-    pub values: u64,
-}
 
 /// Record batches of one insert, not yet bytes.
 #[derive(Debug)]
@@ -65,7 +38,8 @@ pub(super) struct Prepared {
     /// default 0 is [`Version::LOAD`] and "not deleted".
     pub(super) with_system: bool,
     pub(super) row_count: u64,
-    pub(super) adjustments: Vec<Adjustment>,
+    /// What policies changed, one list for each change batch.
+    pub(super) adjustments: Vec<Vec<Adjustment>>,
 }
 
 const _: () = assert!(size_of::<Version>() == size_of::<u64>());
@@ -83,30 +57,41 @@ pub(super) fn prepare(target: &TargetTable, batches: &[ChangeBatch]) -> Result<P
         row_count: 0,
         adjustments: Vec::new(),
     };
-    for batch in batches.iter().filter(|batch| batch.row_count > 0) {
-        ensure_fits(target, batch)?;
-        let mut arrays = Vec::with_capacity(schema.fields().len());
-        for (index, (column, array)) in target.columns().iter().zip(&batch.columns).enumerate() {
-            let is_key = target.key_columns().contains(&index);
-            let mut work = ColumnWork {
-                target,
-                column,
-                is_key,
-                adjustments: &mut prepared.adjustments,
-            };
-            arrays.push(work.convert(array)?);
+    for batch in batches {
+        let mut adjustments = Vec::new();
+        if batch.row_count > 0 {
+            let record = record(target, &schema, batch, &mut adjustments)?;
+            prepared.row_count += batch.row_count as u64;
+            prepared.batches.push(record);
         }
-        if with_system {
-            let (versions, deleted) = system_columns(batch)?;
-            arrays.extend([versions, deleted]);
-        }
-        let record = RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(|error| {
-            broken(target, "the arrays do not make a record batch").with_source(error)
-        })?;
-        prepared.row_count += batch.row_count as u64;
-        prepared.batches.push(record);
+        prepared.adjustments.push(adjustments);
     }
     Ok(prepared)
+}
+
+fn record(
+    target: &TargetTable,
+    schema: &SchemaRef,
+    batch: &ChangeBatch,
+    adjustments: &mut Vec<Adjustment>,
+) -> Result<RecordBatch> {
+    ensure_fits(target, batch)?;
+    let mut arrays = Vec::with_capacity(schema.fields().len());
+    for (index, (column, array)) in target.columns().iter().zip(&batch.columns).enumerate() {
+        let mut work = ColumnWork {
+            target,
+            column,
+            is_key: target.key_columns().contains(&index),
+            adjustments,
+        };
+        arrays.push(work.convert(array)?);
+    }
+    if schema.fields().len() > arrays.len() {
+        let (versions, deleted) = system_columns(batch)?;
+        arrays.extend([versions, deleted]);
+    }
+    RecordBatch::try_new(Arc::clone(schema), arrays)
+        .map_err(|error| broken(target, "the arrays do not make a record batch").with_source(error))
 }
 
 impl Prepared {
@@ -145,7 +130,7 @@ fn arrow_schema(target: &TargetTable, with_system: bool) -> SchemaRef {
     let mut fields: Vec<Field> = target
         .columns()
         .iter()
-        .map(|column| Field::new(&column.name, sent_type(column), column.nullable))
+        .map(|column| Field::new(&column.name, convert::sent_type(column), column.nullable))
         .collect();
     if with_system {
         let system = target.system_columns();
@@ -153,14 +138,6 @@ fn arrow_schema(target: &TargetTable, with_system: bool) -> SchemaRef {
         fields.push(Field::new(&system.deleted, DataType::UInt8, false));
     }
     Arc::new(Schema::new(fields))
-}
-
-fn sent_type(column: &TargetColumn) -> DataType {
-    match column.conversion {
-        Conversion::None | Conversion::ClampDate => column.column_type.arrow(),
-        Conversion::DateToSeconds => DataType::Timestamp(arrow::datatypes::TimeUnit::Second, None),
-        Conversion::TimeToMicros => DataType::Int64,
-    }
 }
 
 /// ClickHouse matches columns by name and converts in silence, so the match is proved here.
@@ -200,50 +177,24 @@ struct ColumnWork<'a> {
 
 impl ColumnWork<'_> {
     fn convert(&mut self, array: &ArrayRef) -> Result<ArrayRef> {
-        let array = match self.column.conversion {
-            Conversion::None => Arc::clone(array),
-            Conversion::ClampDate => self.clamp(array)?,
-            Conversion::DateToSeconds => Arc::new(
-                array
-                    .as_primitive::<Date32Type>()
-                    .unary::<_, TimestampSecondType>(|day| i64::from(day) * 86_400),
-            ),
-            Conversion::TimeToMicros => Arc::new(
-                array
-                    .as_primitive::<Time64MicrosecondType>()
-                    .reinterpret_cast::<Int64Type>(),
-            ),
-        };
-        if self.column.nullable || array.null_count() == 0 {
-            return Ok(array);
+        let converted = convert::convert(self.column, array)
+            .map_err(|error| error.with_table(self.target.source()))?;
+        if let Some((policy, values)) = converted.changed {
+            if self.is_key {
+                return Err(self.refused(
+                    "is part of the key and has a date outside of what its ClickHouse type holds",
+                    &format!(
+                        "set `columns: {{{}: {{date_range: string}}}}`, which keeps every date as its own text",
+                        self.column.name
+                    ),
+                ));
+            }
+            self.count(policy, values);
         }
-        self.fill(&array)
-    }
-
-    fn clamp(&mut self, array: &ArrayRef) -> Result<ArrayRef> {
-        let dates = array.as_primitive::<Date32Type>();
-        // Without a branch, so that the usual case is one pass over the values.
-        let outside = dates.values().iter().fold(false, |any, day| {
-            any | (*day < DATE_MIN) | (*day > DATE_MAX)
-        });
-        if !outside {
-            return Ok(Arc::clone(array));
+        if self.column.nullable || converted.array.null_count() == 0 {
+            return Ok(converted.array);
         }
-        let clamped = dates
-            .iter()
-            .flatten()
-            .filter(|day| !(DATE_MIN..=DATE_MAX).contains(day))
-            .count();
-        if clamped > 0 && self.is_key {
-            return Err(self.refused(
-                "is part of the key and has a date outside of 1900-01-01 to 2299-12-31, which Date32 does not hold",
-                &format!("set `columns: {{{}: {{type: \"DateTime64(0, 'UTC')\"}}}}`", self.column.name),
-            ));
-        }
-        self.count(Policy::DateClamped, clamped);
-        Ok(Arc::new(dates.unary::<_, Date32Type>(|day| {
-            day.clamp(DATE_MIN, DATE_MAX)
-        })))
+        self.fill(&converted.array)
     }
 
     fn fill(&mut self, array: &ArrayRef) -> Result<ArrayRef> {
@@ -266,9 +217,9 @@ impl ColumnWork<'_> {
             .with_hint("resync the table; if a plugin fills this column, its shape must say that it can be NULL")
             .with_table(self.target.source()));
         }
-        self.count(Policy::NullToDefault, array.null_count());
+        self.count(Policy::NullAsDefault, array.null_count());
         let failed = |error| broken(self.target, "NULL cannot be filled").with_source(error);
-        let default = default_value(array.data_type()).map_err(failed)?;
+        let default = default_value(self.column.conversion, array.data_type()).map_err(failed)?;
         let nulls = array.logical_nulls();
         let mask = match nulls {
             Some(nulls) => BooleanArray::new(nulls.into_inner(), None),
@@ -307,8 +258,11 @@ impl ColumnWork<'_> {
     }
 }
 
-/// An array of one value whose bytes are all zero: 0, the epoch, the empty string, the empty list.
-fn default_value(data_type: &DataType) -> std::result::Result<ArrayRef, arrow::error::ArrowError> {
+/// An array of one value: 0, the epoch, the empty string, the empty object, the empty list.
+fn default_value(
+    conversion: Conversion,
+    data_type: &DataType,
+) -> std::result::Result<ArrayRef, arrow::error::ArrowError> {
     if let DataType::List(element) = data_type {
         let offsets = OffsetBuffer::from_lengths([0]);
         let nothing = new_empty_array(element.data_type());
@@ -316,15 +270,22 @@ fn default_value(data_type: &DataType) -> std::result::Result<ArrayRef, arrow::e
         return Ok(Arc::new(list));
     }
     let builder = ArrayData::builder(data_type.clone()).len(1);
-    let builder = if matches!(data_type, DataType::Binary) {
-        builder
-            .add_buffer(Buffer::from_slice_ref([0_i32, 0]))
-            .add_buffer(Buffer::from_slice_ref::<u8, &[u8; 0]>(&[]))
-    } else {
-        // The widest value is a Decimal256, a UUID has half of it; alignment is that of the allocation.
-        builder.add_buffer(Buffer::from(arrow::buffer::MutableBuffer::from_len_zeroed(
-            32,
-        )))
+    let zeros = |length: usize| Buffer::from(arrow::buffer::MutableBuffer::from_len_zeroed(length));
+    let builder = match data_type {
+        DataType::Binary => {
+            let text: &[u8] = match conversion {
+                Conversion::JsonToObject => b"{}",
+                _ => b"",
+            };
+            builder
+                .add_buffer(Buffer::from_slice_ref([0_i32, text.len() as i32]))
+                .add_buffer(Buffer::from_slice_ref(text))
+        }
+        DataType::FixedSizeBinary(length) => {
+            builder.add_buffer(zeros(length.unsigned_abs() as usize))
+        }
+        // The widest value is a Decimal256; alignment is that of the allocation.
+        _ => builder.add_buffer(zeros(32)),
     };
     Ok(make_array(builder.build()?))
 }

@@ -1,8 +1,10 @@
 use arrow::array::{
-    BinaryArray, Date32Array, FixedSizeBinaryArray, Float32Array, Int64Array, UInt32Array,
+    AsArray, BinaryArray, Date32Array, FixedSizeBinaryArray, Float32Array, Int64Array, UInt32Array,
 };
+use arrow::datatypes::Date32Type;
 use arrow::ipc::reader::StreamReader;
 
+use super::super::convert::DATE32;
 use super::super::target::tests::{config, schema, table};
 use super::*;
 
@@ -82,7 +84,7 @@ fn versions_and_tombstones_stand_beside_the_rows() {
         assert_eq!(read[0].column(2).null_count(), 1);
     }
     assert_eq!(prepared.row_count, 3);
-    assert_eq!(prepared.adjustments, []);
+    assert_eq!(prepared.adjustments, [[]]);
 }
 
 #[test]
@@ -116,16 +118,16 @@ fn a_load_beside_a_stream_says_version_0() {
 
 #[test]
 fn dates_outside_of_date32_are_clamped_and_counted() {
-    let days = [Some(DATE_MIN - 1), Some(DATE_MAX + 1), None, Some(0)];
+    let days = [Some(DATE32.0 - 1), Some(DATE32.1 + 1), None, Some(0)];
     let batches = [batch(&days, Changes::Load), batch(&days, Changes::Load)];
     let prepared = prepare(&target(true), &batches).expect("prepares");
     assert_eq!(
         prepared.adjustments,
-        [Adjustment {
+        [(); 2].map(|()| [Adjustment {
             column: "born".to_owned(),
-            policy: Policy::DateClamped,
-            values: 4
-        }]
+            policy: Policy::DateRange,
+            values: 2
+        }])
     );
     let read = read(prepared, false);
     let born: Vec<Option<i32>> = read[0]
@@ -133,14 +135,18 @@ fn dates_outside_of_date32_are_clamped_and_counted() {
         .as_primitive::<Date32Type>()
         .iter()
         .collect();
-    assert_eq!(born, [Some(DATE_MIN), Some(DATE_MAX), None, Some(0)]);
+    assert_eq!(born, [Some(DATE32.0), Some(DATE32.1), None, Some(0)]);
 }
 
 #[test]
 fn null_becomes_the_default_where_the_target_takes_none() {
     let prepared =
         prepare(&target(false), &[batch(&[None, Some(5)], Changes::Load)]).expect("prepares");
-    assert_eq!(prepared.adjustments.len(), 2);
+    let policies: Vec<Policy> = prepared.adjustments[0]
+        .iter()
+        .map(|one| one.policy)
+        .collect();
+    assert_eq!(policies, [Policy::NullAsDefault; 2]);
     let read = read(prepared, false);
     assert_eq!(read[0].column(3).null_count(), 0);
     assert_eq!(
@@ -174,7 +180,7 @@ fn every_type_has_a_default() {
         ColumnType::Time { digits: 6 },
         ColumnType::Json,
     ] {
-        let array = default_value(&column_type.arrow()).expect("a default");
+        let array = default_value(Conversion::None, &column_type.arrow()).expect("a default");
         assert_eq!((array.len(), array.null_count()), (1, 0), "{column_type:?}");
     }
 }
@@ -185,7 +191,7 @@ fn a_key_that_a_policy_would_change_is_refused() {
     schema.columns[3].nullable = false;
     schema.key = vec![3];
     let target = TargetTable::plan(&config(), &table(), &schema).expect("a plan");
-    for day in [Some(DATE_MAX + 1), None] {
+    for day in [Some(DATE32.1 + 1), None] {
         let mut batch = batch(&[day], Changes::Load);
         batch.schema = Arc::new(schema.clone());
         let error = prepare(&target, &[batch]).expect_err("refused");

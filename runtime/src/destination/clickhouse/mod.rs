@@ -10,10 +10,14 @@
 
 mod checkpoints;
 mod client;
+mod convert;
 mod ddl;
 mod encode;
 mod exchange;
 mod failure;
+mod forms;
+mod labels;
+mod misfits;
 mod partition;
 mod preflight;
 mod tables;
@@ -24,7 +28,7 @@ mod writer;
 
 pub use checkpoints::{CHECKPOINTS_TABLE, Mirror, MirrorRow};
 pub use client::{ClickHouse, ServerFacts};
-pub use encode::{Adjustment, Policy};
+pub use forms::LabelsByColumn;
 pub use tables::{ExistingColumn, ExistingTable, Owner, TableUuid};
 pub use target::{TargetColumn, TargetTable};
 pub use writer::Durable;

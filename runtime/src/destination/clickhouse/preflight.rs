@@ -5,7 +5,8 @@ use serde::Deserialize;
 use super::client::ClickHouse;
 use super::ddl;
 use super::failure::Doing;
-use super::tables::{Owner, is_fit_database, occupation};
+use super::misfits::{Misfit, misfits};
+use super::tables::{Owner, is_fit_database, occupation, remedy};
 use super::target::TargetTable;
 use crate::error::{Error, ErrorKind, Finding, Result, Severity};
 
@@ -119,14 +120,19 @@ impl ClickHouse {
         owner: &Owner,
         findings: &mut Vec<Finding>,
     ) -> Result<()> {
-        if let Some(existing) = self.inspect(target.name()).await?
-            && let Some(problem) = occupation(target, &existing, owner)
-        {
-            findings.push(finding(
-                "target_table",
-                "a target that is absent, empty or this pipe's own",
-                &problem,
-            ));
+        if let Some(existing) = self.inspect(target.name()).await? {
+            match occupation(target, &existing, owner) {
+                Some(problem) => findings.push(finding(
+                    "target_table",
+                    "a target that is absent, empty or this pipe's own",
+                    &problem,
+                )),
+                None => findings.extend(
+                    misfits(target, &existing)
+                        .iter()
+                        .map(|misfit| unfit(target, misfit)),
+                ),
+            }
         }
         if let Some(problem) = self.view_in_the_way(target, owner).await? {
             findings.push(finding(
@@ -166,6 +172,23 @@ fn finding(check: &str, needed: &str, problem: &Error) -> Finding {
         needed: needed.to_owned(),
         remedy: problem.hint().unwrap_or_default().to_owned(),
         kind: problem.kind(),
+    }
+}
+
+/// One finding for each thing that does not fit, so that each is mended by its own statement.
+fn unfit(target: &TargetTable, misfit: &Misfit) -> Finding {
+    Finding {
+        severity: Severity::Error,
+        check: "target_table".to_owned(),
+        found: format!(
+            "table `{}`: target {} exists and does not fit: {}",
+            target.source(),
+            ddl::qualified(target.database(), target.name()),
+            misfit.found
+        ),
+        needed: misfit.needed.clone(),
+        remedy: remedy(target, misfit),
+        kind: ErrorKind::DestinationOccupied,
     }
 }
 

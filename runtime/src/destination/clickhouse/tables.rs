@@ -9,9 +9,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::client::{ClickHouse, STATEMENT_TIMEOUT};
+use super::ddl;
 use super::failure::Doing;
+use super::misfits::{Misfit, in_words, misfits};
 use super::target::TargetTable;
-use super::{ddl, partition};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Who made a table: a pipe, and an id that stands in that pipe's state and nowhere else.
@@ -212,6 +213,9 @@ impl ClickHouse {
         if let Some(occupied) = occupation(target, &existing, owner) {
             return Err(occupied);
         }
+        if let Some(unfit) = unfit(target, &misfits(target, &existing)) {
+            return Err(unfit);
+        }
         if existing.comment != owner.to_string() {
             self.run(&ddl::set_comment(target, owner), doing, STATEMENT_TIMEOUT)
                 .await
@@ -242,8 +246,9 @@ impl ClickHouse {
         let Some(existing) = self.inspect(target.name()).await? else {
             return Err(rejected("it is gone".to_owned()));
         };
-        if let Some(problem) = misfit(target, &existing) {
-            return Err(rejected(problem));
+        let problems = misfits(target, &existing);
+        if !problems.is_empty() {
+            return Err(rejected(in_words(&problems)));
         }
         match occupation(target, &existing, owner) {
             Some(occupied) => Err(occupied),
@@ -374,90 +379,54 @@ pub(super) fn occupation(
             ),
         );
     }
-    let problem = misfit(target, existing)?;
-    occupied(
-        format!("target {name} exists and does not fit: {problem}"),
-        format!("set `target` to another name, or DROP TABLE {name}, and it is created anew"),
+    None
+}
+
+/// All of `misfits` as one error, and everything that mends them.
+fn unfit(target: &TargetTable, misfits: &[Misfit]) -> Option<Error> {
+    if misfits.is_empty() {
+        return None;
+    }
+    let name = ddl::qualified(target.database(), target.name());
+    let remedies: Vec<String> = misfits
+        .iter()
+        .map(|misfit| remedy(target, misfit))
+        .collect();
+    let mut distinct = remedies;
+    distinct.dedup();
+    Some(
+        Error::new(
+            ErrorKind::DestinationOccupied,
+            format!(
+                "target {name} exists and does not fit: {}",
+                in_words(misfits)
+            ),
+        )
+        .with_hint(distinct.join("; "))
+        .with_table(target.source()),
     )
 }
 
-/// What keeps `existing` from holding what `target` plans. Further columns are allowed: they get their defaults.
-fn misfit(target: &TargetTable, existing: &ExistingTable) -> Option<String> {
-    if !existing.engine.ends_with("ReplacingMergeTree") {
-        return Some(format!("its engine is {}", existing.engine));
-    }
-    let system = target.system_columns();
-    let arguments = format!("{},{})", system.version, system.deleted);
-    if !bare(&existing.engine_full).contains(&bare(&arguments)) {
-        return Some(format!(
-            "its engine does not take `{}` and `{}`",
-            system.version, system.deleted
-        ));
-    }
-    let key: Vec<&str> = target
-        .key_columns()
-        .iter()
-        .map(|&index| target.columns()[index].name.as_str())
-        .collect();
-    // `ORDER BY (a)` is printed with its parentheses, `ORDER BY (a, b)` without.
-    let ordered = bare(&existing.sorting_key);
-    if ordered.trim_matches(['(', ')']) != bare(&key.join(",")).trim_matches(['(', ')']) {
-        return Some(format!("it is ordered by ({})", existing.sorting_key));
-    }
-    if !existing.partition_key.is_empty()
-        && partition::ensure_key_only(&existing.partition_key, &key).is_err()
-    {
-        return Some(format!("it is partitioned by {}", existing.partition_key));
-    }
-    let planned = target
-        .columns()
-        .iter()
-        .map(|column| (column.name.as_str(), column.sql_type.as_str()))
-        .chain([
-            (system.version.as_str(), "UInt64"),
-            (system.deleted.as_str(), "UInt8"),
-            (system.synced_at.as_str(), "DateTime64(6, 'UTC')"),
-        ]);
-    for (name, sql_type) in planned {
-        let Some(column) = existing.columns.iter().find(|column| column.name == name) else {
-            return Some(format!("it has no column `{name}`"));
-        };
-        if column.column_type != sql_type {
-            return Some(format!(
-                "its column `{name}` is {}, and {sql_type} is needed",
-                column.column_type
-            ));
-        }
-        if !matches!(column.default_kind.as_str(), "" | "DEFAULT") {
-            return Some(format!("its column `{name}` is {}", column.default_kind));
-        }
-    }
-    // A load leaves these two to the type's default, which another default would replace.
-    let ours = [&system.version, &system.deleted];
-    existing
-        .columns
-        .iter()
-        .find(|column| ours.contains(&&column.name) && !column.default_kind.is_empty())
-        .map(|column| format!("its column `{}` has a default", column.name))
-}
-
-/// Names without quotes and blanks, so that one's own spelling compares with the server's.
-fn bare(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_whitespace() && !matches!(c, '`' | '\\'))
-        .collect()
+/// The statement that mends `misfit`, or what helps where none does.
+pub(super) fn remedy(target: &TargetTable, misfit: &Misfit) -> String {
+    misfit.alter.clone().unwrap_or_else(|| {
+        format!(
+            "DROP TABLE {}, and it is created anew, or set `target` to another name: no ALTER does this",
+            ddl::qualified(target.database(), target.name())
+        )
+    })
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::target::tests::{config, schema, table};
     use super::*;
 
-    fn target() -> TargetTable {
+    pub(in super::super) fn target() -> TargetTable {
         TargetTable::plan(&config(), &table(), &schema()).expect("a plan")
     }
 
-    fn existing() -> ExistingTable {
+    pub(in super::super) fn existing() -> ExistingTable {
         let column = |name: &str, column_type: &str, default_kind: &str| ExistingColumn {
             name: name.to_owned(),
             column_type: column_type.to_owned(),
@@ -528,30 +497,5 @@ mod tests {
             ..existing()
         };
         assert!(occupation(&target(), &table, &owner()).is_some());
-    }
-
-    #[test]
-    fn what_does_not_fit_is_named() {
-        let change = |change: &dyn Fn(&mut ExistingTable)| {
-            let mut table = existing();
-            change(&mut table);
-            misfit(&target(), &table).unwrap_or_default()
-        };
-        assert_eq!(change(&|_| ()), "");
-        assert!(change(&|t| t.engine = "MergeTree".to_owned()).contains("MergeTree"));
-        assert!(
-            change(&|t| t.engine_full = "ReplacingMergeTree(_version) ".to_owned())
-                .contains("_is_deleted")
-        );
-        assert!(change(&|t| t.sorting_key = "tenant, id".to_owned()).contains("tenant, id"));
-        assert!(change(&|t| t.partition_key = "toYYYYMM(born)".to_owned()).contains("born"));
-        assert!(
-            change(&|t| t.columns[0].column_type = "Int32".to_owned()).contains("`id` is Int32")
-        );
-        assert!(change(&|t| t.columns[2].default_kind = "ALIAS".to_owned()).contains("ALIAS"));
-        assert!(
-            change(&|t| t.columns[4].default_kind = "DEFAULT".to_owned()).contains("`_version`")
-        );
-        assert!(change(&|t| drop(t.columns.remove(1))).contains("no column `tenant`"));
     }
 }

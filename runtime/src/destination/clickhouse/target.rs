@@ -1,9 +1,13 @@
 //! What a target table looks like, planned without a server: columns and types, key, partitions, engine.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::client::ServerFacts;
-use super::types::{self, Conversion};
+use super::forms::{self, LabelsByColumn, Wish};
+use super::labels::Labels;
+use super::types::Conversion;
 use super::{ddl, partition};
 use crate::batch::{ColumnType, TableName, TableSchema};
 use crate::config::{Durability, Engine, PipeConfig, SystemColumns, TableConfig};
@@ -42,6 +46,9 @@ pub struct TargetColumn {
     /// default when absent.
     pub fill: Option<String>,
     pub(super) conversion: Conversion,
+    /// Of an ENUM that is sent by number.
+    #[serde(skip)]
+    pub(super) labels: Option<Arc<Labels>>,
 }
 
 impl TargetTable {
@@ -51,14 +58,16 @@ impl TargetTable {
     /// # Errors
     /// `Config` or `Unsupported`, naming the table, the column and the remedy.
     pub fn plan(config: &PipeConfig, table: &TableConfig, schema: &TableSchema) -> Result<Self> {
-        Self::plan_for(&ServerFacts::default(), config, table, schema)
+        let labels = LabelsByColumn::default();
+        Self::plan_for(&ServerFacts::default(), config, table, (schema, &labels))
     }
 
+    /// `schema` comes with the labels of its ENUM and SET columns.
     pub(super) fn plan_for(
         facts: &ServerFacts,
         config: &PipeConfig,
         table: &TableConfig,
-        schema: &TableSchema,
+        (schema, labels): (&TableSchema, &LabelsByColumn),
     ) -> Result<Self> {
         let planned = || -> Result<Self> {
             let name = table
@@ -68,7 +77,23 @@ impl TargetTable {
             ensure_target_name(&name)?;
             ensure_no_collision(&config.system_columns, schema)?;
             let key = sorting_key(table, schema)?;
-            let columns = columns(facts, config, table, schema)?;
+            ensure_columns_exist(table, schema)?;
+            let columns = schema
+                .columns
+                .iter()
+                .enumerate()
+                .map(|(index, column)| {
+                    let wish = Wish {
+                        column,
+                        own: table.columns.get(&column.name),
+                        pipe: config.types,
+                        labels: labels.get(&column.name).map(Vec::as_slice),
+                        in_key: key.contains(&index),
+                        time64: facts.time64,
+                    };
+                    target_column(&wish, config.nullable)
+                })
+                .collect::<Result<Vec<_>>>()?;
             if let Some(expression) = &table.partition_by {
                 let names: Vec<&str> = key
                     .iter()
@@ -109,6 +134,44 @@ impl TargetTable {
             found.fill = Some(text.into());
         }
         self
+    }
+
+    /// Sees that the rows which were there before `column` was added get its value: `default` as text, or what the source
+    /// gives without one. ClickHouse fills them from text or with the type's own default, which in some forms is another.
+    ///
+    /// # Errors
+    /// `Unsupported`, naming the column.
+    pub fn ensure_fillable(&self, column: &str, default: Option<&str>) -> Result<()> {
+        let Some(found) = self.columns.iter().find(|known| known.name == column) else {
+            return Ok(());
+        };
+        let sound = match found.conversion {
+            Conversion::NumberToText => default.is_none() && found.nullable,
+            Conversion::TinyintToBool
+            | Conversion::LabelToNumber
+            | Conversion::BytesToHex
+            | Conversion::BytesToBase64
+            | Conversion::BytesToFixed(_) => default.is_none(),
+            Conversion::JsonToObject => default.is_none() && found.nullable,
+            Conversion::None
+            | Conversion::Date(_)
+            | Conversion::DateToSeconds
+            | Conversion::TimeToMicros
+            | Conversion::LabelToEnum16
+            | Conversion::SetToArray => true,
+        };
+        if sound {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "column `{column}` was added with a default, which this build cannot give to earlier rows in the form {}",
+                found.sql_type
+            ),
+        )
+        .with_hint("set the pipe up anew under another name with empty targets")
+        .with_table(&self.source))
     }
 
     /// The statements that make table and view, for people to read.
@@ -284,49 +347,46 @@ fn sorting_key(table: &TableConfig, schema: &TableSchema) -> Result<Vec<usize>> 
     Ok(key)
 }
 
-fn columns(
-    facts: &ServerFacts,
-    config: &PipeConfig,
-    table: &TableConfig,
-    schema: &TableSchema,
-) -> Result<Vec<TargetColumn>> {
-    if let Some(unknown) = table
+fn ensure_columns_exist(table: &TableConfig, schema: &TableSchema) -> Result<()> {
+    let unknown = table
         .columns
         .keys()
-        .find(|name| schema.index_of(name).is_none())
-    {
-        return Err(Error::new(
+        .find(|name| schema.index_of(name).is_none());
+    match unknown {
+        None => Ok(()),
+        Some(unknown) => Err(Error::new(
             ErrorKind::Config,
             format!("`columns` names `{unknown}`, which the table does not have"),
         )
         .with_hint(format!(
             "the columns are {}",
             names(schema.columns.iter().map(|c| &c.name))
-        )));
+        ))),
     }
-    schema
-        .columns
-        .iter()
-        .map(|column| {
-            let mapped = match table.columns.get(&column.name) {
-                Some(chosen) => {
-                    types::chosen_type(&column.name, column.column_type, chosen, facts.time64)?
-                }
-                None => types::default_type(column.column_type, facts.time64),
-            };
-            // Key columns are never nullable: `sorting_key` has refused those that are.
-            let nullable = column.nullable && config.nullable && mapped.takes_null();
-            Ok(TargetColumn {
-                name: column.name.clone(),
-                sql_type: mapped.sql(nullable),
-                column_type: column.column_type,
-                nullable,
-                source_nullable: column.nullable,
-                fill: None,
-                conversion: mapped.conversion,
-            })
-        })
-        .collect()
+}
+
+fn target_column(wish: &Wish<'_>, keep_null: bool) -> Result<TargetColumn> {
+    let column = wish.column;
+    let mapped = forms::mapped(wish)?;
+    // Key columns are never nullable: `sorting_key` has refused those that are.
+    let nullable = column.nullable && keep_null && mapped.takes_null;
+    let by_number = matches!(
+        mapped.conversion,
+        Conversion::LabelToEnum16 | Conversion::LabelToNumber
+    );
+    Ok(TargetColumn {
+        name: column.name.clone(),
+        sql_type: mapped.sql(nullable),
+        column_type: column.column_type,
+        nullable,
+        source_nullable: column.nullable,
+        fill: None,
+        conversion: mapped.conversion,
+        labels: wish
+            .labels
+            .filter(|_| by_number)
+            .map(|labels| Arc::new(Labels::new(labels))),
+    })
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
@@ -337,204 +397,5 @@ fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::collections::BTreeMap;
-    use std::num::NonZeroU32;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::batch::Column;
-    use crate::config::{
-        DestinationConfig, Mode, PositionMode, Secret, SnapshotConfig, SourceConfig, SourceType,
-        SyncConfig, TablePattern, TlsConfig, TlsMode,
-    };
-
-    pub(in super::super) fn config() -> PipeConfig {
-        PipeConfig {
-            pipe: "shop".to_owned(),
-            mode: Mode::Cdc,
-            source: SourceConfig {
-                source_type: SourceType::Mysql,
-                host: "h".to_owned(),
-                port: 3306,
-                user: "u".to_owned(),
-                password: Secret::default(),
-                tls: TlsConfig {
-                    mode: TlsMode::Disabled,
-                    ca: None,
-                },
-                position: PositionMode::Auto,
-                server_id: None,
-            },
-            destination: DestinationConfig {
-                url: "http://127.0.0.1:8123".to_owned(),
-                database: "shop".to_owned(),
-                user: "default".to_owned(),
-                password: Secret::default(),
-                durability: Durability::Fsync,
-            },
-            tables: Vec::new(),
-            transforms: BTreeMap::new(),
-            snapshot: SnapshotConfig {
-                threads_per_table: NonZeroU32::MIN,
-                tables_in_parallel: NonZeroU32::MIN,
-                rows_per_partition: NonZeroU32::MIN,
-            },
-            sync: SyncConfig {
-                interval: Duration::from_secs(1),
-                max_rows: 1,
-                max_bytes: 1,
-            },
-            system_columns: SystemColumns {
-                version: "_version".to_owned(),
-                deleted: "_is_deleted".to_owned(),
-                synced_at: "_synced_at".to_owned(),
-            },
-            nullable: true,
-        }
-    }
-
-    pub(in super::super) fn table() -> TableConfig {
-        TableConfig {
-            source: TablePattern {
-                database: "shop".to_owned(),
-                table: "orders".to_owned(),
-                literal: false,
-            },
-            target: None,
-            exclude_columns: Vec::new(),
-            order_by: None,
-            partition_by: None,
-            engine: Engine::Replacing,
-            split_by: None,
-            columns: BTreeMap::new(),
-            transforms: Vec::new(),
-        }
-    }
-
-    pub(in super::super) fn schema() -> TableSchema {
-        let column = |name: &str, column_type, nullable| Column {
-            name: name.to_owned(),
-            column_type,
-            nullable,
-            source_type: String::new(),
-        };
-        TableSchema {
-            name: TableName::new("shop", "orders"),
-            columns: vec![
-                column("id", ColumnType::Int64, false),
-                column("tenant", ColumnType::UInt32, false),
-                column("note", ColumnType::Text, true),
-                column("born", ColumnType::Date, true),
-            ],
-            key: vec![0],
-        }
-    }
-
-    fn planned(
-        change: impl FnOnce(&mut PipeConfig, &mut TableConfig, &mut TableSchema),
-    ) -> Result<TargetTable> {
-        let (mut config, mut table, mut schema) = (config(), table(), schema());
-        change(&mut config, &mut table, &mut schema);
-        TargetTable::plan(&config, &table, &schema)
-    }
-
-    fn refusal(change: impl FnOnce(&mut PipeConfig, &mut TableConfig, &mut TableSchema)) -> String {
-        let error = planned(change).expect_err("refused");
-        assert_eq!(error.table(), Some(&TableName::new("shop", "orders")));
-        assert!(error.hint().is_some(), "a remedy");
-        error.message().to_owned()
-    }
-
-    fn columns(names: &[&str]) -> Option<Vec<String>> {
-        Some(names.iter().map(|name| (*name).to_owned()).collect())
-    }
-
-    #[test]
-    fn the_statements_hold_key_engine_durability_and_view() {
-        let target = planned(|_, table, _| {
-            table.order_by = columns(&["tenant", "id"]);
-            table.partition_by = Some("tenant % 16".to_owned());
-        })
-        .expect("a plan");
-        let statements = target.create_statements();
-        assert_eq!(
-            statements[0],
-            "CREATE TABLE IF NOT EXISTS `shop`.`orders`\n(\n    `id` Int64,\n    `tenant` UInt32,\n    `note` \
-             Nullable(String),\n    `born` Nullable(Date32),\n    `_version` UInt64,\n    `_is_deleted` UInt8,\n    \
-             `_synced_at` DateTime64(6, 'UTC') DEFAULT now64(6)\n)\nENGINE = ReplacingMergeTree(`_version`, \
-             `_is_deleted`)\nPARTITION BY tenant % 16\nORDER BY (`tenant`, `id`)\nSETTINGS fsync_after_insert = 1, \
-             fsync_part_directory = 1"
-        );
-        assert!(statements[1].contains("`shop`.`orders_current`"));
-        assert!(statements[1].contains("FINAL\nWHERE `_is_deleted` = 0"));
-        assert_eq!(target.key_columns(), [1, 0]);
-    }
-
-    #[test]
-    fn answered_durability_leaves_the_fsync_settings_out() {
-        let target = planned(|config, _, _| config.destination.durability = Durability::Answered)
-            .expect("a plan");
-        assert!(!target.create_statements()[0].contains("fsync"));
-    }
-
-    #[test]
-    fn nullable_false_makes_no_column_nullable() {
-        let target = planned(|config, _, _| config.nullable = false).expect("a plan");
-        assert!(target.columns().iter().all(|column| !column.nullable));
-        assert_eq!(target.columns()[2].sql_type, "String");
-    }
-
-    #[test]
-    fn a_key_that_merges_different_rows_is_refused_by_name() {
-        assert!(
-            refusal(|_, table, _| table.order_by = columns(&["tenant"])).contains("lacks `id`")
-        );
-        assert!(
-            refusal(|_, table, _| table.order_by = columns(&["id", "note"]))
-                .contains("`note`, which can be NULL")
-        );
-        assert!(
-            refusal(|_, table, _| table.order_by = columns(&["id", "gone"])).contains("`gone`")
-        );
-        assert!(refusal(|_, table, _| table.order_by = columns(&["id", "id"])).contains("twice"));
-        assert!(refusal(|_, _, schema| schema.key.clear()).contains("neither a primary key"));
-        assert!(
-            refusal(|_, table, _| table.partition_by = Some("tenant".to_owned()))
-                .contains("`tenant`")
-        );
-    }
-
-    #[test]
-    fn names_that_collide_with_ours_are_refused() {
-        assert!(
-            refusal(|config, _, _| config.system_columns.version = "note".to_owned())
-                .contains("`note`")
-        );
-        assert!(
-            refusal(|config, _, _| config.system_columns.version = "_is_deleted".to_owned())
-                .contains("both")
-        );
-        assert!(
-            refusal(|_, table, _| table.target = Some("_pipewright_x".to_owned()))
-                .contains("our own")
-        );
-    }
-
-    #[test]
-    fn a_chosen_type_for_a_column_that_is_not_there_is_refused() {
-        let add = |name: &str, chosen: &str| {
-            let entry = (name.to_owned(), chosen.to_owned());
-            move |_: &mut PipeConfig, table: &mut TableConfig, _: &mut TableSchema| {
-                table.columns.extend([entry]);
-            }
-        };
-        assert!(refusal(add("gone", "String")).contains("`gone`"));
-        assert!(refusal(add("id", "Int32")).contains("`id`"));
-        let target = planned(add("note", "LowCardinality(String)")).expect("a plan");
-        assert_eq!(
-            target.columns()[2].sql_type,
-            "LowCardinality(Nullable(String))"
-        );
-    }
-}
+#[path = "target_tests.rs"]
+pub(super) mod tests;

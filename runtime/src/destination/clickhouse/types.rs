@@ -3,7 +3,7 @@
 //! A chosen type is accepted only where every value of the column has its own value in it: ClickHouse itself would wrap
 //! an Int32 into a UInt8 without a word.
 
-use crate::batch::ColumnType;
+use crate::batch::{Column, ColumnType};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a column's array goes through before it is sent.
@@ -13,11 +13,39 @@ pub(super) enum Conversion {
     /// The array as it is.
     None,
     /// Days into the range of Date32, outside of which ClickHouse refuses the whole insert.
-    ClampDate,
+    Date(Outside),
     /// Days to seconds, for DateTime64, which holds every date that MySQL can.
     DateToSeconds,
     /// The span's microseconds as Int64: sent as a time, ClickHouse would refuse; sent to Time64, it would mean seconds.
     TimeToMicros,
+    /// TINYINT(1) to Bool.
+    TinyintToBool,
+    /// The label of an ENUM to its number, for an Enum16.
+    LabelToEnum16,
+    /// The label of an ENUM to its number, for a UInt16.
+    LabelToNumber,
+    /// The labels of a SET, joined by commas, to an array.
+    SetToArray,
+    /// Bytes to hexadecimal text.
+    BytesToHex,
+    /// Bytes to Base64.
+    BytesToBase64,
+    /// Bytes, of which each value has that many.
+    BytesToFixed(u8),
+    /// An integer or decimal to its text.
+    NumberToText,
+    /// A JSON document into the form that ClickHouse's JSON takes.
+    JsonToObject,
+}
+
+/// What becomes of a date that Date32 does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Outside {
+    /// The nearest that it holds.
+    Clamp,
+    /// NULL, or the epoch where the column takes no NULL.
+    Null,
 }
 
 /// A ClickHouse type without its nullability, in the spelling that ClickHouse prints.
@@ -27,8 +55,8 @@ pub(super) struct Mapped {
     base: String,
     /// `LowCardinality(...)` stands outside of `Nullable(...)`.
     low_cardinality: bool,
-    /// ClickHouse has no Nullable(Array(...)).
-    never_null: bool,
+    /// Whether the type can be NULL at all; an array cannot.
+    pub(super) takes_null: bool,
     /// What the arrays go through.
     pub(super) conversion: Conversion,
 }
@@ -38,23 +66,30 @@ impl Mapped {
         Self {
             base: base.into(),
             low_cardinality: false,
-            never_null: false,
+            takes_null: true,
             conversion: Conversion::None,
         }
     }
 
-    fn converted(base: impl Into<String>, conversion: Conversion) -> Self {
+    pub(super) fn converted(base: impl Into<String>, conversion: Conversion) -> Self {
         Self {
             conversion,
             ..Self::plain(base)
         }
     }
 
-    /// NULL becomes the empty array, which no value of the source is: a declared policy, and counted as one.
+    /// NULL becomes the empty array, which no vector of the source is: a declared policy, and counted as one.
     fn array(element: &str) -> Self {
         Self {
-            never_null: true,
+            takes_null: false,
             ..Self::plain(format!("Array({element})"))
+        }
+    }
+
+    pub(super) fn array_of_strings(conversion: Conversion) -> Self {
+        Self {
+            takes_null: false,
+            ..Self::converted("Array(String)", conversion)
         }
     }
 
@@ -63,11 +98,6 @@ impl Mapped {
             low_cardinality: true,
             ..Self::plain("String")
         }
-    }
-
-    /// Whether the type can be nullable at all.
-    pub(super) fn takes_null(&self) -> bool {
-        !self.never_null
     }
 
     /// The type as ClickHouse prints it in `system.columns`.
@@ -85,8 +115,9 @@ impl Mapped {
     }
 }
 
-/// The type that a column gets when nobody chose one; `time64` is whether the server has Time64.
-pub(super) fn default_type(column_type: ColumnType, time64: bool) -> Mapped {
+/// The type that a column gets when nobody chose one; `time64` is whether the server has Time64, `outside` what becomes
+/// of dates that Date32 does not hold.
+pub(super) fn default_type(column_type: ColumnType, time64: bool, outside: Outside) -> Mapped {
     match column_type {
         ColumnType::Int8 => Mapped::plain("Int8"),
         ColumnType::Int16 => Mapped::plain("Int16"),
@@ -101,7 +132,8 @@ pub(super) fn default_type(column_type: ColumnType, time64: bool) -> Mapped {
         ColumnType::Decimal { precision, scale } => {
             Mapped::plain(format!("Decimal({precision}, {scale})"))
         }
-        ColumnType::Date => Mapped::converted("Date32", Conversion::ClampDate),
+        ColumnType::Date => Mapped::converted("Date32", Conversion::Date(outside)),
+        // Seen on 26.7: it holds the years 0 to 9999, whatever the documentation says.
         ColumnType::DateTime { .. } | ColumnType::Timestamp { .. } => {
             Mapped::plain("DateTime64(6, 'UTC')")
         }
@@ -116,38 +148,81 @@ pub(super) fn default_type(column_type: ColumnType, time64: bool) -> Mapped {
     }
 }
 
-/// The type that a person chose for `column`, if it loses nothing.
+/// The type that a person chose for `column`, if it loses nothing but what `outside` says.
 ///
 /// # Errors
 /// `Config`, naming the column, its source type and what could be chosen.
 pub(super) fn chosen_type(
-    column: &str,
-    column_type: ColumnType,
+    column: &Column,
     chosen: &str,
     time64: bool,
+    outside: Outside,
 ) -> Result<Mapped> {
     let accepted = Spelled::parse(chosen)
         .filter(|spelled| time64 || !matches!(spelled, Spelled::Time64(_)))
-        .and_then(|spelled| lossless(column_type, &spelled));
+        .and_then(|spelled| lossless(column, &spelled, outside));
     accepted.ok_or_else(|| {
-        let hint = if chosen.contains("Nullable") {
-            "write the type without `Nullable`: it follows from the source column and from `nullable`"
-                .to_owned()
-        } else {
-            match choices(column_type) {
+        let hint = match policy_instead(column, chosen) {
+            Some(policy) => format!("write `columns: {{{}: {{{policy}}}}}` instead of the type", column.name),
+            None if chosen.contains("Nullable") => {
+                "write the type without `Nullable`: it follows from the source column and from `nullable`"
+                    .to_owned()
+            }
+            None => match choices(column) {
                 Some(choices) => format!("choose {choices}, or remove the entry"),
                 None => format!(
                     "remove the entry: only `{}` fits",
-                    default_type(column_type, time64).sql(false)
+                    default_type(column.column_type, time64, outside).sql(false)
                 ),
-            }
+            },
         };
         Error::new(
             ErrorKind::Config,
-            format!("column `{column}` cannot be stored as `{chosen}` without loss or by this build"),
+            format!(
+                "column `{}` ({}) cannot be stored as `{chosen}` without loss or by this build",
+                column.name,
+                source_type(column)
+            ),
         )
         .with_hint(hint)
     })
+}
+
+/// The policy that does what a refused type was meant to do.
+fn policy_instead(column: &Column, chosen: &str) -> Option<&'static str> {
+    let source = column.source_type.as_str();
+    Some(match column.column_type {
+        ColumnType::Int8 | ColumnType::UInt8
+            if chosen == "Bool" && source.starts_with("tinyint(1)") =>
+        {
+            "tinyint1: bool"
+        }
+        ColumnType::Date | ColumnType::DateTime { .. } if chosen == "String" => {
+            "date_range: string"
+        }
+        ColumnType::Label if chosen.starts_with("Enum") => "enum: enum16",
+        ColumnType::Label if chosen.contains("Int") => "enum: integer",
+        ColumnType::Text if chosen.starts_with("Array") && source.starts_with("set(") => {
+            "set: array"
+        }
+        ColumnType::Json if chosen == "JSON" => "json: json",
+        _ => return None,
+    })
+}
+
+/// The source's words for the type, without the labels of an ENUM or SET, which may be thousands.
+pub(super) fn source_type(column: &Column) -> &str {
+    let text = column.source_type.as_str();
+    match text.split_once('(') {
+        Some((name @ ("enum" | "set"), _)) => name,
+        _ => text,
+    }
+}
+
+/// The bytes of every value of a BINARY(n).
+fn fixed_length(column: &Column) -> Option<u8> {
+    let length = column.source_type.strip_prefix("binary(")?;
+    length.strip_suffix(')')?.parse().ok().filter(|n| *n > 0)
 }
 
 /// A type as a person wrote it, as far as it can be chosen at all.
@@ -162,6 +237,10 @@ enum Spelled {
     Time64(u8),
     String,
     LowCardinality,
+    FixedString(u8),
+    Uuid,
+    Ipv4,
+    Ipv6,
 }
 
 impl Spelled {
@@ -179,6 +258,10 @@ impl Spelled {
             ("Float64", []) => Some(Self::Float64),
             ("Date32", []) => Some(Self::Date32),
             ("String", []) => Some(Self::String),
+            ("UUID", []) => Some(Self::Uuid),
+            ("IPv4", []) => Some(Self::Ipv4),
+            ("IPv6", []) => Some(Self::Ipv6),
+            ("FixedString", [length]) => Some(Self::FixedString(length.parse().ok()?)),
             ("LowCardinality", ["String"]) => Some(Self::LowCardinality),
             ("Decimal", [precision, scale]) => {
                 Some(Self::Decimal(precision.parse().ok()?, scale.parse().ok()?))
@@ -203,8 +286,14 @@ impl Spelled {
     }
 }
 
-fn lossless(column_type: ColumnType, spelled: &Spelled) -> Option<Mapped> {
-    let mapped = match (column_type, spelled) {
+fn lossless(column: &Column, spelled: &Spelled, outside: Outside) -> Option<Mapped> {
+    number(column.column_type, spelled)
+        .or_else(|| moment(column.column_type, spelled, outside))
+        .or_else(|| bytes(column, spelled))
+}
+
+fn number(column_type: ColumnType, spelled: &Spelled) -> Option<Mapped> {
+    Some(match (column_type, spelled) {
         (
             ColumnType::Int8 | ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64,
             Spelled::Int(bits),
@@ -226,7 +315,26 @@ fn lossless(column_type: ColumnType, spelled: &Spelled) -> Option<Mapped> {
         {
             Mapped::plain(format!("Decimal({wide}, {wide_scale})"))
         }
-        (ColumnType::Date, Spelled::Date32) => default_type(column_type, true),
+        (
+            ColumnType::Int8
+            | ColumnType::Int16
+            | ColumnType::Int32
+            | ColumnType::Int64
+            | ColumnType::UInt8
+            | ColumnType::UInt16
+            | ColumnType::UInt32
+            | ColumnType::UInt64
+            | ColumnType::Decimal { .. },
+            Spelled::String,
+        ) => Mapped::converted("String", Conversion::NumberToText),
+        (ColumnType::UInt32, Spelled::Ipv4) => Mapped::plain("IPv4"),
+        _ => return None,
+    })
+}
+
+fn moment(column_type: ColumnType, spelled: &Spelled, outside: Outside) -> Option<Mapped> {
+    Some(match (column_type, spelled) {
+        (ColumnType::Date, Spelled::Date32) => default_type(column_type, true, outside),
         // A date has no zone, and neither has a DATETIME: any other than UTC would show another wall clock.
         (ColumnType::Date, Spelled::DateTime64(digits @ 0..=6, None)) => Mapped::converted(
             format!("DateTime64({digits}, 'UTC')"),
@@ -255,6 +363,12 @@ fn lossless(column_type: ColumnType, spelled: &Spelled) -> Option<Mapped> {
         (ColumnType::Time { .. }, Spelled::Int(64)) => {
             Mapped::converted("Int64", Conversion::TimeToMicros)
         }
+        _ => return None,
+    })
+}
+
+fn bytes(column: &Column, spelled: &Spelled) -> Option<Mapped> {
+    Some(match (column.column_type, spelled) {
         (
             ColumnType::Text | ColumnType::Label | ColumnType::Bytes | ColumnType::Json,
             Spelled::String,
@@ -263,9 +377,23 @@ fn lossless(column_type: ColumnType, spelled: &Spelled) -> Option<Mapped> {
             ColumnType::Text | ColumnType::Label | ColumnType::Bytes | ColumnType::Json,
             Spelled::LowCardinality,
         ) => Mapped::low_cardinality(),
+        (ColumnType::Bytes, Spelled::FixedString(length))
+            if fixed_length(column) == Some(*length) =>
+        {
+            Mapped::converted(
+                format!("FixedString({length})"),
+                Conversion::BytesToFixed(*length),
+            )
+        }
+        // All 2^128 values of 16 bytes are a UUID and an address, in the order of their text.
+        (ColumnType::Bytes, Spelled::Uuid) if fixed_length(column) == Some(16) => {
+            Mapped::converted("UUID", Conversion::BytesToFixed(16))
+        }
+        (ColumnType::Bytes, Spelled::Ipv6) if fixed_length(column) == Some(16) => {
+            Mapped::converted("IPv6", Conversion::BytesToFixed(16))
+        }
         _ => return None,
-    };
-    Some(mapped)
+    })
 }
 
 fn integer_bits(column_type: ColumnType) -> Option<u16> {
@@ -278,17 +406,23 @@ fn integer_bits(column_type: ColumnType) -> Option<u16> {
     }
 }
 
-fn choices(column_type: ColumnType) -> Option<String> {
-    Some(match column_type {
+fn choices(column: &Column) -> Option<String> {
+    Some(match column.column_type {
         ColumnType::Int8 | ColumnType::Int16 | ColumnType::Int32 | ColumnType::Int64 => {
-            "a signed integer at least as wide".to_owned()
+            "a signed integer at least as wide, or `String`".to_owned()
         }
-        ColumnType::UInt8 | ColumnType::UInt16 | ColumnType::UInt32 | ColumnType::UInt64 => {
-            "an unsigned integer at least as wide or a wider signed one".to_owned()
+        ColumnType::UInt32 => {
+            "an unsigned integer at least as wide, a wider signed one, `IPv4` or `String`"
+                .to_owned()
+        }
+        ColumnType::UInt8 | ColumnType::UInt16 | ColumnType::UInt64 => {
+            "an unsigned integer at least as wide, a wider signed one, or `String`".to_owned()
         }
         ColumnType::Float32 | ColumnType::Float64 => "`Float64`".to_owned(),
         ColumnType::Decimal { precision, scale } => {
-            format!("a Decimal with room for Decimal({precision}, {scale}), of up to 76 digits")
+            format!(
+                "a Decimal with room for Decimal({precision}, {scale}), of up to 76 digits, or `String`"
+            )
         }
         ColumnType::Date => "`Date32` or `DateTime64(0, 'UTC')`".to_owned(),
         ColumnType::DateTime { digits } => {
@@ -300,7 +434,16 @@ fn choices(column_type: ColumnType) -> Option<String> {
         ColumnType::Time { digits } => {
             format!("`Time64({digits})` to `Time64(6)` or `Int64` (microseconds)")
         }
-        ColumnType::Text | ColumnType::Label | ColumnType::Bytes | ColumnType::Json => {
+        ColumnType::Bytes => match fixed_length(column) {
+            Some(16) => {
+                "`String`, `LowCardinality(String)`, `FixedString(16)`, `UUID` or `IPv6`".to_owned()
+            }
+            Some(length) => {
+                format!("`String`, `LowCardinality(String)` or `FixedString({length})`")
+            }
+            None => "`String` or `LowCardinality(String)`".to_owned(),
+        },
+        ColumnType::Text | ColumnType::Label | ColumnType::Json => {
             "`String` or `LowCardinality(String)`".to_owned()
         }
         ColumnType::Uuid | ColumnType::Inet4 | ColumnType::Inet6 | ColumnType::Vector => {
@@ -310,119 +453,5 @@ fn choices(column_type: ColumnType) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chosen(column_type: ColumnType, text: &str) -> Option<String> {
-        chosen_type("c", column_type, text, true)
-            .ok()
-            .map(|mapped| mapped.sql(false))
-    }
-
-    #[test]
-    fn nullable_stands_inside_of_low_cardinality() {
-        let label = default_type(ColumnType::Label, true);
-        assert_eq!(label.sql(true), "LowCardinality(Nullable(String))");
-        assert_eq!(label.sql(false), "LowCardinality(String)");
-        assert_eq!(
-            default_type(ColumnType::Text, true).sql(true),
-            "Nullable(String)"
-        );
-    }
-
-    #[test]
-    fn a_type_of_which_there_is_one_form_says_so() {
-        assert_eq!(
-            default_type(ColumnType::Vector, true).sql(false),
-            "Array(Float32)"
-        );
-        assert!(!default_type(ColumnType::Vector, true).takes_null());
-        let error = chosen_type("c", ColumnType::Uuid, "String", true).expect_err("refused");
-        assert!(
-            error.hint().is_some_and(|hint| hint.contains("`UUID`")),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_server_without_time64_gets_microseconds() {
-        let time = ColumnType::Time { digits: 3 };
-        assert_eq!(default_type(time, true).sql(false), "Time64(6)");
-        let old = default_type(time, false);
-        assert_eq!(old.sql(false), "Int64");
-        assert_eq!(old.conversion, Conversion::TimeToMicros);
-        assert!(chosen_type("c", time, "Time64(6)", false).is_err());
-    }
-
-    #[test]
-    fn wider_types_are_accepted_in_the_spelling_that_clickhouse_prints() {
-        let decimal = ColumnType::Decimal {
-            precision: 15,
-            scale: 2,
-        };
-        for (column_type, text, printed) in [
-            (ColumnType::Int32, "Int64", "Int64"),
-            (ColumnType::UInt32, "Int64", "Int64"),
-            (ColumnType::UInt64, "UInt256", "UInt256"),
-            (ColumnType::Float32, "Float64", "Float64"),
-            (decimal, "Decimal(20,4)", "Decimal(20, 4)"),
-            (ColumnType::Date, "DateTime64(0)", "DateTime64(0, 'UTC')"),
-            (
-                ColumnType::DateTime { digits: 3 },
-                "DateTime64(3)",
-                "DateTime64(3, 'UTC')",
-            ),
-            (
-                ColumnType::Timestamp { digits: 0 },
-                "DateTime64(0, 'Europe/Berlin')",
-                "DateTime64(0, 'Europe/Berlin')",
-            ),
-            (
-                ColumnType::Text,
-                "LowCardinality( String )",
-                "LowCardinality(String)",
-            ),
-            (ColumnType::Label, "String", "String"),
-        ] {
-            assert_eq!(
-                chosen(column_type, text).as_deref(),
-                Some(printed),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn types_that_could_lose_something_are_refused() {
-        let decimal = ColumnType::Decimal {
-            precision: 15,
-            scale: 2,
-        };
-        for (column_type, text) in [
-            (ColumnType::Int32, "UInt8"),
-            (ColumnType::Int32, "UInt64"),
-            (ColumnType::Int8, "Bool"),
-            (ColumnType::UInt64, "Int64"),
-            (ColumnType::Float64, "Float32"),
-            (decimal, "Decimal(15, 3)"),
-            (decimal, "Decimal(77, 2)"),
-            (decimal, "Float64"),
-            (ColumnType::Date, "Date"),
-            (ColumnType::DateTime { digits: 3 }, "DateTime64(2)"),
-            (
-                ColumnType::DateTime { digits: 0 },
-                "DateTime64(0, 'Europe/Berlin')",
-            ),
-            (ColumnType::DateTime { digits: 0 }, "DateTime64(9)"),
-            (
-                ColumnType::Timestamp { digits: 0 },
-                "DateTime64(0, 'x') + 1",
-            ),
-            (ColumnType::Text, "UUID"),
-            (ColumnType::Text, "Nullable(String)"),
-            (ColumnType::Json, "JSON"),
-        ] {
-            assert_eq!(chosen(column_type, text), None, "{text}");
-        }
-    }
-}
+#[path = "types_tests.rs"]
+mod tests;

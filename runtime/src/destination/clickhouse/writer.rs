@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::client::ClickHouse;
 use super::failure::{Doing, silent};
 use super::target::TargetTable;
-use super::{Adjustment, ddl, encode};
-use crate::batch::{ChangeBatch, Version};
+use super::{ddl, encode};
+use crate::batch::{Adjustment, ChangeBatch, Version};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long the connection may take no further piece: longer than any pause of a server that lives.
@@ -46,7 +46,7 @@ const SETTINGS: &[(&str, &str)] = &[
 pub struct Durable {
     rows: u64,
     bytes: u64,
-    adjustments: Vec<Adjustment>,
+    adjustments: Vec<Vec<Adjustment>>,
 }
 
 impl Durable {
@@ -60,9 +60,9 @@ impl Durable {
         self.bytes
     }
 
-    /// What declared policies changed in these rows.
-    pub fn adjustments(&self) -> &[Adjustment] {
-        &self.adjustments
+    /// What declared policies changed in the rows of the `batch`-th batch that was given.
+    pub fn adjustments(&self, batch: usize) -> &[Adjustment] {
+        self.adjustments.get(batch).map_or(&[], Vec::as_slice)
     }
 }
 

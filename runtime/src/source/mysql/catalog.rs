@@ -5,7 +5,7 @@
 
 mod cells;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use mysql_async::prelude::Queryable;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use self::cells::Cells;
 use super::connection::query_error;
+use super::date_rules::DateRule;
 use super::types::{Geometry, column_type, ensure_images_whole};
 use super::{Flavor, ServerVersion, Source};
 use crate::batch::{Column, TableName, TableSchema};
@@ -28,6 +29,9 @@ pub struct SourceTable {
     pub schema: Arc<TableSchema>,
     /// Every column in ordinal order, the order of row images; excluded and invisible ones too.
     pub columns: Vec<SourceColumn>,
+    /// What the decoder makes of dates, by column, where it is not the default.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub date_rules: BTreeMap<String, DateRule>,
 }
 
 /// One column, with what its decoder must know.
@@ -421,6 +425,7 @@ fn build_table(
             key,
         }),
         columns,
+        date_rules: BTreeMap::new(),
     })
 }
 

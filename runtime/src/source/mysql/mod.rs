@@ -6,6 +6,7 @@
 pub mod binlog;
 pub mod catalog;
 mod connection;
+pub mod date_rules;
 pub mod decode;
 pub mod position;
 pub mod preflight;

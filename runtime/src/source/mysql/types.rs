@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::catalog::{SourceColumn, SourceTable};
 use super::{Flavor, ServerVersion};
 use crate::batch::ColumnType;
+use crate::config::GeometryForm;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What `column` holds once it has left the source.
@@ -98,19 +99,6 @@ pub fn ensure_images_whole(
             column.name
         ))),
     }
-}
-
-/// What a geometry becomes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GeometryForm {
-    /// The text that the source's `ST_AsText` prints, with coordinates in stored order.
-    #[default]
-    Wkt,
-    /// `SRID=4326;` and the text; with `SRID=0;` too.
-    Ewkt,
-    /// Well-known binary without the SRID, byte by byte as stored.
-    Wkb,
 }
 
 /// How the geometries of a column are written.

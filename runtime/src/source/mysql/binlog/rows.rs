@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::TableMap;
 use super::event::{Fields, truncated};
 use super::transaction::{RowEvent, RowKind};
-use crate::batch::{ChangeBatch, Changes, Op, Version};
+use crate::batch::{Adjustment, ChangeBatch, Changes, Op, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::decode::{ImageFormat, TableBuilder, image_key_slices};
@@ -105,9 +105,9 @@ impl ChangeBuilder {
         &self.table
     }
 
-    /// Values that a declared policy has changed, by column.
-    pub fn policy_hits(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.rows.policy_hits()
+    /// How many values of each column are not the source's own, by policy, since this was last asked.
+    pub fn take_changed(&mut self) -> Vec<Adjustment> {
+        self.rows.take_changed()
     }
 
     /// The rows so far; none when there are none. The builder is empty afterwards.

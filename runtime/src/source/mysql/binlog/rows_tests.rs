@@ -47,6 +47,7 @@ fn table() -> Arc<SourceTable> {
         columns: named()
             .map(|(index, name)| source_column(index, name))
             .collect(),
+        date_rules: std::collections::BTreeMap::new(),
     })
 }
 

@@ -13,12 +13,14 @@ use arrow::datatypes::{
 use super::charset::transcode;
 use super::cursor::{take_array, take_be, take_le, take_lenenc, take_u8};
 use super::image::{Layout, take_prefixed};
+use super::temporal::Stored;
 use super::values::{ByteValues, finish_fixed, finish_sixteen};
 use super::vector::FloatLists;
-use super::{DecodeError, ImageFormat, decimal, json, temporal};
-use crate::batch::ColumnType;
+use super::{DecodeError, ImageFormat, dates, decimal, json, temporal};
+use crate::batch::{ColumnType, Policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::catalog::SourceColumn;
+use crate::source::mysql::date_rules::DateRule;
 use crate::source::mysql::types::{Charset, Geometry};
 
 /// Fills one column's Arrow array, value by value, from either form.
@@ -30,7 +32,11 @@ pub struct ColumnBuilder {
     validity: NullBufferBuilder,
     /// NULL is kept as NULL; else it becomes the type's default.
     keep_null: bool,
-    policy_hits: u64,
+    date_rule: DateRule,
+    /// Dates that the rule has changed.
+    dates_changed: u64,
+    /// NULLs that became the type's default.
+    nulls_filled: u64,
     data_type: DataType,
     /// Where compressed values become plain.
     room: Vec<u8>,
@@ -61,6 +67,11 @@ enum Values {
     Date(Vec<i32>),
     DateTime(Vec<i64>),
     Timestamp(Vec<i64>),
+    /// Dates as texts; with a time of day where they have one, of that many digits.
+    DateText {
+        digits: Option<u8>,
+        values: ByteValues,
+    },
     Time(Vec<i64>),
     Text {
         charset: Charset,
@@ -116,6 +127,7 @@ macro_rules! each_buffer {
             Values::Inet4($fixed) => $of_fixed,
             Values::Vector($bytes) => $of_bytes,
             Values::Text { values: $bytes, .. }
+            | Values::DateText { values: $bytes, .. }
             | Values::Bytes { values: $bytes, .. }
             | Values::Json($bytes)
             | Values::Enum { values: $bytes, .. }
@@ -140,10 +152,19 @@ impl ColumnBuilder {
             values: Values::new(column, column_type)?,
             validity: NullBufferBuilder::new(0),
             keep_null: column.nullable && !null_as_default,
-            policy_hits: 0,
+            date_rule: DateRule::default(),
+            dates_changed: 0,
+            nulls_filled: 0,
             data_type: column_type.arrow(),
             room: Vec::new(),
         })
+    }
+
+    /// The same builder with a rule for dates that no calendar has; [`DateRule::Text`] is told by the column type.
+    #[must_use]
+    pub fn with_date_rule(mut self, rule: DateRule) -> Self {
+        self.date_rule = rule;
+        self
     }
 
     /// Takes one value that is not NULL off the front of a binary-protocol row.
@@ -181,6 +202,13 @@ impl ColumnBuilder {
             Values::DateTime(_) | Values::Timestamp(_) => {
                 let moment = temporal::moment_from_packet(cursor)?;
                 return self.push_moment(moment);
+            }
+            Values::DateText { digits, values } => {
+                let stored = temporal::moment_from_packet(cursor)?;
+                values.push_with(|out| {
+                    stored.print(*digits, out);
+                    Ok(())
+                })?;
             }
             Values::Time(values) => values.push(temporal::time_from_packet(cursor)?),
             Values::Text { values, .. }
@@ -280,9 +308,24 @@ impl ColumnBuilder {
                 let moment = temporal::datetime_from_image(format.wire_type, format.meta, cursor)?;
                 return self.push_moment(moment);
             }
-            (Values::Timestamp(_), Layout::Temporal(_)) => {
-                let moment = temporal::timestamp_from_image(format.wire_type, format.meta, cursor)?;
-                return self.push_moment(moment);
+            (Values::Timestamp(values), Layout::Temporal(_)) => {
+                match temporal::timestamp_from_image(format.wire_type, format.meta, cursor)? {
+                    Some(micros) => values.push(micros),
+                    None => return self.push_moment(Stored::ZERO),
+                }
+            }
+            (Values::DateText { digits, values }, Layout::Temporal(_)) => {
+                let stored = if temporal::is_date(format.wire_type) && digits.is_none() {
+                    temporal::date_from_image(cursor)?
+                } else if digits.is_some() {
+                    temporal::datetime_from_image(format.wire_type, format.meta, cursor)?
+                } else {
+                    return Err(mismatch);
+                };
+                values.push_with(|out| {
+                    stored.print(*digits, out);
+                    Ok(())
+                })?;
             }
             (Values::Time(values), Layout::Temporal(_)) => {
                 values.push(temporal::time_from_image(
@@ -345,6 +388,7 @@ impl ColumnBuilder {
     #[inline]
     pub fn push_null(&mut self) {
         each_buffer!(&mut self.values, values => values.push(Default::default()), bytes => bytes.push_empty());
+        self.nulls_filled += u64::from(!self.keep_null);
         self.validity.append(!self.keep_null);
     }
 
@@ -365,9 +409,15 @@ impl ColumnBuilder {
         each_buffer!(&self.values, values => size_of_val(values.as_slice()), bytes => bytes.byte_count())
     }
 
-    /// Values that are not the source's own because of a declared policy: dates that no calendar has.
-    pub fn policy_hits(&self) -> u64 {
-        self.policy_hits
+    /// How many values are not the source's own, by policy, since this was last asked.
+    pub fn take_changed(&mut self) -> [(Policy, u64); 2] {
+        [
+            (Policy::ZeroDates, std::mem::take(&mut self.dates_changed)),
+            (
+                Policy::NullAsDefault,
+                std::mem::take(&mut self.nulls_filled),
+            ),
+        ]
     }
 
     /// Drops all rows from `row_count` on.
@@ -401,6 +451,7 @@ impl ColumnBuilder {
             }
             Values::Time(values) => finish_fixed::<Time64MicrosecondType>(values, nulls, of),
             Values::Text { values, .. }
+            | Values::DateText { values, .. }
             | Values::Bytes { values, .. }
             | Values::Json(values)
             | Values::Enum { values, .. }
@@ -412,29 +463,38 @@ impl ColumnBuilder {
         }
     }
 
-    fn push_date(&mut self, date: Option<i32>) -> Result<(), DecodeError> {
-        let valid = self.policy(date.is_some());
-        if let Values::Date(values) = &mut self.values {
-            values.push(date.unwrap_or(0));
-            self.validity.append(valid);
-        }
-        Ok(())
-    }
-
-    fn push_moment(&mut self, moment: Option<i64>) -> Result<(), DecodeError> {
-        let valid = self.policy(moment.is_some());
-        if let Values::DateTime(values) | Values::Timestamp(values) = &mut self.values {
-            values.push(moment.unwrap_or(0));
-            self.validity.append(valid);
-        }
-        Ok(())
-    }
-
-    /// Counts a date that no calendar has; it becomes NULL, or 1970-01-01 where the column has no NULL (pitfall 1).
     #[inline]
-    fn policy(&mut self, real: bool) -> bool {
-        self.policy_hits += u64::from(!real);
-        real || !self.keep_null
+    fn push_date(&mut self, date: Stored) -> Result<(), DecodeError> {
+        let days = match date.days() {
+            Some(days) => Some(days),
+            None => self.replace(date)?.and_then(Stored::days),
+        };
+        if let Values::Date(values) = &mut self.values {
+            values.push(days.unwrap_or(0));
+            self.validity.append(days.is_some());
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn push_moment(&mut self, moment: Stored) -> Result<(), DecodeError> {
+        let micros = match moment.micros() {
+            Some(micros) => Some(micros),
+            None => self.replace(moment)?.and_then(Stored::micros),
+        };
+        if let Values::DateTime(values) | Values::Timestamp(values) = &mut self.values {
+            values.push(micros.unwrap_or(0));
+            self.validity.append(micros.is_some());
+        }
+        Ok(())
+    }
+
+    /// What stands for a date that no calendar has, counted.
+    #[cold]
+    fn replace(&mut self, stored: Stored) -> Result<Option<Stored>, DecodeError> {
+        let replaced = dates::replacement(self.date_rule, self.keep_null, stored)?;
+        self.dates_changed += 1;
+        Ok(replaced)
     }
 }
 
@@ -488,6 +548,14 @@ impl Values {
             }
             (ColumnType::Text, "set") => Values::Set {
                 labels: labels(),
+                values: values(),
+            },
+            (ColumnType::Text, "date") => Values::DateText {
+                digits: None,
+                values: values(),
+            },
+            (ColumnType::Text, "datetime") => Values::DateText {
+                digits: Some(column.scale.unwrap_or(0)),
                 values: values(),
             },
             (ColumnType::Text, _) => Values::Text {

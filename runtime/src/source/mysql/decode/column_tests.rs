@@ -188,7 +188,8 @@ fn a_date_that_no_calendar_has_becomes_null_or_1970_and_is_counted() {
     kept.push_packet(&mut &[0u8][..]).expect("the zero date");
     kept.push_image(format(10, 0), &mut &[0, 0, 0][..])
         .expect("the zero date");
-    assert_eq!(kept.policy_hits(), 2);
+    assert_eq!(kept.take_changed()[0], (Policy::ZeroDates, 2));
+    assert_eq!(kept.take_changed()[0], (Policy::ZeroDates, 0));
     let array = kept.finish();
     assert!(array.is_null(0) && array.is_null(1));
     date.nullable = false;
@@ -388,4 +389,87 @@ fn garbage_is_an_error_or_a_value_and_never_a_panic() {
         let expected = builder.len();
         assert_eq!(builder.finish().len(), expected, "seed {seed}");
     }
+}
+
+/// One zero, one partial and one real date, from a packet and from an image each.
+fn dates_by(rule: DateRule) -> (ArrayRef, u64) {
+    let date = column("date");
+    let mut builder = builder(&date).with_date_rule(rule);
+    let packets: [&[u8]; 3] = [&[0], &[4, 0xe8, 0x07, 0, 15], &[4, 0xb2, 0x07, 1, 2]];
+    let images: [[u8; 3]; 3] = [[0; 3], [0x0f, 0xd0, 0x0f], [0x22, 0x64, 0x0f]];
+    for (mut packet, image) in packets.into_iter().zip(images) {
+        builder.push_packet(&mut packet).expect("a packet's date");
+        builder
+            .push_image(format(10, 0), &mut &image[..])
+            .expect("an image's date");
+    }
+    (builder.finish(), builder.take_changed()[0].1)
+}
+
+#[test]
+fn each_rule_gives_both_paths_the_same_dates() {
+    for (rule, expected) in [
+        (DateRule::Null, [None, None, Some(1)]),
+        (DateRule::Epoch, [Some(0), Some(0), Some(1)]),
+        // 1900-01-01 and 2024-01-15.
+        (DateRule::Clamp, [Some(-25_567), Some(19_737), Some(1)]),
+    ] {
+        let (array, changed) = dates_by(rule);
+        let days: Vec<Option<i32>> = array.as_primitive::<Date32Type>().iter().collect();
+        let twice: Vec<Option<i32>> = expected.iter().flat_map(|day| [*day, *day]).collect();
+        assert_eq!(days, twice, "{rule:?}");
+        assert_eq!(changed, 4, "{rule:?}");
+    }
+}
+
+#[test]
+fn a_key_with_a_zero_date_is_an_error_and_leaves_no_trace() {
+    let mut builder = builder(&column("date")).with_date_rule(DateRule::Refuse);
+    assert_eq!(
+        builder.push_packet(&mut &[0u8][..]),
+        Err(DecodeError::ImpossibleKeyDate)
+    );
+    assert_eq!(
+        builder.push_image(format(10, 0), &mut &[0, 0, 0][..]),
+        Err(DecodeError::ImpossibleKeyDate)
+    );
+    assert_eq!((builder.len(), builder.take_changed()[0].1), (0, 0));
+}
+
+#[test]
+fn dates_as_text_are_the_sources_own() {
+    let date = column("date");
+    let mut builder = ColumnBuilder::new(&date, ColumnType::Text, false).expect("a builder");
+    builder.push_packet(&mut &[0u8][..]).expect("the zero date");
+    builder
+        .push_image(format(10, 0), &mut &[0x0f, 0xd0, 0x0f][..])
+        .expect("a partial date");
+    builder.push_null();
+    let array = builder.finish();
+    let texts = array.as_binary::<i32>();
+    assert_eq!(texts.value(0), b"0000-00-00");
+    assert_eq!(texts.value(1), b"2024-00-15");
+    assert!(texts.is_null(2));
+    let datetime = SourceColumn {
+        scale: Some(3),
+        ..column("datetime")
+    };
+    let mut builder = ColumnBuilder::new(&datetime, ColumnType::Text, false).expect("a builder");
+    let packet = [11, 0xb2, 0x07, 1, 1, 1, 2, 3, 0xc8, 0xaf, 0, 0];
+    builder.push_packet(&mut &packet[..]).expect("a moment");
+    assert_eq!(
+        builder.finish().as_binary::<i32>().value(0),
+        b"1970-01-01 01:02:03.045"
+    );
+}
+
+#[test]
+fn filled_nulls_are_counted() {
+    let date = text("utf8mb4");
+    let mut builder = ColumnBuilder::new(&date, ColumnType::Text, true).expect("a builder");
+    builder.push_null();
+    assert_eq!(builder.take_changed()[1], (Policy::NullAsDefault, 1));
+    let mut builder = ColumnBuilder::new(&date, ColumnType::Text, false).expect("a builder");
+    builder.push_null();
+    assert_eq!(builder.take_changed()[1], (Policy::NullAsDefault, 0));
 }

@@ -52,6 +52,11 @@ pub enum DecodeError {
     /// The image leaves out a generated column, which it may do whatever `binlog_row_image` is.
     #[error("the row image leaves out a generated column")]
     AbsentGenerated,
+    /// A zero, partial or impossible date in a column of the key.
+    #[error(
+        "a row's key holds a zero, partial or impossible date, and any date in its place could be another row's key"
+    )]
+    ImpossibleKeyDate,
     /// The column's bytes of one batch pass the 2 GiB that its offsets can address.
     #[error("a batch holds more than 2 GiB of one column")]
     ColumnFull,
@@ -72,7 +77,8 @@ impl DecodeError {
             | DecodeError::ColumnCount { .. } => ErrorKind::SchemaConflict,
             DecodeError::BadGeometry(_)
             | DecodeError::UnknownWireType(_)
-            | DecodeError::AbsentGenerated => ErrorKind::Unsupported,
+            | DecodeError::AbsentGenerated
+            | DecodeError::ImpossibleKeyDate => ErrorKind::Unsupported,
             DecodeError::AbsentColumn => ErrorKind::SourceSetting,
             // The callers flush long before; a single value is at most 1 GiB.
             DecodeError::ColumnFull => ErrorKind::Internal,
@@ -92,6 +98,10 @@ impl DecodeError {
             ),
             DecodeError::BadGeometry(_) => Some(
                 "mend the value at the source, or name the column in this table's `exclude_columns`",
+            ),
+            DecodeError::ImpossibleKeyDate => Some(
+                "correct the rows at the source; or, where the column is a DATE or DATETIME, choose \
+                 `date_range: string` for it below `columns`, which keeps every date as its own text",
             ),
             DecodeError::UnknownWireType(_) | DecodeError::AbsentGenerated => {
                 Some("name the column in this table's `exclude_columns`")

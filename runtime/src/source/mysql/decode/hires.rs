@@ -8,7 +8,7 @@
 
 use super::DecodeError;
 use super::cursor::{take, take_be};
-use super::temporal::{self, Clock, wire};
+use super::temporal::{self, Clock, Stored, wire};
 
 /// The number that stands for TIME 0, in seconds: one more than the largest TIME.
 const ZERO_SECONDS: i64 = 838 * 3600 + 59 * 60 + 59 + 1;
@@ -36,7 +36,7 @@ pub(super) fn time(digits: u16, cursor: &mut &[u8]) -> Result<i64, DecodeError> 
 }
 
 /// A DATETIME: months of thirty-two days and years of thirteen months, then the time of day.
-pub(super) fn datetime(digits: u16, cursor: &mut &[u8]) -> Result<Option<i64>, DecodeError> {
+pub(super) fn datetime(digits: u16, cursor: &mut &[u8]) -> Result<Stored, DecodeError> {
     let (stored, unit) = stored(wire::DATETIME, digits, cursor)?;
     let whole = stored / (temporal::MICROS / unit);
     let micros = stored % (temporal::MICROS / unit) * unit;
@@ -127,12 +127,12 @@ mod tests {
         // 2024-02-29 is day 19,782.
         let at = |micros| Some(19_782 * DAY + 45_296 * temporal::MICROS + micros);
         let bytes = [0x00, 0xa9, 0x65, 0xa7, 0xfc, 0x67];
-        assert_eq!(whole(datetime, 1, &bytes), at(700_000));
+        assert_eq!(whole(datetime, 1, &bytes).micros(), at(700_000));
         let bytes = [0x00, 0x42, 0x2b, 0xb5, 0x9e, 0x98, 0x95];
-        assert_eq!(whole(datetime, 3, &bytes), at(789_000));
+        assert_eq!(whole(datetime, 3, &bytes).micros(), at(789_000));
         let bytes = [0x01, 0x02, 0x7a, 0xbd, 0x73, 0x84, 0x06, 0x83];
-        assert_eq!(whole(datetime, 6, &bytes), at(789_123));
-        assert_eq!(whole(datetime, 3, &[0; 7]), None);
+        assert_eq!(whole(datetime, 6, &bytes).micros(), at(789_123));
+        assert_eq!(whole(datetime, 3, &[0; 7]), Stored::ZERO);
         assert_eq!(
             whole(timestamp, 1, &[0x65, 0xe0, 0x79, 0xf0, 0x07]),
             at(700_000)

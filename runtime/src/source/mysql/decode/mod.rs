@@ -9,6 +9,7 @@ mod charset;
 mod column;
 mod compressed;
 mod cursor;
+mod dates;
 mod decimal;
 mod double;
 mod error;

@@ -7,6 +7,7 @@ use arrow::array::ArrayRef;
 use super::cursor::{take, take_u8};
 use super::image::{Presence, RowStart, bit};
 use super::{ColumnBuilder, DecodeError, ImageFormat};
+use crate::batch::Adjustment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::catalog::SourceTable;
 
@@ -47,7 +48,8 @@ impl TableBuilder {
             };
             *place = Some(
                 ColumnBuilder::new(column, described.column_type, null_as_default)
-                    .map_err(|error| error.with_table(table.name()))?,
+                    .map_err(|error| error.with_table(table.name()))?
+                    .with_date_rule(table.date_rule(&column.name)),
             );
             if let Some(place) = nullable.get_mut(index) {
                 *place = column.nullable;
@@ -157,13 +159,21 @@ impl TableBuilder {
         self.columns.iter().map(ColumnBuilder::byte_count).sum()
     }
 
-    /// Values of each included column that are not the source's own because of a declared policy, since the builder was
-    /// made.
-    pub fn policy_hits(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.names
-            .iter()
-            .map(String::as_str)
-            .zip(self.columns.iter().map(ColumnBuilder::policy_hits))
+    /// How many values of each included column are not the source's own, by policy, since this was last asked.
+    pub fn take_changed(&mut self) -> Vec<Adjustment> {
+        let mut changed = Vec::new();
+        for (name, column) in self.names.iter().zip(&mut self.columns) {
+            for (policy, values) in column.take_changed() {
+                if values > 0 {
+                    changed.push(Adjustment {
+                        column: name.clone(),
+                        policy,
+                        values,
+                    });
+                }
+            }
+        }
+        changed
     }
 
     /// The rows so far, one array for each included column; the builder is empty afterwards.

@@ -49,6 +49,7 @@ fn table() -> SourceTable {
             key: vec![0],
         }),
         columns,
+        date_rules: std::collections::BTreeMap::new(),
     }
 }
 

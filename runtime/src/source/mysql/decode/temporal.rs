@@ -1,8 +1,9 @@
 //! Dates and times: days and microseconds, from the structures of the binary protocol and from every layout that a row
 //! image has had.
 //!
-//! A zero date, a date with a zero in it and a day that no calendar has (`ALLOW_INVALID_DATES`) come out as `None`
-//! (pitfalls 1 and 2); what becomes of them is the column's policy. All other dates are kept, whatever the year.
+//! A zero date, a date with a zero in it and a day that no calendar has (`ALLOW_INVALID_DATES`) have parts and no place in
+//! the calendar (pitfalls 1 and 2); what becomes of them is the column's rule. All other dates are kept, whatever the
+//! year.
 
 use super::cursor::{take, take_array, take_be, take_le};
 use super::{DecodeError, hires};
@@ -58,6 +59,59 @@ impl Clock {
     }
 }
 
+/// A date as the source holds it, on the calendar or not, and the time of day in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) year: i64,
+    pub(super) month: i64,
+    pub(super) day: i64,
+    pub(super) clock: i64,
+}
+
+impl Stored {
+    /// `0000-00-00`.
+    pub(super) const ZERO: Stored = Stored {
+        year: 0,
+        month: 0,
+        day: 0,
+        clock: 0,
+    };
+
+    /// Days since 1970-01-01; none where the calendar has no such day.
+    #[inline]
+    pub(super) fn days(self) -> Option<i32> {
+        days(self.year, self.month, self.day)
+    }
+
+    /// Microseconds since 1970-01-01; none where the calendar has no such day.
+    #[inline]
+    pub(super) fn micros(self) -> Option<i64> {
+        self.days()
+            .map(|days| i64::from(days) * DAY_MICROS + self.clock)
+    }
+
+    /// Appends the text that the source prints: the date, and with `digits` the time of day and that many digits of its
+    /// fraction.
+    pub(super) fn print(self, digits: Option<u8>, out: &mut Vec<u8>) {
+        print_date(self.year, self.month, self.day, out);
+        let Some(digits) = digits else {
+            return;
+        };
+        out.push(b' ');
+        let seconds = self.clock / MICROS;
+        let parts = [seconds / 3600, seconds / 60 % 60, seconds % 60];
+        for (part, before) in parts.into_iter().zip(["", ":", ":"]) {
+            out.extend_from_slice(before.as_bytes());
+            print_number(part, 2, out);
+        }
+        if digits > 0 {
+            out.push(b'.');
+            let unit = 10_i64.pow(6_u32.saturating_sub(digits.into()));
+            print_number(self.clock % MICROS / unit, digits.into(), out);
+        }
+    }
+}
+
 /// Days since 1970-01-01; none where the calendar has no such day.
 #[inline]
 fn days(year: i64, month: i64, day: i64) -> Option<i32> {
@@ -77,7 +131,7 @@ fn days(year: i64, month: i64, day: i64) -> Option<i32> {
     i32::try_from(era * 146_097 + day_of_era - 719_468).ok()
 }
 
-fn month_length(year: i64, month: i64) -> i64 {
+pub(super) fn month_length(year: i64, month: i64) -> i64 {
     match month {
         4 | 6 | 9 | 11 => 30,
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
@@ -86,26 +140,29 @@ fn month_length(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Microseconds since 1970; none where the calendar has no such day.
 pub(super) fn moment(
     year: i64,
     month: i64,
     day: i64,
     clock: Clock,
-) -> Result<Option<i64>, DecodeError> {
-    let clock = clock.micros(23)?;
-    Ok(days(year, month, day).map(|days| i64::from(days) * DAY_MICROS + clock))
+) -> Result<Stored, DecodeError> {
+    Ok(Stored {
+        year,
+        month,
+        day,
+        clock: clock.micros(23)?,
+    })
 }
 
 /// The structure that DATE, DATETIME and TIMESTAMP share in the binary protocol.
-fn packet_parts(cursor: &mut &[u8]) -> Result<Option<(i64, i64, i64, Clock)>, DecodeError> {
+fn packet_parts(cursor: &mut &[u8]) -> Result<(i64, i64, i64, Clock), DecodeError> {
     let length = usize::from(take_array::<1>(cursor)?[0]);
     if !matches!(length, 0 | 4 | 7 | 11) {
         return Err(DecodeError::BadLength);
     }
     let mut bytes = take(cursor, length)?;
     if length == 0 {
-        return Ok(None);
+        return Ok((0, 0, 0, Clock::MIDNIGHT));
     }
     let [low, high, month, day] = take_array::<4>(&mut bytes)?;
     let mut clock = Clock::MIDNIGHT;
@@ -119,22 +176,21 @@ fn packet_parts(cursor: &mut &[u8]) -> Result<Option<(i64, i64, i64, Clock)>, De
         clock.micros = u32::from_le_bytes(take_array(&mut bytes)?).into();
     }
     let year = u16::from_le_bytes([low, high]);
-    Ok(Some((year.into(), month.into(), day.into(), clock)))
+    Ok((year.into(), month.into(), day.into(), clock))
 }
 
 /// A DATE of a packet.
 #[inline]
-pub(super) fn date_from_packet(cursor: &mut &[u8]) -> Result<Option<i32>, DecodeError> {
-    Ok(packet_parts(cursor)?.and_then(|(year, month, day, _)| days(year, month, day)))
+pub(super) fn date_from_packet(cursor: &mut &[u8]) -> Result<Stored, DecodeError> {
+    let (year, month, day, _) = packet_parts(cursor)?;
+    moment(year, month, day, Clock::MIDNIGHT)
 }
 
 /// A DATETIME or TIMESTAMP of a packet.
 #[inline]
-pub(super) fn moment_from_packet(cursor: &mut &[u8]) -> Result<Option<i64>, DecodeError> {
-    match packet_parts(cursor)? {
-        None => Ok(None),
-        Some((year, month, day, clock)) => moment(year, month, day, clock),
-    }
+pub(super) fn moment_from_packet(cursor: &mut &[u8]) -> Result<Stored, DecodeError> {
+    let (year, month, day, clock) = packet_parts(cursor)?;
+    moment(year, month, day, clock)
 }
 
 /// A TIME of a packet.
@@ -171,9 +227,9 @@ pub(super) fn is_date(wire_type: u8) -> bool {
 }
 
 /// A DATE of a row image.
-pub(super) fn date_from_image(cursor: &mut &[u8]) -> Result<Option<i32>, DecodeError> {
+pub(super) fn date_from_image(cursor: &mut &[u8]) -> Result<Stored, DecodeError> {
     let packed = take_le(cursor, 3)?.cast_signed();
-    Ok(days(packed >> 9, packed >> 5 & 15, packed & 31))
+    moment(packed >> 9, packed >> 5 & 15, packed & 31, Clock::MIDNIGHT)
 }
 
 /// A DATETIME of a row image.
@@ -181,7 +237,7 @@ pub(super) fn datetime_from_image(
     wire_type: u8,
     digits: u16,
     cursor: &mut &[u8],
-) -> Result<Option<i64>, DecodeError> {
+) -> Result<Stored, DecodeError> {
     match wire_type {
         wire::DATETIME2 => {
             let packed = (take_be(cursor, 5)?.cast_signed() - 0x80_0000_0000) << 24;
@@ -331,7 +387,7 @@ fn packed_parts(packed: i64) -> Result<(i64, i64, i64, Clock), DecodeError> {
     Ok((year_month / 13, year_month % 13, date & 31, clock))
 }
 
-fn datetime_from_packed(packed: i64) -> Result<Option<i64>, DecodeError> {
+fn datetime_from_packed(packed: i64) -> Result<Stored, DecodeError> {
     let (year, month, day, clock) = packed_parts(packed)?;
     moment(year, month, day, clock)
 }
@@ -353,16 +409,20 @@ pub(super) fn print_packed(
     }
     let (year, month, day, clock) = packed_parts(packed)?;
     clock.micros(23)?;
-    print_number(year, 4, out);
-    out.push(b'-');
-    print_number(month, 2, out);
-    out.push(b'-');
-    print_number(day, 2, out);
+    print_date(year, month, day, out);
     if !matches!(wire_type, wire::DATE | wire::NEWDATE) {
         out.push(b' ');
         print_clock(clock, out);
     }
     Ok(())
+}
+
+fn print_date(year: i64, month: i64, day: i64, out: &mut Vec<u8>) {
+    print_number(year, 4, out);
+    out.push(b'-');
+    print_number(month, 2, out);
+    out.push(b'-');
+    print_number(day, 2, out);
 }
 
 fn print_clock(clock: Clock, out: &mut Vec<u8>) {

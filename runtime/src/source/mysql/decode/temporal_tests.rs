@@ -36,21 +36,22 @@ fn every_day_follows_the_one_before() {
 
 #[test]
 fn a_packet_says_a_date_in_0_4_7_or_11_bytes() {
-    assert_eq!(moment_from_packet(&mut &[0u8][..]), Ok(None));
+    assert_eq!(moment_from_packet(&mut &[0u8][..]), Ok(Stored::ZERO));
     assert_eq!(
-        date_from_packet(&mut &[4, 0xe8, 0x07, 2, 29][..]),
+        date_from_packet(&mut &[4, 0xe8, 0x07, 2, 29][..]).map(Stored::days),
         Ok(Some(19_782))
     );
     assert_eq!(
-        moment_from_packet(&mut &[4, 0xb2, 0x07, 1, 2][..]),
+        moment_from_packet(&mut &[4, 0xb2, 0x07, 1, 2][..]).map(Stored::micros),
         Ok(Some(DAY))
     );
     assert_eq!(
-        moment_from_packet(&mut &[7, 0xb2, 0x07, 1, 1, 1, 2, 3][..]),
+        moment_from_packet(&mut &[7, 0xb2, 0x07, 1, 1, 1, 2, 3][..]).map(Stored::micros),
         Ok(Some(3_723 * MICROS))
     );
     assert_eq!(
-        moment_from_packet(&mut &[11, 0xb2, 0x07, 1, 1, 0, 0, 0, 0x40, 0xe2, 1, 0][..]),
+        moment_from_packet(&mut &[11, 0xb2, 0x07, 1, 1, 0, 0, 0, 0x40, 0xe2, 1, 0][..])
+            .map(Stored::micros),
         Ok(Some(123_456))
     );
     assert_eq!(
@@ -98,7 +99,9 @@ fn an_images_time_borrows_for_its_negative_fraction() {
 
 #[test]
 fn an_images_datetime_keeps_the_wall_clock() {
-    let value = |digits, bytes: &[u8]| datetime_from_image(wire::DATETIME2, digits, &mut &*bytes);
+    let value = |digits, bytes: &[u8]| {
+        datetime_from_image(wire::DATETIME2, digits, &mut &*bytes).map(Stored::micros)
+    };
     // The zero date.
     assert_eq!(value(0, &[0x80, 0, 0, 0, 0]), Ok(None));
     let pack = |year: u64, month: u64, day: u64, hour: u64, minute: u64, second: u64| {
@@ -112,7 +115,7 @@ fn an_images_datetime_keeps_the_wall_clock() {
     assert_eq!(value(0, &pack(2024, 0, 10, 0, 0, 0)), Ok(None));
     let old = 19_700_102_000_001u64.to_le_bytes();
     assert_eq!(
-        datetime_from_image(wire::DATETIME, 0, &mut &old[..]),
+        datetime_from_image(wire::DATETIME, 0, &mut &old[..]).map(Stored::micros),
         Ok(Some(DAY + MICROS))
     );
 }
@@ -141,7 +144,27 @@ fn the_layouts_of_before_5_6_keep_their_sign() {
         Ok(-3_020_399 * MICROS)
     );
     assert_eq!(
-        date_from_image(&mut &[0x5d, 0xd0, 0x0f][..]),
+        date_from_image(&mut &[0x5d, 0xd0, 0x0f][..]).map(Stored::days),
         Ok(days(2024, 2, 29))
     );
+}
+
+#[test]
+fn a_stored_date_prints_as_the_source_prints_it() {
+    let print = |stored: Stored, digits| {
+        let mut out = Vec::new();
+        stored.print(digits, &mut out);
+        String::from_utf8(out).expect("digits")
+    };
+    let partial = Stored {
+        year: 2024,
+        month: 0,
+        day: 15,
+        clock: (3_600 + 2 * 60 + 3) * MICROS + 45_000,
+    };
+    assert_eq!(print(partial, None), "2024-00-15");
+    assert_eq!(print(partial, Some(0)), "2024-00-15 01:02:03");
+    assert_eq!(print(partial, Some(3)), "2024-00-15 01:02:03.045");
+    assert_eq!(print(partial, Some(6)), "2024-00-15 01:02:03.045000");
+    assert_eq!(print(Stored::ZERO, Some(1)), "0000-00-00 00:00:00.0");
 }

@@ -4,7 +4,8 @@ use arrow::datatypes::{Float32Type, Time64MicrosecondType, UInt32Type};
 use super::*;
 use crate::source::mysql::Flavor;
 use crate::source::mysql::catalog::{ColumnDefault, SourceColumn};
-use crate::source::mysql::types::{Geometry, GeometryForm, column_type};
+use crate::config::GeometryForm;
+use crate::source::mysql::types::{Geometry, column_type};
 
 fn column(data_type: &str) -> SourceColumn {
     SourceColumn {

@@ -1,0 +1,243 @@
+//! A table whose columns each have a choice of `types` and the values that show it, on both paths.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mysql_async::prelude::Queryable;
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::{Pipe, Stage};
+
+use crate::support::{CATCH_UP, running_with};
+
+/// A value as the source takes it, as ClickHouse shows it, and whether that was counted as a change.
+pub(super) type Row<'a> = (&'a str, &'a str, bool);
+
+/// One column of a trial.
+pub(super) struct Column<'a> {
+    pub(super) definition: &'a str,
+    /// What stands below `columns`.
+    pub(super) chosen: Value,
+    pub(super) sql_type: &'a str,
+    /// The policy under whose name changes are counted.
+    pub(super) policy: &'a str,
+    /// What NULL arrives as; none for NULL.
+    pub(super) null: Option<&'a str>,
+    pub(super) values: &'a [Row<'a>],
+    /// What the source itself shows for every value, instead of what `values` says.
+    pub(super) source_sql: Option<&'a str>,
+}
+
+impl Default for Column<'_> {
+    fn default() -> Self {
+        Self {
+            definition: "",
+            chosen: Value::Null,
+            sql_type: "",
+            policy: "",
+            null: None,
+            values: &[],
+            source_sql: None,
+        }
+    }
+}
+
+pub(super) struct Trial<'a> {
+    pub(super) stage: Stage,
+    columns: &'a [Column<'a>],
+    row_count: usize,
+}
+
+impl Trial<'_> {
+    fn names(&self) -> String {
+        let names: Vec<String> = (0..self.columns.len()).map(|n| format!("c{n}")).collect();
+        names.join(", ")
+    }
+
+    /// The n-th value of each column, going round; the last of each is NULL.
+    fn value(&self, row: usize, column: &Column<'_>) -> Option<(String, Option<String>, bool)> {
+        let at = row % (column.values.len() + 1);
+        column.values.get(at).map(|(literal, shown, changed)| {
+            ((*literal).to_owned(), Some((*shown).to_owned()), *changed)
+        })
+    }
+
+    async fn insert(&self) -> Result<()> {
+        let mut conn = self.stage.source.connect().await?;
+        conn.query_drop("SET sql_mode = 'ALLOW_INVALID_DATES'")
+            .await?;
+        for row in 0..self.row_count {
+            let literals: Vec<String> = self
+                .columns
+                .iter()
+                .map(|column| {
+                    self.value(row, column)
+                        .map_or("NULL".to_owned(), |value| value.0)
+                })
+                .collect();
+            conn.query_drop(format!(
+                "INSERT INTO t ({}) VALUES ({})",
+                self.names(),
+                literals.join(", ")
+            ))
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Every column holds what is expected of it, in all rows so far.
+    async fn check(&self, times: usize) -> Result<()> {
+        let database = &self.stage.database;
+        for (n, column) in self.columns.iter().enumerate() {
+            let sql_type = self
+                .stage
+                .clickhouse
+                .query(&format!(
+                    "SELECT type FROM system.columns WHERE database = '{database}' AND table = 't' AND name = 'c{n}' FORMAT TSVRaw"
+                ))
+                .await?;
+            ensure!(
+                sql_type == column.sql_type,
+                "c{n} ({}) is {sql_type}",
+                column.definition
+            );
+            let found: Vec<Option<String>> = self
+                .stage
+                .clickhouse
+                .rows(&format!(
+                    "SELECT toString(c{n}) FROM `{database}`.t_current ORDER BY id"
+                ))
+                .await?
+                .into_iter()
+                .flatten()
+                .collect();
+            let expected = self.expected(n, column, times).await?;
+            ensure!(
+                found == expected,
+                "c{n} ({}, {}): {found:?} and not {expected:?}",
+                column.definition,
+                column.chosen
+            );
+        }
+        Ok(())
+    }
+
+    async fn expected(
+        &self,
+        n: usize,
+        column: &Column<'_>,
+        times: usize,
+    ) -> Result<Vec<Option<String>>> {
+        if let Some(sql) = column.source_sql {
+            let sql = sql.replace("{}", &format!("c{n}"));
+            return self
+                .stage
+                .source
+                .rows(format!("SELECT CAST({sql} AS CHAR) FROM t ORDER BY id"))
+                .await;
+        }
+        let once: Vec<Option<String>> = (0..self.row_count)
+            .map(|row| match self.value(row, column) {
+                Some((_, shown, _)) => shown,
+                None => column.null.map(str::to_owned),
+            })
+            .collect();
+        Ok(vec![once; times].concat())
+    }
+
+    /// What status must say of all rows so far.
+    pub(super) fn changed(&self, times: usize) -> Vec<Value> {
+        let mut changed = Vec::new();
+        for (n, column) in self.columns.iter().enumerate() {
+            let values = (0..self.row_count)
+                .filter(|row| match self.value(*row, column) {
+                    Some((_, _, changed)) => changed,
+                    None => column.null.is_some(),
+                })
+                .count();
+            if values > 0 {
+                changed.push(json!({
+                    "column": format!("c{n}"),
+                    "policy": column.policy,
+                    "values": values * times,
+                }));
+            }
+        }
+        // Status is in the order of names.
+        changed.sort_by_key(|entry| entry["column"].as_str().map(str::to_owned));
+        changed
+    }
+}
+
+/// Writes the same rows before the load and after it, and checks values, types and counters.
+pub(super) async fn both_paths<'a>(
+    kind: SourceKind,
+    more: Value,
+    columns: &'a [Column<'a>],
+) -> Result<(Trial<'a>, Pipe)> {
+    let stage = Stage::shared(kind).await?;
+    let definitions: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(n, column)| format!("c{n} {} NULL DEFAULT NULL", column.definition))
+        .collect();
+    let trial = Trial {
+        row_count: columns
+            .iter()
+            .map(|column| column.values.len() + 1)
+            .max()
+            .unwrap_or(1),
+        stage,
+        columns,
+    };
+    let create = format!(
+        "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, {}) CHARACTER SET utf8mb4",
+        definitions.join(", ")
+    );
+    trial.stage.source.execute(create).await?;
+    trial.insert().await?;
+    let chosen: serde_json::Map<String, Value> = columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| !column.chosen.is_null())
+        .map(|(n, column)| (format!("c{n}"), column.chosen.clone()))
+        .collect();
+    let entry = json!({ "source": format!("{}.t", trial.stage.database), "columns": chosen });
+    let mut file = trial.stage.pipe_file_of(vec![entry]);
+    if let (Some(file), Some(more)) = (file.as_object_mut(), more.as_object()) {
+        file.extend(more.clone());
+    }
+    let mut pipe = running_with(&file).await?;
+    trial.check(1).await?;
+    ensure_changed(&pipe, &trial.changed(1))
+        .await
+        .context("after the load")?;
+    trial.insert().await?;
+    trial.stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    settled(&pipe, &trial.changed(2)).await?;
+    trial.check(2).await?;
+    Ok((trial, pipe))
+}
+
+pub(super) async fn changed(pipe: &Pipe) -> Result<Vec<Value>> {
+    let status = pipe.status().await?;
+    Ok(status["tables"][0]["columns"]
+        .as_array()
+        .context("no columns in the document")?
+        .clone())
+}
+
+pub(super) async fn ensure_changed(pipe: &Pipe, expected: &[Value]) -> Result<()> {
+    let found = changed(pipe).await?;
+    ensure!(found == expected, "{found:#?} and not {expected:#?}");
+    Ok(())
+}
+
+/// The checkpoint with its counts follows the rows a moment later.
+pub(super) async fn settled(pipe: &Pipe, expected: &[Value]) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while changed(pipe).await? != expected && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    ensure_changed(pipe, expected).await
+}
