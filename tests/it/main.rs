@@ -11,6 +11,7 @@ mod settings;
 
 mod existing_tables;
 
+mod charsets;
 mod places;
 mod snapshot_and_stream;
 mod types;

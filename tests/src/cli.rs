@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::{bench, demo};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use testbed::charsets;
 use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind, SourceOptions, SourceServer};
 
 /// Real MySQL, MariaDB and ClickHouse servers without root or containers.
@@ -35,6 +36,8 @@ enum Command {
     Fetch,
     /// Prints, for `eval`, the variables with which cargo builds plugins for wasm32-unknown-unknown
     Env,
+    /// Asks MySQL and MariaDB for every code of their charsets, and writes the table that decoding is done with
+    Charsets,
     /// Shows a pipe at work: a shop in MariaDB, masked on its way into ClickHouse
     Demo(demo::Options),
     /// Takes the figures: side by side with ClickHouse's own reading of MySQL, in one run on one machine
@@ -72,6 +75,7 @@ pub(crate) fn run() -> Result<()> {
         Command::Up(options) => up(options),
         Command::Fetch => fetch(),
         Command::Env => env(),
+        Command::Charsets => write_charsets(),
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
     }
@@ -185,6 +189,24 @@ fn env() -> Result<()> {
     for (name, value) in toolchain.envs() {
         println!("export {name}='{}'", value.replace('\'', r"'\''"));
     }
+    Ok(())
+}
+
+fn write_charsets() -> Result<()> {
+    let servers = [SourceKind::MySql, SourceKind::MariaDb].map(testbed::shared_source);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let text = runtime.block_on(async {
+        let mut conns = Vec::new();
+        for server in servers {
+            conns.push(mysql_async::Conn::from_url(server.root_url()).await?);
+        }
+        charsets::tables(&mut conns).await
+    })?;
+    let path = charsets::committed();
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}", path.display());
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! Nothing here needs root or containers. Every call blocks; from async code go through `spawn_blocking`.
 
 mod cache;
+pub mod charsets;
 mod clickhouse;
 mod command;
 mod debian;

@@ -21,6 +21,8 @@ pub enum Policy {
     Set,
     /// A JSON document that is no object became the member `value` of one.
     Json,
+    /// A text with codes that stand for no character stayed as its stored bytes.
+    InvalidText,
 }
 
 impl Policy {
@@ -33,6 +35,7 @@ impl Policy {
             Policy::Tinyint1 => "tinyint1",
             Policy::Set => "set",
             Policy::Json => "json",
+            Policy::InvalidText => "invalid_text",
         }
     }
 }
@@ -61,6 +64,7 @@ mod tests {
             Policy::Tinyint1,
             Policy::Set,
             Policy::Json,
+            Policy::InvalidText,
         ] {
             let written = serde_json::to_value(policy).expect("a name");
             assert_eq!(written, policy.name());

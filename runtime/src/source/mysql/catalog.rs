@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::cells::Cells;
 use super::connection::query_error;
 use super::date_rules::DateRule;
+use super::labels::{complete_labels, parse_labels};
 use super::types::{Geometry, column_type, ensure_images_whole};
 use super::{Flavor, ServerVersion, Source};
 use crate::batch::{Column, TableName, TableSchema};
@@ -96,8 +97,9 @@ impl ColumnDefault {
         let Some(text) = text else {
             return ColumnDefault::None;
         };
+        // A question mark may stand for a character that information_schema cannot print.
         let plain = |text: &str| {
-            !text.contains(['\\', '\'']) && !text.starts_with("b'") && !text.starts_with("0x")
+            !text.contains(['\\', '\'', '?']) && !text.starts_with("b'") && !text.starts_with("0x")
         };
         match flavor {
             Flavor::MySql if plain(&text) => ColumnDefault::Literal(text),
@@ -235,6 +237,7 @@ async fn load_tables_of(
     let listed = describe_tables(conn, tables).await?;
     let names: Vec<TableName> = listed.iter().map(|table| table.name.clone()).collect();
     let mut columns = load_columns(conn, flavor, &names).await?;
+    complete_labels(conn, flavor, &mut columns).await?;
     let mut keys = load_keys(conn, &names).await?;
     let mut loaded = Vec::with_capacity(names.len());
     for table in &listed {
@@ -454,42 +457,6 @@ fn choose_key<'a>(columns: &[SourceColumn], keys: &'a [KeyPart]) -> Vec<&'a str>
         .find(|index| keys.iter().filter(|part| part.index == *index).all(whole))
         .and_then(index_columns)
         .unwrap_or_default()
-}
-
-/// The labels in the COLUMN_TYPE of an ENUM or SET: quoted, with quotes doubled, and backslash, NUL and line breaks
-/// behind a backslash, whatever the SQL mode (pitfall 14).
-fn parse_labels(column_type: &str) -> Option<Vec<String>> {
-    let (_, list) = column_type.split_once('(')?;
-    let mut characters = list.chars().peekable();
-    let mut labels = vec![];
-    loop {
-        if characters.next()? != '\'' {
-            return None;
-        }
-        let mut label = String::new();
-        loop {
-            match characters.next()? {
-                '\'' if characters.peek() == Some(&'\'') => {
-                    characters.next();
-                    label.push('\'');
-                }
-                '\'' => break,
-                '\\' => label.push(match characters.next()? {
-                    'n' => '\n',
-                    'r' => '\r',
-                    '0' => '\0',
-                    other => other,
-                }),
-                other => label.push(other),
-            }
-        }
-        labels.push(label);
-        match characters.next()? {
-            ',' => {}
-            ')' => return Some(labels),
-            _ => return None,
-        }
-    }
 }
 
 /// Runs `query`, which selects from an information_schema table, for all `tables`, database by database; `rest` is added

@@ -1,39 +1,5 @@
 use super::*;
 
-fn labels(column_type: &str) -> Option<Vec<String>> {
-    parse_labels(column_type)
-}
-
-fn owned(labels: &[&str]) -> Vec<String> {
-    labels.iter().map(|label| (*label).to_owned()).collect()
-}
-
-#[test]
-fn labels_are_read_as_both_servers_print_them() {
-    assert_eq!(
-        labels(r#"enum('a,b','it''s','(x)','ba\\ck','n\nl','t	b','é','','q"q')"#),
-        Some(owned(&[
-            "a,b", "it's", "(x)", r"ba\ck", "n\nl", "t\tb", "é", "", "q\"q"
-        ]))
-    );
-    assert_eq!(
-        labels("set('x''y',')z','ü')"),
-        Some(owned(&["x'y", ")z", "ü"]))
-    );
-    assert_eq!(labels(r"enum('\0z','\r')"), Some(owned(&["\0z", "\r"])));
-    for broken in [
-        "enum",
-        "enum(",
-        "enum('a'",
-        "enum('a",
-        "enum('a' 'b')",
-        "enum(a)",
-        "enum()",
-    ] {
-        assert_eq!(labels(broken), None, "{broken}");
-    }
-}
-
 fn int(name: &str, nullable: bool) -> SourceColumn {
     SourceColumn {
         name: name.into(),
@@ -122,4 +88,17 @@ fn excluded_columns_keep_their_ordinal_and_leave_the_schema() {
     assert_eq!(error.kind(), ErrorKind::Config);
     let error = assemble(&keys, &["nope"]).expect_err("no such column");
     assert_eq!(error.kind(), ErrorKind::SourceMissing);
+}
+
+#[test]
+fn a_default_with_a_question_mark_is_not_taken_as_printed() {
+    // Both servers print a character beyond three bytes of UTF-8 in this way.
+    let of = |flavor, text: &str| ColumnDefault::of(flavor, Some(text.into()), "");
+    assert_eq!(of(Flavor::MySql, "x?"), ColumnDefault::Computed);
+    assert_eq!(of(Flavor::MariaDb, "'x?'"), ColumnDefault::Computed);
+    assert_eq!(of(Flavor::MySql, "x"), ColumnDefault::Literal("x".into()));
+    assert_eq!(
+        of(Flavor::MariaDb, "'x'"),
+        ColumnDefault::Literal("x".into())
+    );
 }

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::catalog::{SourceColumn, SourceTable};
+use super::decode::Charset;
 use super::{Flavor, ServerVersion};
 use crate::batch::ColumnType;
 use crate::config::GeometryForm;
@@ -138,35 +139,6 @@ pub fn is_hires(column: &SourceColumn) -> bool {
     storage_clause(column).contains("/* mariadb-5.3 */")
 }
 
-/// How a charset's bytes become UTF-8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Charset {
-    /// Already UTF-8, or a subset of it; bytes that are not valid stay as they are.
-    Utf8,
-    /// What MySQL calls latin1: Windows-1252, with its five undefined bytes as control characters.
-    Latin1,
-    /// UTF-16 or UCS-2, high byte first.
-    Utf16Be,
-    /// UTF-16, low byte first.
-    Utf16Le,
-    /// UTF-32, high byte first.
-    Utf32,
-}
-
-impl Charset {
-    /// The charset of that name; none for one that cannot be decoded with certainty.
-    pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "utf8mb4" | "utf8mb3" | "utf8" | "ascii" | "binary" => Charset::Utf8,
-            "latin1" => Charset::Latin1,
-            "ucs2" | "utf16" => Charset::Utf16Be,
-            "utf16le" => Charset::Utf16Le,
-            "utf32" => Charset::Utf32,
-            _ => return None,
-        })
-    }
-}
-
 fn decimal(column: &SourceColumn) -> Result<ColumnType> {
     match (column.precision, column.scale) {
         (Some(precision @ 1..=65), Some(scale @ 0..=30)) if scale <= precision => {
@@ -195,24 +167,12 @@ fn text(column: &SourceColumn) -> Result<ColumnType> {
     }
 }
 
-/// Labels come from information_schema, which is three-byte UTF-8 and prints `?` for a character outside it (seen on
-/// MySQL 9.7 and MariaDB 10.11): rows of the load would bring the label, rows of the stream a question mark. Where the
-/// column's charset has no such characters, a question mark is one.
+/// The catalog leaves out labels that it could not have exactly.
 fn check_labels(column: &SourceColumn) -> Result<()> {
     if column.labels.is_empty() {
         return Err(unsupported(column, "has labels that cannot be read"));
     }
-    let narrow = matches!(
-        column.charset.as_deref(),
-        Some("ascii" | "latin1" | "utf8" | "utf8mb3" | "ucs2")
-    );
-    if narrow || column.labels.iter().all(|label| !label.contains('?')) {
-        return Ok(());
-    }
-    Err(unsupported(
-        column,
-        "has a label with `?`, which may stand for a character that information_schema cannot show",
-    ))
+    Ok(())
 }
 
 /// What COLUMN_TYPE says behind the type's parentheses, where labels cannot be mistaken for it.
@@ -336,7 +296,7 @@ mod tests {
     fn a_charset_is_refused_unless_its_decoding_is_certain() {
         let mut text = column("varchar", "varchar(10)");
         for charset in [
-            "utf8mb4", "utf8mb3", "utf8", "latin1", "ascii", "ucs2", "utf16le",
+            "utf8mb4", "utf8mb3", "utf8", "latin1", "ascii", "ucs2", "utf16le", "swe7", "gb18030",
         ] {
             text.charset = Some(charset.into());
             assert_eq!(
@@ -347,18 +307,18 @@ mod tests {
         }
         text.charset = Some("binary".into());
         assert_eq!(column_type(&text).expect("binary"), ColumnType::Bytes);
-        text.charset = Some("swe7".into());
-        let error = column_type(&text).expect_err("unsure");
-        assert!(error.message().contains("swe7"), "{error}");
+        text.charset = Some("ebcdic".into());
+        let error = column_type(&text).expect_err("unknown");
+        assert!(error.message().contains("ebcdic"), "{error}");
     }
 
     #[test]
-    fn a_label_that_information_schema_may_have_lost_is_refused() {
+    fn labels_that_the_catalog_could_not_have_are_refused() {
         let mut labels = column("enum", "enum('a?')");
-        labels.labels = vec!["a?".into()];
         labels.charset = Some("utf8mb4".into());
-        assert!(column_type(&labels).is_err());
-        labels.charset = Some("latin1".into());
+        let error = column_type(&labels).expect_err("no labels");
+        assert!(error.message().contains("labels"), "{error}");
+        labels.labels = vec!["a?".into()];
         assert_eq!(column_type(&labels).expect("certain"), ColumnType::Label);
     }
 

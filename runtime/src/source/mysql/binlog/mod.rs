@@ -4,6 +4,7 @@
 //! is kept. Row events stay raw until their commit is known ([`Transaction`]) and are then decoded straight into Arrow
 //! builders by [`ChangeBuilder`]. [`ddl`] says what a statement does.
 
+mod collations;
 mod compress;
 pub mod ddl;
 mod event;

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::TableMap;
+use super::collations;
 use super::event::{Fields, truncated};
 use super::transaction::{RowEvent, RowKind};
 use crate::batch::{Adjustment, ChangeBatch, Changes, Op, Version};
@@ -235,6 +236,7 @@ impl ChangeBuilder {
                     offset,
                 ));
             }
+            collations::check(map, ordinal, column)?;
             let unsigned = map
                 .unsigned
                 .as_ref()

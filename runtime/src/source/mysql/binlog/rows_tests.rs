@@ -57,6 +57,7 @@ fn map() -> TableMap {
         name: TableName::new("shop", "orders"),
         formats: vec![LONG, LONG],
         unsigned: None,
+        collations: Vec::new(),
         names: None,
         primary_key: None,
     }
@@ -227,6 +228,56 @@ fn a_table_map_that_contradicts_the_recorded_table_is_refused() {
         ..map()
     };
     push(&mut builder(), fits, RowKind::Insert, &insert).unwrap();
+}
+
+#[test]
+fn a_text_in_another_charset_than_the_recorded_one_is_refused() {
+    let mut table = SourceTable::clone(&table());
+    let place = &mut table.columns[1];
+    place.data_type = "varchar".into();
+    place.charset = Some("gbk".into());
+    let formats = vec![
+        LONG,
+        ImageFormat {
+            wire_type: 15,
+            meta: 40,
+        },
+    ];
+    let table = Arc::new(SourceTable {
+        schema: Arc::new(TableSchema {
+            columns: vec![
+                table.schema.columns[0].clone(),
+                Column {
+                    column_type: ColumnType::Text,
+                    ..table.schema.columns[1].clone()
+                },
+            ],
+            ..TableSchema::clone(&table.schema)
+        }),
+        ..table
+    });
+    let body = body(RowKind::Insert, 3, &[]);
+    let pushed = |collation: u32| {
+        let map = TableMap {
+            formats: formats.clone(),
+            collations: vec![None, Some(collation)],
+            ..map()
+        };
+        let mut builder = ChangeBuilder::new(Arc::clone(&table), vec![0], false).unwrap();
+        push(&mut builder, map, RowKind::Insert, &body)
+    };
+    for collation_of_gbk in [28, 87, 1052] {
+        assert!(pushed(collation_of_gbk).is_ok(), "{collation_of_gbk}");
+    }
+    let conflict = pushed(13).unwrap_err();
+    assert_eq!(conflict.kind(), ErrorKind::SchemaConflict);
+    assert!(conflict.message().contains("`place`"), "{conflict}");
+    assert!(conflict.message().contains("`sjis`"), "{conflict}");
+    let unknown = pushed(40_000).unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::Unsupported);
+    assert_eq!(unknown.table(), Some(&TableName::new("shop", "orders")));
+    assert!(unknown.message().contains("40000"), "{unknown}");
+    assert!(unknown.hint().unwrap().contains("exclude_columns"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! by MariaDB's default, signedness by MySQL's, names and key with FULL (pitfall 46). What it tells is a cross-check of
 //! the recorded table; what it leaves out comes from there.
 
+use super::collations;
 use super::event::{Fields, truncated};
 use crate::batch::TableName;
 use crate::error::Result;
@@ -20,6 +21,9 @@ pub struct TableMap {
     pub formats: Vec<ImageFormat>,
     /// For each column whether it is UNSIGNED, where the event says so; none for columns that are no numbers.
     pub unsigned: Option<Vec<Option<bool>>>,
+    /// The number of each column's collation, where the event tells it; none for columns that are no texts, and for all
+    /// where it cannot be said for certain whose the numbers are.
+    pub collations: Vec<Option<u32>>,
     /// The columns' names, where the event tells them.
     pub names: Option<Vec<String>>,
     /// The primary key's columns in key order, where the event tells them.
@@ -36,14 +40,18 @@ pub(super) struct TableMapHead<'a> {
     columns: Fields<'a>,
 }
 
-const EVENT: &str = "TABLE_MAP";
+pub(super) const EVENT: &str = "TABLE_MAP";
 
 /// Optional metadata fields that are read.
-mod field {
-    pub(super) const SIGNEDNESS: u8 = 1;
-    pub(super) const COLUMN_NAME: u8 = 4;
-    pub(super) const SIMPLE_PRIMARY_KEY: u8 = 8;
-    pub(super) const PRIMARY_KEY_WITH_PREFIX: u8 = 9;
+pub(super) mod field {
+    pub(in super::super) const SIGNEDNESS: u8 = 1;
+    pub(in super::super) const DEFAULT_CHARSET: u8 = 2;
+    pub(in super::super) const COLUMN_CHARSET: u8 = 3;
+    pub(in super::super) const COLUMN_NAME: u8 = 4;
+    pub(in super::super) const SIMPLE_PRIMARY_KEY: u8 = 8;
+    pub(in super::super) const PRIMARY_KEY_WITH_PREFIX: u8 = 9;
+    pub(in super::super) const ENUM_AND_SET_DEFAULT_CHARSET: u8 = 10;
+    pub(in super::super) const ENUM_AND_SET_COLUMN_CHARSET: u8 = 11;
 }
 
 impl<'a> TableMapHead<'a> {
@@ -98,6 +106,7 @@ impl<'a> TableMapHead<'a> {
             name,
             formats,
             unsigned: None,
+            collations: Vec::new(),
             names: None,
             primary_key: None,
         };
@@ -113,6 +122,13 @@ impl TableMap {
             let mut value = Fields::new(EVENT, fields.lenenc_bytes()?);
             match kind {
                 field::SIGNEDNESS => self.unsigned = Some(self.signedness(value.rest())),
+                field::DEFAULT_CHARSET
+                | field::COLUMN_CHARSET
+                | field::ENUM_AND_SET_DEFAULT_CHARSET
+                | field::ENUM_AND_SET_COLUMN_CHARSET => {
+                    self.collations.resize(self.formats.len(), None);
+                    collations::read(kind, &mut value, &self.formats, &mut self.collations)?;
+                }
                 field::COLUMN_NAME => {
                     let mut names = Vec::with_capacity(self.formats.len());
                     while !value.rest().is_empty() {

@@ -304,6 +304,7 @@ mod tests {
             name: TableName::new("s", format!("t{id}")),
             formats: Vec::new(),
             unsigned: None,
+            collations: Vec::new(),
             names: None,
             primary_key: None,
         })

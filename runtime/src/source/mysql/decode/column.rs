@@ -10,10 +10,11 @@ use arrow::datatypes::{
     UInt16Type, UInt32Type, UInt64Type, i256,
 };
 
-use super::charset::transcode;
+use super::charset::Charset;
 use super::cursor::{take_array, take_be, take_le, take_lenenc, take_u8};
 use super::image::{Layout, take_prefixed};
 use super::temporal::Stored;
+use super::text::{push_label, push_set, push_text};
 use super::values::{ByteValues, finish_fixed, finish_sixteen};
 use super::vector::FloatLists;
 use super::{DecodeError, ImageFormat, dates, decimal, json, temporal};
@@ -21,7 +22,7 @@ use crate::batch::{ColumnType, Policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::catalog::SourceColumn;
 use crate::source::mysql::date_rules::DateRule;
-use crate::source::mysql::types::{Charset, Geometry};
+use crate::source::mysql::types::Geometry;
 
 /// Fills one column's Arrow array, value by value, from either form.
 ///
@@ -37,6 +38,8 @@ pub struct ColumnBuilder {
     dates_changed: u64,
     /// NULLs that became the type's default.
     nulls_filled: u64,
+    /// Texts that stayed as their stored bytes.
+    texts_kept: u64,
     data_type: DataType,
     /// Where compressed values become plain.
     room: Vec<u8>,
@@ -75,6 +78,8 @@ enum Values {
     Time(Vec<i64>),
     Text {
         charset: Charset,
+        /// Of a key, where no two values may become one.
+        key: bool,
         values: ByteValues,
     },
     /// Bytes; those of BINARY(n) are padded to n.
@@ -154,6 +159,7 @@ impl ColumnBuilder {
             keep_null: column.nullable && !null_as_default,
             date_rule: DateRule::default(),
             dates_changed: 0,
+            texts_kept: 0,
             nulls_filled: 0,
             data_type: column_type.arrow(),
             room: Vec::new(),
@@ -164,6 +170,15 @@ impl ColumnBuilder {
     #[must_use]
     pub fn with_date_rule(mut self, rule: DateRule) -> Self {
         self.date_rule = rule;
+        self
+    }
+
+    /// The column of a key: a text that could become the same as another one is an error.
+    #[must_use]
+    pub fn of_key(mut self) -> Self {
+        if let Values::Text { key, .. } = &mut self.values {
+            *key = true;
+        }
         self
     }
 
@@ -211,11 +226,25 @@ impl ColumnBuilder {
                 })?;
             }
             Values::Time(values) => values.push(temporal::time_from_packet(cursor)?),
-            Values::Text { values, .. }
-            | Values::Bytes { values, .. }
-            | Values::Json(values)
-            | Values::Enum { values, .. }
-            | Values::Set { values, .. } => values.push(take_lenenc(cursor)?)?,
+            Values::Text {
+                charset,
+                key,
+                values,
+            } => {
+                let text = push_text(*charset, *key, values, take_lenenc(cursor)?)?;
+                self.texts_kept += u64::from(!text);
+            }
+            Values::Bytes { values, .. } | Values::Json(values) => {
+                values.push(take_lenenc(cursor)?)?;
+            }
+            // By number, as in row images: see the load's SELECT.
+            Values::Enum { labels, values } => {
+                push_label(labels, u64::from_le_bytes(take_array(cursor)?), values)?;
+            }
+            Values::Set { labels, values } => {
+                let bits = u64::from_le_bytes(take_array(cursor)?);
+                push_set(labels, bits, values)?;
+            }
             Values::Geometry { .. } | Values::Vector(_) => {
                 self.push_stored(take_lenenc(cursor)?)?
             }
@@ -334,12 +363,16 @@ impl ColumnBuilder {
                     cursor,
                 )?);
             }
-            (Values::Text { charset, values }, Layout::Bytes(prefix)) => {
-                let bytes = take_prefixed(prefix, cursor)?;
-                match charset {
-                    Charset::Utf8 => values.push(bytes)?,
-                    charset => values.push_with(|out| transcode(*charset, bytes, out))?,
-                }
+            (
+                Values::Text {
+                    charset,
+                    key,
+                    values,
+                },
+                Layout::Bytes(prefix),
+            ) => {
+                let text = push_text(*charset, *key, values, take_prefixed(prefix, cursor)?)?;
+                self.texts_kept += u64::from(!text);
             }
             (Values::Bytes { pad, values }, Layout::Bytes(prefix)) => {
                 let bytes = take_prefixed(prefix, cursor)?;
@@ -359,15 +392,11 @@ impl ColumnBuilder {
                 values.push_with(|out| json::print(document, out))?;
             }
             (Values::Enum { labels, values }, Layout::Enum(length)) => {
-                match take_le(cursor, length)?.checked_sub(1) {
-                    // Index 0 is what the server stored for a value that is no label; it reads as '' (pitfall 14).
-                    None => values.push_empty(),
-                    Some(index) => values.push(label(labels, index)?.as_bytes())?,
-                }
+                push_label(labels, take_le(cursor, length)?, values)?;
             }
             (Values::Set { labels, values }, Layout::Set(length)) => {
                 let bits = take_le(cursor, length)?;
-                values.push_with(|out| print_set(labels, bits, out))?;
+                push_set(labels, bits, values)?;
             }
             (Values::Geometry { .. } | Values::Vector(_), Layout::Bytes(prefix)) => {
                 self.push_stored(take_prefixed(prefix, cursor)?)?;
@@ -410,13 +439,14 @@ impl ColumnBuilder {
     }
 
     /// How many values are not the source's own, by policy, since this was last asked.
-    pub fn take_changed(&mut self) -> [(Policy, u64); 2] {
+    pub fn take_changed(&mut self) -> [(Policy, u64); 3] {
         [
             (Policy::ZeroDates, std::mem::take(&mut self.dates_changed)),
             (
                 Policy::NullAsDefault,
                 std::mem::take(&mut self.nulls_filled),
             ),
+            (Policy::InvalidText, std::mem::take(&mut self.texts_kept)),
         ]
     }
 
@@ -560,6 +590,7 @@ impl Values {
             },
             (ColumnType::Text, _) => Values::Text {
                 charset: charset(column)?,
+                key: false,
                 values: values(),
             },
             (ColumnType::Bytes, "binary") => Values::Bytes {
@@ -591,29 +622,6 @@ fn charset(column: &SourceColumn) -> Result<Charset> {
             column.name
         ))
     })
-}
-
-#[inline]
-fn label(labels: &[String], index: u64) -> Result<&str, DecodeError> {
-    usize::try_from(index)
-        .ok()
-        .and_then(|index| labels.get(index))
-        .map(String::as_str)
-        .ok_or(DecodeError::UnknownLabel)
-}
-
-/// Appends the labels of the bits that are set, in declared order (pitfall 16).
-fn print_set(labels: &[String], bits: u64, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    let (mut rest, mut first) = (bits, true);
-    while rest != 0 {
-        if !first {
-            out.push(b',');
-        }
-        first = false;
-        out.extend_from_slice(label(labels, rest.trailing_zeros().into())?.as_bytes());
-        rest &= rest - 1;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -222,24 +222,61 @@ fn null_becomes_the_default_where_the_pipe_says_so() {
 }
 
 #[test]
-fn text_is_utf_8_from_a_packet_and_in_its_own_charset_from_an_image() {
+fn text_is_decoded_from_its_stored_bytes_in_both_forms() {
     let array = both(
         &text("latin1"),
-        "\x05é€".as_bytes(),
+        &[2, 0xe9, 0x80],
         format(15, 300),
         &[2, 0, 0xe9, 0x80],
     );
     assert_eq!(bytes(&array), "é€".as_bytes());
-    let array = both(
-        &text("ucs2"),
-        "\x02é".as_bytes(),
-        format(15, 20),
-        &[2, 0, 0xe9],
-    );
+    let array = both(&text("ucs2"), &[2, 0, 0xe9], format(15, 20), &[2, 0, 0xe9]);
     assert_eq!(bytes(&array), "é".as_bytes());
+    let array = both(
+        &text("gbk"),
+        b"\x03a\xd2\xbb",
+        format(15, 20),
+        b"\x03a\xd2\xbb",
+    );
+    assert_eq!(bytes(&array), "a一".as_bytes());
     // Bytes that are no UTF-8 are kept (pitfall 21).
     let array = both(&text("utf8mb4"), &[1, 0xff], format(252, 2), &[1, 0, 0xff]);
     assert_eq!(bytes(&array), [0xff]);
+}
+
+#[test]
+fn a_text_with_an_unassigned_code_is_its_stored_bytes_and_counted() {
+    let column = text("gbk");
+    let stored = b"\x04\xd2\xbb\xfe\xfe";
+    let array = both(&column, stored, format(15, 20), stored);
+    assert_eq!(bytes(&array), &stored[1..]);
+    let mut counting = builder(&column);
+    counting.push_packet(&mut &stored[..]).expect("kept");
+    counting
+        .push_image(format(15, 20), &mut &stored[..])
+        .expect("kept");
+    counting
+        .push_packet(&mut &b"\x02\xd2\xbb"[..])
+        .expect("text");
+    assert_eq!(counting.take_changed()[2], (Policy::InvalidText, 2));
+}
+
+#[test]
+fn a_key_that_another_one_could_become_leaves_no_trace() {
+    let mut key = builder(&text("cp932")).of_key();
+    let twins: [&[u8]; 2] = [b"\x02\xfa\x5c", b"\x02\xed\x40"];
+    assert_eq!(key.push_packet(&mut &twins[0][..]), Ok(()));
+    assert_eq!(
+        key.push_packet(&mut &twins[1][..]),
+        Err(DecodeError::AmbiguousKey)
+    );
+    assert_eq!(
+        key.push_image(format(15, 20), &mut &twins[1][..]),
+        Err(DecodeError::AmbiguousKey)
+    );
+    assert_eq!(key.len(), 1);
+    assert_eq!(bytes(&key.finish()), "纊".as_bytes());
+    both(&text("cp932"), twins[1], format(15, 20), twins[1]);
 }
 
 #[test]
@@ -255,13 +292,18 @@ fn binary_gets_its_zeros_back() {
 }
 
 #[test]
-fn labels_come_by_index_and_by_name() {
+fn labels_come_by_number_in_both_forms() {
     let colour = labels("enum", &["red", "it's, green"]);
-    let array = both(&colour, b"\x0bit's, green", format(254, 0xf701), &[2]);
+    let number = |number: u64| number.to_le_bytes();
+    let array = both(&colour, &number(2), format(254, 0xf701), &[2]);
     assert_eq!(bytes(&array), b"it's, green");
-    let array = both(&colour, b"\x00", format(254, 0xf701), &[0]);
+    let array = both(&colour, &number(0), format(254, 0xf701), &[0]);
     assert_eq!(bytes(&array), b"", "index 0 is the server's error value");
     let mut failing = builder(&colour);
+    assert_eq!(
+        failing.push_packet(&mut &number(3)[..]),
+        Err(DecodeError::UnknownLabel)
+    );
     assert_eq!(
         failing.push_image(format(254, 0xf701), &mut &[3][..]),
         Err(DecodeError::UnknownLabel)
@@ -270,7 +312,7 @@ fn labels_come_by_index_and_by_name() {
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let array = both(
         &labels("set", &many),
-        b"\x061,3,64",
+        &number(1 << 63 | 5),
         format(254, 0xf808),
         &[5, 0, 0, 0, 0, 0, 0, 0x80],
     );
@@ -355,6 +397,7 @@ fn garbage_is_an_error_or_a_value_and_never_a_panic() {
     ]);
     columns.extend([decimal(9, 2), decimal(38, 10), decimal(65, 30)]);
     columns.extend([labels("enum", &["a", "b"]), labels("set", &["a", "b", "c"])]);
+    columns.extend(["gb18030", "ujis", "cp932", "swe7", "ucs2"].map(text));
     columns[13].length = Some(255);
     let mut builders: Vec<ColumnBuilder> = columns.iter().map(builder).collect();
     for _ in 0..200_000 {

@@ -35,6 +35,11 @@ pub enum DecodeError {
     /// An ENUM index or SET bit without a label.
     #[error("a value names a label that the recorded column does not have")]
     UnknownLabel,
+    /// A key that the destination could not tell from another one: see [`Charset::decode_key`](super::Charset).
+    #[error(
+        "a key holds a character in a coding that is not the server's own, so it could be taken for another key"
+    )]
+    AmbiguousKey,
     /// NULL in a column that the recorded schema declares NOT NULL.
     #[error("a value is NULL in a column that is recorded as NOT NULL")]
     UnexpectedNull,
@@ -78,6 +83,7 @@ impl DecodeError {
             DecodeError::BadGeometry(_)
             | DecodeError::UnknownWireType(_)
             | DecodeError::AbsentGenerated
+            | DecodeError::AmbiguousKey
             | DecodeError::ImpossibleKeyDate => ErrorKind::Unsupported,
             DecodeError::AbsentColumn => ErrorKind::SourceSetting,
             // The callers flush long before; a single value is at most 1 GiB.
@@ -106,6 +112,10 @@ impl DecodeError {
             DecodeError::UnknownWireType(_) | DecodeError::AbsentGenerated => {
                 Some("name the column in this table's `exclude_columns`")
             }
+            DecodeError::AmbiguousKey => Some(
+                "write the column's keys anew as the server codes them: UPDATE ... SET c = CONVERT(c USING utf8mb4); \
+                 then load the table anew",
+            ),
             _ => None,
         }
     }

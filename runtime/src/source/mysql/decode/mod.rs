@@ -20,9 +20,11 @@ mod json;
 mod network;
 mod table;
 mod temporal;
+mod text;
 mod values;
 mod vector;
 
+pub use charset::{Charset, charset_of_collation};
 pub use column::ColumnBuilder;
 pub use error::DecodeError;
 pub use image::{ImageFormat, image_key_slices, skip_image_row};

@@ -46,11 +46,13 @@ impl TableBuilder {
             let (Some(place), Some(described)) = (columns.get_mut(index), schema.get(index)) else {
                 return Err(contradiction(table));
             };
-            *place = Some(
-                ColumnBuilder::new(column, described.column_type, null_as_default)
-                    .map_err(|error| error.with_table(table.name()))?
-                    .with_date_rule(table.date_rule(&column.name)),
-            );
+            let builder = ColumnBuilder::new(column, described.column_type, null_as_default)
+                .map_err(|error| error.with_table(table.name()))?
+                .with_date_rule(table.date_rule(&column.name));
+            *place = Some(match table.schema.key.contains(&index) {
+                true => builder.of_key(),
+                false => builder,
+            });
             if let Some(place) = nullable.get_mut(index) {
                 *place = column.nullable;
             }

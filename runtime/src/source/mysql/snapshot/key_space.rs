@@ -3,6 +3,7 @@
 //! These values only aim: a partition's bound is always a real key that the server found from there on by its own
 //! comparison, so an aim that misses costs balance and never rows.
 
+use super::super::decode::Charset;
 use super::super::sql::{quote_bytes, quote_string};
 
 /// How values of a key column are counted.
@@ -29,6 +30,8 @@ impl Space {
     pub(super) fn select(&self, name: &str) -> String {
         match self {
             Space::Enum { .. } => format!("{name} + 0"),
+            // The key itself: in another charset it may look like its neighbour (pitfall 122).
+            Space::Text(_) => format!("CAST({name} AS BINARY)"),
             _ => name.to_owned(),
         }
     }
@@ -44,9 +47,8 @@ impl Space {
                     .all(|byte| byte.is_ascii_digit() || byte == b'-' || byte == b'.');
                 (plain && !text.is_empty()).then(|| text.to_owned())
             }
-            Space::Date | Space::DateTime | Space::Text(_) => {
-                std::str::from_utf8(raw).ok().map(quote_string)
-            }
+            Space::Date | Space::DateTime => std::str::from_utf8(raw).ok().map(quote_string),
+            Space::Text(alphabet) => Some(alphabet.literal(raw)),
             Space::Bytes => Some(quote_bytes(raw)),
         }
     }
@@ -83,14 +85,7 @@ impl Space {
                     number_between(microseconds(first)?, microseconds(last)?, part, parts)?;
                 moment_text(number).map(|text| quote_string(&text))
             }
-            Space::Text(alphabet) => alphabet
-                .between(
-                    std::str::from_utf8(first).ok()?,
-                    std::str::from_utf8(last).ok()?,
-                    part,
-                    parts,
-                )
-                .map(|text| quote_string(&text)),
+            Space::Text(alphabet) => alphabet.aim(first, last, part, parts),
             Space::Bytes => {
                 bytes_between(first, last, part, parts).map(|bytes| quote_bytes(&bytes))
             }
@@ -102,9 +97,10 @@ impl Space {
     /// Literals that stand behind everything which begins like `first`, or may do so: where a collation's order is not
     /// the one that [`Space::between`] counts in, they still divide by leading characters.
     pub(super) fn behind(&self, first: &[u8], last: &[u8]) -> Vec<String> {
-        let (Space::Text(alphabet), Ok(first), Ok(last)) =
-            (self, std::str::from_utf8(first), std::str::from_utf8(last))
-        else {
+        let Space::Text(alphabet) = self else {
+            return Vec::new();
+        };
+        let (Some(first), Some(last)) = (alphabet.text(first), alphabet.text(last)) else {
             return Vec::new();
         };
         let common = first
@@ -256,6 +252,10 @@ pub(super) struct Alphabet {
     characters: Vec<char>,
     /// The last code point that the column can hold; literals of others would not use the index.
     last: u32,
+    /// The column's charset, by the server's name and by its decoder.
+    introducer: String,
+    charset: Option<Charset>,
+    collation: Option<String>,
 }
 
 const FIRST_ASCII: u32 = 0x20;
@@ -292,7 +292,51 @@ impl Alphabet {
             ranks,
             characters,
             last,
+            introducer: format!("_{charset}"),
+            charset: Charset::named(charset),
+            collation: None,
         }
+    }
+
+    /// The alphabet of a column with that collation.
+    pub(super) fn of_collation(mut self, collation: Option<String>) -> Alphabet {
+        self.collation = collation;
+        self
+    }
+
+    /// A key as the very bytes that the column holds: compared with the column it has the column's charset and takes
+    /// its collation, and no conversion can make another key of it.
+    pub(super) fn literal(&self, raw: &[u8]) -> String {
+        format!("{} {}", self.introducer, quote_bytes(raw))
+    }
+
+    /// Whether nothing is known of the order between two keys.
+    pub(super) fn is_sampled(&self, first: &[u8], last: &[u8]) -> bool {
+        self.last == LAST_ASCII && !(first.is_ascii() && last.is_ascii())
+    }
+
+    /// The column's charset.
+    pub(super) fn charset(&self) -> Option<Charset> {
+        self.charset
+    }
+
+    /// The column's collation, where it is known.
+    pub(super) fn collation(&self) -> Option<&str> {
+        self.collation.as_deref()
+    }
+
+    fn text(&self, raw: &[u8]) -> Option<String> {
+        self.charset?.text(raw)
+    }
+
+    /// A literal between two keys. Where it is known how ASCII sorts and no more, the server must be asked instead: see
+    /// [`samples`](super::samples).
+    fn aim(&self, first: &[u8], last: &[u8], part: u32, parts: u32) -> Option<String> {
+        if self.is_sampled(first, last) {
+            return None;
+        }
+        let text = self.between(&self.text(first)?, &self.text(last)?, part, parts)?;
+        Some(quote_string(&text))
     }
 
     /// A character's digit; 0 is the end of the text.

@@ -10,6 +10,7 @@ mod key_space;
 pub mod partitions;
 mod predicate;
 pub mod reader;
+mod samples;
 
 pub use boundary::{SnapshotSession, newest_place, take_place};
 pub use partitions::{Partition, plan_partitions};

@@ -17,6 +17,7 @@ use super::super::sql::{quote_identifier, quote_string, quote_table};
 use super::super::{Flavor, ServerVersion, Source};
 use super::key_space::{Alphabet, Space};
 use super::predicate::{Comparison, KeyColumn, between};
+use super::samples;
 use crate::error::{Error, ErrorKind, Result};
 
 /// More partitions than this only cost queries.
@@ -267,13 +268,13 @@ async fn space(
         "date" => Space::Date,
         "datetime" | "timestamp" => Space::DateTime,
         "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
-            let Some(charset) = column.charset.as_deref() else {
+            // The name goes into SQL as it is.
+            let Some(charset) = column.charset.as_deref().filter(|name| word(name)) else {
                 return Ok(None);
             };
-            Space::Text(Alphabet::new(
-                ranks(conn, table, column, charset).await?,
-                charset,
-            ))
+            let collation = collation(conn, table, column).await?;
+            let ranks = ranks(conn, charset, collation.as_deref()).await?;
+            Space::Text(Alphabet::new(ranks, charset).of_collation(collation))
         }
         "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Space::Bytes,
         "enum" if column.labels.len() <= MAX_LABELS => Space::Enum {
@@ -284,13 +285,12 @@ async fn space(
     Ok(Some(space))
 }
 
-/// The ranks of printable ASCII in the column's collation; none where the server will not say.
-async fn ranks(
+/// The column's collation; none where its name is no plain word.
+async fn collation(
     conn: &mut Conn,
     table: &SourceTable,
     column: &SourceColumn,
-    charset: &str,
-) -> Result<Option<Vec<u8>>> {
+) -> Result<Option<String>> {
     let sql = format!(
         "SELECT COLLATION_NAME FROM information_schema.COLUMNS \
          WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} AND COLUMN_NAME = {}",
@@ -298,14 +298,17 @@ async fn ranks(
         quote_string(&table.name().table),
         quote_string(&column.name)
     );
-    let word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let Some(collation) = value(query(conn, &sql).await?) else {
+    let name = value(query(conn, &sql).await?);
+    Ok(name
+        .and_then(|name| String::from_utf8(name).ok())
+        .filter(|name| word(name)))
+}
+
+/// The ranks of printable ASCII in a collation; none where the server will not say.
+async fn ranks(conn: &mut Conn, charset: &str, collation: Option<&str>) -> Result<Option<Vec<u8>>> {
+    let Some(collation) = collation else {
         return Ok(None);
     };
-    let collation = String::from_utf8_lossy(&collation).into_owned();
-    if !word(&collation) || !word(charset) {
-        return Ok(None);
-    }
     let characters: Vec<String> = (0x20u8..0x7f)
         .map(|byte| format!("SELECT x'{byte:02X}' AS c"))
         .collect();
@@ -326,6 +329,11 @@ async fn ranks(
                 .ok()
         })
         .collect())
+}
+
+fn word(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 async fn estimated_rows(conn: &mut Conn, table: &SourceTable) -> Result<f64> {
@@ -459,6 +467,14 @@ impl Planner<'_> {
                 .into_iter()
                 .map(|aim| (aim, 0.5)),
         );
+        if let Space::Text(alphabet) = &column.space {
+            let half = (parts / 2, parts);
+            let aim = samples::aim(self.conn, alphabet, first, last, half).await?;
+            aims.splice(
+                ..0,
+                aim.map(|aim| (aim, f64::from(half.0) / f64::from(half.1))),
+            );
+        }
         let mut sliver = None;
         for (aim, share) in aims {
             if let Some((key, before)) = self.probe_around(segment, &aim).await? {
@@ -511,7 +527,9 @@ impl Planner<'_> {
         {
             Ok(rows) => texts(rows),
             // An aim that the column's charset cannot hold hits nothing.
-            Err(mysql_async::Error::Server(error)) if matches!(error.code, 1267 | 3854 | 3988) => {
+            Err(mysql_async::Error::Server(error))
+                if matches!(error.code, 1267 | 1300 | 3854 | 3988) =>
+            {
                 return Ok(None);
             }
             Err(error) => return Err(query_error(error)),

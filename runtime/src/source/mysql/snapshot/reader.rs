@@ -100,18 +100,9 @@ impl PartitionReader {
 }
 
 fn select(table: &SourceTable, partition: &Partition) -> String {
-    let mut columns: Vec<String> = table
-        .schema
-        .columns
-        .iter()
-        .map(|column| quote_identifier(&column.name))
-        .collect();
-    if columns.is_empty() {
-        columns.push("NULL".to_owned());
-    }
     let mut sql = format!(
         "SELECT {} FROM {}",
-        columns.join(", "),
+        select_list(table),
         quote_table(table.name())
     );
     if partition.predicate != "TRUE" {
@@ -119,4 +110,24 @@ fn select(table: &SourceTable, partition: &Partition) -> String {
         sql.push_str(&partition.predicate);
     }
     sql
+}
+
+/// The included columns as the decoders take them, in the schema's order.
+///
+/// Texts come in the session's `character_set_results`, which is NULL: their stored bytes. ENUM and SET come as numbers,
+/// since row images hold those, and the labels of both paths are then the recorded ones; OR makes them BIGINT UNSIGNED
+/// on both servers, where a CAST is as wide as the digits on MariaDB.
+fn select_list(table: &SourceTable) -> String {
+    let mut columns = vec!["NULL".to_owned(); table.schema.columns.len().max(1)];
+    for column in &table.columns {
+        let Some(place) = column.included.and_then(|index| columns.get_mut(index)) else {
+            continue;
+        };
+        let name = quote_identifier(&column.name);
+        *place = match column.data_type.as_str() {
+            "enum" | "set" => format!("{name} | 0"),
+            _ => name,
+        };
+    }
+    columns.join(", ")
 }

@@ -45,7 +45,7 @@ const WANTED: CapabilityFlags = CapabilityFlags::CLIENT_LONG_PASSWORD
     .union(CapabilityFlags::CLIENT_CONNECT_ATTRS)
     .union(CapabilityFlags::CLIENT_DEPRECATE_EOF);
 
-/// §7a of the recipes: one zone and charset, no mode that changes what SELECT returns, no limit on what it may read,
+/// §7a of the recipes: one zone, no mode that changes what SELECT returns, no limit on what it may read,
 /// time-outs that survive a destination slower than the source (pitfall 71), and never a write.
 const SESSION: &str = "SET SESSION time_zone = '+00:00', sql_mode = 'NO_ENGINE_SUBSTITUTION', \
      net_write_timeout = 600, net_read_timeout = 600, wait_timeout = 28800, lock_wait_timeout = 60, \
@@ -119,7 +119,9 @@ impl WireConn {
             state: State::Idle,
             statement: None,
         };
-        conn.query_ok("SET NAMES utf8mb4").await?;
+        // Literals of ours are UTF-8; results come as they are stored, and are decoded as row images are.
+        conn.query_ok("SET NAMES utf8mb4, character_set_results = NULL")
+            .await?;
         conn.query_ok(SESSION).await?;
         conn.query_ok(match config.source_type {
             SourceType::Mysql => SESSION_MYSQL,

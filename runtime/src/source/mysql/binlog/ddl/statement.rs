@@ -4,12 +4,10 @@ use super::tokens::{Quoting, Token, tokens};
 use super::{Class, Classified, Control, Dialect};
 use crate::batch::TableName;
 use crate::source::mysql::binlog::event::Query;
+use crate::source::mysql::decode::{Charset, charset_of_collation};
 
 const MODE_ANSI_QUOTES: u64 = 0x4;
 const MODE_NO_BACKSLASH_ESCAPES: u64 = 0x10_0000;
-
-/// The collations of latin1, whose names would not be UTF-8.
-const LATIN1_COLLATIONS: [u16; 8] = [5, 8, 15, 31, 47, 48, 49, 94];
 
 /// Statements that begin with one of these words touch neither rows nor definitions of ours.
 const WITHOUT_EFFECT: [&str; 22] = [
@@ -71,7 +69,9 @@ pub(in super::super) fn classify(query: &Query<'_>, dialect: Dialect) -> Classif
         class: Class::Unknown,
         tables: Vec::new(),
     };
-    let Some(tokens) = tokens(query.text, quoting) else {
+    let utf8 = in_utf8(query);
+    let text = utf8.as_deref().map_or(query.text, str::as_bytes);
+    let Some(tokens) = tokens(text, quoting) else {
         return unknown;
     };
     let mut reader = Reader {
@@ -86,6 +86,16 @@ pub(in super::super) fn classify(query: &Query<'_>, dialect: Dialect) -> Classif
             tables: reader.tables,
         },
         None => unknown,
+    }
+}
+
+/// Statements are logged in the client's charset, where a quote or backslash may be a part of a character; none for one
+/// that is UTF-8, or is no text in the client's charset.
+fn in_utf8(query: &Query<'_>) -> Option<String> {
+    let charset = Charset::named(charset_of_collation(query.client_collation.into())?)?;
+    match charset {
+        Charset::Utf8 => None,
+        charset => charset.text(query.text),
     }
 }
 
@@ -370,7 +380,9 @@ impl Reader<'_> {
             // After a dot a word is a name whatever it is; MySQL's lexer lets `db.1t` pass as well.
             TableName::new(first, self.name()?)
         } else {
-            TableName::new(self.fold(self.decode(self.query.database)?), first)
+            // Always UTF-8, whatever the client's charset.
+            let database = String::from_utf8(self.query.database.to_vec()).ok()?;
+            TableName::new(self.fold(database), first)
         };
         if !self.tables.contains(&name) {
             self.tables.push(name.clone());
@@ -387,7 +399,8 @@ impl Reader<'_> {
     }
 
     fn name(&mut self) -> Option<String> {
-        let name = self.fold(self.decode(self.rest.first()?.name()?)?);
+        let bytes = self.rest.first()?.name()?.to_vec();
+        let name = self.fold(String::from_utf8(bytes).ok()?);
         self.advance();
         Some(name)
     }
@@ -397,14 +410,6 @@ impl Reader<'_> {
             true => name.to_lowercase(),
             false => name,
         }
-    }
-
-    /// Statements are logged in the client's charset.
-    fn decode(&self, bytes: &[u8]) -> Option<String> {
-        if LATIN1_COLLATIONS.contains(&self.query.client_collation) {
-            return Some(encoding_rs::WINDOWS_1252.decode(bytes).0.into_owned());
-        }
-        String::from_utf8(bytes.to_vec()).ok()
     }
 
     fn word(&mut self, keyword: &str) -> bool {

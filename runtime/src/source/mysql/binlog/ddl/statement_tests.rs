@@ -200,3 +200,18 @@ fn names_follow_the_servers_case_rule_and_the_clients_charset() {
         Class::Truncate(t("shop", "café"))
     );
 }
+
+#[test]
+fn a_statement_of_an_east_asian_client_is_read_by_characters() {
+    // The character's second byte is a backslash, which would carry the string on over the quote behind it.
+    let query = Query {
+        database: b"shop",
+        sql_mode: 0,
+        client_collation: 13,
+        text: b"ALTER TABLE `\x95\x5c` ADD c INT COMMENT '\x95\x5c', ADD d INT",
+    };
+    assert_eq!(
+        classify(&query, Dialect::default()).class,
+        Class::AlterTable(t("shop", "表"))
+    );
+}
