@@ -12,6 +12,10 @@ mod places;
 mod snapshot_and_stream;
 mod types;
 
+mod metadata;
+mod partial_json;
+mod row_images;
+
 mod positions;
 
 mod plugins;
@@ -27,3 +31,5 @@ mod outages;
 mod command_line;
 
 mod bad_input;
+
+mod soak;

@@ -11,6 +11,7 @@ mod guest;
 pub mod harness;
 mod port;
 mod shared;
+pub mod soak;
 mod source;
 mod supervisor;
 

@@ -50,6 +50,19 @@ struct PipeFile {
     /// Whether NULL stays NULL. When false, columns are not Nullable and NULL becomes the type's default.
     #[schemars(schema_with = "boolean", extend("default" = true))]
     nullable: Option<bool>,
+    /// What becomes of row images that leave columns out (binlog_row_image MINIMAL or NOBLOB).
+    #[schemars(extend("default" = "refuse"))]
+    row_image: Option<RowImage>,
+}
+
+/// What becomes of row images that leave columns out.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum RowImage {
+    /// They are refused: binlog_row_image must be FULL.
+    Refuse,
+    /// The rows are read from the source by key, one SELECT for the rows of a table and flush.
+    Complete,
 }
 
 /// What is copied.

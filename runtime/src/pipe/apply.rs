@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
+use super::complete::Completer;
 use super::follow::Flush;
 use super::progress::Progress;
 use super::record::{Checkpoint, PipeStore};
@@ -30,8 +31,9 @@ pub(super) async fn apply(
     progress: &Progress,
     mut flushes: mpsc::Receiver<Flush>,
 ) -> Result<()> {
+    let mut completer = Completer::default();
     while let Some(flush) = flushes.recv().await {
-        apply_one(session, store, progress, flush).await?;
+        apply_one(session, store, progress, &mut completer, flush).await?;
     }
     Ok(())
 }
@@ -40,9 +42,10 @@ async fn apply_one(
     session: &Session,
     store: &PipeStore,
     progress: &Progress,
+    completer: &mut Completer,
     flush: Flush,
 ) -> Result<()> {
-    if !flush.batches.is_empty() {
+    if !flush.batches.is_empty() || !flush.incomplete.is_empty() {
         store
             .commit(|draft| {
                 draft.pipe_mut().sent = Some(flush.sent.clone());
@@ -53,9 +56,16 @@ async fn apply_one(
     let counts: Vec<_> = flush
         .batches
         .iter()
-        .map(|(table, _, counts)| (table.source.name().clone(), *counts))
+        .map(|(table, _, counts)| (table, counts))
+        .chain(
+            flush
+                .incomplete
+                .iter()
+                .map(|(table, _, counts)| (table, counts)),
+        )
+        .map(|(table, counts)| (table.source.name().clone(), *counts))
         .collect();
-    let durable: Vec<Durable> = stream::iter(flush.batches)
+    let mut durable: Vec<Durable> = stream::iter(flush.batches)
         .map(|(table, batch, _)| async move {
             let name = table.source.name();
             let batch = table
@@ -72,6 +82,10 @@ async fn apply_one(
         .buffer_unordered(TABLES_AT_ONCE)
         .try_collect()
         .await?;
+    let incomplete = flush.incomplete.into_iter();
+    let incomplete = incomplete.map(|(table, rows, _)| (table, rows)).collect();
+    let sent = &flush.sent.position;
+    durable.extend(completer.complete(session, incomplete, sent).await?);
     checkpoint(
         session,
         store,

@@ -22,9 +22,10 @@ use super::progress::Progress;
 use super::record::{PipeStore, RowCounts};
 use super::session::{LiveTable, Session};
 use crate::batch::{ChangeBatch, TableName};
+use crate::config::RowImage;
 use crate::error::Result;
 use crate::source::mysql::binlog::{
-    BinlogStream, ChangeBuilder, Idle, Item, RowEvent, Statement, Transaction,
+    BinlogStream, ChangeBuilder, Idle, IncompleteRows, Item, RowEvent, Statement, Transaction,
 };
 use crate::source::mysql::position::StreamPlace;
 
@@ -43,6 +44,8 @@ const LOADING_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Flush {
     /// One batch for each table with changes.
     pub(super) batches: Vec<(Arc<LiveTable>, ChangeBatch, RowCounts)>,
+    /// Rows that have to be read from the source first; counted here where a table has no others.
+    pub(super) incomplete: Vec<(Arc<LiveTable>, IncompleteRows, RowCounts)>,
     /// Where the last whole transaction ends: the checkpoint once all of this is durable.
     pub(super) end: StreamPlace,
     /// Where the rows reach to: beyond `end` when they are part of a transaction larger than the budget.
@@ -226,6 +229,10 @@ impl Open {
                 table.key_ordinals.clone(),
                 null_as_default,
             )?;
+            let builder = match follower.session.config.row_image {
+                RowImage::Complete => builder.completing(null_as_default)?,
+                RowImage::Refuse => builder,
+            };
             self.builders
                 .insert(name.clone(), (table, builder, RowCounts::default()));
         }
@@ -243,9 +250,14 @@ impl Open {
     /// Everything that waits, as a flush whose rows reach up to `sent`.
     fn take(&mut self, sent: StreamPlace, done: Option<oneshot::Sender<()>>) -> Result<Flush> {
         let mut batches = Vec::with_capacity(self.builders.len());
-        for (table, mut builder, counts) in std::mem::take(&mut self.builders).into_values() {
+        let mut incomplete = Vec::new();
+        for (table, mut builder, mut counts) in std::mem::take(&mut self.builders).into_values() {
+            let rows = builder.take_incomplete();
             if let Some(batch) = builder.finish() {
-                batches.push((table, batch, counts));
+                batches.push((Arc::clone(&table), batch, std::mem::take(&mut counts)));
+            }
+            if let Some(rows) = rows {
+                incomplete.push((table, rows, counts));
             }
         }
         self.rows = 0;
@@ -253,6 +265,7 @@ impl Open {
         self.moved = false;
         Ok(Flush {
             batches,
+            incomplete,
             end: self.end.clone(),
             sent,
             committed_at_us: self.committed_at_us,

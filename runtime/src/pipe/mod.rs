@@ -1,10 +1,12 @@
 //! The lifecycle of a pipe, and the one place where source, transform, destination and state meet.
 //!
 //! [`Runtime`] holds the pipes of one process. Each has a supervisor task that runs what the pipe's state asks for:
-//! `setup` prepares, `load` and `follow` read, `apply` writes and checkpoints. `record` is all that is remembered.
+//! `setup` prepares, `load` and `follow` read, `apply` writes and checkpoints, `complete` reads rows that the binlog
+//! holds in part. `record` is all that is remembered.
 
 mod apply;
 mod attach;
+mod complete;
 mod ddl;
 pub mod document;
 mod follow;

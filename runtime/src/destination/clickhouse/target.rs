@@ -336,8 +336,8 @@ pub(super) mod tests {
     use super::*;
     use crate::batch::Column;
     use crate::config::{
-        DestinationConfig, Mode, PositionMode, Secret, SnapshotConfig, SourceConfig, SourceType,
-        SyncConfig, TablePattern, TlsConfig, TlsMode,
+        DestinationConfig, Mode, PositionMode, RowImage, Secret, SnapshotConfig, SourceConfig,
+        SourceType, SyncConfig, TablePattern, TlsConfig, TlsMode,
     };
 
     pub(in super::super) fn config() -> PipeConfig {
@@ -382,6 +382,7 @@ pub(super) mod tests {
                 synced_at: "_synced_at".to_owned(),
             },
             nullable: true,
+            row_image: RowImage::Refuse,
         }
     }
 

@@ -25,6 +25,9 @@ pub struct SourceTable {
     pub schema: Arc<TableSchema>,
     /// Every column in ordinal order, the order of row images; excluded and invisible ones too.
     pub columns: Vec<SourceColumn>,
+    /// Whether the schema's key is the primary key, and not another unique one.
+    #[serde(default)]
+    pub key_is_primary: bool,
 }
 
 /// One column, with what its decoder must know.
@@ -408,6 +411,7 @@ fn build_table(
             key,
         }),
         columns,
+        key_is_primary: keys.iter().any(|part| part.index == "PRIMARY"),
     })
 }
 

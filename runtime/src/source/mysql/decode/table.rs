@@ -1,6 +1,10 @@
 //! The decoders of a table's columns together, so that a row comes whole or not at all.
 
+mod sparse;
+
 use arrow::array::ArrayRef;
+
+pub use sparse::Absent;
 
 use super::cursor::{take, take_u8};
 use super::image::{Presence, RowStart, bit};

@@ -47,6 +47,7 @@ fn table() -> SourceTable {
             key: vec![0],
         }),
         columns,
+        key_is_primary: true,
     }
 }
 
