@@ -250,7 +250,7 @@ async fn a_document_that_no_image_holds_is_refused_by_name() -> Result<()> {
     let stage = Stage::shared(SourceKind::MySql).await?;
     with_document(&stage).await?;
     let mut pipe = running(&stage, &["t"]).await?;
-    let mut conn = session(&stage, "NOBLOB").await?;
+    let mut conn = session(&stage, "MINIMAL").await?;
     conn.query_drop("UPDATE t SET j = JSON_SET(j, '$.a', 'changed')")
         .await?;
     drop(conn);

@@ -20,7 +20,7 @@ use crate::harness::usage_of;
 /// Text is at most this many times as long as its document: a control character of one byte takes six.
 const TEXT_GROWTH: usize = 6;
 
-/// The number of a literal takes a few bytes where its text takes up to this many more.
+/// A document of a few bytes may have a text of this many more.
 const TEXT_SLACK: usize = 64;
 
 /// The whole process, its corpus and servers' libraries included, never holds more.

@@ -25,12 +25,12 @@ const ROWS: u32 = 40;
 /// A column: its definition, and what makes a literal for it.
 struct Column {
     definition: String,
-    literal: Box<dyn Fn(&mut StdRng) -> String + Send>,
+    literal: Box<dyn Fn(&mut StdRng) -> String + Send + Sync>,
 }
 
 fn column(
     definition: impl Into<String>,
-    literal: impl Fn(&mut StdRng) -> String + Send + 'static,
+    literal: impl Fn(&mut StdRng) -> String + Send + Sync + 'static,
 ) -> Column {
     Column {
         definition: definition.into(),

@@ -2,8 +2,8 @@
 //!
 //! The load gets a document as text from the server, the stream as bytes from the binlog; both must be the same text.
 //! So members keep the stored order, `, ` and `: ` separate, and numbers are printed by the server's own rules. A
-//! document can refer to any of its bytes twice, and garbage does; a budget of elements and string bytes, which an
-//! honest document cannot pass, keeps the text's length in proportion to the document's.
+//! document can refer to any of its bytes twice, and garbage does; a budget of entries and of bytes that values take
+//! beside them, which an honest document cannot pass, keeps the text's length in proportion to the document's.
 
 mod changes;
 
@@ -53,7 +53,7 @@ pub(super) fn print(document: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeErro
 }
 
 struct Printer<'a> {
-    /// Elements and string bytes that may still come.
+    /// Bytes of the document that may still be shown.
     budget: usize,
     out: &'a mut Vec<u8>,
 }
@@ -94,9 +94,16 @@ impl Printer<'_> {
             UINT16 => self.integer(u16::from_le_bytes(take_array(&mut cursor)?)),
             INT32 => self.integer(i32::from_le_bytes(take_array(&mut cursor)?)),
             UINT32 => self.integer(u32::from_le_bytes(take_array(&mut cursor)?)),
-            INT64 => self.integer(i64::from_le_bytes(take_array(&mut cursor)?)),
-            UINT64 => self.integer(u64::from_le_bytes(take_array(&mut cursor)?)),
-            DOUBLE => print_double(f64::from_le_bytes(take_array(&mut cursor)?), self.out),
+            INT64 | UINT64 | DOUBLE => {
+                // These never stand in an entry.
+                self.spend(8)?;
+                let bytes = take_array(&mut cursor)?;
+                match value_type {
+                    INT64 => self.integer(i64::from_le_bytes(bytes)),
+                    UINT64 => self.integer(u64::from_le_bytes(bytes)),
+                    _ => print_double(f64::from_le_bytes(bytes), self.out),
+                }
+            }
             STRING => {
                 let text = take_counted(&mut cursor)?;
                 self.spend(text.len())?;
@@ -131,7 +138,7 @@ impl Printer<'_> {
         self.out.push(if object { b'{' } else { b'[' });
         let mut first = true;
         while let Some(member) = members.next()? {
-            self.spend(1)?;
+            self.spend(1 + width.bytes)?;
             if !first {
                 self.out.extend_from_slice(b", ");
             }

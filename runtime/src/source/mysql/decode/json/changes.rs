@@ -311,7 +311,8 @@ fn print(printer: &mut Printer<'_>, node: &Node<'_>, depth: u32) -> Result<(), D
 }
 
 fn separate(printer: &mut Printer<'_>, index: usize) -> Result<(), DecodeError> {
-    printer.spend(1)?;
+    // An entry has a type and two bytes at least, a change that adds one its kind and its path.
+    printer.spend(3)?;
     if index > 0 {
         printer.out.extend_from_slice(b", ");
     }
