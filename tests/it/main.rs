@@ -16,7 +16,10 @@ mod places;
 mod snapshot_and_stream;
 mod types;
 
+mod metadata;
+mod partial_json;
 mod policies;
+mod row_images;
 
 mod positions;
 
@@ -34,3 +37,5 @@ mod outages;
 mod command_line;
 
 mod bad_input;
+
+mod soak;

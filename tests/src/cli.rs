@@ -1,11 +1,12 @@
 //! The command line: one variant a subcommand, each carried out by one function.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{bench, demo};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use testbed::charsets;
+use testbed::soak::{corpus, fuzz, types};
 use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind, SourceOptions, SourceServer};
 
 /// Real MySQL, MariaDB and ClickHouse servers without root or containers.
@@ -42,6 +43,38 @@ enum Command {
     Demo(demo::Options),
     /// Takes the figures: side by side with ClickHouse's own reading of MySQL, in one run on one machine
     Bench(bench::Options),
+    /// Runs for long against the unexpected; choices come from a seed that is printed
+    Soak(Soak),
+}
+
+#[derive(Args, Debug)]
+struct Soak {
+    #[command(subcommand)]
+    what: SoakWhat,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum SoakWhat {
+    /// Mutated event bodies of real servers through the decoders: no panic, no memory out of proportion
+    Fuzz {
+        /// How long
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+        /// Repeats a run
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Random tables and rows by both paths, from both servers, compared
+    Types {
+        /// How many tables on each server
+        #[arg(long, default_value_t = 20)]
+        seeds: u64,
+        /// The first seed; the others follow it
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Takes the event bodies in tests/corpus anew from both servers
+    Corpus,
 }
 
 #[derive(Args, Debug)]
@@ -78,6 +111,34 @@ pub(crate) fn run() -> Result<()> {
         Command::Charsets => write_charsets(),
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Soak(options) => soak(options.what),
+    }
+}
+
+fn soak(what: SoakWhat) -> Result<()> {
+    let chosen = |seed: Option<u64>| {
+        let seed = seed.unwrap_or_else(|| rand::random_range(0..1_000_000_000));
+        println!("seed {seed}");
+        seed
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    match what {
+        SoakWhat::Fuzz { seconds, seed } => {
+            let duration = Duration::from_secs(seconds);
+            let summary = fuzz::run(corpus::load()?, chosen(seed), duration)?;
+            println!(
+                "{} inputs, {} of them decoded to the end; no panic, memory in proportion",
+                summary.inputs, summary.decoded
+            );
+            Ok(())
+        }
+        SoakWhat::Types { seeds, seed } => {
+            let program = std::env::current_exe()?;
+            runtime.block_on(types::run(&program, chosen(seed), seeds))
+        }
+        SoakWhat::Corpus => runtime.block_on(corpus::capture()),
     }
 }
 

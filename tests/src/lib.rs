@@ -12,6 +12,7 @@ mod guest;
 pub mod harness;
 mod port;
 mod shared;
+pub mod soak;
 mod source;
 mod supervisor;
 

@@ -35,8 +35,8 @@ pub use problem::Problem;
 pub use schema::json_schema;
 pub use settings::{
     DestinationConfig, Durability, Engine, LimitsConfig, Mode, OnError, PipeConfig, PluginConfig,
-    PositionMode, Secret, SnapshotConfig, SourceConfig, SourceType, SyncConfig, SystemColumns,
-    TableConfig, TablePattern, TlsConfig, TlsMode, TransformConfig,
+    PositionMode, RowImage, Secret, SnapshotConfig, SourceConfig, SourceType, SyncConfig,
+    SystemColumns, TableConfig, TablePattern, TlsConfig, TlsMode, TransformConfig,
 };
 pub use values::duration as parse_duration;
 

@@ -11,8 +11,8 @@ use super::field::Field;
 use super::node::Node;
 use super::section::{Checks, Section};
 use super::{
-    Mode, PipeConfig, Secrets, SnapshotConfig, SyncConfig, SystemColumns, TypePolicies, ends,
-    policies, tables, transforms,
+    Mode, PipeConfig, RowImage, Secrets, SnapshotConfig, SyncConfig, SystemColumns, TypePolicies,
+    ends, policies, tables, transforms,
 };
 
 /// As ClickPipes: enough to keep a server of ordinary size busy, few enough not to hurt its other users.
@@ -31,7 +31,7 @@ pub(super) const SYNC_MAX_BYTES: u64 = 64 << 20;
 pub(super) const SYSTEM_COLUMNS: [&str; 3] = ["_version", "_is_deleted", "_synced_at"];
 
 /// Keys of the design that another version brings, at the top of a document.
-const UNBUILT: [(&str, &str); 9] = [
+const UNBUILT: [(&str, &str); 8] = [
     (
         "exclude",
         "list the tables to copy one by one instead of a wildcard",
@@ -47,10 +47,6 @@ const UNBUILT: [(&str, &str); 9] = [
     (
         "keyless",
         "remove it; give each table a primary key or a unique key without NULLs",
-    ),
-    (
-        "row_image",
-        "remove it, and set binlog_row_image = FULL at the source",
     ),
     (
         "objectives",
@@ -124,6 +120,7 @@ pub(super) fn pipe(
     let types = root.or("types", TypePolicies::default(), |field| {
         policies::pipe(&field)
     });
+    let row_image = root.or("row_image", RowImage::Refuse, |field| row_image(&field));
     for (key, instead) in UNBUILT {
         root.unbuilt(key, instead);
     }
@@ -152,6 +149,7 @@ pub(super) fn pipe(
             system_columns: system_columns?,
             nullable: nullable?,
             types: types?,
+            row_image: row_image?,
         })
     };
     (config(), Some(outline))
@@ -171,6 +169,16 @@ fn mode(field: &Field<'_>) -> Option<Mode> {
             ("cdc", Mode::Cdc),
             ("snapshot", Mode::Snapshot),
             ("cdc_only", Mode::CdcOnly),
+        ],
+        &[],
+    )
+}
+
+fn row_image(field: &Field<'_>) -> Option<RowImage> {
+    field.choice(
+        &[
+            ("refuse", RowImage::Refuse),
+            ("complete", RowImage::Complete),
         ],
         &[],
     )

@@ -53,6 +53,19 @@ struct PipeFile {
     /// What becomes of values that have no equal in ClickHouse, and in which form others arrive; each key also stands
     /// below `tables[].columns`, where it wins.
     types: Option<Types>,
+    /// What becomes of row images that leave columns out (binlog_row_image MINIMAL or NOBLOB).
+    #[schemars(extend("default" = "refuse"))]
+    row_image: Option<RowImage>,
+}
+
+/// What becomes of row images that leave columns out.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum RowImage {
+    /// They are refused: binlog_row_image must be FULL.
+    Refuse,
+    /// The rows are read from the source by key, one SELECT for the rows of a table and flush.
+    Complete,
 }
 
 /// What is copied.

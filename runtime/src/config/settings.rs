@@ -120,6 +120,18 @@ pub struct PipeConfig {
     /// What becomes of values without an equal in ClickHouse, and in which form others arrive.
     #[serde(skip_serializing_if = "TypePolicies::is_empty")]
     pub types: TypePolicies,
+    /// What becomes of row images that leave columns out.
+    pub row_image: RowImage,
+}
+
+/// What becomes of row images that leave columns out (`binlog_row_image` other than FULL).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowImage {
+    /// Setup refuses a server that writes them, and the stream an event that leaves out a replicated column.
+    Refuse,
+    /// The rows are read from the source by key.
+    Complete,
 }
 
 /// What is copied.

@@ -154,6 +154,7 @@ fn every_key_changes_what_is_loaded() {
         ("deleted column", "deleted: d, "),
         ("synced_at column", ", synced_at: s"),
         ("nullable", "nullable: false\n"),
+        ("row_image", "row_image: complete\n"),
     ]);
     for (key, line) in removable {
         assert!(EVERY_KEY.contains(line), "{key}: {line:?}");

@@ -4,17 +4,20 @@
 //! once; when every insert is durable, the mirror in the destination is written, then the checkpoint in the state. A
 //! crash between any two of these replays from the older checkpoint, and the replayed rows carry the same versions.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
+use super::complete::Completer;
 use super::follow::{Changed, Flush};
 use super::progress::Progress;
 use super::record::RowCounts;
-use super::session::Session;
+use super::session::{LiveTable, Session};
 use super::store::PipeStore;
 use super::track::Track;
 use super::values::ValueCounts;
-use crate::batch::TableName;
+use crate::batch::{ChangeBatch, TableName};
 use crate::destination::clickhouse::Durable;
 use crate::error::Result;
 use crate::source::mysql::position::StreamPlace;
@@ -46,16 +49,27 @@ impl Applier<'_> {
     pub(super) async fn run(&self, mut flushes: mpsc::Receiver<Flush>) -> Result<()> {
         // Of a transaction that goes out in parts: a restart before its end replays them all, and counts them then.
         let mut held = Vec::new();
+        let mut completer = Completer::default();
         while let Some(flush) = flushes.recv().await {
-            self.apply(flush, &mut held).await?;
+            self.apply(flush, &mut held, &mut completer).await?;
         }
         Ok(())
     }
 
-    async fn apply(&self, flush: Flush, held: &mut Vec<Counted>) -> Result<()> {
+    async fn apply(
+        &self,
+        mut flush: Flush,
+        held: &mut Vec<Counted>,
+        completer: &mut Completer,
+    ) -> Result<()> {
         if !flush.batches.is_empty() {
             self.track.begin(self.store, &flush.sent).await?;
         }
+        let incomplete = flush
+            .batches
+            .iter_mut()
+            .filter_map(|changed| Some((Arc::clone(&changed.table), changed.incomplete.take()?)))
+            .collect();
         let written: Vec<(Vec<Durable>, Counted)> = stream::iter(flush.batches)
             .map(|changed| async move {
                 let table = changed.table.source.name().clone();
@@ -67,8 +81,19 @@ impl Applier<'_> {
             .try_collect()
             .await?;
         let (durable, counted): (Vec<Vec<Durable>>, Vec<Counted>) = written.into_iter().unzip();
-        let durable: Vec<Durable> = durable.into_iter().flatten().collect();
+        let mut durable: Vec<Durable> = durable.into_iter().flatten().collect();
         held.extend(counted);
+        let completed = completer
+            .complete(self.session, incomplete, &flush.sent.position)
+            .await?;
+        for (table, completed) in completed {
+            durable.extend(completed.durable);
+            held.push(Counted {
+                table,
+                rows: RowCounts::default(),
+                values: completed.values,
+            });
+        }
         let counted = if flush.sent == flush.end {
             std::mem::take(held)
         } else {
@@ -100,17 +125,18 @@ impl Applier<'_> {
     }
 
     async fn write(&self, changed: Changed) -> Result<(Vec<Durable>, Counted)> {
-        let batches = [changed.table.chain.apply(changed.batch).await?];
         let mut durable = Vec::new();
         let mut values = ValueCounts::default();
         values.add(&changed.values);
-        for target in changed.table.stream_targets() {
-            let written = self.session.destination.insert(target, &batches).await?;
-            // Both tables of a resync change the same values; they count once.
-            if durable.is_empty() {
-                values.add(written.adjustments(0));
-            }
-            durable.push(written);
+        if let Some(batch) = changed.batch {
+            write(
+                self.session,
+                &changed.table,
+                batch,
+                &mut durable,
+                &mut values,
+            )
+            .await?;
         }
         let counted = Counted {
             table: changed.table.source.name().clone(),
@@ -119,6 +145,29 @@ impl Applier<'_> {
         };
         Ok((durable, counted))
     }
+}
+
+/// Sends a batch through the table's plugins into each of its targets.
+///
+/// # Errors
+/// Whatever a plugin or the destination fails with.
+pub(super) async fn write(
+    session: &Session,
+    table: &LiveTable,
+    batch: ChangeBatch,
+    durable: &mut Vec<Durable>,
+    values: &mut ValueCounts,
+) -> Result<()> {
+    let batches = [table.chain.apply(batch).await?];
+    for (number, target) in table.stream_targets().enumerate() {
+        let written = session.destination.insert(target, &batches).await?;
+        // Both tables of a resync change the same values; they count once.
+        if number == 0 {
+            values.add(written.adjustments(0));
+        }
+        durable.push(written);
+    }
+    Ok(())
 }
 
 /// A place as the mirror keeps it: the same JSON as in the state.

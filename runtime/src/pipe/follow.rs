@@ -28,9 +28,10 @@ use super::session::{LiveTable, Session};
 use super::store::PipeStore;
 use super::track::Track;
 use crate::batch::{Adjustment, ChangeBatch, TableName};
+use crate::config::RowImage;
 use crate::error::Result;
 use crate::source::mysql::binlog::{
-    BinlogStream, ChangeBuilder, Idle, Item, RowEvent, Statement, Transaction,
+    BinlogStream, ChangeBuilder, Idle, IncompleteRows, Item, RowEvent, Statement, Transaction,
 };
 use crate::source::mysql::position::{Position, StreamPlace};
 
@@ -48,7 +49,9 @@ const LOADING_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Changed {
     pub(super) table: Arc<LiveTable>,
-    pub(super) batch: ChangeBatch,
+    pub(super) batch: Option<ChangeBatch>,
+    /// Rows that have to be read from the source first.
+    pub(super) incomplete: Option<IncompleteRows>,
     pub(super) counts: RowCounts,
     /// What policies have changed on the way from the binlog into the batch.
     pub(super) values: Vec<Adjustment>,
@@ -57,7 +60,7 @@ pub(super) struct Changed {
 /// Whole transactions of some time, ready to be applied.
 #[derive(Debug)]
 pub(super) struct Flush {
-    /// One batch for each table with changes.
+    /// One entry for each table with changes.
     pub(super) batches: Vec<Changed>,
     /// Where the last whole transaction ends: the checkpoint once all of this is durable.
     pub(super) end: StreamPlace,
@@ -310,6 +313,10 @@ impl Open {
                 table.key_ordinals.clone(),
                 null_as_default,
             )?;
+            let builder = match follower.session.config.row_image {
+                RowImage::Complete => builder.completing(null_as_default)?,
+                RowImage::Refuse => builder,
+            };
             self.builders
                 .insert(name.clone(), (table, builder, RowCounts::default()));
         }
@@ -328,10 +335,12 @@ impl Open {
     fn take(&mut self, sent: StreamPlace, done: Option<oneshot::Sender<()>>) -> Result<Flush> {
         let mut batches = Vec::with_capacity(self.builders.len());
         for (table, mut builder, counts) in std::mem::take(&mut self.builders).into_values() {
-            if let Some(batch) = builder.finish() {
+            let (incomplete, batch) = (builder.take_incomplete(), builder.finish());
+            if batch.is_some() || incomplete.is_some() {
                 batches.push(Changed {
                     table,
                     batch,
+                    incomplete,
                     counts,
                     values: builder.take_changed(),
                 });

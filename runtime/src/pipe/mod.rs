@@ -1,12 +1,14 @@
 //! The lifecycle of a pipe, and the one place where source, transform, destination and state meet.
 //!
 //! [`Runtime`] holds the pipes of one process. Each has a supervisor task that runs what the pipe's state asks for:
-//! `setup` prepares, `load` and `follow` read, `apply` writes and checkpoints. `record` is all that is remembered, `store` the one door to it.
+//! `setup` prepares, `load` and `follow` read, `apply` writes and checkpoints, `complete` reads rows that the binlog
+//! holds in part. `record` is all that is remembered, `store` the one door to it.
 
 mod apply;
 mod attach;
 mod clock;
 mod command;
+mod complete;
 mod ddl;
 #[cfg(test)]
 mod diagram_tests;

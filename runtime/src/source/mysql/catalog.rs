@@ -33,6 +33,9 @@ pub struct SourceTable {
     /// What the decoder makes of dates, by column, where it is not the default.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub date_rules: BTreeMap<String, DateRule>,
+    /// Whether the schema's key is the primary key, and not another unique one.
+    #[serde(default)]
+    pub key_is_primary: bool,
 }
 
 /// One column, with what its decoder must know.
@@ -429,6 +432,7 @@ fn build_table(
         }),
         columns,
         date_rules: BTreeMap::new(),
+        key_is_primary: keys.iter().any(|part| part.index == "PRIMARY"),
     })
 }
 

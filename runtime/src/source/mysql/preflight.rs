@@ -12,7 +12,7 @@ use mysql_async::{Conn, Row, Value};
 use super::connection::query_error;
 use super::snapshot::boundary::binlog_status_sql;
 use super::{Flavor, ServerVersion, Source};
-use crate::config::{PipeConfig, PositionMode};
+use crate::config::{PipeConfig, PositionMode, RowImage};
 use crate::error::{Error, ErrorKind, Finding, Result, Severity};
 
 mod tables;
@@ -37,6 +37,7 @@ pub async fn preflight(
     check_version(source, &mut findings);
     let variables = variables(conn).await?;
     check_binlog(source, config, &variables, &mut findings);
+    check_completion(source, config, &variables, &mut findings);
     check_retention(&variables, &mut findings);
     check_replica(source, conn, &variables, &mut findings).await?;
     check_grants(source, conn, config, &variables, &mut findings).await?;
@@ -86,7 +87,7 @@ async fn variables(conn: &mut Conn) -> Result<Variables> {
     let rows = ask(
         conn,
         "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'binlog_row_image', \
-         'binlog_row_metadata', 'binlog_row_value_options', 'gtid_mode', 'log_replica_updates', 'log_slave_updates', \
+         'binlog_row_metadata', 'gtid_mode', 'log_replica_updates', 'log_slave_updates', \
          'binlog_expire_logs_seconds', 'expire_logs_days', 'server_id')",
     )
     .await?
@@ -122,13 +123,12 @@ fn check_binlog(
         if let Some(found) = get(name)
             && found != wanted
         {
-            let needed = if wanted.is_empty() { "''" } else { wanted };
             findings.push(finding(
                 severity,
                 ErrorKind::SourceSetting,
                 name,
                 found,
-                needed,
+                wanted,
                 set,
             ));
         }
@@ -144,23 +144,22 @@ fn check_binlog(
         Severity::Error,
         set("binlog_format", "ROW"),
     );
+    // Other images cost a SELECT for each row that was changed in part.
+    let (partial_images, by_setting) = match config.row_image {
+        RowImage::Refuse => (Severity::Error, "; or set `row_image: complete`"),
+        RowImage::Complete => (Severity::Warning, ""),
+    };
     wants(
         "binlog_row_image",
         "FULL",
-        Severity::Error,
-        set("binlog_row_image", "FULL"),
+        partial_images,
+        set("binlog_row_image", "FULL") + by_setting,
     );
     wants(
         "binlog_row_metadata",
         "FULL",
         Severity::Warning,
         set("binlog_row_metadata", "FULL"),
-    );
-    wants(
-        "binlog_row_value_options",
-        "",
-        Severity::Error,
-        set("binlog_row_value_options", ""),
     );
     if source.flavor() == Flavor::MySql && config.source.position == PositionMode::Gtid {
         wants(
@@ -171,6 +170,29 @@ fn check_binlog(
              other; or use `source.position: file`"
                 .to_owned(),
         );
+    }
+}
+
+/// A row that is read again must be no older than its event, which only GTIDs can prove.
+fn check_completion(
+    source: &Source,
+    config: &PipeConfig,
+    variables: &Variables,
+    findings: &mut Vec<Finding>,
+) {
+    let partial = variables
+        .get("binlog_row_image")
+        .is_some_and(|image| image != "FULL");
+    let by_file = config.source.position == PositionMode::File || !source.has_gtid();
+    if config.row_image == RowImage::Complete && partial && by_file {
+        findings.push(finding(
+            Severity::Error,
+            ErrorKind::SourceSetting,
+            "row_image",
+            "complete, with places in binlog files",
+            "GTIDs, without which nobody knows whether a row that is read is older than its event",
+            "set gtid_mode = ON and `source.position: auto`; or binlog_row_image = FULL",
+        ));
     }
 }
 

@@ -262,20 +262,11 @@ impl Grouper {
         let Some(table) = self.maps.find(table_id)? else {
             return Ok(Step::Nothing);
         };
-        if shape.partial {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "an update holds only parts of JSON documents",
-            )
-            .with_hint(
-                "SET GLOBAL binlog_row_value_options = '', and reconnect the writing sessions",
-            )
-            .with_table(&table.name));
-        }
         group.rows.push(&RowEvent {
             table: Arc::clone(table),
             kind: shape.kind,
             extra_data: shape.extra_data,
+            partial: shape.partial,
             body: body.bytes(&mut self.plain)?,
             offset,
         })?;

@@ -309,11 +309,6 @@ fn what_cannot_be_told_apart_fails_by_name_and_not_in_silence() {
         (error.kind(), error.table()),
         (ErrorKind::Unsupported, Some(&orders))
     );
-    let error = begun().fails(code::PARTIAL_UPDATE_ROWS, &rows(ORDERS, &[1]));
-    assert_eq!(
-        (error.kind(), error.table()),
-        (ErrorKind::Unsupported, Some(&orders))
-    );
     assert_eq!(
         begun().fails(code::INCIDENT, &[]).kind(),
         ErrorKind::SourceCorrupt

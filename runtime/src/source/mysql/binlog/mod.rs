@@ -2,14 +2,16 @@
 //!
 //! [`BinlogStream`] reads events and puts them together into groups; of a group without anything of ours only the place
 //! is kept. Row events stay raw until their commit is known ([`Transaction`]) and are then decoded straight into Arrow
-//! builders by [`ChangeBuilder`]. [`ddl`] says what a statement does.
+//! builders by [`ChangeBuilder`], or wait as [`IncompleteRows`] where their images leave columns out. [`ddl`] says what a statement does.
 
 mod collations;
 mod compress;
+mod cross_check;
 pub mod ddl;
 mod event;
 mod filter;
 mod group;
+mod incomplete;
 mod maps;
 mod refusal;
 mod rows;
@@ -20,6 +22,7 @@ mod transaction;
 mod transport;
 
 pub use filter::TableFilter;
+pub use incomplete::IncompleteRows;
 pub use rows::{ChangeBuilder, Counts};
 pub use stream::{BinlogStream, Idle, Item, Statement, StreamOptions, statements_between};
 pub use table_map::TableMap;

@@ -3,16 +3,20 @@
 //! An update whose key bytes stay is one row; one whose key bytes change is a tombstone at the before image's place and
 //! a new row at the after image's (pitfalls 117, 118: compared are bytes, since ClickHouse knows no collation). So what
 //! becomes of a row follows from its event alone, however events are cut into batches.
+//!
+//! Images that leave out a replicated column are refused, or taken aside as [`IncompleteRows`] to be read from the source.
+
+mod sparse;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::TableMap;
-use super::collations;
 use super::event::{Fields, truncated};
+use super::incomplete::Incomplete;
 use super::transaction::{RowEvent, RowKind};
+use super::{IncompleteRows, TableMap, collations, cross_check};
 use crate::batch::{Adjustment, ChangeBatch, Changes, Op, Version};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::decode::{ImageFormat, TableBuilder, image_key_slices};
 
@@ -49,6 +53,8 @@ pub struct ChangeBuilder {
     formats: Arc<[ImageFormat]>,
     before_key: Vec<Option<Range<usize>>>,
     after_key: Vec<Option<Range<usize>>>,
+    /// Rows that must be read; none where images must be whole.
+    incomplete: Option<Incomplete>,
 }
 
 /// A row event's body, its front taken off.
@@ -78,7 +84,27 @@ impl ChangeBuilder {
             formats: Arc::default(),
             before_key: Vec::new(),
             after_key: Vec::new(),
+            incomplete: None,
         })
+    }
+
+    /// Takes rows whose images leave columns out aside instead of refusing them; [`ChangeBuilder::take_incomplete`] hands
+    /// them out.
+    ///
+    /// # Errors
+    /// As [`TableBuilder::new`].
+    pub fn completing(mut self, null_as_default: bool) -> Result<Self> {
+        self.incomplete = Some(Incomplete::new(
+            &self.table,
+            &self.key_ordinals,
+            null_as_default,
+        )?);
+        Ok(self)
+    }
+
+    /// The rows that must be read, if there are any; the builder has none afterwards.
+    pub fn take_incomplete(&mut self) -> Option<IncompleteRows> {
+        self.incomplete.as_mut()?.finish()
     }
 
     /// Appends the rows of an event, with the versions of its place in `term`.
@@ -98,7 +124,8 @@ impl ChangeBuilder {
 
     /// Bytes waiting.
     pub fn byte_count(&self) -> usize {
-        self.rows.byte_count() + self.ops.len() * (size_of::<Op>() + size_of::<u64>())
+        let incomplete = self.incomplete.as_ref().map_or(0, Incomplete::byte_count);
+        self.rows.byte_count() + incomplete + self.ops.len() * (size_of::<Op>() + size_of::<u64>())
     }
 
     /// The table as recorded.
@@ -130,6 +157,15 @@ impl ChangeBuilder {
     fn push(&mut self, event: &RowEvent<'_>, term: u16) -> Result<Counts> {
         self.check(&event.table, event.offset)?;
         let images = Images::of(event)?;
+        let lacking = self
+            .first_absent(images.before)
+            .or_else(|| self.first_absent(images.after));
+        if event.partial || (lacking.is_some() && self.incomplete.is_some()) {
+            return self.push_sparse(event, &images, term);
+        }
+        if let Some(column) = lacking {
+            return Err(sparse::left_out(column));
+        }
         let formats = Arc::clone(&self.formats);
         let formats = &*formats;
         let mut cursor = images.rows;
@@ -223,54 +259,12 @@ impl ChangeBuilder {
         }
         self.formats = TableBuilder::fitted_formats(&self.table, &map.formats)?;
         for (ordinal, column) in self.table.columns.iter().enumerate() {
-            let name = map.names.as_ref().and_then(|names| names.get(ordinal));
-            if let Some(name) = name
-                && !name.eq_ignore_ascii_case(&column.name)
-            {
-                return Err(conflict(
-                    &format!(
-                        "column {} is `{name}` in the binlog and `{}` as recorded",
-                        ordinal + 1,
-                        column.name
-                    ),
-                    offset,
-                ));
-            }
             collations::check(map, ordinal, column)?;
-            let unsigned = map
-                .unsigned
-                .as_ref()
-                .and_then(|unsigned| unsigned.get(ordinal).copied().flatten());
-            // YEAR is unsigned without saying so.
-            if let Some(unsigned) = unsigned
-                && unsigned != column.unsigned
-                && column.data_type != "year"
-            {
-                let say = |unsigned| if unsigned { "unsigned" } else { "signed" };
-                return Err(conflict(
-                    &format!(
-                        "column `{}` is {} in the binlog and {} as recorded",
-                        column.name,
-                        say(unsigned),
-                        say(column.unsigned)
-                    ),
-                    offset,
-                ));
-            }
         }
+        cross_check::metadata(&self.table, map, offset)?;
         self.checked = Some(Arc::clone(map));
         Ok(())
     }
-}
-
-fn conflict(what: &str, offset: u64) -> Error {
-    Error::new(
-        ErrorKind::SchemaConflict,
-        format!("{what} (at stream offset {offset})"),
-    )
-    .with_hint(
-        "the table's definition changed between our reading it and this row: resync the table",
-    )
 }
 
 impl<'a> Images<'a> {
@@ -297,6 +291,9 @@ impl<'a> Images<'a> {
         })
     }
 }
+
+#[cfg(test)]
+use crate::error::ErrorKind;
 
 #[cfg(test)]
 #[path = "rows_tests.rs"]

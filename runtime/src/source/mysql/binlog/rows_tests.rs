@@ -6,14 +6,14 @@ use super::*;
 use crate::batch::{Column, ColumnType, TableName, TableSchema};
 use crate::source::mysql::catalog::{ColumnDefault, SourceColumn};
 
-const LONG: ImageFormat = ImageFormat {
+pub(super) const LONG: ImageFormat = ImageFormat {
     wire_type: 3,
     meta: 0,
 };
-const TERM: u16 = 2;
+pub(super) const TERM: u16 = 2;
 
 /// `shop.orders`: id INT, place INT.
-fn table() -> Arc<SourceTable> {
+pub(super) fn table() -> Arc<SourceTable> {
     let names = ["id", "place"];
     let source_column = |index: usize, name: &str| SourceColumn {
         name: name.into(),
@@ -48,10 +48,11 @@ fn table() -> Arc<SourceTable> {
             .map(|(index, name)| source_column(index, name))
             .collect(),
         date_rules: std::collections::BTreeMap::new(),
+        key_is_primary: true,
     })
 }
 
-fn map() -> TableMap {
+pub(super) fn map() -> TableMap {
     TableMap {
         id: 1,
         name: TableName::new("shop", "orders"),
@@ -60,6 +61,7 @@ fn map() -> TableMap {
         collations: Vec::new(),
         names: None,
         primary_key: None,
+        labels: None,
     }
 }
 
@@ -84,6 +86,7 @@ fn push(builder: &mut ChangeBuilder, map: TableMap, kind: RowKind, body: &[u8]) 
         table: Arc::new(map),
         kind,
         extra_data: true,
+        partial: false,
         body,
         offset: 1000,
     };
@@ -94,9 +97,9 @@ fn builder() -> ChangeBuilder {
     ChangeBuilder::new(table(), vec![0], false).unwrap()
 }
 
-type Row = (Op, u64, i32, Option<i32>);
+pub(super) type Row = (Op, u64, i32, Option<i32>);
 
-fn rows(builder: &mut ChangeBuilder) -> Vec<Row> {
+pub(super) fn rows(builder: &mut ChangeBuilder) -> Vec<Row> {
     let batch = builder.finish().unwrap();
     let Changes::Stream { ops, versions } = &batch.changes else {
         panic!("the stream builds stream changes");
@@ -222,8 +225,18 @@ fn a_table_map_that_contradicts_the_recorded_table_is_refused() {
         unsigned: Some(vec![Some(true), Some(false)]),
         ..map()
     });
+    // FULL metadata of a table without a primary key, and of one with another key.
+    fails(TableMap {
+        names: Some(vec!["id".into(), "place".into()]),
+        ..map()
+    });
+    fails(TableMap {
+        primary_key: Some(vec![0, 1]),
+        ..map()
+    });
     let fits = TableMap {
         names: Some(vec!["ID".into(), "place".into()]),
+        primary_key: Some(vec![0]),
         unsigned: Some(vec![Some(false), Some(false)]),
         ..map()
     };

@@ -11,7 +11,7 @@ pub(super) struct RowShape {
     pub(super) kind: RowKind,
     pub(super) extra_data: bool,
     compressed: bool,
-    /// Parts of JSON documents instead of whole ones.
+    /// After images may hold changes of JSON documents instead of whole ones.
     pub(super) partial: bool,
 }
 

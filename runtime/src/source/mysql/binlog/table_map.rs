@@ -28,6 +28,9 @@ pub struct TableMap {
     pub names: Option<Vec<String>>,
     /// The primary key's columns in key order, where the event tells them.
     pub primary_key: Option<Vec<usize>>,
+    /// The labels of each ENUM and SET in declared order and the column's own charset, where the event tells them; none
+    /// for other columns.
+    pub labels: Option<Vec<Option<Vec<Vec<u8>>>>>,
 }
 
 /// The front of a TABLE_MAP event: as much as must be read of tables that are not replicated.
@@ -48,6 +51,8 @@ pub(super) mod field {
     pub(in super::super) const DEFAULT_CHARSET: u8 = 2;
     pub(in super::super) const COLUMN_CHARSET: u8 = 3;
     pub(in super::super) const COLUMN_NAME: u8 = 4;
+    pub(in super::super) const SET_LABELS: u8 = 5;
+    pub(in super::super) const ENUM_LABELS: u8 = 6;
     pub(in super::super) const SIMPLE_PRIMARY_KEY: u8 = 8;
     pub(in super::super) const PRIMARY_KEY_WITH_PREFIX: u8 = 9;
     pub(in super::super) const ENUM_AND_SET_DEFAULT_CHARSET: u8 = 10;
@@ -109,6 +114,7 @@ impl<'a> TableMapHead<'a> {
             collations: Vec::new(),
             names: None,
             primary_key: None,
+            labels: None,
         };
         map.read_optional(fields)?;
         Ok(map)
@@ -116,6 +122,14 @@ impl<'a> TableMapHead<'a> {
 }
 
 impl TableMap {
+    /// Reads the body of a TABLE_MAP event, its checksum taken off.
+    ///
+    /// # Errors
+    /// `SourceCorrupt`; `Unsupported` for a column type that this build does not know, naming the table.
+    pub fn parse(body: &[u8]) -> Result<Self> {
+        TableMapHead::parse(body)?.columns()
+    }
+
     fn read_optional(&mut self, mut fields: Fields<'_>) -> Result<()> {
         while !fields.rest().is_empty() {
             let kind = fields.u8()?;
@@ -149,10 +163,32 @@ impl TableMap {
                     }
                     self.primary_key = Some(key);
                 }
+                field::SET_LABELS => self.read_labels(value, ImageFormat::is_set)?,
+                field::ENUM_LABELS => self.read_labels(value, ImageFormat::is_enum)?,
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// The labels of all columns that `of` holds for, in ordinal order: a count and the labels, column by column.
+    fn read_labels(&mut self, mut fields: Fields<'_>, of: fn(ImageFormat) -> bool) -> Result<()> {
+        let count = self.formats.len();
+        let told = self.labels.get_or_insert_with(|| vec![None; count]);
+        for (format, told) in self.formats.iter().zip(told) {
+            if !of(*format) {
+                continue;
+            }
+            let mut labels = Vec::new();
+            for _ in 0..fields.lenenc()? {
+                labels.push(fields.lenenc_bytes()?.to_vec());
+            }
+            *told = Some(labels);
+        }
+        match fields.rest() {
+            [] => Ok(()),
+            _ => Err(truncated(EVENT)),
+        }
     }
 
     /// The bitmap counts number columns only, the high bit first (pitfall 8).
@@ -238,6 +274,43 @@ pub(super) mod tests {
         assert_eq!(map.names.unwrap(), ["a", "b", "c", "d"]);
         assert_eq!(map.primary_key.unwrap(), [3]);
         assert_eq!(map.formats[1].meta, 40);
+    }
+
+    #[test]
+    fn labels_belong_to_the_enums_and_sets_in_their_order() {
+        // ENUM('x','yz'), INT, SET('s'), ENUM(''): enum and set fields stand apart.
+        let columns: [(u8, &[u8]); 4] = [
+            (254, &[247, 1]),
+            (3, &[]),
+            (254, &[248, 1]),
+            (254, &[247, 1]),
+        ];
+        let optional = [
+            6, 8, 2, 1, b'x', 2, b'y', b'z', 1, 0, //
+            5, 3, 1, 1, b's',
+        ];
+        let whole = body(7, "s", "t", &columns, &optional);
+        let map = TableMapHead::parse(&whole).unwrap().columns().unwrap();
+        let labels = |labels: &[&[u8]]| Some(labels.iter().map(|label| label.to_vec()).collect());
+        assert_eq!(
+            map.labels.unwrap(),
+            [
+                labels(&[b"x", b"yz"]),
+                None,
+                labels(&[b"s"]),
+                labels(&[b""])
+            ]
+        );
+        for lying in [
+            &[5, 1, 2][..],
+            &[5, 2, 1, 9],
+            &[6, 1, 1],
+            &[5, 4, 1, 1, b's', 0],
+        ] {
+            let body = body(7, "s", "t", &columns, lying);
+            let read = TableMapHead::parse(&body).and_then(TableMapHead::columns);
+            assert!(read.is_err(), "{lying:?}");
+        }
     }
 
     #[test]

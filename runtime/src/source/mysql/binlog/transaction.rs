@@ -16,7 +16,7 @@ use crate::source::mysql::position::StreamPlace;
 /// Written to the spill file at once, after the budget has been passed for the first time.
 const SPILL_BYTES: usize = 4 << 20;
 
-/// Length, offset, table, kind, version.
+/// Length, offset, table, kind, shape.
 const RECORD_HEAD: usize = 4 + 8 + 4 + 1 + 1;
 
 /// What a row event does to its rows.
@@ -39,6 +39,8 @@ pub struct RowEvent<'a> {
     pub kind: RowKind,
     /// Whether the body has the extra data of version 2 (pitfall 53).
     pub extra_data: bool,
+    /// Whether after images may hold changes of JSON documents instead of whole ones (pitfall 28).
+    pub partial: bool,
     /// The uncompressed body, without checksum.
     pub body: &'a [u8],
     /// The stream offset before the event; a row image's own place in the body completes it.
@@ -148,7 +150,7 @@ impl RowBuffer {
         self.memory.extend_from_slice(&event.offset.to_le_bytes());
         self.memory.extend_from_slice(&fits(table)?.to_le_bytes());
         self.memory
-            .extend_from_slice(&[event.kind as u8, u8::from(event.extra_data)]);
+            .extend_from_slice(&[event.kind as u8, shape_bits(event)]);
         self.memory.extend_from_slice(event.body);
         Ok(())
     }
@@ -189,6 +191,13 @@ impl RowBuffer {
             record: Vec::new(),
         })
     }
+}
+
+const EXTRA_DATA: u8 = 1;
+const PARTIAL: u8 = 2;
+
+fn shape_bits(event: &RowEvent<'_>) -> u8 {
+    u8::from(event.extra_data) * EXTRA_DATA | u8::from(event.partial) * PARTIAL
 }
 
 fn spill_error(error: std::io::Error) -> Error {
@@ -253,6 +262,7 @@ struct RecordHead {
     table: usize,
     kind: RowKind,
     extra_data: bool,
+    partial: bool,
 }
 
 impl RecordHead {
@@ -260,7 +270,7 @@ impl RecordHead {
         let (length, rest) = record.split_first_chunk::<4>()?;
         let (offset, rest) = rest.split_first_chunk::<8>()?;
         let (table, rest) = rest.split_first_chunk::<4>()?;
-        let [kind, extra_data] = *rest.first_chunk::<2>()?;
+        let [kind, shape] = *rest.first_chunk::<2>()?;
         Some(Self {
             length: u32::from_le_bytes(*length) as usize,
             offset: u64::from_le_bytes(*offset),
@@ -270,7 +280,8 @@ impl RecordHead {
                 1 => RowKind::Update,
                 _ => RowKind::Delete,
             },
-            extra_data: extra_data != 0,
+            extra_data: shape & EXTRA_DATA != 0,
+            partial: shape & PARTIAL != 0,
         })
     }
 }
@@ -281,6 +292,7 @@ fn event<'a>(tables: &[Arc<TableMap>], record: &'a [u8]) -> Result<RowEvent<'a>>
         table: Arc::clone(tables.get(head.table).ok_or_else(broken)?),
         kind: head.kind,
         extra_data: head.extra_data,
+        partial: head.partial,
         body: record.get(RECORD_HEAD..).ok_or_else(broken)?,
         offset: head.offset,
     })
@@ -307,6 +319,7 @@ mod tests {
             collations: Vec::new(),
             names: None,
             primary_key: None,
+            labels: None,
         })
     }
 
@@ -325,6 +338,7 @@ mod tests {
                         table: Arc::clone(&tables[index % 2]),
                         kind: [RowKind::Insert, RowKind::Update, RowKind::Delete][index % 3],
                         extra_data: index % 2 == 1,
+                        partial: index % 5 == 1,
                         body,
                         offset: index as u64 * 7,
                     })
@@ -340,6 +354,7 @@ mod tests {
                     assert!(Arc::ptr_eq(&event.table, &tables[index % 2]));
                     assert_eq!(event.offset, index as u64 * 7);
                     assert_eq!(event.extra_data, index % 2 == 1);
+                    assert_eq!(event.partial, index % 5 == 1);
                     assert_eq!(event.kind as usize, index % 3);
                 }
                 assert!(events.next().unwrap().is_none());

@@ -413,6 +413,23 @@ impl ColumnBuilder {
         Ok(())
     }
 
+    /// Takes a JSON document that an update changed in parts: as it was, and the changes; both without length prefix.
+    ///
+    /// # Errors
+    /// When the changes do not fit the document, or this column holds none.
+    pub fn push_changed_document(
+        &mut self,
+        document: &[u8],
+        changes: &[u8],
+    ) -> Result<(), DecodeError> {
+        let Values::Json(values) = &mut self.values else {
+            return Err(DecodeError::BadJson("a column that holds no documents"));
+        };
+        values.push_with(|out| json::print_changed(document, changes, out))?;
+        self.validity.append_non_null();
+        Ok(())
+    }
+
     /// Appends NULL, or the type's default where the column has no NULL.
     #[inline]
     pub fn push_null(&mut self) {

@@ -56,17 +56,23 @@ pub(super) fn take_be(cursor: &mut &[u8], count: usize) -> Result<u64, DecodeErr
 /// The bytes behind a length-encoded integer, the form of every string of the binary protocol.
 #[inline]
 pub(super) fn take_lenenc<'a>(cursor: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
-    let first = take_u8(cursor)?;
-    let length = match first {
-        0..=0xfa => u64::from(first),
-        0xfc => take_le(cursor, 2)?,
-        0xfd => take_le(cursor, 3)?,
-        0xfe => take_le(cursor, 8)?,
-        // NULL stands in the row's bitmap, never here.
-        0xfb | 0xff => return Err(DecodeError::BadLength),
-    };
+    let length = take_lenenc_uint(cursor)?;
     take(
         cursor,
         usize::try_from(length).map_err(|_| DecodeError::BadLength)?,
     )
+}
+
+/// A length-encoded integer.
+#[inline]
+pub(super) fn take_lenenc_uint(cursor: &mut &[u8]) -> Result<u64, DecodeError> {
+    let first = take_u8(cursor)?;
+    match first {
+        0..=0xfa => Ok(u64::from(first)),
+        0xfc => take_le(cursor, 2),
+        0xfd => take_le(cursor, 3),
+        0xfe => take_le(cursor, 8),
+        // NULL stands in the row's bitmap, never here.
+        0xfb | 0xff => Err(DecodeError::BadLength),
+    }
 }

@@ -16,8 +16,8 @@
 use super::DecodeError;
 use super::cursor::{take_array, take_u8};
 use super::double::Digits;
-use crate::source::mysql::Flavor;
 use crate::config::GeometryForm;
+use crate::source::mysql::Flavor;
 use crate::source::mysql::types::Geometry;
 
 /// How deep collections may nest: past what the servers' own functions take, and little of a stack.

@@ -196,6 +196,16 @@ impl ImageFormat {
         fraction_length(self.meta).ok_or(DecodeError::BadLength)
     }
 
+    /// Whether values are numbers of an ENUM's labels.
+    pub fn is_enum(self) -> bool {
+        matches!(self.layout(), Ok(Layout::Enum(_)))
+    }
+
+    /// Whether values are a SET's bits.
+    pub fn is_set(self) -> bool {
+        matches!(self.layout(), Ok(Layout::Set(_)))
+    }
+
     /// The bytes that the value at the front of `cursor` takes, its length prefix included.
     ///
     /// # Errors

@@ -2,10 +2,14 @@
 //!
 //! The load gets a document as text from the server, the stream as bytes from the binlog; both must be the same text.
 //! So members keep the stored order, `, ` and `: ` separate, and numbers are printed by the server's own rules. A
-//! document can refer to any of its bytes twice, and garbage does; a budget of elements and string bytes, which an
-//! honest document cannot pass, keeps the text's length in proportion to the document's.
+//! document can refer to any of its bytes twice, and garbage does; a budget of entries and of bytes that values take
+//! beside them, which an honest document cannot pass, keeps the text's length in proportion to the document's.
+
+mod changes;
 
 use std::io::Write;
+
+pub(super) use changes::print_changed;
 
 use super::cursor::{take, take_array, take_le, take_u8};
 use super::double::Digits;
@@ -50,7 +54,7 @@ pub(super) fn print(document: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeErro
 }
 
 struct Printer<'a> {
-    /// Elements and string bytes that may still come.
+    /// Bytes of the document that may still be shown.
     budget: usize,
     out: &'a mut Vec<u8>,
 }
@@ -91,9 +95,16 @@ impl Printer<'_> {
             UINT16 => self.integer(u16::from_le_bytes(take_array(&mut cursor)?)),
             INT32 => self.integer(i32::from_le_bytes(take_array(&mut cursor)?)),
             UINT32 => self.integer(u32::from_le_bytes(take_array(&mut cursor)?)),
-            INT64 => self.integer(i64::from_le_bytes(take_array(&mut cursor)?)),
-            UINT64 => self.integer(u64::from_le_bytes(take_array(&mut cursor)?)),
-            DOUBLE => print_double(f64::from_le_bytes(take_array(&mut cursor)?), self.out),
+            INT64 | UINT64 | DOUBLE => {
+                // These never stand in an entry.
+                self.spend(8)?;
+                let bytes = take_array(&mut cursor)?;
+                match value_type {
+                    INT64 => self.integer(i64::from_le_bytes(bytes)),
+                    UINT64 => self.integer(u64::from_le_bytes(bytes)),
+                    _ => print_double(f64::from_le_bytes(bytes), self.out),
+                }
+            }
             STRING => {
                 let text = take_counted(&mut cursor)?;
                 self.spend(text.len())?;
@@ -114,8 +125,6 @@ impl Printer<'_> {
         write!(self.out, "{number}").map_err(|_| DecodeError::BadJson("number"))
     }
 
-    /// An object's or array's count and size, then for an object each key's offset and length, then each value's type
-    /// with its offset, or itself where it is short enough.
     fn container(
         &mut self,
         whole: &[u8],
@@ -126,44 +135,21 @@ impl Printer<'_> {
         if depth > MAX_DEPTH {
             return Err(DecodeError::BadJson("nested too deep"));
         }
-        let mut cursor = whole;
-        let count = width.take(&mut cursor)?;
-        let size = width.take(&mut cursor)?;
-        let whole = whole.get(..size).ok_or(DecodeError::Truncated)?;
-        let header = 2 * width.bytes;
-        let key_bytes = if object { width.bytes + 2 } else { 0 };
-        let values = count
-            .checked_mul(key_bytes)
-            .and_then(|keys| keys.checked_add(header))
-            .ok_or(DecodeError::BadLength)?;
-        let mut key_entries = whole.get(header..values).ok_or(DecodeError::Truncated)?;
-        let mut value_entries = whole.get(values..).ok_or(DecodeError::Truncated)?;
+        let mut members = Members::of(whole, width, object)?;
         self.out.push(if object { b'{' } else { b'[' });
-        for index in 0..count {
-            self.spend(1)?;
-            if index > 0 {
+        let mut first = true;
+        while let Some(member) = members.next()? {
+            self.spend(1 + width.bytes)?;
+            if !first {
                 self.out.extend_from_slice(b", ");
             }
+            first = false;
             if object {
-                let offset = width.take(&mut key_entries)?;
-                let length = usize::from(u16::from_le_bytes(take_array(&mut key_entries)?));
-                let key = whole
-                    .get(offset..)
-                    .and_then(|key| key.get(..length))
-                    .ok_or(DecodeError::Truncated)?;
-                self.spend(length)?;
-                quote(key, self.out);
+                self.spend(member.key.len())?;
+                quote(member.key, self.out);
                 self.out.extend_from_slice(b": ");
             }
-            let value_type = take_u8(&mut value_entries)?;
-            let entry = take(&mut value_entries, width.bytes)?;
-            if width.inlines(value_type) {
-                self.value(value_type, entry, depth + 1)?;
-            } else {
-                let offset = width.take(&mut &*entry)?;
-                let value = whole.get(offset..).ok_or(DecodeError::Truncated)?;
-                self.value(value_type, value, depth + 1)?;
-            }
+            self.value(member.value_type, member.bytes, depth + 1)?;
         }
         self.out.push(if object { b'}' } else { b']' });
         Ok(())
@@ -192,6 +178,75 @@ impl Printer<'_> {
                 Ok(())
             }
         }
+    }
+}
+
+/// An object's or array's members in stored order: its count and size, then for an object each key's offset and length,
+/// then each value's type with its offset, or itself where it is short enough.
+struct Members<'a> {
+    whole: &'a [u8],
+    width: Width,
+    object: bool,
+    left: usize,
+    keys: &'a [u8],
+    values: &'a [u8],
+}
+
+/// A member of a container: its key, empty in an array, and its value's type and bytes from its place on.
+struct Member<'a> {
+    key: &'a [u8],
+    value_type: u8,
+    bytes: &'a [u8],
+}
+
+impl<'a> Members<'a> {
+    fn of(bytes: &'a [u8], width: Width, object: bool) -> Result<Self, DecodeError> {
+        let mut cursor = bytes;
+        let count = width.take(&mut cursor)?;
+        let size = width.take(&mut cursor)?;
+        let whole = bytes.get(..size).ok_or(DecodeError::Truncated)?;
+        let header = 2 * width.bytes;
+        let key_bytes = if object { width.bytes + 2 } else { 0 };
+        let values = count
+            .checked_mul(key_bytes)
+            .and_then(|keys| keys.checked_add(header))
+            .ok_or(DecodeError::BadLength)?;
+        Ok(Self {
+            whole,
+            width,
+            object,
+            left: count,
+            keys: whole.get(header..values).ok_or(DecodeError::Truncated)?,
+            values: whole.get(values..).ok_or(DecodeError::Truncated)?,
+        })
+    }
+
+    fn next(&mut self) -> Result<Option<Member<'a>>, DecodeError> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
+        self.left = left;
+        let mut key = [].as_slice();
+        if self.object {
+            let offset = self.width.take(&mut self.keys)?;
+            let length = usize::from(u16::from_le_bytes(take_array(&mut self.keys)?));
+            key = self
+                .whole
+                .get(offset..)
+                .and_then(|key| key.get(..length))
+                .ok_or(DecodeError::Truncated)?;
+        }
+        let value_type = take_u8(&mut self.values)?;
+        let mut bytes = take(&mut self.values, self.width.bytes)?;
+        if !self.width.inlines(value_type) {
+            let offset = self.width.take(&mut bytes)?;
+            bytes = self.whole.get(offset..).ok_or(DecodeError::Truncated)?;
+        }
+        Ok(Some(Member {
+            key,
+            value_type,
+            bytes,
+        }))
     }
 }
 

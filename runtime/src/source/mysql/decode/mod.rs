@@ -5,6 +5,7 @@
 //! type's two readers stand side by side in one file for that reason. The bytes are foreign: every read is checked
 //! against the end, and whatever does not fit is a [`DecodeError`], after which a row leaves no trace.
 
+mod cells;
 mod charset;
 mod column;
 mod compressed;
@@ -17,6 +18,8 @@ mod geometry;
 mod hires;
 mod image;
 mod json;
+mod key_literal;
+mod labels;
 mod network;
 mod table;
 mod temporal;
@@ -24,8 +27,33 @@ mod text;
 mod values;
 mod vector;
 
+pub use cells::{Cell, merge_cells, take_cells, take_changed_documents};
 pub use charset::{Charset, charset_of_collation};
 pub use column::ColumnBuilder;
 pub use error::DecodeError;
 pub use image::{ImageFormat, image_key_slices, skip_image_row};
-pub use table::TableBuilder;
+pub use key_literal::key_literal;
+pub use labels::labels_agree;
+pub use table::{Absent, TableBuilder};
+
+/// Appends the text of a document in MySQL's binary form: for fuzzing, which has no row around it.
+///
+/// # Errors
+/// As the decoder of a JSON column.
+#[doc(hidden)]
+pub fn print_document(document: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    json::print(document, out)
+}
+
+/// Appends the text of a document with changes made to it, likewise.
+///
+/// # Errors
+/// As the decoder of a JSON column.
+#[doc(hidden)]
+pub fn print_changed_document(
+    document: &[u8],
+    changes: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
+    json::print_changed(document, changes, out)
+}

@@ -1,8 +1,12 @@
 //! The decoders of a table's columns together, so that a row comes whole or not at all.
 
+mod sparse;
+
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
+
+pub use sparse::Absent;
 
 use super::cursor::{take, take_u8};
 use super::image::{Presence, RowStart, bit};

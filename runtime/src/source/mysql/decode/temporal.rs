@@ -140,12 +140,7 @@ pub(super) fn month_length(year: i64, month: i64) -> i64 {
     }
 }
 
-pub(super) fn moment(
-    year: i64,
-    month: i64,
-    day: i64,
-    clock: Clock,
-) -> Result<Stored, DecodeError> {
+pub(super) fn moment(year: i64, month: i64, day: i64, clock: Clock) -> Result<Stored, DecodeError> {
     Ok(Stored {
         year,
         month,
@@ -321,7 +316,7 @@ pub(super) fn fraction_length(digits: u16) -> Option<usize> {
 }
 
 /// A fraction in microseconds.
-fn fraction(digits: u16, cursor: &mut &[u8]) -> Result<i64, DecodeError> {
+pub(super) fn fraction(digits: u16, cursor: &mut &[u8]) -> Result<i64, DecodeError> {
     let length = fraction_length(digits).ok_or(DecodeError::BadLength)?;
     let stored = take_be(cursor, length)?.cast_signed();
     let micros = match length {
@@ -338,7 +333,7 @@ fn fraction(digits: u16, cursor: &mut &[u8]) -> Result<i64, DecodeError> {
 
 /// TIME's packed number, `(hour << 12 | minute << 6 | second) << 24 | microseconds`, negated as a whole for a negative
 /// time. The stored form cuts the fraction to its digits, so a negative one borrows from the whole (pitfall 6).
-fn time2_packed(digits: u16, cursor: &mut &[u8]) -> Result<i64, DecodeError> {
+pub(super) fn time2_packed(digits: u16, cursor: &mut &[u8]) -> Result<i64, DecodeError> {
     let length = fraction_length(digits).ok_or(DecodeError::BadLength)?;
     // The whole and its fraction are one number with an offset; only the fraction's unit differs.
     let stored = take_be(cursor, 3 + length)?.cast_signed();

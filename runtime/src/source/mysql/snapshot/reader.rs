@@ -1,8 +1,11 @@
 //! One partition's rows, as packets.
 
+use super::super::Source;
 use super::super::catalog::SourceTable;
+use super::super::position::Position;
 use super::super::sql::{quote_identifier, quote_table};
 use super::super::wire::{KillHandle, ServerError, WireConn};
+use super::boundary::prove_executed;
 use super::{Partition, SnapshotSession};
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
@@ -42,7 +45,33 @@ impl PartitionReader {
             )
             .with_table(table.name()));
         }
+        let included = table
+            .columns
+            .iter()
+            .filter_map(|column| Some((column, column.included?)));
+        for (column, index) in included {
+            let definition = self.conn.definitions().get(index);
+            if definition.is_some_and(|definition| !definition.fits(column)) {
+                return Err(Error::new(
+                    ErrorKind::SchemaConflict,
+                    format!(
+                        "column `{}` is of another type than as recorded",
+                        column.name
+                    ),
+                )
+                .with_hint("the table's definition changed while it was read: load the table anew")
+                .with_table(table.name()));
+            }
+        }
         Ok(())
+    }
+
+    /// Waits until what this session selects shows everything up to `place`.
+    ///
+    /// # Errors
+    /// As [`SnapshotSession::open`].
+    pub async fn prove_executed(&mut self, source: &Source, place: &Position) -> Result<()> {
+        prove_executed(&mut self.conn, source, place).await
     }
 
     /// Hands the rows that have arrived to `on_row`, waiting for the first; false when the partition is read whole. A

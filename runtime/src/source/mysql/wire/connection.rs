@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use super::super::connection::CONNECT_TIMEOUT;
 use super::auth::{self, Challenge};
 use super::channel::{Channel, Stream};
+use super::definition::Definition;
 use super::error::{ServerError, corrupt, unavailable};
 use super::tls;
 use crate::config::{SourceConfig, SourceType, TlsMode};
@@ -68,6 +69,8 @@ pub struct WireConn {
     ends_by_ok: bool,
     state: State,
     statement: Option<u32>,
+    /// Of the last answer with rows.
+    definitions: Vec<Definition>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +121,7 @@ impl WireConn {
             ends_by_ok,
             state: State::Idle,
             statement: None,
+            definitions: Vec::new(),
         };
         // Literals of ours are UTF-8; results come as they are stored, and are decoded as row images are.
         conn.query_ok("SET NAMES utf8mb4, character_set_results = NULL")
@@ -289,6 +293,11 @@ impl WireConn {
         }
     }
 
+    /// The columns of the last answer that had rows.
+    pub fn definitions(&self) -> &[Definition] {
+        &self.definitions
+    }
+
     /// Whether rows of a result are still due.
     pub fn is_reading(&self) -> bool {
         self.state == State::Rows
@@ -341,7 +350,15 @@ impl WireConn {
                 .flatten()
                 .ok_or_else(|| corrupt("unreadable head of a result"))?,
         };
-        self.skip_definitions(columns).await?;
+        self.definitions.clear();
+        for _ in 0..columns {
+            let definition = Definition::parse(self.channel.receive().await?)
+                .ok_or_else(|| corrupt("unreadable column definition"))?;
+            self.definitions.push(definition);
+        }
+        if columns > 0 && !self.ends_by_ok {
+            self.channel.receive().await?;
+        }
         Ok(columns)
     }
 
@@ -472,7 +489,7 @@ async fn shake_hands(config: &SourceConfig) -> Result<(Channel, bool)> {
 }
 
 /// A length-encoded integer; `Some(None)` for NULL, `None` when there is no whole one.
-fn length(rest: &mut &[u8]) -> Option<Option<usize>> {
+pub(super) fn length(rest: &mut &[u8]) -> Option<Option<usize>> {
     let (&first, tail) = rest.split_first()?;
     let bytes = match first {
         0..=0xfa => {

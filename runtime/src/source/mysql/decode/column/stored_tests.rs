@@ -2,9 +2,9 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Float32Type, Time64MicrosecondType, UInt32Type};
 
 use super::*;
+use crate::config::GeometryForm;
 use crate::source::mysql::Flavor;
 use crate::source::mysql::catalog::{ColumnDefault, SourceColumn};
-use crate::config::GeometryForm;
 use crate::source::mysql::types::{Geometry, column_type};
 
 fn column(data_type: &str) -> SourceColumn {

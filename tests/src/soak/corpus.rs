@@ -1,0 +1,248 @@
+//! Event bodies of real servers, to begin mutations from: `testbed soak corpus` takes them anew.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use futures_util::StreamExt;
+use mysql_async::prelude::Queryable;
+use mysql_async::{BinlogStreamRequest, Conn};
+use pipewright::batch::TableName;
+use pipewright::config::{PositionMode, Secret, SourceConfig, SourceType, TlsConfig, TlsMode};
+use pipewright::source::mysql::Source;
+use pipewright::source::mysql::binlog::{RowEvent, RowKind, TableMap};
+use pipewright::source::mysql::catalog::{SourceTable, load_tables};
+use serde::{Deserialize, Serialize};
+
+use crate::harness::workspace_folder;
+use crate::{SourceKind, SourceOptions, SourceServer, database_name};
+
+/// One table: its definition as recorded, its map and row events as the server wrote them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Case {
+    /// Where it is from.
+    pub name: String,
+    /// The definition.
+    pub table: SourceTable,
+    /// The body of its TABLE_MAP event.
+    #[serde(with = "hex")]
+    pub map: Vec<u8>,
+    /// Its row events.
+    pub events: Vec<Body>,
+}
+
+/// The body of a row event, its checksum taken off.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Body {
+    /// The event's type.
+    pub kind: u8,
+    /// The bytes.
+    #[serde(with = "hex")]
+    pub bytes: Vec<u8>,
+}
+
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&super::to_hex(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        let digits = text.as_bytes().chunks(2);
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        digits
+            .map(byte)
+            .collect::<Option<_>>()
+            .ok_or_else(|| serde::de::Error::custom("not hexadecimal"))
+    }
+}
+
+/// Hexadecimal digits, as the corpus and reports have bytes.
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Body {
+    /// The event as the stream would hand it on; none for a type that is no row event.
+    pub fn event<'a>(&self, table: Arc<TableMap>, body: &'a [u8]) -> Option<RowEvent<'a>> {
+        let (kind, extra_data) = match self.kind {
+            23 => (RowKind::Insert, false),
+            24 => (RowKind::Update, false),
+            25 => (RowKind::Delete, false),
+            30 => (RowKind::Insert, true),
+            31 | 39 => (RowKind::Update, true),
+            32 => (RowKind::Delete, true),
+            _ => return None,
+        };
+        Some(RowEvent {
+            table,
+            kind,
+            extra_data,
+            partial: self.kind == 39,
+            body,
+            offset: 1,
+        })
+    }
+}
+
+/// The folder in the repository.
+pub fn folder() -> PathBuf {
+    workspace_folder().join("tests/corpus")
+}
+
+/// The cases of the repository.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn load() -> Result<Vec<Case>> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder())?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    paths.sort();
+    let mut cases = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(&path)?;
+        cases.push(serde_json::from_str(&text).with_context(|| path.display().to_string())?);
+    }
+    if cases.is_empty() {
+        bail!("{} holds no cases", folder().display());
+    }
+    Ok(cases)
+}
+
+/// Takes the corpus anew from both servers, into the repository.
+///
+/// # Errors
+/// When a server cannot be started or asked.
+pub async fn capture() -> Result<()> {
+    std::fs::create_dir_all(folder())?;
+    for kind in [SourceKind::MySql, SourceKind::MariaDb] {
+        let server =
+            tokio::task::spawn_blocking(move || SourceServer::start(SourceOptions::new(kind)))
+                .await??;
+        for (name, session) in sessions(kind) {
+            let case = capture_one(&server, name, session).await?;
+            let path = folder().join(format!("{}.json", case.name));
+            std::fs::write(&path, serde_json::to_string_pretty(&case)? + "\n")?;
+            println!("{}: {} events", path.display(), case.events.len());
+        }
+    }
+    Ok(())
+}
+
+fn sessions(kind: SourceKind) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        SourceKind::MySql => &[
+            ("full", "SET SESSION binlog_row_image = 'FULL'"),
+            ("minimal", "SET SESSION binlog_row_image = 'MINIMAL'"),
+            (
+                "partial",
+                "SET SESSION binlog_row_value_options = 'PARTIAL_JSON'",
+            ),
+        ],
+        SourceKind::MariaDb => &[
+            ("full", "SET SESSION binlog_row_image = 'FULL'"),
+            ("noblob", "SET SESSION binlog_row_image = 'NOBLOB'"),
+        ],
+    }
+}
+
+const TABLE: &str = "CREATE TABLE t (id INT UNSIGNED NOT NULL PRIMARY KEY, i1 TINYINT, i3 MEDIUMINT UNSIGNED, i8 BIGINT, \
+     y YEAR, b BIT(11), f FLOAT, d DOUBLE, n DECIMAL(20,5), w DECIMAL(60,20), da DATE, ti TIME(3), dt DATETIME(6), \
+     ts TIMESTAMP(1) NULL, c CHAR(100) CHARACTER SET utf8mb4, v VARCHAR(20) CHARACTER SET latin1, x TEXT CHARACTER SET ucs2, \
+     bi BINARY(16), vb VARBINARY(300), bl BLOB, e ENUM('a','b','long label') CHARACTER SET utf8mb4, \
+     s SET('x','y','z') CHARACTER SET latin1, j JSON, k JSON)";
+
+const STATEMENTS: &[&str] = &[
+    "INSERT INTO t VALUES (1, -1, 8388608, -9223372036854775808, 2024, b'10000000001', 1.5, -0.1, 123456789.12345, \
+     -1234567890.5, '2024-02-29', '-12:34:56.789', '2024-02-29 12:34:56.789012', '2024-01-01 00:00:00.5', 'ünï', 'é', 'ä€', \
+     X'0100', X'00FF00', REPEAT('b', 20), 'long label', 'x,z', \
+     '{\"a\": [1, -70000, 5000000000, 1.5, true, null, \"text\", {\"deep\": {\"er\": []}}], \"bb\": 18446744073709551615, \
+     \"padding\": \"some text that is long enough for a part to be shorter than the whole of it\"}', '[\"k\", 1, 2]')",
+    "INSERT INTO t (id) VALUES (2), (3), (4)",
+    "UPDATE t SET i1 = 5, v = NULL, j = JSON_SET(j, '$.a[1]', 'changed', '$.new', JSON_ARRAY(1, 2)) WHERE id = 1",
+    "UPDATE t SET j = JSON_REMOVE(j, '$.bb'), k = '{\"x\": 0.25}' WHERE id = 1",
+    "UPDATE t SET j = JSON_SET(j, '$.a[99]', 'at the end', '$.a[0]', 7), e = 'b', s = '' WHERE id = 1",
+    "UPDATE t SET id = id + 10, da = '2023-01-01', bl = X'' WHERE id IN (2, 3)",
+    "DELETE FROM t WHERE id > 10 OR id = 1",
+];
+
+/// What only MySQL's documents hold.
+const MYSQL_STATEMENT: &str = "INSERT INTO t (id, j) VALUES (5, JSON_OBJECT('d', CAST(1.50 AS DECIMAL(10,2)), \
+     'day', CAST('2024-02-29' AS DATE), 'at', CAST('2024-02-29 01:02:03.5' AS DATETIME(6)), 't', CAST('-01:02:03' AS TIME), \
+     'raw', CAST('bytes' AS BINARY), 'many', JSON_ARRAY(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)))";
+
+async fn capture_one(server: &SourceServer, name: &str, session: &str) -> Result<Case> {
+    let database = database_name("corpus");
+    let mut conn = Conn::from_url(server.root_url()).await?;
+    conn.query_drop(format!("CREATE DATABASE {database}"))
+        .await?;
+    conn.query_drop(format!("USE {database}")).await?;
+    conn.query_drop(TABLE).await?;
+    let status = match server.kind() {
+        SourceKind::MySql => "SHOW BINARY LOG STATUS",
+        SourceKind::MariaDb => "SHOW MASTER STATUS",
+    };
+    let row: mysql_async::Row = conn.query_first(status).await?.context("no binlog")?;
+    let file: String = row.get(0).context("no file")?;
+    let position: u64 = row.get(1).context("no position")?;
+    conn.query_drop(session).await?;
+    for statement in STATEMENTS {
+        conn.query_drop(*statement).await?;
+    }
+    if server.kind() == SourceKind::MySql {
+        conn.query_drop(MYSQL_STATEMENT).await?;
+    }
+    let source = Source::connect(&source_config(server)).await?;
+    let mut control = source.control().await?;
+    let table = TableName::new(&database, "t");
+    let table = load_tables(&mut control, &source, &[table], |_| Vec::new()).await?;
+    let (map, events) = row_events(conn, &file, position).await?;
+    Ok(Case {
+        name: format!("{}-{name}", server.kind().name()),
+        table: table.into_iter().next().context("no table")?,
+        map,
+        events,
+    })
+}
+
+async fn row_events(mut conn: Conn, file: &str, position: u64) -> Result<(Vec<u8>, Vec<Body>)> {
+    conn.query_drop("SET @mariadb_slave_capability = 4").await?;
+    let request = BinlogStreamRequest::new(4_000_000_001)
+        .with_non_blocking()
+        .with_filename(file.as_bytes())
+        .with_pos(position);
+    let mut stream = conn.get_binlog_stream(request).await?;
+    let (mut map, mut events) = (None, Vec::new());
+    while let Some(event) = stream.next().await {
+        let event = event?;
+        let bytes = event.data().to_vec();
+        match event.header().event_type_raw() {
+            19 => map = Some(bytes),
+            kind @ (23..=25 | 30..=32 | 39) => events.push(Body { kind, bytes }),
+            _ => {}
+        }
+    }
+    Ok((map.context("no table map")?, events))
+}
+
+fn source_config(server: &SourceServer) -> SourceConfig {
+    SourceConfig {
+        source_type: match server.kind() {
+            SourceKind::MySql => SourceType::Mysql,
+            SourceKind::MariaDb => SourceType::Mariadb,
+        },
+        host: server.host().to_owned(),
+        port: server.port(),
+        user: "pipewright".to_owned(),
+        password: Secret::new("pipewright"),
+        tls: TlsConfig {
+            mode: TlsMode::Disabled,
+            ca: None,
+        },
+        position: PositionMode::Auto,
+        server_id: None,
+    }
+}
