@@ -131,7 +131,7 @@ async fn the_pipes_choices_hold_for_every_column(kind: SourceKind) -> Result<()>
             // MariaDB's JSON is a LONGTEXT.
             chosen: match kind {
                 SourceKind::MySql => json!(null),
-                SourceKind::MariaDb => json!({ "json": "json" }),
+                SourceKind::MariaDb | SourceKind::MariaDb11 => json!({ "json": "json" }),
             },
             sql_type: "Nullable(JSON)",
             policy: "json",
@@ -474,7 +474,7 @@ async fn nulls_that_become_defaults_are_counted(kind: SourceKind) -> Result<()> 
     };
     let columns: Vec<Column<'_>> = match kind {
         SourceKind::MySql => columns.into_iter().chain([json]).collect(),
-        SourceKind::MariaDb => columns.into(),
+        SourceKind::MariaDb | SourceKind::MariaDb11 => columns.into(),
     };
     both_paths(kind, json!({ "nullable": false }), &columns)
         .await

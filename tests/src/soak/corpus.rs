@@ -142,7 +142,7 @@ fn sessions(kind: SourceKind) -> &'static [(&'static str, &'static str)] {
                 "SET SESSION binlog_row_value_options = 'PARTIAL_JSON'",
             ),
         ],
-        SourceKind::MariaDb => &[
+        SourceKind::MariaDb | SourceKind::MariaDb11 => &[
             ("full", "SET SESSION binlog_row_image = 'FULL'"),
             ("noblob", "SET SESSION binlog_row_image = 'NOBLOB'"),
         ],
@@ -183,7 +183,7 @@ async fn capture_one(server: &SourceServer, name: &str, session: &str) -> Result
     conn.query_drop(TABLE).await?;
     let status = match server.kind() {
         SourceKind::MySql => "SHOW BINARY LOG STATUS",
-        SourceKind::MariaDb => "SHOW MASTER STATUS",
+        SourceKind::MariaDb | SourceKind::MariaDb11 => "SHOW MASTER STATUS",
     };
     let row: mysql_async::Row = conn.query_first(status).await?.context("no binlog")?;
     let file: String = row.get(0).context("no file")?;
@@ -232,7 +232,7 @@ fn source_config(server: &SourceServer) -> SourceConfig {
     SourceConfig {
         source_type: match server.kind() {
             SourceKind::MySql => SourceType::Mysql,
-            SourceKind::MariaDb => SourceType::Mariadb,
+            SourceKind::MariaDb | SourceKind::MariaDb11 => SourceType::Mariadb,
         },
         host: server.host().to_owned(),
         port: server.port(),

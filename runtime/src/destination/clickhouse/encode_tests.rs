@@ -278,10 +278,11 @@ fn a_null_vector_is_an_empty_array_and_other_new_types_keep_null() {
     };
     let target = TargetTable::plan(&config(), &table(), &schema).expect("a plan");
     let prepared = prepare(&target, std::slice::from_ref(&batch)).expect("prepares");
-    assert_eq!(prepared.adjustments.len(), 1);
-    assert_eq!(prepared.adjustments[0].column, "vector");
-    assert_eq!(prepared.adjustments[0].policy, Policy::NullToDefault);
-    assert_eq!(prepared.adjustments[0].values, 1);
+    let adjustments = &prepared.adjustments[0];
+    assert_eq!(adjustments.len(), 1);
+    assert_eq!(adjustments[0].column, "vector");
+    assert_eq!(adjustments[0].policy, Policy::NullAsDefault);
+    assert_eq!(adjustments[0].values, 1);
     let read = read(prepared, false);
     assert_eq!(read[0].column(1).null_count(), 0);
     assert_eq!(read[0].column(1).as_list::<i32>().value_length(1), 0);

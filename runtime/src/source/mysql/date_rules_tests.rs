@@ -28,6 +28,8 @@ fn table() -> SourceTable {
         scale: Some(0),
         labels: Vec::new(),
         default: ColumnDefault::None,
+        generated: false,
+        geometry: None,
     };
     let described = |(name, data_type): &(&str, &str)| Column {
         name: (*name).to_owned(),
@@ -48,6 +50,7 @@ fn table() -> SourceTable {
         }),
         columns: columns.iter().enumerate().map(source).collect(),
         date_rules: BTreeMap::new(),
+        key_is_primary: true,
     }
 }
 

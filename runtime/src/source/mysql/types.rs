@@ -265,6 +265,8 @@ mod tests {
                 generated,
                 ..column("int", "int(11)")
             }],
+            date_rules: std::collections::BTreeMap::new(),
+            key_is_primary: false,
         };
         let new = ServerVersion(11, 8, 9);
         let error =

@@ -169,6 +169,8 @@ mod tests {
             scale: None,
             labels: vec![],
             default: ColumnDefault::None,
+            generated: false,
+            geometry: None,
         }
     }
 

@@ -102,6 +102,8 @@ mod tests {
             scale: None,
             labels: vec![],
             default: ColumnDefault::None,
+            generated: false,
+            geometry: None,
         };
         let of = |wire_type, flags| Definition::parse(&packet(wire_type, flags)).unwrap();
         assert!(of(3, 0).fits(&int));
