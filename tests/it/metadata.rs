@@ -7,11 +7,15 @@ use serde_json::json;
 use testbed::harness::{Comparison, Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
-use crate::support::{CATCH_UP, on_both_sources, running, running_with};
+use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, once, running, running_with};
 
 on_both_sources! {
     columns_keep_their_places_and_signs_whatever_the_metadata: 300,
     a_definition_that_changed_unseen_is_refused_by_what_differs: 300,
+}
+
+once! {
+    hidden_columns_of_functional_indexes_are_in_no_row: 180,
 }
 
 /// A server of the test's own: how much it writes is one setting for all of its sessions.
@@ -183,5 +187,36 @@ async fn a_definition_that_changed_unseen_is_refused_by_what_differs(
         .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     stage.assert(Comparison::of("fine").by(&["k"])).await?;
+    Ok(())
+}
+
+/// Pitfall 30: MySQL keeps what such an index is over in columns that no catalog lists.
+async fn hidden_columns_of_functional_indexes_are_in_no_row() -> Result<()> {
+    let stage = stage(SourceKind::MySql).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, j JSON NULL, n INT UNSIGNED NULL, s VARCHAR(20) NULL, \
+             INDEX many ((CAST(j AS UNSIGNED ARRAY))), INDEX half ((n DIV 2)), INDEX lowered ((LOWER(s))))",
+            "INSERT INTO t VALUES (1, '[1, 2]', 4000000000, 'One')",
+        ])
+        .await?;
+    let mut pipe = running(&stage, &["t"]).await?;
+    for (round, mode) in ["FULL", "MINIMAL"].iter().enumerate() {
+        let id = 10 * (round + 1);
+        stage
+            .source
+            .execute_all([
+                format!("SET GLOBAL binlog_row_metadata = '{mode}'"),
+                format!(
+                    "INSERT INTO t VALUES ({id}, '[3]', 4000000001, 'Two'), ({}, NULL, NULL, NULL)",
+                    id + 1
+                ),
+                format!("UPDATE t SET n = n - 1, j = '[4, 5, 6]', s = 'Three' WHERE id = {id}"),
+                "UPDATE t SET id = id + 1000 WHERE id = 1".to_owned(),
+            ])
+            .await?;
+        assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    }
     Ok(())
 }

@@ -228,6 +228,7 @@ async fn a_document_that_no_image_holds_is_completed() -> Result<()> {
     let mut file = stage.pipe_file(&["t"]);
     file["row_image"] = json!("complete");
     let mut pipe = running_with(&file).await?;
+    // NOBLOB leaves out BLOB and TEXT only: its before images have the documents.
     for image in ["NOBLOB", "MINIMAL"] {
         let mut conn = session(&stage, image).await?;
         conn.query_drop("UPDATE t SET j = JSON_SET(j, '$.a', 'changed')")

@@ -197,7 +197,7 @@ const EXTRA_DATA: u8 = 1;
 const PARTIAL: u8 = 2;
 
 fn shape_bits(event: &RowEvent<'_>) -> u8 {
-    u8::from(event.extra_data) * EXTRA_DATA | u8::from(event.partial) * PARTIAL
+    (u8::from(event.extra_data) * EXTRA_DATA) | (u8::from(event.partial) * PARTIAL)
 }
 
 fn spill_error(error: std::io::Error) -> Error {
