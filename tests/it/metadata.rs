@@ -123,7 +123,7 @@ async fn columns_keep_their_places_and_signs_whatever_the_metadata(kind: SourceK
 }
 
 async fn refused(pipe: &mut Pipe, said: &[&str]) -> Result<()> {
-    let status = pipe.wait_state("Failed", CATCH_UP).await?.to_string();
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?.to_string();
     for text in said {
         ensure!(status.contains(text), "no `{text}` in {status}");
     }

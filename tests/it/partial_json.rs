@@ -255,7 +255,7 @@ async fn a_document_that_no_image_holds_is_refused_by_name() -> Result<()> {
     conn.query_drop("UPDATE t SET j = JSON_SET(j, '$.a', 'changed')")
         .await?;
     drop(conn);
-    let status = pipe.wait_state("Failed", CATCH_UP).await?.to_string();
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?.to_string();
     ensure!(
         status.contains("leaves out") && status.contains("binlog_row_image"),
         "{status}"

@@ -57,7 +57,7 @@ async fn run(conn: &mut Conn, statements: &[&str]) -> Result<()> {
 
 /// The pipe has failed, and says all of this.
 async fn assert_failed(pipe: &mut Pipe, said: &[&str]) -> Result<()> {
-    let status = pipe.wait_state("Failed", CATCH_UP).await?.to_string();
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?.to_string();
     for text in said {
         ensure!(status.contains(text), "no `{text}` in {status}");
     }

@@ -18,7 +18,9 @@ once! {
 
 pub(super) async fn failed(pipe: &mut Pipe) -> Result<String> {
     let document = pipe
-        .wait_for("Failed", CATCH_UP, |document| document["state"] == "Failed")
+        .wait_for("trouble", CATCH_UP, |document| {
+            document["state"] == "Failed" || document["state"] == "Degraded"
+        })
         .await?;
     Ok(document["reasons"].to_string())
 }
