@@ -28,7 +28,9 @@ async fn stage(kind: SourceKind) -> Result<Stage> {
 fn table(kind: SourceKind) -> String {
     let invisible = match kind {
         SourceKind::MySql => "hidden INT UNSIGNED NULL DEFAULT 5 INVISIBLE",
-        SourceKind::MariaDb | SourceKind::MariaDb11 => "hidden INT UNSIGNED NULL INVISIBLE DEFAULT 5",
+        SourceKind::MariaDb | SourceKind::MariaDb11 => {
+            "hidden INT UNSIGNED NULL INVISIBLE DEFAULT 5"
+        }
     };
     format!(
         "CREATE TABLE t (
@@ -77,7 +79,9 @@ async fn columns_keep_their_places_and_signs_whatever_the_metadata(kind: SourceK
     let mut pipe = running_with(&stage.pipe_file_of(vec![entry])).await?;
     let modes: &[&str] = match kind {
         SourceKind::MySql => &["FULL", "MINIMAL", "FULL", "MINIMAL"],
-        SourceKind::MariaDb | SourceKind::MariaDb11 => &["NO_LOG", "FULL", "MINIMAL", "NO_LOG", "FULL"],
+        SourceKind::MariaDb | SourceKind::MariaDb11 => {
+            &["NO_LOG", "FULL", "MINIMAL", "NO_LOG", "FULL"]
+        }
     };
     let mut conn = stage.source.connect().await?;
     for (round, mode) in modes.iter().enumerate() {

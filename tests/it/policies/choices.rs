@@ -26,9 +26,26 @@ const DATES: [&str; 5] = [
 async fn the_pipes_choices_hold_for_every_column(kind: SourceKind) -> Result<()> {
     let types = json!({
         "zero_dates": "clamp", "tinyint1": "bool", "enum": "enum16", "set": "array", "binary": "hex", "json": "json",
-        "decimal": "string",
+        "decimal": "string", "geometry": "ewkt",
     });
     let columns = [
+        Column {
+            definition: "POINT",
+            sql_type: "Nullable(String)",
+            values: &[
+                (
+                    "ST_GeomFromText('POINT(1 2)', 3857)",
+                    "SRID=3857;POINT(1 2)",
+                    false,
+                ),
+                (
+                    "ST_GeomFromText('POINT(1.5 -2)')",
+                    "SRID=0;POINT(1.5 -2)",
+                    false,
+                ),
+            ],
+            ..Column::default()
+        },
         Column {
             definition: "DATE",
             sql_type: "Nullable(Date32)",
@@ -194,7 +211,7 @@ async fn the_pipes_choices_hold_for_every_column(kind: SourceKind) -> Result<()>
 async fn a_columns_choices_win_over_the_pipes(kind: SourceKind) -> Result<()> {
     let types = json!({
         "zero_dates": "clamp", "date_range": "string", "tinyint1": "bool", "enum": "enum16", "set": "array", "binary": "hex",
-        "json": "json", "decimal": "string",
+        "json": "json", "decimal": "string", "geometry": "ewkt",
     });
     let columns = [
         Column {
@@ -330,6 +347,13 @@ async fn a_columns_choices_win_over_the_pipes(kind: SourceKind) -> Result<()> {
             chosen: json!({ "json": "string" }),
             sql_type: "Nullable(String)",
             values: &[("'[1, 2]'", "[1, 2]", false)],
+            ..Column::default()
+        },
+        Column {
+            definition: "POINT",
+            chosen: json!({ "geometry": "wkt" }),
+            sql_type: "Nullable(String)",
+            values: &[("ST_GeomFromText('POINT(1 2)', 3857)", "POINT(1 2)", false)],
             ..Column::default()
         },
         Column {
