@@ -31,14 +31,10 @@ pub(super) const SYNC_MAX_BYTES: u64 = 64 << 20;
 pub(super) const SYSTEM_COLUMNS: [&str; 3] = ["_version", "_is_deleted", "_synced_at"];
 
 /// Keys of the design that another version brings, at the top of a document.
-const UNBUILT: [(&str, &str); 8] = [
+const UNBUILT: [(&str, &str); 7] = [
     (
         "exclude",
         "list the tables to copy one by one instead of a wildcard",
-    ),
-    (
-        "follow_new_tables",
-        "remove it; the tables that exist at the start are copied",
     ),
     (
         "ddl",
@@ -120,6 +116,7 @@ pub(super) fn pipe(
     let types = root.or("types", TypePolicies::default(), |field| {
         policies::pipe(&field)
     });
+    let follow_new_tables = root.or("follow_new_tables", false, |field| field.boolean());
     let row_image = root.or("row_image", RowImage::Refuse, |field| row_image(&field));
     for (key, instead) in UNBUILT {
         root.unbuilt(key, instead);
@@ -149,6 +146,7 @@ pub(super) fn pipe(
             system_columns: system_columns?,
             nullable: nullable?,
             types: types?,
+            follow_new_tables: follow_new_tables?,
             row_image: row_image?,
         })
     };

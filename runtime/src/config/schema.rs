@@ -53,6 +53,10 @@ struct PipeFile {
     /// What becomes of values that have no equal in ClickHouse, and in which form others arrive; each key also stands
     /// below `tables[].columns`, where it wins.
     types: Option<Types>,
+    /// Whether a table that is created or renamed later, and matches a wildcard of `tables`, joins the pipe by itself. It is
+    /// loaded like every other; the source is asked every ten seconds.
+    #[schemars(schema_with = "boolean", extend("default" = false))]
+    follow_new_tables: Option<bool>,
     /// What becomes of row images that leave columns out (binlog_row_image MINIMAL or NOBLOB).
     #[schemars(extend("default" = "refuse"))]
     row_image: Option<RowImage>,

@@ -120,6 +120,8 @@ pub struct PipeConfig {
     /// What becomes of values without an equal in ClickHouse, and in which form others arrive.
     #[serde(skip_serializing_if = "TypePolicies::is_empty")]
     pub types: TypePolicies,
+    /// Whether tables that begin to match a wildcard later join the pipe by themselves.
+    pub follow_new_tables: bool,
     /// What becomes of row images that leave columns out.
     pub row_image: RowImage,
 }

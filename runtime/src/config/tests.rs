@@ -154,6 +154,8 @@ fn every_key_changes_what_is_loaded() {
         ("deleted column", "deleted: d, "),
         ("synced_at column", ", synced_at: s"),
         ("nullable", "nullable: false\n"),
+        ("types.geometry", ", geometry: ewkt"),
+        ("follow_new_tables", "follow_new_tables: true\n"),
         ("row_image", "row_image: complete\n"),
     ]);
     for (key, line) in removable {

@@ -129,14 +129,15 @@ impl Runtime {
                     .is_some_and(|pipe| pipe.term > 0),
                 _ => true,
             };
+            let (commands, received) = mpsc::channel(COMMANDS_WAITING);
             let pipe = Arc::new(Pipe {
                 config: Arc::new(config),
                 store,
                 engine: Arc::clone(&engine),
                 progress: Progress::default(),
                 shutdown: shutdown.child_token(),
+                wishes: commands.downgrade(),
             });
-            let (commands, received) = mpsc::channel(COMMANDS_WAITING);
             let mut supervisor = Supervisor {
                 pipe: Arc::clone(&pipe),
                 commands: received,
@@ -231,7 +232,8 @@ impl Runtime {
                     .pipe
                     .as_ref()
                     .is_none_or(|pipe| pipe.term == 0);
-            match handle.pipe.store.records().state() {
+            let records = handle.pipe.store.records();
+            match records.state() {
                 PipeState::Failed { failure }
                     if self.options.once || (fresh && pipes.len() == 1) =>
                 {
@@ -250,7 +252,16 @@ impl Runtime {
                         });
                     }
                 }
-                PipeState::Completed => completed += 1,
+                PipeState::Completed => {
+                    // What was to be copied is not all there.
+                    if let (true, Some(failure)) = (self.options.once, records.quarantined()) {
+                        return Some(Outcome::Failed {
+                            pipe: name.clone(),
+                            failure: failure.clone(),
+                        });
+                    }
+                    completed += 1;
+                }
                 _ => {}
             }
         }

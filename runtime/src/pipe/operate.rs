@@ -22,6 +22,7 @@ use super::session::Session;
 use super::store::PipeStore;
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
+use super::tables;
 use super::track::Track;
 use crate::batch::TableName;
 use crate::config::Mode;
@@ -31,6 +32,9 @@ use crate::source::mysql::position::{Position, StreamPlace};
 
 /// How soon a state follows its reasons.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often the source is asked for tables that a wildcard has begun to match.
+const NEW_TABLES_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One run, and what ends it.
 struct Run {
@@ -78,6 +82,7 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
         run.load(&place.position);
     }
     run.watch();
+    run.follow_new_tables();
     let returning = named(&records, |table| table.state == TableState::CatchingUp);
     for name in returning {
         // One of each id is allowed, and the pipe's own stands for its main stream.
@@ -175,6 +180,50 @@ impl Run {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     () = tokio::time::sleep(SETTLE_INTERVAL) => pipe.settle().await?,
+                }
+            }
+        });
+    }
+
+    /// Asks the source again and again for tables that the wildcards have begun to match, and the supervisor to take
+    /// them in. One that cannot be taken in is told of once, and asked for again with the rest.
+    fn follow_new_tables(&mut self) {
+        let wildcards = self.session.config.tables.iter();
+        if !self.session.config.follow_new_tables
+            || !wildcards
+                .into_iter()
+                .any(|entry| entry.source.is_wildcard())
+        {
+            return;
+        }
+        let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let mut told = None;
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(NEW_TABLES_INTERVAL) => {}
+                }
+                let refused = match tables::unseen(&session, &pipe).await {
+                    Ok(unseen) if unseen.is_empty() => continue,
+                    // The change waits for this very run to end.
+                    Ok(_) => tokio::select! {
+                        () = stop.cancelled() => return Ok(()),
+                        answer = tables::ask_to_follow(&pipe) => answer,
+                    },
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = refused
+                    && told.as_ref() != Some(&error.chain())
+                {
+                    tracing::warn!(
+                        pipe = pipe.store.pipe(),
+                        hint = error.hint(),
+                        "no new table joins: {}",
+                        error.chain()
+                    );
+                    told = Some(error.chain());
                 }
             }
         });

@@ -259,6 +259,14 @@ impl Records {
             .map_or(PipeState::Provisioning, |record| record.state.clone())
     }
 
+    /// Why the first table that is out of service is so.
+    pub fn quarantined(&self) -> Option<&Failure> {
+        self.tables.values().find_map(|table| match &table.state {
+            TableState::Quarantined(failure) => Some(failure),
+            _ => None,
+        })
+    }
+
     /// A table's record, to be edited.
     ///
     /// # Panics

@@ -31,6 +31,7 @@ const BACKOFF_LONGEST: Duration = Duration::from_secs(5);
 const RETRYING_IS_TROUBLE: Duration = Duration::from_secs(60);
 
 /// A command with the place for its answer.
+#[derive(Debug)]
 pub(super) struct Request {
     pub(super) command: Command,
     pub(super) answer: oneshot::Sender<Result<()>>,
@@ -45,6 +46,8 @@ pub(super) struct Pipe {
     pub(super) engine: Arc<Engine>,
     pub(super) progress: Progress,
     pub(super) shutdown: CancellationToken,
+    /// Where the pipe's own tasks leave what they want of the supervisor.
+    pub(super) wishes: mpsc::WeakSender<Request>,
 }
 
 /// The one task that moves a pipe through its states.

@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
-use super::command::Change;
+use tokio::sync::oneshot;
+
+use super::command::{Change, Command};
 use super::lifecycle::PipeEvent;
 use super::resync;
 use super::session::Session;
 use super::setup;
-use super::supervisor::Pipe;
+use super::supervisor::{Pipe, Request};
 use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{Mode, PipeConfig};
@@ -59,13 +61,7 @@ pub(super) async fn add(pipe: &Arc<Pipe>, entries: Vec<serde_json::Value>) -> Re
 /// As [`add`].
 pub(super) async fn follow_new(pipe: &Arc<Pipe>) -> Result<Option<Change>> {
     let session = Session::connect(pipe.effective_config()?, &pipe.engine).await?;
-    let records = pipe.store.records();
-    let new: Vec<TableName> = new_tables(&session, pipe)
-        .await?
-        .into_iter()
-        // One that a person took out stays out.
-        .filter(|name| !records.tables.contains_key(name))
-        .collect();
+    let new = unseen(&session, pipe).await?;
     if new.is_empty() {
         return Ok(None);
     }
@@ -77,6 +73,38 @@ pub(super) async fn follow_new(pipe: &Arc<Pipe>) -> Result<Option<Change>> {
             Err(error)
         }
     }
+}
+
+/// Tables that the wildcards mean and the pipe has never had; one that a person took out stays out.
+///
+/// # Errors
+/// As the catalog's queries, or `Config` where two wildcards mean one table.
+pub(super) async fn unseen(session: &Session, pipe: &Pipe) -> Result<Vec<TableName>> {
+    let records = pipe.store.records();
+    let mut new = new_tables(session, pipe).await?;
+    new.retain(|name| !records.tables.contains_key(name));
+    Ok(new)
+}
+
+/// Asks the pipe's supervisor to take in what the wildcards have begun to match.
+///
+/// # Errors
+/// Whatever the supervisor refuses with.
+pub(super) async fn ask_to_follow(pipe: &Pipe) -> Result<()> {
+    let Some(wishes) = pipe.wishes.upgrade() else {
+        return Ok(());
+    };
+    let (answer, answered) = oneshot::channel();
+    let request = Request {
+        command: Command::FollowNewTables,
+        answer,
+    };
+    // Whoever takes no wishes any more is going away.
+    if wishes.send(request).await.is_err() {
+        return Ok(());
+    }
+    drop(wishes);
+    answered.await.unwrap_or(Ok(()))
 }
 
 /// Tables that the entries mean and the pipe does not carry.

@@ -51,6 +51,7 @@ pub(in super::super) fn config() -> PipeConfig {
             synced_at: "_synced_at".to_owned(),
         },
         nullable: true,
+        follow_new_tables: false,
         row_image: crate::config::RowImage::Refuse,
         types: crate::config::TypePolicies::default(),
     }
