@@ -8,6 +8,9 @@ use crate::error::{ErrorKind, Result};
 
 type Arrows = BTreeSet<(String, String, String)>;
 
+/// How people call a state or an event.
+type Name<T> = fn(&T) -> &'static str;
+
 fn failure() -> Failure {
     Failure {
         kind: ErrorKind::Internal,
@@ -104,7 +107,7 @@ fn made<S: Clone + PartialEq, E: Clone>(
     states: &[S],
     events: &[E],
     apply: impl Fn(S, E) -> Result<S>,
-    names: (fn(&S) -> &'static str, fn(&E) -> &'static str),
+    names: (Name<S>, Name<E>),
 ) -> Arrows {
     let mut arrows = Arrows::new();
     for state in states {

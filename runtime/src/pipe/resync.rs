@@ -184,7 +184,7 @@ impl Fresh {
     /// # Errors
     /// `IllegalCommand` for a table whose state does not allow it.
     pub(super) fn record(self, draft: &mut Records, ahead: bool) -> Result<()> {
-        let place = ahead.then(|| TablePlace {
+        let place = ahead.then_some(TablePlace {
             term: None,
             place: StreamPlace {
                 position: self.start,

@@ -30,23 +30,6 @@ async fn the_pipes_choices_hold_for_every_column(kind: SourceKind) -> Result<()>
     });
     let columns = [
         Column {
-            definition: "POINT",
-            sql_type: "Nullable(String)",
-            values: &[
-                (
-                    "ST_GeomFromText('POINT(1 2)', 3857)",
-                    "SRID=3857;POINT(1 2)",
-                    false,
-                ),
-                (
-                    "ST_GeomFromText('POINT(1.5 -2)')",
-                    "SRID=0;POINT(1.5 -2)",
-                    false,
-                ),
-            ],
-            ..Column::default()
-        },
-        Column {
             definition: "DATE",
             sql_type: "Nullable(Date32)",
             policy: "zero_dates",
@@ -179,6 +162,23 @@ async fn the_pipes_choices_hold_for_every_column(kind: SourceKind) -> Result<()>
             sql_type: "Nullable(String)",
             values: &[("-0.01", "", false), ("99999999.99", "", false)],
             source_sql: Some("{}"),
+            ..Column::default()
+        },
+        Column {
+            definition: "POINT",
+            sql_type: "Nullable(String)",
+            values: &[
+                (
+                    "ST_GeomFromText('POINT(1 2)', 3857)",
+                    "SRID=3857;POINT(1 2)",
+                    false,
+                ),
+                (
+                    "ST_GeomFromText('POINT(1.5 -2)')",
+                    "SRID=0;POINT(1.5 -2)",
+                    false,
+                ),
+            ],
             ..Column::default()
         },
     ];
