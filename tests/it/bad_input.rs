@@ -369,14 +369,14 @@ async fn a_key_of_a_later_version_is_refused_by_name() -> Result<()> {
     let stage = with_table(SourceKind::MySql).await?;
     let good = stage.pipe_file(&["t"]);
     let mut bad = good.clone();
-    bad["follow_new_tables"] = json!(true);
+    bad["spill_dir"] = json!("spilled");
     bad["tables"][0]["engine"] = json!("append");
     refused_then_mended(
         &stage,
         &bad,
         &good,
         BAD_CONFIGURATION,
-        &["follow_new_tables", "append"],
+        &["spill_dir", "append"],
     )
     .await
 }
