@@ -93,17 +93,11 @@ async fn rejoin(store: &PipeStore) -> Result<()> {
 /// from now on. It counts from their own place, so no coordinates of another term or server take part.
 async fn claim_for_returning(session: &Session, store: &PipeStore) -> Result<()> {
     let (records, term) = (store.records(), store.record().term);
-    let without: Vec<TableName> = records
-        .tables
-        .iter()
-        .filter(|(_, table)| table.state == TableState::CatchingUp)
-        .filter(|(_, table)| {
-            let claimed = table.place.as_ref().and_then(|place| place.term);
-            // At the pipe's own term a crash fell between the two claims.
-            claimed.is_none_or(|claimed| claimed >= term)
-        })
-        .map(|(name, _)| name.clone())
-        .collect();
+    let without = records.names_where(|table| {
+        let claimed = table.place.as_ref().and_then(|place| place.term);
+        // At the pipe's own term a crash fell between the two claims.
+        table.state == TableState::CatchingUp && claimed.is_none_or(|claimed| claimed >= term)
+    });
     if without.is_empty() {
         return Ok(());
     }
@@ -288,13 +282,8 @@ async fn ensure_source_past(session: &Session, store: &PipeStore) -> Result<()> 
 async fn forget_terms_of_returning(store: &PipeStore) -> Result<()> {
     store
         .commit(|draft| {
-            let names: Vec<TableName> = draft.tables.keys().cloned().collect();
-            for name in names {
-                let returning = draft
-                    .tables
-                    .get(&name)
-                    .is_some_and(|table| table.state == TableState::CatchingUp);
-                if returning && let Some(place) = &mut draft.table_mut(&name).place {
+            for name in draft.names_where(|table| table.state == TableState::CatchingUp) {
+                if let Some(place) = &mut draft.table_mut(&name).place {
                     place.term = None;
                 }
             }

@@ -177,7 +177,13 @@ fn ensure_legal(pipe: &Pipe, event: PipeEvent) -> Result<()> {
 }
 
 /// Prepares a change of tables in state Modifying, which is left again where the change is refused.
-async fn modify(pipe: &Pipe, prepared: impl Future<Output = Result<Change>>) -> Result<Change> {
+///
+/// # Errors
+/// `IllegalCommand` where the state does not allow it, or what `prepared` is refused with.
+pub(super) async fn modify(
+    pipe: &Pipe,
+    prepared: impl Future<Output = Result<Change>>,
+) -> Result<Change> {
     pipe.transition(PipeEvent::Modify).await?;
     match prepared.await {
         Ok(change) => Ok(change),
@@ -242,12 +248,8 @@ fn go_on(draft: &mut Records, name: &TableName, skip: Skip) -> Result<()> {
 pub(super) async fn go_on_with_all(pipe: &Pipe) -> Result<()> {
     pipe.store
         .commit(|draft| {
-            let names: Vec<TableName> = draft
-                .tables
-                .iter()
-                .filter(|(_, table)| matches!(table.state, TableState::Quarantined(_)))
-                .map(|(name, _)| name.clone())
-                .collect();
+            let names =
+                draft.names_where(|table| matches!(table.state, TableState::Quarantined(_)));
             names
                 .iter()
                 .try_for_each(|name| go_on(draft, name, Skip::No))

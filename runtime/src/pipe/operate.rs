@@ -17,7 +17,7 @@ use super::attach::attach;
 use super::follow::{FLUSHES_WAITING, Follower, Pace};
 use super::lifecycle::{PipeEvent, PipeState, Resume};
 use super::load;
-use super::record::{Records, Skip, TableRecord};
+use super::record::{Records, Skip, random_server_id};
 use super::session::Session;
 use super::store::PipeStore;
 use super::supervisor::Pipe;
@@ -64,10 +64,9 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
         stop: stop.child_token(),
         tasks: JoinSet::new(),
     };
-    let in_stream = |table: &TableRecord| table.state.is_in_stream();
     run.follow(&Line {
         track: Track::Pipe,
-        names: named(&records, in_stream),
+        names: records.names_where(|table| table.state.is_in_stream()),
         place: place.clone(),
         term: record.term,
         server_id: record.server_id,
@@ -83,10 +82,10 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
     }
     run.watch();
     run.follow_new_tables();
-    let returning = named(&records, |table| table.state == TableState::CatchingUp);
+    let returning = records.names_where(|table| table.state == TableState::CatchingUp);
     for name in returning {
-        // One of each id is allowed, and the pipe's own stands for its main stream.
-        run.catch_up(&records, &name, rand::random_range(1000..u32::MAX))
+        // The pipe's own id stands for its main stream.
+        run.catch_up(&records, &name, random_server_id())
             .await
             .map_err(|error| error.with_table(&name))?;
     }
@@ -103,15 +102,6 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
     .await
 }
 
-fn named(records: &Records, which: impl Fn(&TableRecord) -> bool) -> Vec<TableName> {
-    records
-        .tables
-        .iter()
-        .filter(|(_, table)| which(table))
-        .map(|(name, _)| name.clone())
-        .collect()
-}
-
 /// One stream: whose place it moves, and from where.
 struct Line {
     track: Track,
@@ -123,18 +113,17 @@ struct Line {
 }
 
 impl Run {
-    /// Opens a stream and spawns its follower and applier. What stops them is returned.
-    async fn follow(&mut self, line: &Line) -> Result<CancellationToken> {
+    /// Opens a stream and spawns its follower and applier.
+    async fn follow(&mut self, line: &Line) -> Result<()> {
         let filter = Arc::new(TableFilter::new(line.names.iter().cloned()));
         let options = StreamOptions::new(line.server_id);
         let stream =
             BinlogStream::open(&self.session.source, &line.place, filter, &options).await?;
         let (flushes, received) = mpsc::channel(FLUSHES_WAITING);
-        let stop = self.stop.child_token();
         let (pipe, session, until) = (
             Arc::clone(&self.pipe),
             Arc::clone(&self.session),
-            stop.clone(),
+            self.stop.clone(),
         );
         let (from, term, pace, track) =
             (line.place.clone(), line.term, line.pace, line.track.clone());
@@ -169,7 +158,7 @@ impl Run {
             };
             applier.run(received).await
         });
-        Ok(stop)
+        Ok(())
     }
 
     /// Keeps the pipe's state in step with its reasons.
@@ -368,7 +357,7 @@ async fn finish_load(pipe: &Pipe, stop: &CancellationToken) -> Result<()> {
     let mut to_swap = false;
     pipe.store
         .commit(|draft| {
-            for name in named(draft, |table| table.state.is_loading()) {
+            for name in draft.names_where(|table| table.state.is_loading()) {
                 if draft.table_mut(&name).shadow.is_some() {
                     to_swap = true;
                 } else {

@@ -259,6 +259,15 @@ impl Records {
             .map_or(PipeState::Provisioning, |record| record.state.clone())
     }
 
+    /// The tables whose records are as wanted.
+    pub fn names_where(&self, wanted: impl Fn(&TableRecord) -> bool) -> Vec<TableName> {
+        self.tables
+            .iter()
+            .filter(|(_, table)| wanted(table))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
     /// Why the first table that is out of service is so.
     pub fn quarantined(&self) -> Option<&Failure> {
         self.tables.values().find_map(|table| match &table.state {
@@ -332,6 +341,12 @@ pub struct Records {
     pub values: BTreeMap<TableName, ValueCounts>,
     /// Set when the pipe is to be forgotten: every record of it is removed in that write.
     pub dropped: bool,
+}
+
+/// A replica id that nobody is likely to use: those below 1000 are what people give to replicas by hand. A source allows
+/// one connection of each.
+pub fn random_server_id() -> u32 {
+    rand::random_range(1000..u32::MAX)
 }
 
 /// 128 random bits as hexadecimal text.

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use super::clock::now_us;
 use super::command::{Change, give_up_shadow};
 use super::lifecycle::{PipeEvent, PipeState};
-use super::record::{Checkpoint, PinnedPlugin, Records, Shadow, Skip, TablePlace, TableRecord};
+use super::record::{
+    Checkpoint, PinnedPlugin, Records, Shadow, Skip, TablePlace, TableRecord, random_server_id,
+};
 use super::session::{LiveTable, Session};
 use super::setup::{self, matched};
 use super::supervisor::Pipe;
@@ -167,7 +169,7 @@ async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
 
 /// Definitions at a start place of their own.
 pub(super) struct Fresh {
-    pub(super) start: Position,
+    start: Position,
     tables: Vec<FreshTable>,
 }
 
@@ -240,9 +242,8 @@ pub(super) async fn begin_anew(
         .into_iter()
         .filter(|(_, name)| names.contains(name))
         .collect();
-    // The pipe's own stream may be open, and the source allows one of each id.
-    let server_id = rand::random_range(1000..u32::MAX);
-    let (start, sources) = setup::start(session, &matched, server_id).await?;
+    // The pipe's own stream may be open under the pipe's id.
+    let (start, sources) = setup::start(session, &matched, random_server_id()).await?;
     let mut bound = Vec::new();
     for (table, name) in setup::bind_all(session, &matched, sources).await {
         bound.push(table.map_err(|error| error.with_table(&name))?);

@@ -83,7 +83,8 @@ pub(super) async fn prepare(session: &Session, owner: &Owner) -> Result<Prepared
     Ok(Prepared { tables, findings })
 }
 
-type Matched = Vec<(TableConfig, TableName)>;
+/// Entries of the pipe file with the tables that they mean.
+pub(super) type Matched = Vec<(TableConfig, TableName)>;
 
 async fn described(session: &Session) -> Result<(Matched, Vec<SourceTable>)> {
     let matched = matched_tables(session).await?;

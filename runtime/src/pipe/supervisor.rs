@@ -14,6 +14,7 @@ use super::document::{Reason, ReasonKind};
 use super::lifecycle::{Failure, PipeEvent, PipeState};
 use super::operate::operate;
 use super::progress::Progress;
+use super::record::random_server_id;
 use super::session::Session;
 use super::store::PipeStore;
 use super::{command, quarantine, setup, swap};
@@ -106,14 +107,12 @@ impl Supervisor {
     /// When the state store fails.
     pub(super) async fn begin(&mut self) -> Result<()> {
         let pipe = &self.pipe;
-        // Ids below 1000 are what people give to replicas by hand.
-        let random = || rand::random_range(1000..u32::MAX);
         pipe.store
             .begin(
                 pipe.config
                     .source
                     .server_id
-                    .map_or_else(random, |id| id.get()),
+                    .map_or_else(random_server_id, |id| id.get()),
             )
             .await?;
         command::go_on_with_all(pipe).await?;

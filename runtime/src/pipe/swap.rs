@@ -20,15 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) async fn swap(pipe: &Pipe) -> Result<()> {
     let session = connected(pipe).await?;
     let owner = Owner::new(pipe.store.pipe(), pipe.store.record().id);
-    let loaded: Vec<TableName> = pipe
-        .store
-        .records()
-        .tables
-        .iter()
-        .filter(|(_, table)| table.state.is_loading())
-        .map(|(name, _)| name.clone())
-        .collect();
-    for name in loaded {
+    let records = pipe.store.records();
+    for name in records.names_where(|table| table.state.is_loading()) {
         let shadow = pipe
             .store
             .records()

@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::command::{Change, Command};
+use super::command::{self, Change, Command};
 use super::lifecycle::PipeEvent;
 use super::resync;
 use super::session::Session;
-use super::setup;
+use super::setup::{self, Matched};
 use super::supervisor::{Pipe, Request};
 use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{Mode, PipeConfig};
-use crate::error::{Error, ErrorKind, Finding, Result, Severity};
+use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::preflight;
 
 /// The error for a table that is not the pipe's.
@@ -65,24 +65,19 @@ pub(super) async fn follow_new(pipe: &Arc<Pipe>) -> Result<Option<Change>> {
     if new.is_empty() {
         return Ok(None);
     }
-    pipe.transition(PipeEvent::Modify).await?;
-    match take_in(&session, pipe, new).await {
-        Ok(change) => Ok(Some(change)),
-        Err(error) => {
-            pipe.transition(PipeEvent::Modified).await?;
-            Err(error)
-        }
-    }
+    command::modify(pipe, take_in(&session, pipe, new))
+        .await
+        .map(Some)
 }
 
 /// Tables that the wildcards mean and the pipe has never had; one that a person took out stays out.
 ///
 /// # Errors
 /// As the catalog's queries, or `Config` where two wildcards mean one table.
-pub(super) async fn unseen(session: &Session, pipe: &Pipe) -> Result<Vec<TableName>> {
+pub(super) async fn unseen(session: &Session, pipe: &Pipe) -> Result<Matched> {
     let records = pipe.store.records();
     let mut new = new_tables(session, pipe).await?;
-    new.retain(|name| !records.tables.contains_key(name));
+    new.retain(|(_, name)| !records.tables.contains_key(name));
     Ok(new)
 }
 
@@ -108,13 +103,12 @@ pub(super) async fn ask_to_follow(pipe: &Pipe) -> Result<()> {
 }
 
 /// Tables that the entries mean and the pipe does not carry.
-async fn new_tables(session: &Session, pipe: &Pipe) -> Result<Vec<TableName>> {
+async fn new_tables(session: &Session, pipe: &Pipe) -> Result<Matched> {
     let records = pipe.store.records();
     Ok(setup::matched_tables(session)
         .await?
         .into_iter()
-        .map(|(_, name)| name)
-        .filter(|name| {
+        .filter(|(_, name)| {
             records
                 .tables
                 .get(name)
@@ -123,8 +117,9 @@ async fn new_tables(session: &Session, pipe: &Pipe) -> Result<Vec<TableName>> {
         .collect())
 }
 
-async fn take_in(session: &Session, pipe: &Pipe, new: Vec<TableName>) -> Result<Change> {
-    ensure_replicable(session, &new).await?;
+async fn take_in(session: &Session, pipe: &Pipe, entries: Matched) -> Result<Change> {
+    let new: Vec<TableName> = entries.iter().map(|(_, name)| name.clone()).collect();
+    ensure_replicable(session, entries).await?;
     let fresh = resync::begin_anew(session, pipe, &new).await?;
     let names: Vec<String> = new.iter().map(ToString::to_string).collect();
     tracing::info!(
@@ -143,12 +138,10 @@ async fn take_in(session: &Session, pipe: &Pipe, new: Vec<TableName>) -> Result<
 }
 
 /// What preflight has against these tables alone.
-async fn ensure_replicable(session: &Session, new: &[TableName]) -> Result<()> {
+async fn ensure_replicable(session: &Session, new: Matched) -> Result<()> {
     let mut config = PipeConfig::clone(&session.config);
-    config.tables = setup::matched_tables(session)
-        .await?
+    config.tables = new
         .into_iter()
-        .filter(|(_, name)| new.contains(name))
         .map(|(mut entry, name)| {
             entry.source.database = name.database;
             entry.source.table = name.table;
@@ -159,9 +152,5 @@ async fn ensure_replicable(session: &Session, new: &[TableName]) -> Result<()> {
     let mut conn = session.source.control().await?;
     let findings = preflight::preflight(&session.source, &mut conn, &config).await?;
     conn.disconnect().await.ok();
-    let refusing: Vec<Finding> = findings
-        .into_iter()
-        .filter(|finding| finding.severity == Severity::Error)
-        .collect();
-    setup::refuse(&refusing)
+    setup::refuse(&findings)
 }

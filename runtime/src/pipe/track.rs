@@ -138,18 +138,10 @@ fn place_of(draft: &mut Records, name: &TableName, edit: impl FnOnce(&mut TableP
 }
 
 fn join_passed(draft: &mut Records, at: &StreamPlace) {
-    let passed: Vec<TableName> = draft
-        .tables
-        .iter()
-        .filter(|(_, table)| table.state.is_in_stream())
-        .filter(|(_, table)| {
-            table
-                .place
-                .as_ref()
-                .is_some_and(|own| at.position.contains(&own.place.position) == Some(true))
-        })
-        .map(|(name, _)| name.clone())
-        .collect();
+    let passed = draft.names_where(|table| {
+        let own = table.place.as_ref().filter(|_| table.state.is_in_stream());
+        own.is_some_and(|own| at.position.contains(&own.place.position) == Some(true))
+    });
     for name in passed {
         draft.table_mut(&name).place = None;
     }
