@@ -18,28 +18,28 @@ const UNAVAILABLE: i32 = 69;
 const BAD_CONFIGURATION: i32 = 78;
 
 on_both_sources! {
-    a_wrong_password_is_refused: 120,
-    an_unreachable_source_ends_with_69: 120,
-    binlog_format_statement_is_refused: 180,
-    missing_grants_are_named_as_statements: 120,
-    an_unknown_table_is_refused: 120,
-    a_table_without_key_is_refused: 120,
+    a_wrong_password_is_refused: 240,
+    an_unreachable_source_ends_with_69: 240,
+    binlog_format_statement_is_refused: 300,
+    missing_grants_are_named_as_statements: 240,
+    an_unknown_table_is_refused: 240,
+    a_table_without_key_is_refused: 240,
 }
 
 once! {
-    a_wrong_password_of_clickhouse_is_refused: 120,
-    an_unreachable_clickhouse_ends_with_69: 120,
-    a_target_with_rows_is_refused: 120,
-    two_sources_on_one_target_are_refused: 120,
-    an_order_without_the_key_is_refused: 120,
-    an_unknown_key_is_refused_with_its_place_and_the_nearest_key: 120,
-    a_key_of_a_later_version_is_refused_by_name: 120,
-    the_other_kind_of_server_is_refused: 120,
+    a_wrong_password_of_clickhouse_is_refused: 240,
+    an_unreachable_clickhouse_ends_with_69: 240,
+    a_target_with_rows_is_refused: 240,
+    two_sources_on_one_target_are_refused: 240,
+    an_order_without_the_key_is_refused: 240,
+    an_unknown_key_is_refused_with_its_place_and_the_nearest_key: 240,
+    a_key_of_a_later_version_is_refused_by_name: 240,
+    the_other_kind_of_server_is_refused: 240,
     a_plugin_that_is_no_component_is_refused: 300,
     a_plugin_for_another_contract_is_refused: 300,
     a_refused_plugin_configuration_shows_the_plugins_words: 300,
     a_plugin_that_traps_takes_its_table_out_until_it_is_mended: 400,
-    every_problem_is_reported_at_once: 120,
+    every_problem_is_reported_at_once: 240,
 }
 
 async fn with_table(kind: SourceKind) -> Result<Stage> {

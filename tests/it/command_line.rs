@@ -11,8 +11,8 @@ use testbed::harness::{Finished, Stage, run_to_end};
 use crate::support::{on_both_sources, once, program};
 
 on_both_sources! {
-    plan_shows_what_setup_would_make_and_makes_nothing: 120,
-    validate_online_reports_what_a_start_would_refuse: 120,
+    plan_shows_what_setup_would_make_and_makes_nothing: 240,
+    validate_online_reports_what_a_start_would_refuse: 240,
 }
 
 once! {

@@ -11,10 +11,10 @@ use testbed::harness::{Finished, Stage, run_to_end};
 use crate::support::{CATCH_UP, once, program, running_with};
 
 once! {
-    the_printed_alters_mend_a_table_with_nullable_columns: 180,
-    the_printed_alters_mend_a_table_without_nullable_columns: 180,
-    what_no_alter_mends_says_what_to_drop: 120,
-    a_table_with_rows_is_refused_whatever_its_columns: 120,
+    the_printed_alters_mend_a_table_with_nullable_columns: 300,
+    the_printed_alters_mend_a_table_without_nullable_columns: 300,
+    what_no_alter_mends_says_what_to_drop: 240,
+    a_table_with_rows_is_refused_whatever_its_columns: 240,
 }
 
 async fn pipewright(arguments: &[&str]) -> Result<Finished> {

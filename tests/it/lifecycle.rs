@@ -14,21 +14,21 @@ use crate::support::{
 };
 
 on_both_sources! {
-    a_drained_pipe_ends_with_0_and_goes_on_where_it_stopped: 180,
-    a_paused_pipe_reads_nothing_and_catches_up_after_resume: 180,
-    mode_snapshot_ends_completed: 180,
+    a_drained_pipe_ends_with_0_and_goes_on_where_it_stopped: 300,
+    a_paused_pipe_reads_nothing_and_catches_up_after_resume: 300,
+    mode_snapshot_ends_completed: 300,
     finished_partitions_are_not_read_again: 240,
-    an_idle_pipe_moves_its_checkpoint_with_foreign_traffic: 180,
+    an_idle_pipe_moves_its_checkpoint_with_foreign_traffic: 300,
 }
 
 once! {
-    a_pause_during_the_load_stops_at_a_partitions_end: 180,
-    a_paused_pipe_stays_paused_over_a_restart: 180,
-    the_command_line_commands_a_running_process: 180,
-    the_listener_serves_documents_health_and_metrics: 120,
-    a_second_process_on_the_same_state_is_refused: 120,
-    a_command_that_has_no_place_is_refused: 120,
-    a_second_signal_ends_at_once_and_loses_nothing: 180,
+    a_pause_during_the_load_stops_at_a_partitions_end: 300,
+    a_paused_pipe_stays_paused_over_a_restart: 300,
+    the_command_line_commands_a_running_process: 300,
+    the_listener_serves_documents_health_and_metrics: 240,
+    a_second_process_on_the_same_state_is_refused: 240,
+    a_command_that_has_no_place_is_refused: 240,
+    a_second_signal_ends_at_once_and_loses_nothing: 300,
 }
 
 async fn table_with(stage: &Stage, doublings: u32) -> Result<()> {

@@ -15,7 +15,7 @@ on_both_sources! {
 }
 
 once! {
-    hidden_columns_of_functional_indexes_are_in_no_row: 180,
+    hidden_columns_of_functional_indexes_are_in_no_row: 300,
 }
 
 /// A server of the test's own: how much it writes is one setting for all of its sessions.

@@ -15,11 +15,14 @@ use crate::support::{
 /// How long a server stays away.
 const AWAY: Duration = Duration::from_secs(10);
 
+/// How long a load of many small partitions may take beside other tests.
+const LOAD: Duration = Duration::from_secs(180);
+
 on_both_sources! {
     clickhouse_killed_for_ten_seconds_loses_nothing: 240,
     a_source_restarted_while_streaming_loses_nothing: 300,
     a_source_killed_during_the_load_loses_nothing: 300,
-    a_connection_killed_by_the_source_is_opened_again: 180,
+    a_connection_killed_by_the_source_is_opened_again: 300,
 }
 
 async fn clickhouse_killed_for_ten_seconds_loses_nothing(kind: SourceKind) -> Result<()> {
@@ -87,7 +90,7 @@ async fn a_source_restarted_while_streaming_loses_nothing(kind: SourceKind) -> R
 async fn a_source_killed_during_the_load_loses_nothing(kind: SourceKind) -> Result<()> {
     let seed = Seed::new("a_source_killed_during_the_load_loses_nothing");
     let stage = Stage::with_source(move || SourceServer::start(SourceOptions::new(kind))).await?;
-    let workload = Workload { row_count: 30_000 };
+    let workload = Workload { row_count: 12_000 };
     workload.create(&stage).await?;
     let mut file = stage.pipe_file(&Workload::TABLES);
     file["snapshot"] = json!({ "rows_per_partition": 300, "threads_per_table": 1 });
@@ -105,7 +108,7 @@ async fn a_source_killed_during_the_load_loses_nothing(kind: SourceKind) -> Resu
         stage.source_server.kill()?;
         stage.source_server.start_again()
     })?;
-    pipe.wait_state("Running", CATCH_UP).await?;
+    pipe.wait_state("Running", LOAD).await?;
     writer.stop().await?;
     assert_caught_up(&stage, &mut pipe, &Workload::TABLES).await
 }

@@ -15,10 +15,10 @@ use crate::support::{CATCH_UP, Seed, assert_caught_up, once, running, running_wi
 const UPDATES: u32 = 600;
 
 once! {
-    documents_changed_in_parts_are_as_the_server_prints_them: 180,
+    documents_changed_in_parts_are_as_the_server_prints_them: 300,
     documents_changed_at_random_are_as_the_server_prints_them: 240,
-    a_document_that_no_image_holds_is_completed: 120,
-    a_document_that_no_image_holds_is_refused_by_name: 120,
+    a_document_that_no_image_holds_is_completed: 240,
+    a_document_that_no_image_holds_is_refused_by_name: 240,
 }
 
 async fn session(stage: &Stage, image: &str) -> Result<Conn> {

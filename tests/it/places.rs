@@ -13,13 +13,13 @@ use crate::support::{
 };
 
 on_both_sources! {
-    a_transaction_open_over_the_start_arrives_when_it_commits: 120,
+    a_transaction_open_over_the_start_arrives_when_it_commits: 240,
     commits_around_the_start_are_neither_lost_nor_doubled: 240,
-    a_prepared_xa_transaction_holds_the_start_until_it_is_resolved: 180,
-    a_prepared_xa_transaction_is_refused_by_name: 180,
-    an_xa_transaction_of_one_phase_arrives: 180,
-    a_load_alone_holds_one_moment_of_each_row: 120,
-    keys_of_every_kind_are_cut_into_partitions: 180,
+    a_prepared_xa_transaction_holds_the_start_until_it_is_resolved: 300,
+    a_prepared_xa_transaction_is_refused_by_name: 300,
+    an_xa_transaction_of_one_phase_arrives: 300,
+    a_load_alone_holds_one_moment_of_each_row: 240,
+    keys_of_every_kind_are_cut_into_partitions: 300,
 }
 
 async fn a_transaction_open_over_the_start_arrives_when_it_commits(kind: SourceKind) -> Result<()> {

@@ -11,18 +11,18 @@ use crate::support::{
 };
 
 on_both_sources! {
-    places_by_file_and_offset_carry_a_pipe_over_a_restart: 180,
-    binlog_files_may_be_rotated_under_the_stream: 180,
+    places_by_file_and_offset_carry_a_pipe_over_a_restart: 300,
+    binlog_files_may_be_rotated_under_the_stream: 300,
 }
 
 once! {
-    mysql_without_gtids_is_followed_by_file: 180,
-    gtids_asked_for_where_there_are_none_are_refused: 120,
-    compressed_transactions_of_mysql_are_read: 180,
-    compressed_events_of_mariadb_are_read: 180,
-    anonymous_and_named_gtid_domains_of_mariadb_are_followed: 180,
-    events_without_checksums_are_read: 180,
-    minimal_row_images_are_refused_by_name: 120,
+    mysql_without_gtids_is_followed_by_file: 300,
+    gtids_asked_for_where_there_are_none_are_refused: 240,
+    compressed_transactions_of_mysql_are_read: 300,
+    compressed_events_of_mariadb_are_read: 300,
+    anonymous_and_named_gtid_domains_of_mariadb_are_followed: 300,
+    events_without_checksums_are_read: 300,
+    minimal_row_images_are_refused_by_name: 240,
 }
 
 /// Writes before the start, while streaming, while the pipe is stopped and after it has come back.

@@ -25,13 +25,13 @@ const IMAGES: [&str; 2] = ["MINIMAL", "NOBLOB"];
 const KEPT: &str = "kind < 7";
 
 on_both_sources! {
-    rows_of_partial_images_are_completed: 180,
+    rows_of_partial_images_are_completed: 300,
     rows_are_read_by_keys_of_every_type: 240,
-    rows_read_long_after_their_event_converge: 180,
-    many_rows_are_completed_in_several_selects: 180,
-    a_session_with_partial_images_is_refused_by_name: 120,
-    a_key_that_the_image_leaves_out_is_refused_by_name: 120,
-    a_changed_definition_is_no_row: 120,
+    rows_read_long_after_their_event_converge: 300,
+    many_rows_are_completed_in_several_selects: 300,
+    a_session_with_partial_images_is_refused_by_name: 240,
+    a_key_that_the_image_leaves_out_is_refused_by_name: 240,
+    a_changed_definition_is_no_row: 240,
     a_stream_of_minimal_images_killed_at_random_moments_converges: 300,
 }
 

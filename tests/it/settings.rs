@@ -10,22 +10,22 @@ use testbed::harness::{Comparison, Stage};
 use crate::support::{CATCH_UP, START, launch, on_both_sources, once, running_with, start};
 
 on_both_sources! {
-    excluded_columns_never_leave_the_source: 120,
-    a_wildcard_takes_every_table_that_matches: 120,
-    cdc_only_takes_only_what_comes_later: 120,
-    the_chosen_server_id_is_shown_to_the_source: 120,
-    snapshot_settings_cut_the_load: 120,
+    excluded_columns_never_leave_the_source: 240,
+    a_wildcard_takes_every_table_that_matches: 240,
+    cdc_only_takes_only_what_comes_later: 240,
+    the_chosen_server_id_is_shown_to_the_source: 240,
+    snapshot_settings_cut_the_load: 240,
 }
 
 once! {
-    target_order_and_partitions_are_as_the_file_says: 120,
-    types_chosen_by_hand_are_used: 120,
-    null_becomes_the_default_where_nullable_is_false: 120,
-    system_columns_take_the_names_of_the_file: 120,
-    durability_stands_in_the_tables_definition: 120,
-    a_flush_comes_after_the_interval_or_the_rows: 120,
-    credentials_come_from_the_environment: 120,
-    several_pipes_run_in_one_process: 120,
+    target_order_and_partitions_are_as_the_file_says: 240,
+    types_chosen_by_hand_are_used: 240,
+    null_becomes_the_default_where_nullable_is_false: 240,
+    system_columns_take_the_names_of_the_file: 240,
+    durability_stands_in_the_tables_definition: 240,
+    a_flush_comes_after_the_interval_or_the_rows: 240,
+    credentials_come_from_the_environment: 240,
+    several_pipes_run_in_one_process: 240,
 }
 
 /// A table that the checks of settings share.

@@ -14,17 +14,17 @@ use crate::support::{
 };
 
 on_both_sources! {
-    transactions_before_during_and_after_the_load_arrive: 180,
-    every_kind_of_change_arrives_while_streaming: 120,
-    keys_that_move_leave_nothing_behind: 120,
-    a_key_change_in_case_only_moves_the_row: 120,
-    a_transaction_that_is_rolled_back_leaves_no_trace: 120,
-    a_transaction_over_several_tables_arrives: 120,
-    null_in_every_nullable_column_stays_null: 120,
-    empty_tables_are_replicated: 120,
-    names_that_need_quoting_are_replicated: 120,
-    a_transaction_larger_than_a_batch_arrives: 180,
-    a_key_that_comes_back_after_its_delete_is_visible: 120,
+    transactions_before_during_and_after_the_load_arrive: 300,
+    every_kind_of_change_arrives_while_streaming: 240,
+    keys_that_move_leave_nothing_behind: 240,
+    a_key_change_in_case_only_moves_the_row: 240,
+    a_transaction_that_is_rolled_back_leaves_no_trace: 240,
+    a_transaction_over_several_tables_arrives: 240,
+    null_in_every_nullable_column_stays_null: 240,
+    empty_tables_are_replicated: 240,
+    names_that_need_quoting_are_replicated: 240,
+    a_transaction_larger_than_a_batch_arrives: 300,
+    a_key_that_comes_back_after_its_delete_is_visible: 240,
 }
 
 async fn transactions_before_during_and_after_the_load_arrive(kind: SourceKind) -> Result<()> {

@@ -15,7 +15,7 @@ on_both_sources! {
 }
 
 once! {
-    decoders_withstand_mutated_bytes: 120,
+    decoders_withstand_mutated_bytes: 240,
 }
 
 /// Tables of one run.

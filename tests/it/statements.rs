@@ -10,13 +10,13 @@ use testbed::harness::{Pipe, Stage};
 use crate::support::{CATCH_UP, assert_caught_up, launch, on_both_sources, running, start};
 
 on_both_sources! {
-    truncate_hides_every_row_and_forgets_no_version: 180,
-    truncate_during_the_load_leaves_the_later_rows: 180,
-    an_added_nullable_column_is_added_at_the_destination: 180,
-    columns_added_in_several_places_hold_later_rows: 180,
-    a_literal_default_of_an_added_column_is_shown_for_earlier_rows: 180,
+    truncate_hides_every_row_and_forgets_no_version: 300,
+    truncate_during_the_load_leaves_the_later_rows: 300,
+    an_added_nullable_column_is_added_at_the_destination: 300,
+    columns_added_in_several_places_hold_later_rows: 300,
+    a_literal_default_of_an_added_column_is_shown_for_earlier_rows: 300,
     statements_that_are_not_applied_take_the_table_out_by_name: 300,
-    statements_on_other_tables_concern_nobody: 180,
+    statements_on_other_tables_concern_nobody: 300,
 }
 
 async fn with_rows(kind: SourceKind) -> Result<(Stage, Pipe)> {

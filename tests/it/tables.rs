@@ -14,15 +14,15 @@ use crate::support::{
 };
 
 on_both_sources! {
-    one_tables_trouble_leaves_the_others_streaming: 180,
+    one_tables_trouble_leaves_the_others_streaming: 300,
     a_table_that_was_mended_catches_up_from_its_own_place: 240,
-    a_statement_can_be_passed_over_and_the_table_says_so: 180,
-    a_table_whose_load_broke_off_goes_on_with_it: 180,
+    a_statement_can_be_passed_over_and_the_table_says_so: 300,
+    a_table_whose_load_broke_off_goes_on_with_it: 300,
     readers_see_a_full_table_at_every_instant_of_a_resync: 300,
-    a_resync_takes_up_what_the_stream_could_not: 180,
+    a_resync_takes_up_what_the_stream_could_not: 300,
     tables_join_and_leave_while_the_others_stream: 300,
     a_removed_table_that_comes_back_is_loaded_again: 240,
-    a_table_that_begins_to_match_a_wildcard_joins_by_itself: 180,
+    a_table_that_begins_to_match_a_wildcard_joins_by_itself: 300,
     a_failed_or_completed_pipe_is_loaded_anew: 300,
     additions_and_resyncs_survive_kills: 400,
 }

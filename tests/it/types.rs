@@ -15,17 +15,17 @@ use testbed::harness::Stage;
 use crate::support::{CATCH_UP, on_all_sources, running};
 
 on_all_sources! {
-    integers_of_every_width: 120,
-    decimals_of_every_size: 120,
-    floating_point_numbers_keep_every_bit: 120,
-    bits_and_years: 120,
-    dates_and_times_with_their_extremes: 120,
-    zero_and_impossible_dates_are_null: 120,
-    timestamps_are_moments_whatever_the_time_zone: 120,
-    texts_in_utf8: 120,
-    texts_in_other_charsets: 120,
-    bytes_as_they_are: 120,
-    enums_and_sets: 120,
+    integers_of_every_width: 240,
+    decimals_of_every_size: 240,
+    floating_point_numbers_keep_every_bit: 240,
+    bits_and_years: 240,
+    dates_and_times_with_their_extremes: 240,
+    zero_and_impossible_dates_are_null: 240,
+    timestamps_are_moments_whatever_the_time_zone: 240,
+    texts_in_utf8: 240,
+    texts_in_other_charsets: 240,
+    bytes_as_they_are: 240,
+    enums_and_sets: 240,
 }
 
 /// A column's definition, and the literals it is tried with; NULL is added to each.

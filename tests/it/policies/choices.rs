@@ -8,11 +8,11 @@ use super::trial::{Column, both_paths, ensure_changed, settled};
 use crate::support::{CATCH_UP, START, on_both_sources};
 
 on_both_sources! {
-    the_pipes_choices_hold_for_every_column: 180,
-    a_columns_choices_win_over_the_pipes: 180,
-    without_a_choice_every_column_has_its_default: 180,
-    nulls_that_become_defaults_are_counted: 120,
-    an_out_of_range_date_becomes_null_where_the_file_says_so: 120,
+    the_pipes_choices_hold_for_every_column: 300,
+    a_columns_choices_win_over_the_pipes: 300,
+    without_a_choice_every_column_has_its_default: 300,
+    nulls_that_become_defaults_are_counted: 240,
+    an_out_of_range_date_becomes_null_where_the_file_says_so: 240,
 }
 
 const DATES: [&str; 5] = [

@@ -13,13 +13,13 @@ use crate::support::{
 };
 
 on_both_sources! {
-    dates_as_text_keep_two_keys_apart: 120,
-    a_key_with_a_zero_date_stops_the_table_by_name: 120,
+    dates_as_text_keep_two_keys_apart: 240,
+    a_key_with_a_zero_date_stops_the_table_by_name: 240,
 }
 
 once! {
-    policies_that_could_make_two_keys_one_are_refused_at_setup: 120,
-    a_choice_that_does_not_concern_its_column_is_refused_at_setup: 120,
+    policies_that_could_make_two_keys_one_are_refused_at_setup: 240,
+    a_choice_that_does_not_concern_its_column_is_refused_at_setup: 240,
 }
 
 async fn zero_keys(kind: SourceKind) -> Result<Stage> {

@@ -12,8 +12,8 @@ use crate::support::{CATCH_UP, START, launch, once, plugins, running_with, start
 
 once! {
     counts_survive_kills_neither_lost_nor_doubled: 300,
-    a_changed_policy_is_refused_by_name_at_the_next_start: 120,
-    a_plugin_sees_the_value_before_its_form: 180,
+    a_changed_policy_is_refused_by_name_at_the_next_start: 240,
+    a_plugin_sees_the_value_before_its_form: 300,
 }
 
 pub(super) async fn failed(pipe: &mut Pipe) -> Result<String> {

@@ -11,19 +11,19 @@ use crate::support::{
 };
 
 on_both_sources! {
-    generated_columns_arrive_stored_or_not: 120,
+    generated_columns_arrive_stored_or_not: 240,
 }
 
 on_all_sources! {
-    generated_columns_may_be_left_out: 120,
-    invisible_columns_arrive: 120,
-    columns_that_the_server_fills: 120,
+    generated_columns_may_be_left_out: 240,
+    invisible_columns_arrive: 240,
+    columns_that_the_server_fills: 240,
 }
 
 once! {
-    mariadb_11_names_the_generated_column_that_it_does_not_log: 120,
-    generated_invisible_keys_are_keys_even_where_the_server_hides_them: 120,
-    hidden_columns_of_functional_indexes_do_not_shift_the_others: 120,
+    mariadb_11_names_the_generated_column_that_it_does_not_log: 240,
+    generated_invisible_keys_are_keys_even_where_the_server_hides_them: 240,
+    hidden_columns_of_functional_indexes_do_not_shift_the_others: 240,
 }
 
 const GENERATED: &str = "CREATE TABLE t (id INT PRIMARY KEY, a INT, s INT GENERATED ALWAYS AS (a * 2) STORED, \

@@ -8,11 +8,11 @@ use super::both_paths;
 use crate::support::{CATCH_UP, on_all_sources, once, running};
 
 on_all_sources! {
-    json_as_the_server_prints_it: 120,
+    json_as_the_server_prints_it: 240,
 }
 
 once! {
-    json_of_every_kind_on_mysql: 120,
+    json_of_every_kind_on_mysql: 240,
 }
 
 async fn json_as_the_server_prints_it(kind: SourceKind) -> Result<()> {

@@ -10,17 +10,17 @@ use super::{both_paths, both_paths_on};
 use crate::support::{CATCH_UP, on_both_mariadbs, once, plugins, running, running_with};
 
 once! {
-    timestamps_reach_2106_on_mariadb_11: 120,
+    timestamps_reach_2106_on_mariadb_11: 240,
 }
 
 on_both_mariadbs! {
-    uuids_of_every_version: 120,
-    addresses_of_both_families: 120,
-    a_uuid_may_be_the_key: 120,
+    uuids_of_every_version: 240,
+    addresses_of_both_families: 240,
+    a_uuid_may_be_the_key: 240,
     plugins_see_the_text_of_uuids_and_addresses: 300,
-    compressed_columns_arrive_plain: 120,
-    times_in_the_layouts_of_before_10_1: 120,
-    oracle_mode_has_other_names_for_the_same_types: 120,
+    compressed_columns_arrive_plain: 240,
+    times_in_the_layouts_of_before_10_1: 240,
+    oracle_mode_has_other_names_for_the_same_types: 240,
 }
 
 async fn uuids_of_every_version(kind: SourceKind) -> Result<()> {

@@ -11,12 +11,12 @@ use super::both_paths;
 use crate::support::{CATCH_UP, Seed, on_all_sources, on_both_mariadbs, running};
 
 on_both_mariadbs! {
-    a_geometry_that_is_none_is_named: 120,
+    a_geometry_that_is_none_is_named: 240,
 }
 
 on_all_sources! {
-    geometries_of_every_kind: 120,
-    coordinates_of_every_size: 120,
+    geometries_of_every_kind: 240,
+    coordinates_of_every_size: 240,
 }
 
 async fn geometries_of_every_kind(kind: SourceKind) -> Result<()> {
