@@ -8,23 +8,22 @@
 //! (pitfalls 121 to 124).
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row, Value};
+use mysql_async::{Conn, Row};
 use serde::{Deserialize, Serialize};
 
-use super::super::catalog::{SourceColumn, SourceTable};
+use super::super::catalog::SourceTable;
 use super::super::connection::query_error;
 use super::super::sql::{quote_identifier, quote_string, quote_table};
-use super::super::{Flavor, ServerVersion, Source};
-use super::key_space::{Alphabet, Space};
+use super::super::{Flavor, Source};
+use super::answer::{query, texts, value};
+use super::key_space::Space;
 use super::predicate::{Comparison, KeyColumn, between};
 use super::samples;
-use crate::error::{Error, ErrorKind, Result};
+use super::split_key::choose_key;
+use crate::error::Result;
 
 /// More partitions than this only cost queries.
 const MAX_PARTITIONS: usize = 1000;
-
-/// An ENUM of more labels would make lists too long to be of use.
-const MAX_LABELS: usize = 256;
 
 /// A range is cut when it holds more rows than wanted by this share; estimates are no better.
 const TOLERANCE: f64 = 0.25;
@@ -115,227 +114,6 @@ fn number(
         .collect()
 }
 
-/// What cuts: the leading columns of one index.
-struct Key {
-    index: String,
-    columns: Vec<KeyColumn>,
-    first: String,
-    nullable: bool,
-}
-
-async fn choose_key(
-    conn: &mut Conn,
-    source: &Source,
-    table: &SourceTable,
-    split_by: Option<&str>,
-) -> Result<Option<Key>> {
-    let key: Vec<&str> = table
-        .schema
-        .key
-        .iter()
-        .filter_map(|&index| table.schema.columns.get(index))
-        .map(|column| column.name.as_str())
-        .collect();
-    let Some(leading) = split_by.or(key.first().copied()) else {
-        return Ok(None);
-    };
-    if column(table, leading).is_none() {
-        return Err(Error::new(
-            ErrorKind::SourceMissing,
-            format!("`split_by` names column `{leading}`, which the table does not have"),
-        )
-        .with_table(table.name())
-        .with_hint("name an indexed column of the table in `split_by`, or leave it out"));
-    }
-    let indexes = indexes(conn, source, table, leading).await?;
-    // The index that agrees with the key furthest; among those the primary one.
-    let best = indexes.into_iter().max_by_key(|(name, columns)| {
-        let agreeing = columns
-            .iter()
-            .zip(&key)
-            .take_while(|(a, b)| same(a, b))
-            .count();
-        (agreeing, name == "PRIMARY", columns.len())
-    });
-    let Some((index, names)) = best else {
-        if split_by.is_some() {
-            tracing::warn!(table = %table.name(), column = leading, "no index begins with `split_by`: the table is read as one partition");
-        }
-        return Ok(None);
-    };
-    let mut columns = Vec::new();
-    for (position, name) in names.iter().enumerate() {
-        let Some(column) = column(table, name) else {
-            break;
-        };
-        if position > 0 && column.nullable {
-            break;
-        }
-        let Some(space) = space(conn, table, column).await? else {
-            break;
-        };
-        columns.push(KeyColumn {
-            name: quote_identifier(&column.name),
-            space,
-        });
-    }
-    let Some(first) = column(table, leading).filter(|_| !columns.is_empty()) else {
-        return Ok(None);
-    };
-    Ok(Some(Key {
-        index,
-        columns,
-        first: first.name.clone(),
-        nullable: first.nullable,
-    }))
-}
-
-fn same(a: &str, b: &str) -> bool {
-    a.to_lowercase() == b.to_lowercase()
-}
-
-fn column<'a>(table: &'a SourceTable, name: &str) -> Option<&'a SourceColumn> {
-    table.columns.iter().find(|column| same(&column.name, name))
-}
-
-/// The ordered indexes that begin with `leading`, each with its columns up to the first that is a prefix (pitfall 120)
-/// or an expression.
-async fn indexes(
-    conn: &mut Conn,
-    source: &Source,
-    table: &SourceTable,
-    leading: &str,
-) -> Result<Vec<(String, Vec<String>)>> {
-    let usable = match source.flavor() {
-        Flavor::MySql => " AND IS_VISIBLE = 'YES'",
-        Flavor::MariaDb if source.version() >= ServerVersion(10, 6, 0) => " AND IGNORED = 'NO'",
-        Flavor::MariaDb => "",
-    };
-    let sql = format!(
-        "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS \
-         WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} AND INDEX_TYPE = 'BTREE'{usable} \
-         ORDER BY INDEX_NAME, SEQ_IN_INDEX",
-        quote_string(&table.name().database),
-        quote_string(&table.name().table)
-    );
-    let mut indexes: Vec<(String, Vec<String>, bool)> = Vec::new();
-    for row in query(conn, &sql).await? {
-        let [Some(index), column, prefix] = row.as_slice() else {
-            continue;
-        };
-        let index = String::from_utf8_lossy(index).into_owned();
-        if indexes.last().is_none_or(|(name, ..)| *name != index) {
-            indexes.push((index, Vec::new(), true));
-        }
-        let Some((_, columns, open)) = indexes.last_mut() else {
-            continue;
-        };
-        match (column, prefix) {
-            (Some(column), None) if *open => {
-                columns.push(String::from_utf8_lossy(column).into_owned());
-            }
-            _ => *open = false,
-        }
-    }
-    Ok(indexes
-        .into_iter()
-        .filter(|(_, columns, _)| columns.first().is_some_and(|first| same(first, leading)))
-        .map(|(name, columns, _)| (name, columns))
-        .collect())
-}
-
-/// How a column's values are counted; none for a type that is not cut.
-async fn space(
-    conn: &mut Conn,
-    table: &SourceTable,
-    column: &SourceColumn,
-) -> Result<Option<Space>> {
-    let space = match column.data_type.as_str() {
-        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "year" => Space::Integer,
-        "decimal" | "numeric" => {
-            let whole = column
-                .precision
-                .unwrap_or(10)
-                .saturating_sub(column.scale.unwrap_or(0));
-            // 38 digits are what the arithmetic holds.
-            let Some(room) = 38u8.checked_sub(whole) else {
-                return Ok(None);
-            };
-            Space::Decimal {
-                scale: u32::from(column.scale.unwrap_or(0).min(room)),
-            }
-        }
-        "date" => Space::Date,
-        "datetime" | "timestamp" => Space::DateTime,
-        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
-            // The name goes into SQL as it is.
-            let Some(charset) = column.charset.as_deref().filter(|name| word(name)) else {
-                return Ok(None);
-            };
-            let collation = collation(conn, table, column).await?;
-            let ranks = ranks(conn, charset, collation.as_deref()).await?;
-            Space::Text(Alphabet::new(ranks, charset).of_collation(collation))
-        }
-        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Space::Bytes,
-        "enum" if column.labels.len() <= MAX_LABELS => Space::Enum {
-            labels: u32::try_from(column.labels.len()).unwrap_or(0),
-        },
-        _ => return Ok(None),
-    };
-    Ok(Some(space))
-}
-
-/// The column's collation; none where its name is no plain word.
-async fn collation(
-    conn: &mut Conn,
-    table: &SourceTable,
-    column: &SourceColumn,
-) -> Result<Option<String>> {
-    let sql = format!(
-        "SELECT COLLATION_NAME FROM information_schema.COLUMNS \
-         WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} AND COLUMN_NAME = {}",
-        quote_string(&table.name().database),
-        quote_string(&table.name().table),
-        quote_string(&column.name)
-    );
-    let name = value(query(conn, &sql).await?);
-    Ok(name
-        .and_then(|name| String::from_utf8(name).ok())
-        .filter(|name| word(name)))
-}
-
-/// The ranks of printable ASCII in a collation; none where the server will not say.
-async fn ranks(conn: &mut Conn, charset: &str, collation: Option<&str>) -> Result<Option<Vec<u8>>> {
-    let Some(collation) = collation else {
-        return Ok(None);
-    };
-    let characters: Vec<String> = (0x20u8..0x7f)
-        .map(|byte| format!("SELECT x'{byte:02X}' AS c"))
-        .collect();
-    let sql = format!(
-        "SELECT DENSE_RANK() OVER (ORDER BY CONVERT(CONVERT(c USING utf8mb4) USING {charset}) COLLATE {collation}) \
-         FROM ({}) AS ascii ORDER BY HEX(c)",
-        characters.join(" UNION ALL ")
-    );
-    let Ok(rows) = query(conn, &sql).await else {
-        return Ok(None);
-    };
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            String::from_utf8(row.into_iter().next()??)
-                .ok()?
-                .parse()
-                .ok()
-        })
-        .collect())
-}
-
-fn word(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
 async fn estimated_rows(conn: &mut Conn, table: &SourceTable) -> Result<f64> {
     let sql = format!(
         "SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
@@ -348,31 +126,32 @@ async fn estimated_rows(conn: &mut Conn, table: &SourceTable) -> Result<f64> {
 }
 
 /// A range of keys on its way to become a partition.
-struct Segment {
+pub(super) struct Segment {
     /// Where it begins; the first is open.
-    cut: Option<Vec<String>>,
+    pub(super) cut: Option<Vec<String>>,
     /// The leading values that all its rows share; the column after them cuts.
-    prefix: Vec<String>,
+    pub(super) prefix: Vec<String>,
     /// Its first and last value of that column, as the server sent them.
-    first: Vec<u8>,
-    last: Vec<u8>,
-    rows: f64,
+    pub(super) first: Vec<u8>,
+    pub(super) last: Vec<u8>,
+    pub(super) rows: f64,
     /// How many cuts in a row have taken next to nothing off its beginning.
-    slivers: u32,
-    settled: bool,
+    pub(super) slivers: u32,
+    pub(super) settled: bool,
 }
 
-struct Planner<'a> {
-    conn: &'a mut Conn,
+pub(super) struct Planner<'a> {
+    pub(super) conn: &'a mut Conn,
     table: String,
     index: String,
-    columns: Vec<KeyColumn>,
-    wanted: f64,
+    pub(super) columns: Vec<KeyColumn>,
+    pub(super) wanted: f64,
 }
 
 /// What a step did to a segment.
 enum Step {
-    Cut(Segment),
+    /// What is cut off its end.
+    Cut(Vec<Segment>),
     Descended,
     Stuck,
 }
@@ -409,7 +188,7 @@ impl Planner<'_> {
                 break;
             };
             match self.step(segment).await? {
-                Step::Cut(right) => segments.insert(index + 1, right),
+                Step::Cut(behind) => drop(segments.splice(index + 1..index + 1, behind)),
                 Step::Descended => {}
                 Step::Stuck => segment.settled = true,
             }
@@ -434,11 +213,15 @@ impl Planner<'_> {
     }
 
     async fn step(&mut self, segment: &mut Segment) -> Result<Step> {
+        let behind = self.spread(segment).await?;
+        if !behind.is_empty() {
+            return Ok(Step::Cut(behind));
+        }
         if segment.slivers < MAX_SLIVERS
             && let Some((key, before, share)) = self.find_cut(segment).await?
             && let Some(right) = self.divide(segment, key, before, share).await?
         {
-            return Ok(Step::Cut(right));
+            return Ok(Step::Cut(vec![right]));
         }
         self.descend(segment).await
     }
@@ -499,27 +282,9 @@ impl Planner<'_> {
         segment: &Segment,
         aim: &str,
     ) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
-        let Some((first, last)) = self.literals(segment) else {
+        let Some((after, before)) = self.probes_around(segment, aim) else {
             return Ok(None);
         };
-        let after = self.probe(
-            &segment.prefix,
-            &[
-                (Comparison::Greater, &first),
-                (Comparison::AtLeast, aim),
-                (Comparison::AtMost, &last),
-            ],
-            "ASC",
-        );
-        let before = self.probe(
-            &segment.prefix,
-            &[
-                (Comparison::AtLeast, &first),
-                (Comparison::Less, aim),
-                (Comparison::AtMost, &last),
-            ],
-            "DESC",
-        );
         let rows = match self
             .conn
             .query::<Row, _>(format!("SELECT ({after}), ({before})"))
@@ -539,6 +304,30 @@ impl Planner<'_> {
         };
         let before = before.as_ref().unwrap_or(&segment.first);
         Ok(Some((key.clone(), before.clone())))
+    }
+
+    /// The queries for the first key from `aim` on and for the last before it, within the segment.
+    pub(super) fn probes_around(&self, segment: &Segment, aim: &str) -> Option<(String, String)> {
+        let (first, last) = self.literals(segment)?;
+        let after = self.probe(
+            &segment.prefix,
+            &[
+                (Comparison::Greater, &first),
+                (Comparison::AtLeast, aim),
+                (Comparison::AtMost, &last),
+            ],
+            "ASC",
+        );
+        let before = self.probe(
+            &segment.prefix,
+            &[
+                (Comparison::AtLeast, &first),
+                (Comparison::Less, aim),
+                (Comparison::AtMost, &last),
+            ],
+            "DESC",
+        );
+        Some((after, before))
     }
 
     async fn key_after_first(&mut self, segment: &Segment) -> Result<Option<Vec<u8>>> {
@@ -585,7 +374,7 @@ impl Planner<'_> {
             &segment.prefix,
             &[(Comparison::AtLeast, &cut), (Comparison::AtMost, &last)],
         );
-        let (left, right) = shares(self.estimates(&left, &right).await?, segment.rows, share);
+        let (left, right) = shares(&self.estimates(&[left, right]).await?, segment.rows, share);
         let mut tuple = segment.prefix.clone();
         tuple.push(cut);
         let slivers = if left < self.wanted / 16.0 {
@@ -657,7 +446,7 @@ impl Planner<'_> {
         )
     }
 
-    fn condition(&self, prefix: &[String], bounds: &[(Comparison, &str)]) -> String {
+    pub(super) fn condition(&self, prefix: &[String], bounds: &[(Comparison, &str)]) -> String {
         let mut terms: Vec<String> = self
             .columns
             .iter()
@@ -677,22 +466,24 @@ impl Planner<'_> {
         terms.join(" AND ")
     }
 
-    /// What the index dives say of two ranges; none where the optimizer would rather scan. Both in one UNION: on a
-    /// lone SELECT with FORCE INDEX, MySQL leaves the dives out and guesses.
-    async fn estimates(&mut self, left: &str, right: &str) -> Result<(Option<f64>, Option<f64>)> {
-        let select = |condition: &str| {
-            format!(
-                "SELECT * FROM {} FORCE INDEX ({}) WHERE {condition}",
-                self.table, self.index
-            )
-        };
+    /// What the index dives say of some ranges; none where the optimizer would rather scan. All in one UNION: on a lone
+    /// SELECT with FORCE INDEX, MySQL leaves the dives out and guesses.
+    pub(super) async fn estimates(&mut self, ranges: &[String]) -> Result<Vec<Option<f64>>> {
+        let selects: Vec<String> = ranges
+            .iter()
+            .map(|condition| {
+                format!(
+                    "SELECT * FROM {} FORCE INDEX ({}) WHERE {condition}",
+                    self.table, self.index
+                )
+            })
+            .collect();
         let sql = format!(
-            "EXPLAIN FORMAT=TRADITIONAL {} UNION ALL {}",
-            select(left),
-            select(right)
+            "EXPLAIN FORMAT=TRADITIONAL {}",
+            selects.join(" UNION ALL ")
         );
         let rows: Vec<Row> = self.conn.query(sql).await.map_err(query_error)?;
-        let mut estimates = rows.iter().map(|row| {
+        let estimates = rows.iter().take(ranges.len()).map(|row| {
             let text = |name: &str| {
                 row.get_opt::<Option<String>, _>(name)
                     .and_then(std::result::Result::ok)
@@ -707,45 +498,22 @@ impl Planner<'_> {
                 ),
             }
         });
-        Ok((estimates.next().flatten(), estimates.next().flatten()))
+        Ok(estimates.collect())
     }
 }
 
 /// Rows on either side of a cut. InnoDB's dives say up to double of a long range, yet never more than half the table;
 /// so only their ratio counts, as long as the sum known before is not far too low.
-fn shares(estimates: (Option<f64>, Option<f64>), rows: f64, share: f64) -> (f64, f64) {
-    match estimates {
-        (Some(left), Some(right)) if left + right > 0.0 => {
+fn shares(estimates: &[Option<f64>], rows: f64, share: f64) -> (f64, f64) {
+    match *estimates {
+        [Some(left), Some(right)] if left + right > 0.0 => {
             let scale = (rows / (left + right)).max(0.5);
             (left * scale, right * scale)
         }
-        (Some(left), None) => (left.min(rows), (rows - left).max(0.0)),
-        (None, Some(right)) => ((rows - right).max(0.0), right.min(rows)),
+        [Some(left), None] => (left.min(rows), (rows - left).max(0.0)),
+        [None, Some(right)] => ((rows - right).max(0.0), right.min(rows)),
         _ => (rows * share, rows * (1.0 - share)),
     }
-}
-
-async fn query(conn: &mut Conn, sql: &str) -> Result<Vec<Vec<Option<Vec<u8>>>>> {
-    Ok(texts(conn.query::<Row, _>(sql).await.map_err(query_error)?))
-}
-
-fn texts(rows: Vec<Row>) -> Vec<Vec<Option<Vec<u8>>>> {
-    rows.into_iter()
-        .map(|row| {
-            row.unwrap()
-                .into_iter()
-                .map(|value| match value {
-                    Value::NULL => None,
-                    Value::Bytes(bytes) => Some(bytes),
-                    other => Some(other.as_sql(true).into_bytes()),
-                })
-                .collect()
-        })
-        .collect()
-}
-
-fn value(rows: Vec<Vec<Option<Vec<u8>>>>) -> Option<Vec<u8>> {
-    rows.into_iter().next()?.into_iter().next()?
 }
 
 #[cfg(test)]
@@ -754,11 +522,11 @@ mod tests {
 
     #[test]
     fn estimates_are_brought_to_the_known_sum_unless_that_is_far_too_low() {
-        assert_eq!(shares((Some(50.0), Some(10.0)), 120.0, 0.5), (100.0, 20.0));
-        assert_eq!(shares((Some(90.0), Some(90.0)), 100.0, 0.5), (50.0, 50.0));
-        assert_eq!(shares((Some(90.0), Some(30.0)), 10.0, 0.5), (45.0, 15.0));
-        assert_eq!(shares((None, Some(30.0)), 100.0, 0.5), (70.0, 30.0));
-        assert_eq!(shares((None, None), 100.0, 0.25), (25.0, 75.0));
+        assert_eq!(shares(&[Some(50.0), Some(10.0)], 120.0, 0.5), (100.0, 20.0));
+        assert_eq!(shares(&[Some(90.0), Some(90.0)], 100.0, 0.5), (50.0, 50.0));
+        assert_eq!(shares(&[Some(90.0), Some(30.0)], 10.0, 0.5), (45.0, 15.0));
+        assert_eq!(shares(&[None, Some(30.0)], 100.0, 0.5), (70.0, 30.0));
+        assert_eq!(shares(&[None, None], 100.0, 0.25), (25.0, 75.0));
     }
 
     #[test]
