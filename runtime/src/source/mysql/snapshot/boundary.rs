@@ -275,7 +275,8 @@ async fn mariadb_list_at_end(
     let rows = conn.query_text("SHOW MASTER STATUS").await?;
     let is_end = match rows.first().map(Vec::as_slice) {
         Some([Some(end), Some(at), ..]) => {
-            String::from_utf8_lossy(end) == file && String::from_utf8_lossy(at).parse() == Ok(offset)
+            String::from_utf8_lossy(end) == file
+                && String::from_utf8_lossy(at).parse() == Ok(offset)
         }
         _ => false,
     };

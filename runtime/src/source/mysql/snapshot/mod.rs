@@ -12,8 +12,8 @@ pub mod partitions;
 mod predicate;
 pub mod reader;
 mod samples;
-mod spread;
 mod split_key;
+mod spread;
 
 pub use boundary::{SnapshotSession, newest_place, take_place};
 pub use partitions::{Partition, plan_partitions};

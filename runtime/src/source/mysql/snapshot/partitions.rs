@@ -478,10 +478,7 @@ impl Planner<'_> {
                 )
             })
             .collect();
-        let sql = format!(
-            "EXPLAIN FORMAT=TRADITIONAL {}",
-            selects.join(" UNION ALL ")
-        );
+        let sql = format!("EXPLAIN FORMAT=TRADITIONAL {}", selects.join(" UNION ALL "));
         let rows: Vec<Row> = self.conn.query(sql).await.map_err(query_error)?;
         let estimates = rows.iter().take(ranges.len()).map(|row| {
             let text = |name: &str| {
