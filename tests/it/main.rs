@@ -26,6 +26,7 @@ mod positions;
 mod plugins;
 mod transform;
 
+mod definitions;
 mod statements;
 
 mod lifecycle;

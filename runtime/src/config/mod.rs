@@ -5,6 +5,7 @@
 //! replacement comes after parsing, no value of the environment can add a key or a list entry.
 
 mod across;
+mod ddl;
 mod ends;
 mod field;
 mod interpolate;
@@ -25,6 +26,7 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
+pub use ddl::{DdlAction, DdlPolicies};
 pub use matching::match_tables;
 pub use overlay::lay_over;
 pub use policies::{

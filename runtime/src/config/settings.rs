@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ddl::DdlPolicies;
 use super::policies::{ColumnConfig, TypePolicies};
 
 /// A password or the like. Shows as `***` wherever it is printed; serialising it writes `***` too.
@@ -124,6 +125,9 @@ pub struct PipeConfig {
     pub follow_new_tables: bool,
     /// What becomes of row images that leave columns out.
     pub row_image: RowImage,
+    /// What becomes of statements that change tables.
+    #[serde(skip_serializing_if = "DdlPolicies::is_default")]
+    pub ddl: DdlPolicies,
 }
 
 /// What becomes of row images that leave columns out (`binlog_row_image` other than FULL).

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Applier;
 use super::attach::attach;
+use super::command::Command;
 use super::follow::{FLUSHES_WAITING, Follower, Pace};
 use super::lifecycle::{PipeEvent, PipeState, Resume};
 use super::load;
@@ -133,6 +134,7 @@ impl Run {
         };
         self.tasks.spawn(async move {
             let follower = Follower {
+                pipe: &pipe,
                 session: &session,
                 store: &pipe.store,
                 progress: &pipe.progress,
@@ -174,15 +176,10 @@ impl Run {
         });
     }
 
-    /// Asks the source again and again for tables that the wildcards have begun to match, and the supervisor to take
+    /// Asks the source again and again for tables that the wildcards have begun to match or that are there again, and the supervisor to take
     /// them in. One that cannot be taken in is told of once, and asked for again with the rest.
     fn follow_new_tables(&mut self) {
-        let wildcards = self.session.config.tables.iter();
-        if !self.session.config.follow_new_tables
-            || !wildcards
-                .into_iter()
-                .any(|entry| entry.source.is_wildcard())
-        {
+        if !tables::may_have_unseen(&self.session, &self.pipe.store.records()) {
             return;
         }
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
@@ -199,7 +196,7 @@ impl Run {
                     // The change waits for this very run to end.
                     Ok(_) => tokio::select! {
                         () = stop.cancelled() => return Ok(()),
-                        answer = tables::ask_to_follow(&pipe) => answer,
+                        answer = pipe.ask(Command::FollowNewTables) => answer,
                     },
                     Err(error) => Err(error),
                 };

@@ -133,6 +133,15 @@ pub struct TableRecord {
     /// Tables at the destination that a load which was given up has left, to be dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub orphans: Vec<String>,
+    /// Whether the target may stand between this definition and the next: an alteration has begun.
+    #[serde(default)]
+    pub altering: bool,
+    /// Whether it left because the source has it no longer; it comes back when it is there again.
+    #[serde(default)]
+    pub dropped: bool,
+    /// What is to become of the target that it has left.
+    #[serde(default)]
+    pub retire: Option<Retire>,
     /// Why the table may differ from the source until it is loaded again.
     #[serde(default)]
     pub inexact: Option<Failure>,
@@ -192,6 +201,13 @@ pub struct Shadow {
     pub exchange: Option<Exchange>,
 }
 
+/// What is to become of a target whose source is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retire {
+    /// The name that it is kept under; without one it is dropped.
+    pub archive: Option<String>,
+}
+
 /// The identities before an exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exchange {
@@ -235,6 +251,9 @@ impl TableRecord {
             generation: 0,
             whole: false,
             orphans: Vec::new(),
+            altering: false,
+            dropped: false,
+            retire: None,
             inexact: None,
             skip: Skip::No,
             partitions: None,
