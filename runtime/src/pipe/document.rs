@@ -3,13 +3,14 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::config::Mode;
 use crate::error::{Error, ErrorKind};
 
 /// A pipe at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PipeDocument {
     /// The pipe's name.
     pub pipe: String,
@@ -28,7 +29,7 @@ pub struct PipeDocument {
 }
 
 /// One table of a pipe.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TableDocument {
     /// `database.table` at the source.
     pub source: String,
@@ -46,7 +47,7 @@ pub struct TableDocument {
 }
 
 /// How many values of a column a policy has changed since the pipe was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangedColumn {
     /// The column's name.
     pub column: String,
@@ -57,7 +58,7 @@ pub struct ChangedColumn {
 }
 
 /// How far a load is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SnapshotDocument {
     /// Partitions whose rows are durable.
     pub partitions_done: u64,
@@ -70,7 +71,7 @@ pub struct SnapshotDocument {
 }
 
 /// Row changes by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RowsDocument {
     /// Inserts.
     pub inserted: u64,
@@ -81,7 +82,7 @@ pub struct RowsDocument {
 }
 
 /// A place that is proved durable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckpointDocument {
     /// The place as the source writes it: a GTID set, or `file:offset`.
     pub position: String,
@@ -94,7 +95,7 @@ pub struct CheckpointDocument {
 }
 
 /// Something that stands against a pipe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reason {
     /// What it means for the pipe.
     pub kind: ReasonKind,
@@ -111,7 +112,7 @@ pub struct Reason {
 }
 
 /// What a reason means for its pipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonKind {
     /// The environment is at fault, and the pipe tries again by itself.
@@ -195,6 +196,20 @@ impl fmt::Display for Timestamp {
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "date-time",
+            "description": "A moment, to the millisecond, in UTC.",
+        })
     }
 }
 
