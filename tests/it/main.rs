@@ -27,6 +27,7 @@ mod plugins;
 mod transform;
 
 mod definitions;
+mod keys;
 mod statements;
 
 mod lifecycle;

@@ -242,11 +242,10 @@ fn keeps_values(before: &TargetColumn, after: &TargetColumn) -> bool {
     if from.starts_with("Enum16(") {
         return to.starts_with(from.trim_end_matches(')'));
     }
-    match (from.as_str(), to.as_str()) {
-        ("Float32", "Float64") => true,
-        ("LowCardinality(String)", "LowCardinality(Nullable(String))") => true,
-        _ => false,
-    }
+    matches!(
+        (from.as_str(), to.as_str()),
+        ("Float32", "Float64") | ("LowCardinality(String)", "LowCardinality(Nullable(String))")
+    )
 }
 
 /// Whether signed, and bits.
