@@ -36,9 +36,9 @@ pub use policies::{
 pub use problem::Problem;
 pub use schema::json_schema;
 pub use settings::{
-    DestinationConfig, Durability, Engine, LimitsConfig, Mode, OnError, PipeConfig, PluginConfig,
-    PositionMode, RowImage, Secret, SnapshotConfig, SourceConfig, SourceType, SyncConfig,
-    SystemColumns, TableConfig, TablePattern, TlsConfig, TlsMode, TransformConfig,
+    Cascades, DestinationConfig, Durability, Engine, LimitsConfig, Mode, OnError, PipeConfig,
+    PluginConfig, PositionMode, RowImage, Secret, SnapshotConfig, SourceConfig, SourceType,
+    SyncConfig, SystemColumns, TableConfig, TablePattern, TlsConfig, TlsMode, TransformConfig,
 };
 pub use values::duration as parse_duration;
 

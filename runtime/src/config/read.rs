@@ -11,8 +11,8 @@ use super::field::Field;
 use super::node::Node;
 use super::section::{Checks, Section};
 use super::{
-    DdlPolicies, Mode, PipeConfig, RowImage, Secrets, SnapshotConfig, SyncConfig, SystemColumns,
-    TypePolicies, ddl, ends, policies, tables, transforms,
+    Cascades, DdlPolicies, Mode, PipeConfig, RowImage, Secrets, SnapshotConfig, SyncConfig,
+    SystemColumns, TypePolicies, ddl, ends, policies, tables, transforms,
 };
 
 /// As ClickPipes: enough to keep a server of ordinary size busy, few enough not to hurt its other users.
@@ -114,6 +114,12 @@ pub(super) fn pipe(
     });
     let follow_new_tables = root.or("follow_new_tables", false, |field| field.boolean());
     let row_image = root.or("row_image", RowImage::Refuse, |field| row_image(&field));
+    let cascades = root.or("cascades", Cascades::Warn, |field| {
+        field.choice(
+            &[("warn", Cascades::Warn), ("reload", Cascades::Reload)],
+            &[],
+        )
+    });
     let ddl = root.or("ddl", DdlPolicies::default(), |field| ddl::read(&field));
     for (key, instead) in UNBUILT {
         root.unbuilt(key, instead);
@@ -145,6 +151,7 @@ pub(super) fn pipe(
             types: types?,
             follow_new_tables: follow_new_tables?,
             row_image: row_image?,
+            cascades: cascades?,
             ddl: ddl?,
         })
     };

@@ -60,8 +60,23 @@ struct PipeFile {
     /// What becomes of row images that leave columns out (binlog_row_image MINIMAL or NOBLOB).
     #[schemars(extend("default" = "refuse"))]
     row_image: Option<RowImage>,
+    /// What becomes of rows that change by a foreign key (ON DELETE or ON UPDATE CASCADE, SET NULL), which MariaDB, and
+    /// MySQL before 9.6, write to no binlog.
+    #[schemars(extend("default" = "warn"))]
+    cascades: Option<Cascades>,
     /// What becomes of statements that change tables.
     ddl: Option<Ddl>,
+}
+
+/// What becomes of rows that change by a foreign key.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Cascades {
+    /// Setup warns of such foreign keys.
+    Warn,
+    /// After a change of the table that is referred to, where that is in the pipe too, the referring table is loaded anew
+    /// beside the live one.
+    Reload,
 }
 
 /// What becomes of statements that change tables.

@@ -125,6 +125,8 @@ pub struct PipeConfig {
     pub follow_new_tables: bool,
     /// What becomes of row images that leave columns out.
     pub row_image: RowImage,
+    /// What becomes of rows that change by a foreign key.
+    pub cascades: Cascades,
     /// What becomes of statements that change tables.
     #[serde(skip_serializing_if = "DdlPolicies::is_default")]
     pub ddl: DdlPolicies,
@@ -138,6 +140,16 @@ pub enum RowImage {
     Refuse,
     /// The rows are read from the source by key.
     Complete,
+}
+
+/// What becomes of rows that change by a foreign key, where no binlog has that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cascades {
+    /// Setup warns of them.
+    Warn,
+    /// The table is loaded anew.
+    Reload,
 }
 
 /// What is copied.

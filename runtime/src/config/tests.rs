@@ -157,6 +157,7 @@ fn every_key_changes_what_is_loaded() {
         ("types.geometry", ", geometry: ewkt"),
         ("follow_new_tables", "follow_new_tables: true\n"),
         ("row_image", "row_image: complete\n"),
+        ("cascades", "cascades: reload\n"),
         ("ddl.add_column", "add_column: quarantine, "),
         ("ddl.drop_column", "drop_column: archive, "),
         ("ddl.rename_column", "rename_column: quarantine, "),

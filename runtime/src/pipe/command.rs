@@ -16,6 +16,7 @@ use super::{ddl, resync, tables};
 use crate::batch::TableName;
 use crate::config::PipeConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::position::Position;
 
 /// What a person may ask of a pipe.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +55,8 @@ pub enum Command {
     FollowStatement {
         /// What becomes of each.
         fates: Vec<(TableName, ddl::Fate)>,
+        /// The place behind the statement, if there is one: tables that stand behind it have followed it already.
+        end: Option<Position>,
     },
     /// Stop replicating tables; the targets stay as they are.
     RemoveTables {
@@ -150,9 +153,9 @@ pub(super) async fn prepare(pipe: &Arc<Pipe>, command: Command) -> Result<Option
         Command::Skip { table } => retry(pipe, table, Skip::Allowed).map(Some),
         Command::AddTables { entries } => modify(pipe, tables::add(pipe, entries)).await.map(Some),
         Command::FollowNewTables => tables::follow_new(pipe).await,
-        Command::FollowStatement { fates } => {
+        Command::FollowStatement { fates, end } => {
             ensure_legal(pipe, PipeEvent::Resync)?;
-            ddl::follow(pipe, fates).await.map(Some)
+            ddl::follow(pipe, fates, end).await.map(Some)
         }
         Command::RemoveTables { tables } => {
             modify(pipe, async { remove(pipe, tables) }).await.map(Some)

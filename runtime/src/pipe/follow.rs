@@ -30,7 +30,7 @@ use super::supervisor::Pipe;
 use super::track::Track;
 use crate::batch::{Adjustment, ChangeBatch, TableName};
 use crate::config::RowImage;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::{
     BinlogStream, ChangeBuilder, Idle, IncompleteRows, Item, RowEvent, Statement, Transaction,
 };
@@ -280,7 +280,13 @@ impl Follower<'_> {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => {}
-                    answer = self.pipe.ask(command) => answer?,
+                    answer = self.pipe.ask(command) => answer.map_err(|error| match error.kind() {
+                        // Another change came first: the statement is met again behind it.
+                        ErrorKind::IllegalCommand => {
+                            Error::new(ErrorKind::Stopped, "another change came first")
+                        }
+                        _ => error,
+                    })?,
                 }
                 return Ok(false);
             }

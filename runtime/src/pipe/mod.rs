@@ -14,6 +14,7 @@ mod ddl;
 mod diagram_tests;
 pub mod document;
 mod follow;
+mod heal;
 pub mod lifecycle;
 mod load;
 mod operate;

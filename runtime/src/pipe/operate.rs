@@ -16,6 +16,7 @@ use super::apply::Applier;
 use super::attach::attach;
 use super::command::Command;
 use super::follow::{FLUSHES_WAITING, Follower, Pace};
+use super::heal::{self, Kinship};
 use super::lifecycle::{PipeEvent, PipeState, Resume};
 use super::load;
 use super::record::{Records, Skip, random_server_id};
@@ -26,7 +27,7 @@ use super::table_state::{TableEvent, TableState};
 use super::tables;
 use super::track::Track;
 use crate::batch::TableName;
-use crate::config::Mode;
+use crate::config::{Cascades, Mode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::{BinlogStream, StreamOptions, TableFilter};
 use crate::source::mysql::position::{Position, StreamPlace};
@@ -41,6 +42,7 @@ const NEW_TABLES_INTERVAL: Duration = Duration::from_secs(10);
 struct Run {
     pipe: Arc<Pipe>,
     session: Arc<Session>,
+    kinship: Arc<Kinship>,
     /// Ends the pipe's stream and all else at a checkpoint.
     stop: CancellationToken,
     tasks: JoinSet<Result<()>>,
@@ -59,8 +61,10 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
         .expect("a pipe that is set up has a checkpoint")
         .place;
     let loading = record.state.resume() == Resume::Snapshot;
+    let kinship = Arc::new(Kinship::read(&session, &records).await?);
     let mut run = Run {
         pipe: Arc::clone(&pipe),
+        kinship,
         session,
         stop: stop.child_token(),
         tasks: JoinSet::new(),
@@ -83,6 +87,10 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
     }
     run.watch();
     run.follow_new_tables();
+    if run.session.config.cascades == Cascades::Reload {
+        run.tasks
+            .spawn(heal::heal(Arc::clone(&pipe), run.stop.clone()));
+    }
     let returning = records.names_where(|table| table.state == TableState::CatchingUp);
     for name in returning {
         // The pipe's own id stands for its main stream.
@@ -151,12 +159,14 @@ impl Run {
             Arc::clone(&self.session),
             line.track.clone(),
         );
+        let kinship = Arc::clone(&self.kinship);
         self.tasks.spawn(async move {
             let applier = Applier {
                 session: &session,
                 store: &pipe.store,
                 progress: &pipe.progress,
                 track,
+                kinship: &kinship,
             };
             applier.run(received).await
         });

@@ -139,6 +139,9 @@ pub struct TableRecord {
     /// Whether it left because the source has it no longer; it comes back when it is there again.
     #[serde(default)]
     pub dropped: bool,
+    /// Whether rows may have followed a foreign key, so that it is to be loaded anew.
+    #[serde(default)]
+    pub cascaded: bool,
     /// What is to become of the target that it has left.
     #[serde(default)]
     pub retire: Option<Retire>,
@@ -253,6 +256,7 @@ impl TableRecord {
             orphans: Vec::new(),
             altering: false,
             dropped: false,
+            cascaded: false,
             retire: None,
             inexact: None,
             skip: Skip::No,
@@ -317,7 +321,11 @@ impl Records {
     pub fn table_event(&mut self, name: &TableName, event: TableEvent) -> Result<()> {
         let table = self.table_mut(name);
         if event == TableEvent::Loaded {
-            (table.whole, table.inexact) = (true, None);
+            table.whole = true;
+            // One that was marked during the load is loaded once more.
+            if !table.cascaded {
+                table.inexact = None;
+            }
         }
         table.state = table
             .state

@@ -8,18 +8,25 @@ use super::super::resync;
 use super::super::session::Session;
 use super::super::store::PipeStore;
 use super::super::supervisor::Pipe;
-use super::super::table_state::TableEvent;
+use super::super::table_state::{TableEvent, TableState};
 use super::Fate;
 use crate::batch::TableName;
 use crate::config::DdlAction;
 use crate::destination::clickhouse::Owner;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::source::mysql::position::Position;
 
 /// Prepares what `fates` say, to be recorded when the stream stands still before the statement.
 ///
 /// # Errors
 /// As [`resync::begin_anew`].
-pub(in super::super) async fn follow(pipe: &Pipe, fates: Vec<(TableName, Fate)>) -> Result<Change> {
+pub(in super::super) async fn follow(
+    pipe: &Pipe,
+    mut fates: Vec<(TableName, Fate)>,
+    end: Option<Position>,
+) -> Result<Change> {
+    // Whoever asked may have been stopped, and have asked again.
+    fates.retain(|(name, _)| !has_followed(&pipe.store.records(), name, end.as_ref()));
     let config = pipe.effective_config()?;
     let policy = config.ddl.drop_table;
     let with = |wanted: Fate| -> Vec<TableName> {
@@ -31,9 +38,11 @@ pub(in super::super) async fn follow(pipe: &Pipe, fates: Vec<(TableName, Fate)>)
         true => None,
         false => {
             let session = Session::connect(config, &pipe.engine).await?;
-            Some(resync::begin_anew(&session, pipe, &reload).await?)
+            let fresh = resync::begin_anew(&session, pipe, &reload).await;
+            Some(fresh.map_err(|error| concerning(error, &reload))?)
         }
     };
+    // Between the check above and the record nothing moves these tables but a stream that stands before the statement.
     let event = fresh.is_some().then_some(PipeEvent::Resync);
     Ok(Change::new(event, move |draft| {
         for name in &gone {
@@ -44,6 +53,31 @@ pub(in super::super) async fn follow(pipe: &Pipe, fates: Vec<(TableName, Fate)>)
             None => Ok(()),
         }
     }))
+}
+
+/// Whether the table stands behind the statement, or is no longer in a stream.
+fn has_followed(records: &Records, name: &TableName, end: Option<&Position>) -> bool {
+    let Some(table) = records.tables.get(name) else {
+        return true;
+    };
+    if !table.state.is_in_stream() && table.state != TableState::CatchingUp {
+        return true;
+    }
+    let checkpoint = records
+        .pipe
+        .as_ref()
+        .and_then(|record| record.checkpoint.as_ref());
+    let own = table.place.as_ref().map(|own| &own.place.position);
+    let at = own.or(checkpoint.map(|checkpoint| &checkpoint.place.position));
+    matches!((at, end), (Some(at), Some(end)) if at.contains(end) == Some(true))
+}
+
+/// What keeps one table from being loaded is that table's trouble, not the pipe's.
+fn concerning(error: Error, reload: &[TableName]) -> Error {
+    match (error.table(), reload.first()) {
+        (None, Some(name)) => error.with_table(name),
+        _ => error,
+    }
 }
 
 fn leave(draft: &mut Records, name: &TableName, policy: DdlAction) -> Result<()> {

@@ -91,7 +91,8 @@ pub(super) async fn apply(stand: Stand<'_>, statement: &Statement) -> Result<Out
         }
     }
     if !fates.is_empty() {
-        return Ok(Outcome::Ask(Command::FollowStatement { fates }));
+        let end = Some(statement.end.position.clone());
+        return Ok(Outcome::Ask(Command::FollowStatement { fates, end }));
     }
     let mut durable = Vec::new();
     let mut definitions: Vec<(TableName, SourceTable)> = Vec::new();

@@ -5,10 +5,12 @@
 //! side: what is not recognised as harmless is [`Class::Unknown`] and is handed on.
 
 mod clauses;
+mod foreign_keys;
 mod statement;
 mod tokens;
 
 pub use clauses::{Alter, Clause, Place};
+pub use foreign_keys::{Cascade, cascades};
 pub(super) use statement::classify;
 
 use super::event::Query;
