@@ -22,6 +22,7 @@ on_both_sources! {
     online_schema_change_tools_put_their_table_in_place: 400,
     a_table_altered_during_its_load_arrives_whole: 400,
     chosen_policies_are_kept: 500,
+    a_pipe_killed_among_statements_goes_on: 500,
 }
 
 once! {
@@ -35,6 +36,15 @@ async fn identity(stage: &Stage, table: &str) -> Result<String> {
         stage.database
     );
     stage.clickhouse.query(&sql).await
+}
+
+/// The rows of a target, or of what became of one.
+async fn live_rows(stage: &Stage, table: &str) -> Result<u64> {
+    let sql = format!(
+        "SELECT count() FROM `{}`.`{table}` FINAL WHERE _is_deleted = 0",
+        stage.database
+    );
+    stage.clickhouse.number(&sql).await
 }
 
 /// Waits until the stream has met everything, loads have ended, and the tables are equal.
@@ -55,6 +65,59 @@ async fn wait_exists(stage: &Stage, table: &str, wanted: bool) -> Result<()> {
     anyhow::bail!("`{table}`: waited in vain for it to be there: {wanted}")
 }
 
+/// Statements that keep every value, each with one that follows it.
+const IN_PLACE: [(&str, &str); 12] = [
+    (
+        "ALTER TABLE t DROP COLUMN e",
+        "INSERT INTO t VALUES (10, 'x', 3, 3.5, 'x', 3)",
+    ),
+    (
+        "ALTER TABLE t RENAME COLUMN a TO `new name`",
+        "UPDATE t SET `new name` = 'changed' WHERE id = 1",
+    ),
+    (
+        "ALTER TABLE t CHANGE COLUMN b b2 BIGINT NOT NULL",
+        "UPDATE t SET b2 = 5000000000 WHERE id = 2",
+    ),
+    (
+        "ALTER TABLE t MODIFY c DECIMAL(12,4), MODIFY d ENUM('x', 'y', 'z') NOT NULL, MODIFY `new name` VARCHAR(200)",
+        "INSERT INTO t VALUES (11, REPEAT('w', 200), 4, 12345678.1234, 'z', 4)",
+    ),
+    (
+        "ALTER TABLE t MODIFY COLUMN f INT NULL FIRST",
+        "INSERT INTO t VALUES (5, 12, 'moved', 5, 1, 'y')",
+    ),
+    (
+        "ALTER TABLE t MODIFY COLUMN b2 BIGINT NULL",
+        "INSERT INTO t (id, d) VALUES (13, 'x')",
+    ),
+    (
+        "UPDATE t SET b2 = 0 WHERE b2 IS NULL",
+        "ALTER TABLE t MODIFY COLUMN b2 BIGINT NOT NULL",
+    ),
+    (
+        "ALTER TABLE t ADD INDEX i (f), COMMENT = 'DROP COLUMN f', AUTO_INCREMENT = 7",
+        "UPDATE t SET f = 99 WHERE id = 13",
+    ),
+    (
+        "ALTER TABLE t ADD COLUMN g INT NOT NULL DEFAULT 7 AFTER id, DROP INDEX i, DROP COLUMN f, \
+         ADD COLUMN h DATETIME DEFAULT '2024-05-05 05:05:05'",
+        "INSERT INTO t (id, b2, d, h) VALUES (14, 6, 'z', NULL)",
+    ),
+    (
+        "DROP TABLE IF EXISTS no_such_table",
+        "ALTER TABLE t RENAME INDEX no_index TO other",
+    ),
+    (
+        "ALTER TABLE t CHANGE g G INT NOT NULL",
+        "UPDATE t SET g = 8 WHERE id = 1",
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS t (other INT)",
+        "DELETE FROM t WHERE id = 2",
+    ),
+];
+
 /// pitfall 42, pitfall 43, pitfall 106, pitfall 108, pitfall 109: each by its end state, on the very table that was
 /// there before, and with rows from before and after each statement.
 async fn changes_that_keep_every_value_are_followed_in_place(kind: SourceKind) -> Result<()> {
@@ -69,58 +132,7 @@ async fn changes_that_keep_every_value_are_followed_in_place(kind: SourceKind) -
         .await?;
     let mut pipe = running(&stage, &["t"]).await?;
     let before = identity(&stage, "t").await?;
-    let steps: [(&str, &str); 12] = [
-        (
-            "ALTER TABLE t DROP COLUMN e",
-            "INSERT INTO t VALUES (10, 'x', 3, 3.5, 'x', 3)",
-        ),
-        (
-            "ALTER TABLE t RENAME COLUMN a TO `new name`",
-            "UPDATE t SET `new name` = 'changed' WHERE id = 1",
-        ),
-        (
-            "ALTER TABLE t CHANGE COLUMN b b2 BIGINT NOT NULL",
-            "UPDATE t SET b2 = 5000000000 WHERE id = 2",
-        ),
-        (
-            "ALTER TABLE t MODIFY c DECIMAL(12,4), MODIFY d ENUM('x', 'y', 'z') NOT NULL, MODIFY `new name` VARCHAR(200)",
-            "INSERT INTO t VALUES (11, REPEAT('w', 200), 4, 12345678.1234, 'z', 4)",
-        ),
-        (
-            "ALTER TABLE t MODIFY COLUMN f INT NULL FIRST",
-            "INSERT INTO t VALUES (5, 12, 'moved', 5, 1, 'y')",
-        ),
-        (
-            "ALTER TABLE t MODIFY COLUMN b2 BIGINT NULL",
-            "INSERT INTO t (id, d) VALUES (13, 'x')",
-        ),
-        (
-            "UPDATE t SET b2 = 0 WHERE b2 IS NULL",
-            "ALTER TABLE t MODIFY COLUMN b2 BIGINT NOT NULL",
-        ),
-        (
-            "ALTER TABLE t ADD INDEX i (f), COMMENT = 'DROP COLUMN f', AUTO_INCREMENT = 7",
-            "UPDATE t SET f = 99 WHERE id = 13",
-        ),
-        (
-            "ALTER TABLE t ADD COLUMN g INT NOT NULL DEFAULT 7 AFTER id, DROP INDEX i, DROP COLUMN f, \
-             ADD COLUMN h DATETIME DEFAULT '2024-05-05 05:05:05'",
-            "INSERT INTO t (id, b2, d, h) VALUES (14, 6, 'z', NULL)",
-        ),
-        (
-            "DROP TABLE IF EXISTS no_such_table",
-            "ALTER TABLE t RENAME INDEX no_index TO other",
-        ),
-        (
-            "ALTER TABLE t CHANGE g G INT NOT NULL",
-            "UPDATE t SET g = 8 WHERE id = 1",
-        ),
-        (
-            "CREATE TABLE IF NOT EXISTS t (other INT)",
-            "DELETE FROM t WHERE id = 2",
-        ),
-    ];
-    for (number, (one, other)) in steps.iter().enumerate() {
+    for (number, (one, other)) in IN_PLACE.iter().enumerate() {
         for statement in [one, other] {
             // One that the server refuses is as if it had not been.
             let done = stage.source.execute(statement).await;
@@ -288,12 +300,8 @@ async fn a_dropped_table_is_archived_and_comes_back(kind: SourceKind) -> Result<
             .await?,
         "the view is left"
     );
-    let kept = format!(
-        "SELECT count() FROM `{}`.t_dropped_1 FINAL WHERE _is_deleted = 0",
-        stage.database
-    );
     ensure!(
-        stage.clickhouse.number(&kept).await? == 3,
+        live_rows(&stage, "t_dropped_1").await? == 3,
         "the archive lacks rows"
     );
     ensure!(pipe.stop().await? == 0);
@@ -533,12 +541,21 @@ async fn chosen_policies_are_kept(kind: SourceKind) -> Result<()> {
         status["reasons"].to_string().contains("ADD COLUMN `c`"),
         "the reason does not say what is to be decided: {status:#}"
     );
-    // The policies may be changed while the pipe is down.
+    other_policies_are_kept(&stage, &mut pipe, file).await
+}
+
+/// Policies may be changed while the pipe is down.
+async fn other_policies_are_kept(
+    stage: &Stage,
+    pipe: &mut Pipe,
+    mut file: serde_json::Value,
+) -> Result<()> {
+    let database = &stage.database;
     ensure!(pipe.stop().await? == 0);
     file["ddl"] = json!({ "truncate": "ignore", "drop_table": "ignore", "reload": "quarantine" });
     pipe.change_file(&file);
     pipe.restart()?;
-    settled(&stage, &mut pipe, &["held"]).await?;
+    settled(stage, pipe, &["held"]).await?;
     stage
         .source
         .execute_all([
@@ -547,7 +564,7 @@ async fn chosen_policies_are_kept(kind: SourceKind) -> Result<()> {
             "DROP TABLE kept",
         ])
         .await?;
-    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
     let left = format!("SELECT count() FROM `{database}`.cut_current");
     ensure!(
         stage.clickhouse.number(&left).await? == 2,
@@ -568,6 +585,55 @@ async fn chosen_policies_are_kept(kind: SourceKind) -> Result<()> {
         "{status:#}"
     );
     Ok(())
+}
+
+/// pitfall 113: killed before, within and behind an alteration, so that it finds its target in either form.
+async fn a_pipe_killed_among_statements_goes_on(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT NOT NULL, b VARCHAR(10))",
+            "INSERT INTO t VALUES (1, 1, 'b'), (2, 2, NULL)",
+        ])
+        .await?;
+    let mut pipe = running(&stage, &["t"]).await?;
+    for (round, statements) in [
+        [
+            "ALTER TABLE t RENAME COLUMN a TO a2",
+            "UPDATE t SET a2 = a2 + 1",
+        ],
+        [
+            "ALTER TABLE t ADD COLUMN c INT NOT NULL DEFAULT 5 AFTER id",
+            "INSERT INTO t (id, a2) VALUES (3, 3)",
+        ],
+        [
+            "ALTER TABLE t DROP COLUMN b, MODIFY a2 BIGINT NOT NULL",
+            "UPDATE t SET a2 = 5000000000 WHERE id = 1",
+        ],
+        [
+            "ALTER TABLE t DROP PRIMARY KEY, ADD PRIMARY KEY (id, c)",
+            "INSERT INTO t (id, c, a2) VALUES (3, 6, 3)",
+        ],
+        ["TRUNCATE TABLE t", "INSERT INTO t (id, a2) VALUES (9, 9)"],
+        [
+            "ALTER TABLE t RENAME COLUMN a2 TO a, ADD COLUMN d INT",
+            "DELETE FROM t WHERE id = 9",
+        ],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        stage.source.execute_all(statements).await?;
+        tokio::time::sleep(Duration::from_millis(150 * round as u64)).await;
+        pipe.kill9()?;
+        pipe.restart()?;
+    }
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (10, 10, 10, 10)")
+        .await?;
+    settled(&stage, &mut pipe, &["t"]).await
 }
 
 /// A pipe that never loads does not begin to because of a statement.

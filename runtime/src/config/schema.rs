@@ -4,6 +4,8 @@
 //! The types are never filled. A test holds their keys to those that reading knows, in both directions.
 #![expect(dead_code, reason = "the fields exist for the derived schema alone")]
 
+mod ddl;
+
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -65,7 +67,7 @@ struct PipeFile {
     #[schemars(extend("default" = "warn"))]
     cascades: Option<Cascades>,
     /// What becomes of statements that change tables.
-    ddl: Option<Ddl>,
+    ddl: Option<ddl::Ddl>,
 }
 
 /// What becomes of rows that change by a foreign key.
@@ -77,71 +79,6 @@ enum Cascades {
     /// After a change of the table that is referred to, where that is in the pipe too, the referring table is loaded anew
     /// beside the live one.
     Reload,
-}
-
-/// What becomes of statements that change tables.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Ddl {
-    /// ADD COLUMN.
-    #[schemars(extend("default" = "apply"))]
-    add_column: Option<Follow>,
-    /// DROP COLUMN. Archived, the column stays, and later rows have NULL in it.
-    #[schemars(extend("default" = "apply"))]
-    drop_column: Option<FollowOrArchive>,
-    /// RENAME COLUMN, and CHANGE to another name.
-    #[schemars(extend("default" = "apply"))]
-    rename_column: Option<Follow>,
-    /// MODIFY that keeps every value: wider numbers, longer texts, further labels.
-    #[schemars(extend("default" = "apply"))]
-    modify_column: Option<Follow>,
-    /// What only a fresh load beside the live table can follow: another key, values that change, defaults by expression,
-    /// partitions that move rows, another table under the name.
-    #[schemars(extend("default" = "apply"))]
-    reload: Option<Follow>,
-    /// TRUNCATE. Archived, the rows are copied into `<target>_truncated_<version>` first.
-    #[schemars(extend("default" = "apply"))]
-    truncate: Option<FollowArchiveOrIgnore>,
-    /// DROP TABLE, DROP DATABASE, and RENAME away. Archived, the target becomes `<target>_dropped_<n>`; applied, it is
-    /// dropped; ignored, it stays. A table that is there again is loaded again.
-    #[schemars(extend("default" = "archive"))]
-    drop_table: Option<FollowArchiveOrIgnore>,
-}
-
-/// What becomes of a statement.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "snake_case")]
-enum Follow {
-    /// The destination follows.
-    Apply,
-    /// The table is taken out of service until a person decides.
-    Quarantine,
-}
-
-/// What becomes of a statement that takes something away.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "snake_case")]
-enum FollowOrArchive {
-    /// The destination follows.
-    Apply,
-    /// What was there is kept.
-    Archive,
-    /// The table is taken out of service until a person decides.
-    Quarantine,
-}
-
-/// What becomes of a statement that takes everything away.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "snake_case")]
-enum FollowArchiveOrIgnore {
-    /// The destination follows.
-    Apply,
-    /// What was there is kept under another name.
-    Archive,
-    /// The destination stays as it is.
-    Ignore,
-    /// The table is taken out of service until a person decides.
-    Quarantine,
 }
 
 /// What becomes of row images that leave columns out.

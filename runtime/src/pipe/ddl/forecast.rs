@@ -56,22 +56,7 @@ pub fn forecast(config: &PipeConfig, text: &str) -> Vec<Forecast> {
                 found.push(of(name, "DROP TABLE", policies.drop_table, GONE));
             }
         }
-        Class::RenameTable(pairs) => {
-            for (from, to) in pairs {
-                if ours(to) && is_ghost(from, to) {
-                    found.push(of(
-                        to,
-                        "RENAME",
-                        policies.modify_column,
-                        "the target stays, and follows the new definition",
-                    ));
-                } else if ours(to) {
-                    found.push(of(to, "RENAME", policies.reload, RELOAD));
-                } else if ours(from) && !pairs.iter().any(|(_, to)| to == from) {
-                    found.push(of(from, "RENAME", policies.drop_table, GONE));
-                }
-            }
-        }
+        Class::RenameTable(pairs) => rename(pairs, ours, policies, &mut found),
         Class::DropDatabase(database) => {
             let entries = config
                 .tables
@@ -111,6 +96,25 @@ pub fn forecast(config: &PipeConfig, text: &str) -> Vec<Forecast> {
         | Class::NoEffect => {}
     }
     found
+}
+
+fn rename(
+    pairs: &[(TableName, TableName)],
+    ours: impl Fn(&TableName) -> bool,
+    policies: DdlPolicies,
+    found: &mut Vec<Forecast>,
+) {
+    let part = "RENAME";
+    for (from, to) in pairs {
+        if ours(to) && is_ghost(from, to) {
+            let applied = "the target stays, and follows the new definition";
+            found.push(of(to, part, policies.modify_column, applied));
+        } else if ours(to) {
+            found.push(of(to, part, policies.reload, RELOAD));
+        } else if ours(from) && !pairs.iter().any(|(_, to)| to == from) {
+            found.push(of(from, part, policies.drop_table, GONE));
+        }
+    }
 }
 
 const GONE: &str = "the target is dropped, and the table leaves the pipe until it is there again";

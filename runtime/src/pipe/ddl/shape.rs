@@ -88,8 +88,24 @@ pub(super) fn behind_first(
     if !ordered {
         return None;
     }
+    let columns = definitions(before, now, &first, &slots)?;
+    let key = key_behind_first(before, series, now, &first, &slots)?;
+    Some(Shape {
+        origins: first.iter().map(|slot| origin(slot.id)).collect(),
+        table: build(before, columns, key)?,
+    })
+}
+
+/// The definitions behind the first statement, slot by slot.
+fn definitions<'a>(
+    before: &'a SourceTable,
+    now: &'a SourceTable,
+    first: &[Slot],
+    slots: &[Slot],
+) -> Option<Vec<Definition<'a>>> {
+    let same = |one: &str, other: &str| one.to_lowercase() == other.to_lowercase();
     let mut columns = Vec::with_capacity(first.len());
-    for slot in &first {
+    for slot in first {
         let last = slots.iter().find(|last| last.id == slot.id);
         let definition = match last {
             Some(last) if last.defined_by <= 1 => Definition::of(
@@ -103,11 +119,7 @@ pub(super) fn behind_first(
         };
         columns.push(definition.named(&slot.name));
     }
-    let key = key_behind_first(before, series, now, &first, &slots)?;
-    Some(Shape {
-        origins: first.iter().map(|slot| origin(slot.id)).collect(),
-        table: build(before, columns, key)?,
-    })
+    Some(columns)
 }
 
 /// One statement's clauses. All of them name columns as they were before it, but for AFTER.
