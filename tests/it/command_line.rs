@@ -17,6 +17,7 @@ on_both_sources! {
 
 once! {
     validate_needs_no_server_and_no_secret: 60,
+    plan_tells_what_a_statement_would_lead_to: 60,
     schema_describes_the_pipe_file: 60,
     help_teaches: 60,
     a_wrong_command_line_ends_with_2: 60,
@@ -36,6 +37,69 @@ fn written(folder: &Path, file: &Value) -> Result<String> {
     let path = folder.join("pipe.yaml");
     std::fs::write(&path, format!("{file:#}"))?;
     Ok(path.display().to_string())
+}
+
+async fn plan_tells_what_a_statement_would_lead_to() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = json!({
+        "version": 1,
+        "pipe": "shop",
+        "source": { "type": "mysql", "host": "127.0.0.1", "user": "x", "password": "${NOWHERE}" },
+        "destination": { "url": "http://127.0.0.1:1" },
+        "tables": [{ "source": "shop.orders" }, { "source": "shop.item*" }],
+        "ddl": { "drop_column": "archive", "truncate": "quarantine" },
+    });
+    let path = written(folder.path(), &file)?;
+    for (statement, expected) in [
+        (
+            "ALTER TABLE orders DROP COLUMN note",
+            "shop.orders: DROP COLUMN `note`: what was there is kept aside",
+        ),
+        (
+            "alter table shop.items exchange partition p with table x",
+            "loaded anew",
+        ),
+        (
+            "TRUNCATE `shop`.`orders`",
+            "taken out of service until a person decides",
+        ),
+        (
+            "DROP TABLE elsewhere.t, items",
+            "shop.items: DROP TABLE: what was there is kept aside",
+        ),
+        (
+            "RENAME TABLE orders TO _orders_del, _orders_gho TO orders",
+            "follows the new definition",
+        ),
+        (
+            "ALTER TABLE orders ADD INDEX i (a)",
+            "nothing: the statement changes no table",
+        ),
+        (
+            "DROP VIEW orders",
+            "nothing: the statement changes no table",
+        ),
+    ] {
+        let told = pipewright(&["plan", &path, "--ddl", statement]).await?;
+        ensure!(
+            told.code == 0 && told.stdout.contains(expected),
+            "{statement}: {told:?}"
+        );
+    }
+    let told = pipewright(&[
+        "plan",
+        &path,
+        "--ddl",
+        "ALTER TABLE orders ADD a INT",
+        "--json",
+    ])
+    .await?;
+    let told: Value = serde_json::from_str(&told.stdout)?;
+    ensure!(
+        told["ddl"][0]["effects"][0]["policy"] == "apply",
+        "{told:#}"
+    );
+    Ok(())
 }
 
 async fn plan_shows_what_setup_would_make_and_makes_nothing(kind: SourceKind) -> Result<()> {

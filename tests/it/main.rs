@@ -26,6 +26,9 @@ mod positions;
 mod plugins;
 mod transform;
 
+mod cascades;
+mod definitions;
+mod keys;
 mod statements;
 
 mod lifecycle;

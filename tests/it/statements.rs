@@ -15,7 +15,7 @@ on_both_sources! {
     an_added_nullable_column_is_added_at_the_destination: 300,
     columns_added_in_several_places_hold_later_rows: 300,
     a_literal_default_of_an_added_column_is_shown_for_earlier_rows: 300,
-    statements_that_are_not_applied_take_the_table_out_by_name: 300,
+    statements_left_to_a_person_take_the_table_out_by_name: 300,
     statements_on_other_tables_concern_nobody: 300,
 }
 
@@ -173,17 +173,27 @@ async fn a_literal_default_of_an_added_column_is_shown_for_earlier_rows(
     assert_caught_up(&stage, &mut pipe, &["t"]).await
 }
 
-async fn statements_that_are_not_applied_take_the_table_out_by_name(
-    kind: SourceKind,
-) -> Result<()> {
-    for statement in [
-        "ALTER TABLE t DROP COLUMN a",
-        "ALTER TABLE t MODIFY COLUMN a TEXT",
-        "ALTER TABLE t ADD COLUMN b VARCHAR(40) NOT NULL DEFAULT (CONCAT('row ', id))",
-        "RENAME TABLE t TO t2",
-        "DROP TABLE t",
+/// pitfall 116: one table waits, and the pipe does not.
+async fn statements_left_to_a_person_take_the_table_out_by_name(kind: SourceKind) -> Result<()> {
+    for (policy, statement) in [
+        ("drop_column", "ALTER TABLE t DROP COLUMN a"),
+        ("modify_column", "ALTER TABLE t MODIFY COLUMN a TEXT"),
+        ("rename_column", "ALTER TABLE t RENAME COLUMN a TO b"),
+        ("truncate", "TRUNCATE TABLE t"),
+        (
+            "reload",
+            "ALTER TABLE t ADD COLUMN b VARCHAR(40) NOT NULL DEFAULT (CONCAT('row ', id))",
+        ),
+        ("drop_table", "RENAME TABLE t TO t2"),
+        ("drop_table", "DROP TABLE t"),
     ] {
         let (stage, mut pipe) = with_rows(kind).await?;
+        ensure!(pipe.stop().await? == 0);
+        let mut file = stage.pipe_file(&["t"]);
+        file["ddl"] = serde_json::json!({ policy: "quarantine" });
+        pipe.change_file(&file);
+        pipe.restart()?;
+        pipe.wait_state("Running", CATCH_UP).await?;
         stage
             .source
             .execute("INSERT INTO t VALUES (10, 'last')")

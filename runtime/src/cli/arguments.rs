@@ -129,11 +129,15 @@ pub(super) struct Plan {
     /// Pipe files, or folders of *.yaml and *.yml.
     #[arg(required = true, value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
+    /// Only say what this statement of the source would lead to; no server is asked.
+    #[arg(long, value_name = "STATEMENT")]
+    pub(super) ddl: Option<String>,
 }
 
 const PLAN_EXAMPLES: &str = "\
 Examples:
   pipewright plan pipe.yaml
+  pipewright plan pipe.yaml --ddl 'ALTER TABLE shop.orders DROP COLUMN note'
   pipewright plan pipe.yaml --json | jq '.plans[].tables[].target'";
 
 const SCHEMA_EXAMPLES: &str = "\

@@ -61,6 +61,13 @@ async fn preflight(pipes: &[PipeConfig]) -> Result<Vec<(String, Finding)>> {
 }
 
 pub(super) fn plan(options: &Plan, as_json: bool) -> Result<Exit> {
+    if let Some(statement) = &options.ddl {
+        return forecast(
+            &super::load(&options.paths, Secrets::Offline)?,
+            statement,
+            as_json,
+        );
+    }
     let pipes = super::load(&options.paths, Secrets::Resolve)?;
     let plans = super::block_on(async {
         let mut plans = Vec::new();
@@ -74,6 +81,30 @@ pub(super) fn plan(options: &Plan, as_json: bool) -> Result<Exit> {
     } else {
         for plan in &plans {
             output::text(&format!("{plan}\n"));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn forecast(pipes: &[PipeConfig], statement: &str, as_json: bool) -> Result<Exit> {
+    let forecasts: Vec<_> = pipes
+        .iter()
+        .map(|config| (config.pipe.as_str(), pipe::forecast(config, statement)))
+        .collect();
+    if as_json {
+        let listed = forecasts
+            .iter()
+            .map(|(pipe, effects)| json!({ "pipe": pipe, "effects": effects }));
+        output::data(&json!({ "ddl": listed.collect::<Vec<_>>() }));
+        return Ok(Exit::Done);
+    }
+    for (pipe, effects) in &forecasts {
+        output::text(&format!("pipe {pipe}\n"));
+        if effects.is_empty() {
+            output::text("  nothing: the statement changes no table of this pipe\n");
+        }
+        for effect in effects {
+            output::text(&format!("  {effect}\n"));
         }
     }
     Ok(Exit::Done)

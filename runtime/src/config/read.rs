@@ -11,8 +11,8 @@ use super::field::Field;
 use super::node::Node;
 use super::section::{Checks, Section};
 use super::{
-    Mode, PipeConfig, RowImage, Secrets, SnapshotConfig, SyncConfig, SystemColumns, TypePolicies,
-    ends, policies, tables, transforms,
+    Cascades, DdlPolicies, Mode, PipeConfig, RowImage, Secrets, SnapshotConfig, SyncConfig,
+    SystemColumns, TypePolicies, ddl, ends, policies, tables, transforms,
 };
 
 /// As ClickPipes: enough to keep a server of ordinary size busy, few enough not to hurt its other users.
@@ -31,14 +31,10 @@ pub(super) const SYNC_MAX_BYTES: u64 = 64 << 20;
 pub(super) const SYSTEM_COLUMNS: [&str; 3] = ["_version", "_is_deleted", "_synced_at"];
 
 /// Keys of the design that another version brings, at the top of a document.
-const UNBUILT: [(&str, &str); 7] = [
+const UNBUILT: [(&str, &str); 6] = [
     (
         "exclude",
         "list the tables to copy one by one instead of a wildcard",
-    ),
-    (
-        "ddl",
-        "remove it; ADD COLUMN is followed, other changes stop the pipe by name",
     ),
     (
         "keyless",
@@ -118,6 +114,13 @@ pub(super) fn pipe(
     });
     let follow_new_tables = root.or("follow_new_tables", false, |field| field.boolean());
     let row_image = root.or("row_image", RowImage::Refuse, |field| row_image(&field));
+    let cascades = root.or("cascades", Cascades::Warn, |field| {
+        field.choice(
+            &[("warn", Cascades::Warn), ("reload", Cascades::Reload)],
+            &[],
+        )
+    });
+    let ddl = root.or("ddl", DdlPolicies::default(), |field| ddl::read(&field));
     for (key, instead) in UNBUILT {
         root.unbuilt(key, instead);
     }
@@ -148,6 +151,8 @@ pub(super) fn pipe(
             types: types?,
             follow_new_tables: follow_new_tables?,
             row_image: row_image?,
+            cascades: cascades?,
+            ddl: ddl?,
         })
     };
     (config(), Some(outline))

@@ -4,6 +4,8 @@
 //! The types are never filled. A test holds their keys to those that reading knows, in both directions.
 #![expect(dead_code, reason = "the fields exist for the derived schema alone")]
 
+mod ddl;
+
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -60,6 +62,23 @@ struct PipeFile {
     /// What becomes of row images that leave columns out (binlog_row_image MINIMAL or NOBLOB).
     #[schemars(extend("default" = "refuse"))]
     row_image: Option<RowImage>,
+    /// What becomes of rows that change by a foreign key (ON DELETE or ON UPDATE CASCADE, SET NULL), which MariaDB, and
+    /// MySQL before 9.6, write to no binlog.
+    #[schemars(extend("default" = "warn"))]
+    cascades: Option<Cascades>,
+    /// What becomes of statements that change tables.
+    ddl: Option<ddl::Ddl>,
+}
+
+/// What becomes of rows that change by a foreign key.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Cascades {
+    /// Setup warns of such foreign keys.
+    Warn,
+    /// After a change of the table that is referred to, where that is in the pipe too, the referring table is loaded anew
+    /// beside the live one.
+    Reload,
 }
 
 /// What becomes of row images that leave columns out.

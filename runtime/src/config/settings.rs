@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ddl::DdlPolicies;
 use super::policies::{ColumnConfig, TypePolicies};
 
 /// A password or the like. Shows as `***` wherever it is printed; serialising it writes `***` too.
@@ -124,6 +125,11 @@ pub struct PipeConfig {
     pub follow_new_tables: bool,
     /// What becomes of row images that leave columns out.
     pub row_image: RowImage,
+    /// What becomes of rows that change by a foreign key.
+    pub cascades: Cascades,
+    /// What becomes of statements that change tables.
+    #[serde(skip_serializing_if = "DdlPolicies::is_default")]
+    pub ddl: DdlPolicies,
 }
 
 /// What becomes of row images that leave columns out (`binlog_row_image` other than FULL).
@@ -134,6 +140,16 @@ pub enum RowImage {
     Refuse,
     /// The rows are read from the source by key.
     Complete,
+}
+
+/// What becomes of rows that change by a foreign key, where no binlog has that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cascades {
+    /// Setup warns of them.
+    Warn,
+    /// The table is loaded anew.
+    Reload,
 }
 
 /// What is copied.

@@ -157,6 +157,14 @@ fn every_key_changes_what_is_loaded() {
         ("types.geometry", ", geometry: ewkt"),
         ("follow_new_tables", "follow_new_tables: true\n"),
         ("row_image", "row_image: complete\n"),
+        ("cascades", "cascades: reload\n"),
+        ("ddl.add_column", "add_column: quarantine, "),
+        ("ddl.drop_column", "drop_column: archive, "),
+        ("ddl.rename_column", "rename_column: quarantine, "),
+        ("ddl.modify_column", "modify_column: quarantine, "),
+        ("ddl.reload", "reload: quarantine, "),
+        ("ddl.truncate", "truncate: ignore, "),
+        ("ddl.drop_table", ", drop_table: apply"),
     ]);
     for (key, line) in removable {
         assert!(EVERY_KEY.contains(line), "{key}: {line:?}");
@@ -177,7 +185,7 @@ fn keys_read() -> BTreeMap<String, BTreeSet<String>> {
     let text = "{zzz: 1, source: {zzz: 1, tls: {zzz: 1}}, destination: {zzz: 1}, \
         tables: [{zzz: 1, source: {zzz: 1}, columns: {c: {zzz: 1}}}], \
         transforms: {t: {zzz: 1, limits: {zzz: 1}}}, \
-        snapshot: {zzz: 1}, sync: {zzz: 1}, system_columns: {zzz: 1}, types: {zzz: 1}}";
+        snapshot: {zzz: 1}, sync: {zzz: 1}, system_columns: {zzz: 1}, types: {zzz: 1}, ddl: {zzz: 1}}";
     let problems = load_text(text, Secrets::Offline).expect_err("unknown keys");
     problems
         .iter()
@@ -220,6 +228,7 @@ fn the_schema_has_the_keys_that_reading_knows() {
         ("sync", "Sync"),
         ("system_columns", "SystemColumns"),
         ("types", "Types"),
+        ("ddl", "Ddl"),
     ];
     let expected: BTreeMap<String, BTreeSet<String>> = sections
         .map(|(section, definition)| (section.to_owned(), keys(definition)))

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::complete::Completer;
 use super::follow::{Changed, Flush};
+use super::heal::Kinship;
 use super::progress::Progress;
 use super::record::RowCounts;
 use super::session::{LiveTable, Session};
@@ -31,6 +32,7 @@ pub(super) struct Applier<'a> {
     pub(super) store: &'a PipeStore,
     pub(super) progress: &'a Progress,
     pub(super) track: Track,
+    pub(super) kinship: &'a Kinship,
 }
 
 /// What a table's changes count for.
@@ -108,6 +110,7 @@ impl Applier<'_> {
                 &durable,
                 |draft| {
                     for counted in counted {
+                        self.kinship.mark(draft, &counted.table, counted.rows);
                         draft.add_values(&counted.table, &counted.values);
                         let rows = draft.rows.entry(counted.table).or_default();
                         rows.add(counted.rows);

@@ -1,5 +1,6 @@
 //! Going on where a pipe was: proves that both ends still hold the past that the checkpoint stands on.
 
+use super::ddl;
 use super::operate::has_met;
 use super::record::{Records, Skip};
 use super::session::Session;
@@ -121,6 +122,7 @@ async fn claim_for_returning(session: &Session, store: &PipeStore) -> Result<()>
 /// will be written. What given-up loads have left is dropped.
 async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
     let owner = Owner::new(store.pipe(), store.record().id);
+    ddl::retire_gone(session, store, &owner).await?;
     let records = store.records();
     if records
         .tables
@@ -140,6 +142,14 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
         if loading {
             let made = session.destination.create(table.load_target(), &owner);
             made.await.map_err(tag)?;
+        }
+        // One that is between two forms is looked at when the statement has been applied.
+        if records
+            .tables
+            .get(name)
+            .is_some_and(|record| record.altering)
+        {
+            continue;
         }
         for target in table.stream_targets() {
             let found = session.destination.ensure_unchanged(target, &owner);

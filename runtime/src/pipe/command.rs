@@ -12,10 +12,11 @@ use super::lifecycle::{PipeEvent, PipeState};
 use super::record::{Records, Skip};
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
-use super::{resync, tables};
+use super::{ddl, resync, tables};
 use crate::batch::TableName;
 use crate::config::PipeConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::position::Position;
 
 /// What a person may ask of a pipe.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,13 @@ pub enum Command {
     },
     /// Take the tables that a wildcard has begun to match into the pipe.
     FollowNewTables,
+    /// Follow a statement that the stream stands before: some tables are loaded anew, some have gone.
+    FollowStatement {
+        /// What becomes of each.
+        fates: Vec<(TableName, ddl::Fate)>,
+        /// The place behind the statement, if there is one: tables that stand behind it have followed it already.
+        end: Option<Position>,
+    },
     /// Stop replicating tables; the targets stay as they are.
     RemoveTables {
         /// The tables.
@@ -145,6 +153,10 @@ pub(super) async fn prepare(pipe: &Arc<Pipe>, command: Command) -> Result<Option
         Command::Skip { table } => retry(pipe, table, Skip::Allowed).map(Some),
         Command::AddTables { entries } => modify(pipe, tables::add(pipe, entries)).await.map(Some),
         Command::FollowNewTables => tables::follow_new(pipe).await,
+        Command::FollowStatement { fates, end } => {
+            ensure_legal(pipe, PipeEvent::Resync)?;
+            ddl::follow(pipe, fates, end).await.map(Some)
+        }
         Command::RemoveTables { tables } => {
             modify(pipe, async { remove(pipe, tables) }).await.map(Some)
         }

@@ -21,15 +21,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::ddl;
+use super::ddl::{self, Outcome, Stand};
 use super::progress::Progress;
 use super::record::RowCounts;
 use super::session::{LiveTable, Session};
 use super::store::PipeStore;
+use super::supervisor::Pipe;
 use super::track::Track;
 use crate::batch::{Adjustment, ChangeBatch, TableName};
 use crate::config::RowImage;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::{
     BinlogStream, ChangeBuilder, Idle, IncompleteRows, Item, RowEvent, Statement, Transaction,
 };
@@ -86,6 +87,7 @@ struct Open {
 
 /// Follows the binlog from `stream`'s place until `stop`, then flushes what is whole.
 pub(super) struct Follower<'a> {
+    pub(super) pipe: &'a Pipe,
     pub(super) session: &'a Session,
     pub(super) store: &'a PipeStore,
     pub(super) progress: &'a Progress,
@@ -146,7 +148,12 @@ impl Follower<'_> {
                 item = stream.next(), if !full => match item? {
                     Item::Transaction(transaction) => self.on_transaction(&mut open, transaction).await?,
                     Item::Idle(idle) => self.on_idle(&mut open, idle),
-                    Item::Statement(statement) => self.on_statement(&mut open, statement).await?,
+                    Item::Statement(statement) => {
+                        // Cancelled, the statement waits for the next run.
+                        if !self.on_statement(&mut open, statement, stop).await? {
+                            break;
+                        }
+                    }
                 },
                 () = tokio::time::sleep_until(wake), if !due && !full && open.due.is_some() => {}
             }
@@ -246,7 +253,13 @@ impl Follower<'_> {
 
     /// A barrier: what came before is durable and checkpointed before the statement is applied, and the checkpoint moves
     /// past it together with the table's new definition.
-    async fn on_statement(&mut self, open: &mut Open, statement: Statement) -> Result<()> {
+    /// False when this run ends before the statement.
+    async fn on_statement(
+        &mut self,
+        open: &mut Open,
+        statement: Statement,
+        stop: &CancellationToken,
+    ) -> Result<bool> {
         let end = statement.end.clone();
         let committed_at_us = statement.committed_at_us;
         self.passed
@@ -255,13 +268,34 @@ impl Follower<'_> {
             self.pass_over_first(&end).await?;
         } else if !self.is_passed(&statement) {
             self.flush_and_wait(open).await?;
-            ddl::apply(self.session, self.store, &self.track, self.term, &statement).await?;
+            let stand = Stand {
+                session: self.session,
+                store: self.store,
+                track: &self.track,
+                term: self.term,
+                passed: &self.passed,
+            };
+            if let Outcome::Ask(command) = ddl::apply(stand, &statement).await? {
+                // What is asked for is recorded when this run has ended.
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    answer = self.pipe.ask(command) => answer.map_err(|error| match error.kind() {
+                        // Another change came first: the statement is met again behind it.
+                        ErrorKind::IllegalCommand => {
+                            Error::new(ErrorKind::Stopped, "another change came first")
+                        }
+                        _ => error,
+                    })?,
+                }
+                return Ok(false);
+            }
             open.moved_to(end, committed_at_us);
             open.moved = false;
-            return Ok(());
+            return Ok(true);
         }
         open.moved_to(end, committed_at_us);
-        Ok(())
+        Ok(true)
     }
 
     /// Whether every table of ours that the statement names stands behind it already.

@@ -90,7 +90,65 @@ pub(super) async fn load(
         .await
 }
 
+/// A statement may have altered the table while it was read (pitfall 105). The stream meets it a moment later, and then
+/// the load goes on with another definition, or this run has ended.
 async fn load_table(
+    session: &Arc<Session>,
+    store: &Arc<PipeStore>,
+    name: &TableName,
+    start: &Position,
+    stop: &CancellationToken,
+) -> Result<()> {
+    loop {
+        let before = Arc::clone(&session.table(name).source);
+        let error = match load_rest(session, store, name, start, stop).await {
+            Err(error) if is_of_definition(&error) => error,
+            ended => return ended,
+        };
+        tracing::info!(table = %name, "the load waits for the stream to meet a statement: {}", error.chain());
+        if !wait_until_met(session, store, stop).await? {
+            return Ok(());
+        }
+        if Arc::ptr_eq(&before, &session.table(name).source) {
+            return Err(error);
+        }
+    }
+}
+
+/// Whether a definition that changed may be the reason.
+fn is_of_definition(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::SourceMissing | ErrorKind::SchemaConflict
+    )
+}
+
+/// Waits until the stream has met everything that the binlog holds now; false when stopped before.
+async fn wait_until_met(
+    session: &Arc<Session>,
+    store: &Arc<PipeStore>,
+    stop: &CancellationToken,
+) -> Result<bool> {
+    let now = snapshot::newest_place(&session.source, session.config.source.position).await?;
+    let mut changed = store.subscribe();
+    loop {
+        let met = changed
+            .borrow_and_update()
+            .pipe
+            .as_ref()
+            .and_then(|record| record.checkpoint.as_ref())
+            .is_some_and(|at| at.place.position.contains(&now) == Some(true));
+        if met {
+            return Ok(true);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(false),
+            result = changed.changed() => result.expect("the store outlives its pipe"),
+        }
+    }
+}
+
+async fn load_rest(
     session: &Arc<Session>,
     store: &Arc<PipeStore>,
     name: &TableName,

@@ -14,6 +14,7 @@ mod ddl;
 mod diagram_tests;
 pub mod document;
 mod follow;
+mod heal;
 pub mod lifecycle;
 mod load;
 mod operate;
@@ -53,6 +54,7 @@ use crate::state::StateStore;
 use crate::transform::Engine;
 
 pub use command::Command;
+pub use ddl::{Forecast, forecast};
 pub use plan::{Plan, plan, validate_online};
 
 /// Commands waiting for a pipe: more than a person or script sends before the first is answered.

@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Applier;
 use super::attach::attach;
+use super::command::Command;
 use super::follow::{FLUSHES_WAITING, Follower, Pace};
+use super::heal::{self, Kinship};
 use super::lifecycle::{PipeEvent, PipeState, Resume};
 use super::load;
 use super::record::{Records, Skip, random_server_id};
@@ -25,7 +27,7 @@ use super::table_state::{TableEvent, TableState};
 use super::tables;
 use super::track::Track;
 use crate::batch::TableName;
-use crate::config::Mode;
+use crate::config::{Cascades, Mode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::{BinlogStream, StreamOptions, TableFilter};
 use crate::source::mysql::position::{Position, StreamPlace};
@@ -40,6 +42,7 @@ const NEW_TABLES_INTERVAL: Duration = Duration::from_secs(10);
 struct Run {
     pipe: Arc<Pipe>,
     session: Arc<Session>,
+    kinship: Arc<Kinship>,
     /// Ends the pipe's stream and all else at a checkpoint.
     stop: CancellationToken,
     tasks: JoinSet<Result<()>>,
@@ -58,8 +61,10 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
         .expect("a pipe that is set up has a checkpoint")
         .place;
     let loading = record.state.resume() == Resume::Snapshot;
+    let kinship = Arc::new(Kinship::read(&session, &records).await?);
     let mut run = Run {
         pipe: Arc::clone(&pipe),
+        kinship,
         session,
         stop: stop.child_token(),
         tasks: JoinSet::new(),
@@ -82,6 +87,10 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
     }
     run.watch();
     run.follow_new_tables();
+    if run.session.config.cascades == Cascades::Reload {
+        run.tasks
+            .spawn(heal::heal(Arc::clone(&pipe), run.stop.clone()));
+    }
     let returning = records.names_where(|table| table.state == TableState::CatchingUp);
     for name in returning {
         // The pipe's own id stands for its main stream.
@@ -133,6 +142,7 @@ impl Run {
         };
         self.tasks.spawn(async move {
             let follower = Follower {
+                pipe: &pipe,
                 session: &session,
                 store: &pipe.store,
                 progress: &pipe.progress,
@@ -149,12 +159,14 @@ impl Run {
             Arc::clone(&self.session),
             line.track.clone(),
         );
+        let kinship = Arc::clone(&self.kinship);
         self.tasks.spawn(async move {
             let applier = Applier {
                 session: &session,
                 store: &pipe.store,
                 progress: &pipe.progress,
                 track,
+                kinship: &kinship,
             };
             applier.run(received).await
         });
@@ -174,15 +186,10 @@ impl Run {
         });
     }
 
-    /// Asks the source again and again for tables that the wildcards have begun to match, and the supervisor to take
+    /// Asks the source again and again for tables that the wildcards have begun to match or that are there again, and the supervisor to take
     /// them in. One that cannot be taken in is told of once, and asked for again with the rest.
     fn follow_new_tables(&mut self) {
-        let wildcards = self.session.config.tables.iter();
-        if !self.session.config.follow_new_tables
-            || !wildcards
-                .into_iter()
-                .any(|entry| entry.source.is_wildcard())
-        {
+        if !tables::may_have_unseen(&self.session, &self.pipe.store.records()) {
             return;
         }
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
@@ -199,7 +206,7 @@ impl Run {
                     // The change waits for this very run to end.
                     Ok(_) => tokio::select! {
                         () = stop.cancelled() => return Ok(()),
-                        answer = tables::ask_to_follow(&pipe) => answer,
+                        answer = pipe.ask(Command::FollowNewTables) => answer,
                     },
                     Err(error) => Err(error),
                 };

@@ -133,6 +133,18 @@ pub struct TableRecord {
     /// Tables at the destination that a load which was given up has left, to be dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub orphans: Vec<String>,
+    /// Whether the target may stand between this definition and the next: an alteration has begun.
+    #[serde(default)]
+    pub altering: bool,
+    /// Whether it left because the source has it no longer; it comes back when it is there again.
+    #[serde(default)]
+    pub dropped: bool,
+    /// Whether rows may have followed a foreign key, so that it is to be loaded anew.
+    #[serde(default)]
+    pub cascaded: bool,
+    /// What is to become of the target that it has left.
+    #[serde(default)]
+    pub retire: Option<Retire>,
     /// Why the table may differ from the source until it is loaded again.
     #[serde(default)]
     pub inexact: Option<Failure>,
@@ -192,6 +204,13 @@ pub struct Shadow {
     pub exchange: Option<Exchange>,
 }
 
+/// What is to become of a target whose source is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retire {
+    /// The name that it is kept under; without one it is dropped.
+    pub archive: Option<String>,
+}
+
 /// The identities before an exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exchange {
@@ -235,6 +254,10 @@ impl TableRecord {
             generation: 0,
             whole: false,
             orphans: Vec::new(),
+            altering: false,
+            dropped: false,
+            cascaded: false,
+            retire: None,
             inexact: None,
             skip: Skip::No,
             partitions: None,
@@ -298,7 +321,11 @@ impl Records {
     pub fn table_event(&mut self, name: &TableName, event: TableEvent) -> Result<()> {
         let table = self.table_mut(name);
         if event == TableEvent::Loaded {
-            (table.whole, table.inexact) = (true, None);
+            table.whole = true;
+            // One that was marked during the load is loaded once more.
+            if !table.cascaded {
+                table.inexact = None;
+            }
         }
         table.state = table
             .state

@@ -211,6 +211,7 @@ impl Fresh {
                 }
             }
             let table = draft.table_mut(&name);
+            (table.altering, table.dropped, table.cascaded) = (false, false, false);
             (table.source, table.plugins) = (fresh.source, fresh.plugins);
             (table.target, table.place) = (fresh.target, place.clone());
         }

@@ -380,7 +380,14 @@ pub(super) fn fingerprint(config: &PipeConfig) -> Result<serde_json::Value> {
     let mut value = serde_json::to_value(config).map_err(failed)?;
     if let Some(map) = value.as_object_mut() {
         // Taken up at each start; plugins are pinned by their digests instead.
-        for free in ["sync", "snapshot", "transforms", "follow_new_tables"] {
+        for free in [
+            "sync",
+            "snapshot",
+            "transforms",
+            "follow_new_tables",
+            "ddl",
+            "cascades",
+        ] {
             map.remove(free);
         }
         for (end, free) in [

@@ -4,12 +4,14 @@
 //! earlier events. It is always loaded, never assumed to be empty. A table that was removed before comes back in the
 //! same way, loaded beside the target that it left.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::command::{self, Change, Command};
 use super::lifecycle::PipeEvent;
+use super::record::{Records, TableRecord};
 use super::resync;
 use super::session::Session;
 use super::setup::{self, Matched};
@@ -18,7 +20,7 @@ use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{Mode, PipeConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::mysql::preflight;
+use crate::source::mysql::{catalog, preflight};
 
 /// The error for a table that is not the pipe's.
 pub(super) fn unknown(name: &TableName) -> Error {
@@ -70,36 +72,60 @@ pub(super) async fn follow_new(pipe: &Arc<Pipe>) -> Result<Option<Change>> {
         .map(Some)
 }
 
-/// Tables that the wildcards mean and the pipe has never had; one that a person took out stays out.
+/// Tables that the pipe has never had and a wildcard means, where it follows those, and tables that had gone and are there
+/// again; one that a person took out stays out.
 ///
 /// # Errors
 /// As the catalog's queries, or `Config` where two wildcards mean one table.
 pub(super) async fn unseen(session: &Session, pipe: &Pipe) -> Result<Matched> {
     let records = pipe.store.records();
-    let mut new = new_tables(session, pipe).await?;
-    new.retain(|(_, name)| !records.tables.contains_key(name));
+    let mut conn = session.source.control().await?;
+    let listed: BTreeSet<TableName> = catalog::list_tables(&mut conn)
+        .await?
+        .into_iter()
+        .map(|table| table.name)
+        .collect();
+    conn.disconnect().await.ok();
+    // An entry whose table has gone still means it.
+    let known: BTreeSet<TableName> = records.tables.keys().cloned().collect();
+    let names: Vec<TableName> = listed.union(&known).cloned().collect();
+    let follow = session.config.follow_new_tables;
+    let mut new = setup::matched(&session.config.tables, &names)?;
+    new.retain(|(_, name)| {
+        listed.contains(name)
+            && match records.tables.get(name) {
+                Some(table) => table.dropped && table.state == TableState::Removed,
+                None => follow,
+            }
+    });
     Ok(new)
 }
 
-/// Asks the pipe's supervisor to take in what the wildcards have begun to match.
-///
-/// # Errors
-/// Whatever the supervisor refuses with.
-pub(super) async fn ask_to_follow(pipe: &Pipe) -> Result<()> {
-    let Some(wishes) = pipe.wishes.upgrade() else {
-        return Ok(());
-    };
-    let (answer, answered) = oneshot::channel();
-    let request = Request {
-        command: Command::FollowNewTables,
-        answer,
-    };
-    // Whoever takes no wishes any more is going away.
-    if wishes.send(request).await.is_err() {
-        return Ok(());
+/// Whether there may ever be any.
+pub(super) fn may_have_unseen(session: &Session, records: &Records) -> bool {
+    let mut entries = session.config.tables.iter();
+    let gone = |table: &TableRecord| table.dropped && table.state == TableState::Removed;
+    (session.config.follow_new_tables && entries.any(|entry| entry.source.is_wildcard()))
+        || records.tables.values().any(|table| gone(table))
+}
+
+impl Pipe {
+    /// Asks the pipe's supervisor for a change, which it makes when the present run has ended.
+    ///
+    /// # Errors
+    /// Whatever the supervisor refuses with.
+    pub(super) async fn ask(&self, command: Command) -> Result<()> {
+        let Some(wishes) = self.wishes.upgrade() else {
+            return Ok(());
+        };
+        let (answer, answered) = oneshot::channel();
+        // Whoever takes no wishes any more is going away.
+        if wishes.send(Request { command, answer }).await.is_err() {
+            return Ok(());
+        }
+        drop(wishes);
+        answered.await.unwrap_or(Ok(()))
     }
-    drop(wishes);
-    answered.await.unwrap_or(Ok(()))
 }
 
 /// Tables that the entries mean and the pipe does not carry.

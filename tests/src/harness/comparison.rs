@@ -10,7 +10,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::canonical::{End, Kind};
 use super::clickhouse::ClickHouse;
-use super::source::{Source, quoted};
+use super::source::{Source, quoted, text};
 
 const DIFFERENCES_SHOWN: usize = 5;
 
@@ -167,8 +167,8 @@ impl Comparison {
             self.table
         );
         let sql = format!(
-            "SELECT name, type FROM system.columns WHERE database = '{database}' AND table = '{}'",
-            self.target
+            "SELECT name, type FROM system.columns WHERE database = '{database}' AND table = {}",
+            text(&self.target)
         );
         let at_target: BTreeMap<String, String> = clickhouse
             .rows(&sql)

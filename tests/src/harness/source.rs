@@ -97,8 +97,9 @@ impl Source {
     pub async fn columns(&self, table: &str) -> Result<Vec<(String, String)>> {
         self.rows(format!(
             "SELECT column_name, data_type FROM information_schema.columns \
-             WHERE table_schema = '{}' AND table_name = '{table}' ORDER BY ordinal_position",
-            self.database
+             WHERE table_schema = '{}' AND BINARY table_name = {} ORDER BY ordinal_position",
+            self.database,
+            text(table)
         ))
         .await
     }
@@ -107,8 +108,9 @@ impl Source {
     pub async fn key(&self, table: &str) -> Result<Vec<String>> {
         self.rows(format!(
             "SELECT column_name FROM information_schema.statistics \
-             WHERE table_schema = '{}' AND table_name = '{table}' AND index_name = 'PRIMARY' ORDER BY seq_in_index",
-            self.database
+             WHERE table_schema = '{}' AND BINARY table_name = {} AND index_name = 'PRIMARY' ORDER BY seq_in_index",
+            self.database,
+            text(table)
         ))
         .await
     }
@@ -117,6 +119,11 @@ impl Source {
 /// An identifier in backticks, for either end.
 pub fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
+}
+
+/// A string literal, for either end.
+pub(super) fn text(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 fn shortened(sql: &str) -> String {

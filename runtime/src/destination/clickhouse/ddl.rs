@@ -180,17 +180,12 @@ pub(super) fn set_comment(target: &TargetTable, owner: &Owner) -> String {
     )
 }
 
-/// Adds the columns of `after` that `before` lacks, in one statement, where they stand in `after`. None when there are
-/// none.
-pub(super) fn add_columns(before: &TargetTable, after: &TargetTable) -> Option<String> {
+/// Adds columns of `target` in one statement, where they stand in it. None when there are none.
+pub(super) fn add_columns(target: &TargetTable, added: &[&TargetColumn]) -> Option<String> {
     let mut previous: Option<&TargetColumn> = None;
     let mut actions = Vec::new();
-    for column in after.columns() {
-        if before
-            .columns()
-            .iter()
-            .all(|known| known.name != column.name)
-        {
+    for column in target.columns() {
+        if added.iter().any(|added| added.name == column.name) {
             let place = previous
                 .map(|previous| format!("AFTER {}", ident(&previous.name)))
                 .unwrap_or_else(|| "FIRST".to_owned());
@@ -204,10 +199,63 @@ pub(super) fn add_columns(before: &TargetTable, after: &TargetTable) -> Option<S
     (!actions.is_empty()).then(|| {
         format!(
             "ALTER TABLE {}\n    {}",
-            table(after),
+            table(target),
             actions.join(",\n    ")
         )
     })
+}
+
+pub(super) fn rename_column(target: &TargetTable, from: &str, to: &str) -> String {
+    format!(
+        "ALTER TABLE {} RENAME COLUMN {} TO {}",
+        table(target),
+        ident(from),
+        ident(to)
+    )
+}
+
+pub(super) fn drop_column(target: &TargetTable, name: &str) -> String {
+    format!(
+        "ALTER TABLE {} DROP COLUMN IF EXISTS {}",
+        table(target),
+        ident(name)
+    )
+}
+
+pub(super) fn modify_column(target: &TargetTable, name: &str, sql_type: &str) -> String {
+    format!(
+        "ALTER TABLE {} MODIFY COLUMN {} {sql_type}",
+        table(target),
+        ident(name)
+    )
+}
+
+pub(super) fn drop_view(database: &str, name: &str) -> String {
+    format!("DROP VIEW IF EXISTS {} SYNC", qualified(database, name))
+}
+
+/// A table of the same columns, engine and key.
+pub(super) fn create_like(target: &TargetTable, name: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} AS {}",
+        qualified(target.database(), name),
+        table(target)
+    )
+}
+
+/// Every row that lives below `version`. A repetition writes equal rows of equal versions.
+pub(super) fn copy_below(target: &TargetTable, name: &str, version: Version) -> String {
+    let system = target.system_columns();
+    let (ours, deleted) = (ident(&system.version), ident(&system.deleted));
+    let columns = source_columns(target);
+    let version = version.get();
+    format!(
+        "INSERT INTO {} ({columns}, {ours}, {deleted})\nSELECT {columns}, {ours}, {deleted}\n\
+         FROM {} FINAL\nWHERE {ours} < toUInt64({version}) AND {deleted} = 0\n\
+         SETTINGS do_not_merge_across_partitions_select_final = 0",
+        qualified(target.database(), name),
+        table(target),
+    )
 }
 
 /// The insert of an Arrow stream. The explicit column list makes an unknown name an error, which the Arrow reader alone

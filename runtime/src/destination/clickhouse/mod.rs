@@ -8,6 +8,7 @@
 //! Arrow stream, `writer` sends them as one insert and mints [`Durable`], without which no checkpoint is mirrored. Every
 //! statement is built in `ddl`; nobody else puts SQL together.
 
+mod alter;
 mod checkpoints;
 mod client;
 mod convert;
@@ -20,12 +21,14 @@ mod labels;
 mod misfits;
 mod partition;
 mod preflight;
+mod retire;
 mod tables;
 mod target;
 mod transport;
 mod types;
 mod writer;
 
+pub use alter::{Alteration, DroppedColumns};
 pub use checkpoints::{CHECKPOINTS_TABLE, Mirror, MirrorRow};
 pub use client::{ClickHouse, ServerFacts};
 pub use forms::LabelsByColumn;

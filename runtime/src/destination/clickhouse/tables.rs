@@ -256,40 +256,6 @@ impl ClickHouse {
         }
     }
 
-    /// Adds the columns that `after` has over `before`, and shows them in the view. Repeatable: it goes by the end
-    /// state. `owner` is the one that created the table.
-    ///
-    /// # Errors
-    /// `Internal` when `after` is not `before` with more columns, else as [`ClickHouse::ensure_unchanged`], which sees
-    /// that the table comes out as `after`.
-    pub async fn add_column(
-        &self,
-        before: &TargetTable,
-        after: &TargetTable,
-        owner: &Owner,
-    ) -> Result<()> {
-        let tag = |error: Error| error.with_table(after.source());
-        let kept = before.columns().iter().all(|column| {
-            after
-                .columns()
-                .iter()
-                .any(|other| other.name == column.name && other.sql_type == column.sql_type)
-        });
-        if !kept || before.name() != after.name() {
-            return Err(tag(Error::new(
-                ErrorKind::Internal,
-                "adding columns was asked for, and other columns change as well",
-            )));
-        }
-        if let Some(sql) = ddl::add_columns(before, after) {
-            self.run(&sql, Doing::Definition("to add columns"), STATEMENT_TIMEOUT)
-                .await
-                .map_err(tag)?;
-        }
-        self.ensure_unchanged(after, owner).await?;
-        self.refresh_view(after, owner).await
-    }
-
     pub(super) async fn refresh_view(&self, target: &TargetTable, owner: &Owner) -> Result<()> {
         if target.is_beside() {
             return Ok(());

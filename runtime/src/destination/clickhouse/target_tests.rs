@@ -54,6 +54,8 @@ pub(in super::super) fn config() -> PipeConfig {
         follow_new_tables: false,
         row_image: crate::config::RowImage::Refuse,
         types: crate::config::TypePolicies::default(),
+        cascades: crate::config::Cascades::Warn,
+        ddl: crate::config::DdlPolicies::default(),
     }
 }
 

@@ -126,9 +126,33 @@ impl ClickHouse {
     pub async fn tombstone_below(&self, target: &TargetTable, version: Version) -> Result<Durable> {
         let doing = Doing::Rows("the tombstones of a TRUNCATE", target);
         let sql = ddl::tombstone_below(target, version);
+        self.copy_rows(target, &sql, doing).await
+    }
+
+    /// Copies every row that lives below `version` into the table `name`, which is like `target`. Repeatable.
+    ///
+    /// # Errors
+    /// As [`ClickHouse::insert`].
+    pub(super) async fn copy_below(
+        &self,
+        target: &TargetTable,
+        name: &str,
+        version: Version,
+    ) -> Result<Durable> {
+        let doing = Doing::Rows("the copy of a table", target);
+        let sql = ddl::copy_below(target, name, version);
+        self.copy_rows(target, &sql, doing).await
+    }
+
+    async fn copy_rows(
+        &self,
+        target: &TargetTable,
+        sql: &str,
+        doing: Doing<'_>,
+    ) -> Result<Durable> {
         let query = self
             .client()
-            .query_raw(&sql)
+            .query_raw(sql)
             .with_setting("async_insert", "0")
             .with_setting("insert_deduplicate", "0")
             .with_setting("max_partitions_per_insert_block", "0")

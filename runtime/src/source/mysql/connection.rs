@@ -181,6 +181,8 @@ pub(super) fn server_error_kind(code: u16) -> ErrorKind {
             ErrorKind::SourceUnavailable
         }
         1049 | 1054 | 1146 => ErrorKind::SourceMissing,
+        // ER_TABLE_DEF_CHANGED: a snapshot is older than the table's definition.
+        1412 => ErrorKind::SchemaConflict,
         _ => ErrorKind::SourceSetting,
     }
 }

@@ -4,6 +4,7 @@
 //! of the stream through [`binlog`]; both end in the column decoders of [`decode`].
 
 pub mod binlog;
+pub mod cascades;
 pub mod catalog;
 mod connection;
 pub mod date_rules;

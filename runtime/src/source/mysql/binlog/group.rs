@@ -30,6 +30,9 @@ use crate::batch::MAX_STREAM_OFFSET;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::position::{MariaGtid, Position, StreamPlace};
 
+/// STRICT_TRANS_TABLES and STRICT_ALL_TABLES.
+const MODES_STRICT: u64 = 0x60_0000;
+
 /// What an event brought about.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -394,6 +397,7 @@ impl Grouper {
                 text: String::from_utf8_lossy(query.text)
                     .trim_end_matches('\0')
                     .to_owned(),
+                strict: query.sql_mode & MODES_STRICT != 0,
             });
         }
         if group.begun {
@@ -417,7 +421,10 @@ impl Grouper {
             .with_table(&table.name));
         }
         self.close(&group, event.log_pos, event.timestamp)?;
-        match (group.statement.take(), group.rows.first_table()) {
+        let statement = group.statement.take();
+        // Rows of a table that is made of them (pitfall 111): whoever takes it in loads it.
+        let creates = matches!(&statement, Some(statement) if matches!(statement.class, Class::CreateTable { keeps: false, .. }));
+        match (statement, group.rows.first_table().filter(|_| !creates)) {
             (Some(_), Some(table)) => Err(Error::new(
                 ErrorKind::Unsupported,
                 "one transaction holds a definition and rows of replicated tables",

@@ -109,6 +109,8 @@ pub struct Statement {
     pub database: String,
     /// The text; bytes that are not UTF-8 are replaced.
     pub text: String,
+    /// Whether its session refused values that do not fit (STRICT_TRANS_TABLES, STRICT_ALL_TABLES).
+    pub strict: bool,
 }
 
 /// An open binlog.

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
+use super::super::binlog::ddl::Cascade;
+use super::super::cascades::unlogged_cascades;
 use super::super::connection::query_error;
 use super::super::sql::{quote_string, quote_table};
-use super::super::{Flavor, ServerVersion, Source};
+use super::super::{Flavor, Source};
 use super::{account, ask, finding};
 use crate::batch::TableName;
 use crate::config::{Mode, PipeConfig, TableConfig, TablePattern};
@@ -243,37 +245,32 @@ async fn check_columns(
     Ok(())
 }
 
-/// Cascades that the storage engine carries out are in no binlog. From MySQL 9.6 on the server does them itself.
 async fn check_cascades(
     source: &Source,
     conn: &mut Conn,
     tables: &BTreeSet<TableName>,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
-    if source.flavor() == Flavor::MySql && source.version() >= ServerVersion(9, 6, 0) {
-        let native = ask(conn, "SELECT @@GLOBAL.innodb_native_foreign_keys").await?;
-        if native.is_some_and(|rows| rows.iter().flatten().flatten().all(|value| value == "0")) {
-            return Ok(());
-        }
-    }
-    let constraints: Vec<(String, String, String, String, String)> = conn
-        .query(
-            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, UPDATE_RULE, DELETE_RULE FROM \
-             information_schema.REFERENTIAL_CONSTRAINTS WHERE UPDATE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT') OR \
-             DELETE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT')",
-        )
-        .await
-        .map_err(query_error)?;
-    for (database, table, name, update, delete) in constraints {
-        let table = TableName { database, table };
-        if tables.contains(&table) {
+    for (table, cascades) in unlogged_cascades(source, conn, tables).await? {
+        for Cascade {
+            parent,
+            on_delete,
+            on_update,
+        } in cascades
+        {
+            let events = match (on_delete, on_update) {
+                (true, true) => "DELETE and UPDATE",
+                (true, false) => "DELETE",
+                (false, _) => "UPDATE",
+            };
             findings.push(finding(
                 Severity::Warning,
                 ErrorKind::SourceSetting,
                 "foreign_key_cascade",
-                format!("`{table}` has `{name}` ON UPDATE {update} ON DELETE {delete}"),
+                format!("rows of `{table}` follow every {events} of `{parent}` by a foreign key"),
                 "no cascading foreign key: what it changes is written to no binlog",
-                "let the application or triggers change the child rows, or resync the table after such changes",
+                "set `cascades: reload`, with both tables in the pipe; or let the application or triggers change the \
+                 child rows; or resync the table after such changes",
             ));
         }
     }

@@ -4,13 +4,19 @@
 //! statement that cannot is passed over, and one that is passed over wrongly is silent damage. So the classes err to one
 //! side: what is not recognised as harmless is [`Class::Unknown`] and is handed on.
 
+mod clauses;
+mod foreign_keys;
 mod statement;
 mod tokens;
 
+pub use clauses::{Alter, Clause, Place};
+pub use foreign_keys::{Cascade, cascades};
 pub(super) use statement::classify;
 
 use super::event::Query;
 use crate::batch::TableName;
+
+const UTF8MB4_GENERAL_CI: u16 = 45;
 
 /// What a statement does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,14 +27,21 @@ pub enum Class {
     NoEffect,
     /// TRUNCATE, or a DELETE of every row in statement form (pitfall 95).
     Truncate(TableName),
-    /// ALTER TABLE; its clauses are read by whoever applies it.
-    AlterTable(TableName),
+    /// ALTER TABLE; DROP INDEX is one, since the index may be the key.
+    AlterTable {
+        /// The table.
+        table: TableName,
+        /// What becomes of it.
+        alter: Alter,
+    },
     /// CREATE TABLE; rows may follow in the same group (pitfall 111).
     CreateTable {
         /// The table.
         table: TableName,
         /// MySQL's `CREATE TABLE ... START TRANSACTION`: the group goes on with the rows.
         rows_follow: bool,
+        /// IF NOT EXISTS: a table that stands stays as it is.
+        keeps: bool,
     },
     /// DROP TABLE.
     DropTable(Vec<TableName>),
@@ -79,6 +92,18 @@ pub(super) struct Classified {
 pub(super) struct Dialect {
     /// `lower_case_table_names = 1`: names are lower case wherever the server keeps them, but not in statements.
     pub(super) lower_case_names: bool,
+}
+
+/// What a statement that a person wrote would do: in UTF-8, under the server's default mode, in `database`.
+pub fn read_statement(database: &str, text: &str) -> (Class, Vec<TableName>) {
+    let query = Query {
+        database: database.as_bytes(),
+        sql_mode: 0,
+        client_collation: UTF8MB4_GENERAL_CI,
+        text: text.as_bytes(),
+    };
+    let Classified { class, tables } = classify(&query, Dialect::default());
+    (class, tables)
 }
 
 /// Whether `text` is exactly one of the statements that frame nearly every transaction; saves tokenizing them.

@@ -1,7 +1,8 @@
 //! From tokens to a class.
 
+use super::clauses::clauses;
 use super::tokens::{Quoting, Token, tokens};
-use super::{Class, Classified, Control, Dialect};
+use super::{Alter, Class, Classified, Clause, Control, Dialect};
 use crate::batch::TableName;
 use crate::source::mysql::binlog::event::Query;
 use crate::source::mysql::decode::{Charset, charset_of_collation};
@@ -180,15 +181,26 @@ impl Reader<'_> {
     }
 
     fn alter(&mut self) -> Option<Class> {
-        while self.word("ONLINE") || self.word("OFFLINE") || self.word("IGNORE") {}
+        let mut ignore = false;
+        loop {
+            if self.word("IGNORE") {
+                ignore = true;
+            } else if !self.word("ONLINE") && !self.word("OFFLINE") {
+                break;
+            }
+        }
         if !self.word("TABLE") {
             let other = self.word("DATABASE") || self.word("SCHEMA") || self.names_other_object();
             return other.then_some(Class::NoEffect);
         }
         self.if_exists();
         let table = self.table()?;
+        let clauses = clauses(self.rest);
         self.tables_of_alter()?;
-        Some(Class::AlterTable(table))
+        Some(Class::AlterTable {
+            table,
+            alter: Alter { ignore, clauses },
+        })
     }
 
     /// ALTER TABLE names a second table in RENAME TO and in EXCHANGE PARTITION ... WITH TABLE.
@@ -232,7 +244,8 @@ impl Reader<'_> {
         if temporary {
             return Some(Class::NoEffect);
         }
-        if self.word("IF") {
+        let keeps = self.word("IF");
+        if keeps {
             let _ = self.word("NOT") && self.word("EXISTS");
         }
         let table = self.table()?;
@@ -240,7 +253,11 @@ impl Reader<'_> {
             self.rest,
             [.., start, transaction] if start.is("START") && transaction.is("TRANSACTION")
         );
-        Some(Class::CreateTable { table, rows_follow })
+        Some(Class::CreateTable {
+            table,
+            rows_follow,
+            keeps,
+        })
     }
 
     fn drop(&mut self) -> Option<Class> {
@@ -251,6 +268,9 @@ impl Reader<'_> {
             self.if_exists();
             return self.database().map(Class::DropDatabase);
         }
+        if self.word("INDEX") {
+            return self.drop_index();
+        }
         if !self.word("TABLE") && !self.word("TABLES") {
             return self.names_other_object().then_some(Class::NoEffect);
         }
@@ -260,6 +280,21 @@ impl Reader<'_> {
             tables.push(self.table()?);
         }
         Some(Class::DropTable(tables))
+    }
+
+    /// DROP INDEX i ON t.
+    fn drop_index(&mut self) -> Option<Class> {
+        self.if_exists();
+        self.name()?;
+        if !self.word("ON") {
+            return None;
+        }
+        let table = self.table()?;
+        let alter = Alter {
+            ignore: false,
+            clauses: vec![Clause::Key],
+        };
+        Some(Class::AlterTable { table, alter })
     }
 
     fn rename(&mut self) -> Option<Class> {

@@ -1,5 +1,6 @@
 //! Statements and their classes.
 
+use super::super::Place;
 use super::*;
 
 fn read(text: &str) -> Classified {
@@ -104,7 +105,6 @@ fn statements_on_other_objects_have_no_effect() {
         "CREATE ALGORITHM=UNDEFINED DEFINER=`root`@`localhost` VIEW `v` AS SELECT 1",
         "CREATE DEFINER=`a`@`b` TRIGGER tr BEFORE INSERT ON orders FOR EACH ROW TRUNCATE orders",
         "CREATE UNIQUE INDEX i ON orders (a)",
-        "DROP INDEX i ON orders",
         "DROP VIEW IF EXISTS v",
         "CREATE DATABASE x",
         "ALTER DATABASE x CHARACTER SET utf8mb4",
@@ -170,12 +170,22 @@ fn transaction_control_is_told_apart() {
 }
 
 #[test]
+fn an_index_that_goes_may_have_been_the_key() {
+    let read = read("DROP INDEX IF EXISTS `i` ON y.orders");
+    assert!(
+        matches!(read.class, Class::AlterTable { alter, .. } if alter.clauses == [Clause::Key])
+    );
+    assert_eq!(read.tables, [t("y", "orders")]);
+}
+
+#[test]
 fn create_table_from_a_select_says_that_rows_follow() {
     assert_eq!(
         read("CREATE TABLE `a` (\n  `id` int\n) START TRANSACTION").class,
         Class::CreateTable {
             table: t("shop", "a"),
-            rows_follow: true
+            rows_follow: true,
+            keeps: false
         }
     );
 }
@@ -212,6 +222,15 @@ fn a_statement_of_an_east_asian_client_is_read_by_characters() {
     };
     assert_eq!(
         classify(&query, Dialect::default()).class,
-        Class::AlterTable(t("shop", "表"))
+        Class::AlterTable {
+            table: t("shop", "表"),
+            alter: Alter {
+                ignore: false,
+                clauses: vec![
+                    Clause::Add("c".to_owned(), Place::Unsaid),
+                    Clause::Add("d".to_owned(), Place::Unsaid)
+                ],
+            },
+        }
     );
 }

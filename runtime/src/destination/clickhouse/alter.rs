@@ -1,0 +1,270 @@
+//! A target table altered to what a changed source table asks for, in place, where ClickHouse keeps every value.
+//!
+//! The steps go by the end state: each looks at what is there, so that all of them may be repeated after a crash. What
+//! ClickHouse cannot alter (the sorting key, error 524) or would alter with loss is no alteration, and the caller loads
+//! the table anew beside the live one.
+
+use super::client::{ClickHouse, STATEMENT_TIMEOUT};
+use super::ddl;
+use super::failure::Doing;
+use super::tables::{ExistingTable, Owner};
+use super::target::{TargetColumn, TargetTable};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What becomes of columns that the source has dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DroppedColumns {
+    /// They are dropped.
+    Drop,
+    /// They stay, and later rows have NULL in them.
+    Keep,
+}
+
+/// The way from one form of a target table to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alteration {
+    before: TargetTable,
+    after: TargetTable,
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Rename {
+        from: String,
+        to: String,
+    },
+    Drop(String),
+    /// The column's type before; it becomes Nullable where it can.
+    Keep(String, String),
+    Modify(String, String),
+}
+
+impl Alteration {
+    /// Plans the way from `before` to `after`; `renamed` holds old and new names.
+    ///
+    /// # Errors
+    /// The reason, as the end of a sentence, for which only a fresh load leads there.
+    pub fn plan(
+        before: &TargetTable,
+        after: &TargetTable,
+        renamed: &[(String, String)],
+        dropped: DroppedColumns,
+    ) -> std::result::Result<Self, String> {
+        let new_name = |name: &str| {
+            let found = renamed.iter().find(|(from, _)| from == name);
+            found.map_or(name.to_owned(), |(_, to)| to.clone())
+        };
+        let (key, next_key) = (key_names(before), key_names(after));
+        if key != next_key {
+            return Err(format!(
+                "the key is ({}) in the place of ({})",
+                next_key.join(", "),
+                key.join(", ")
+            ));
+        }
+        let mut steps = Vec::new();
+        for column in before.columns() {
+            let name = new_name(&column.name);
+            let Some(next) = after.columns().iter().find(|next| next.name == name) else {
+                steps.push(match dropped {
+                    DroppedColumns::Drop => Step::Drop(name),
+                    DroppedColumns::Keep => Step::Keep(name, column.sql_type.clone()),
+                });
+                continue;
+            };
+            if name != column.name {
+                if before.columns().iter().any(|other| other.name == name) {
+                    return Err(format!("columns exchange the name `{name}`"));
+                }
+                // Renames come before drops, whose names they may take.
+                steps.insert(
+                    0,
+                    Step::Rename {
+                        from: column.name.clone(),
+                        to: name.clone(),
+                    },
+                );
+            }
+            if column.sql_type != next.sql_type {
+                if key.contains(&name.as_str()) || !keeps_values(column, next) {
+                    return Err(format!(
+                        "column `{name}` becomes {} from {}",
+                        next.sql_type, column.sql_type
+                    ));
+                }
+                steps.push(Step::Modify(name, next.sql_type.clone()));
+            }
+        }
+        Ok(Self {
+            before: before.clone(),
+            after: after.clone(),
+            steps,
+        })
+    }
+
+    /// The same for the table under another name.
+    #[must_use]
+    fn of(&self, target: &TargetTable) -> Self {
+        if target.name() == self.after.name() {
+            return self.clone();
+        }
+        Self {
+            before: self.before.with_name(target.name()),
+            after: self.after.with_name(target.name()),
+            steps: self.steps.clone(),
+        }
+    }
+
+    /// What the table becomes.
+    pub fn after(&self) -> &TargetTable {
+        &self.after
+    }
+}
+
+impl ClickHouse {
+    /// Alters `target`, which is the planned table or one beside it, and shows the columns in the view. Repeatable.
+    ///
+    /// # Errors
+    /// As any statement, and as [`ClickHouse::ensure_unchanged`], which sees that the table comes out as planned.
+    pub async fn alter(
+        &self,
+        alteration: &Alteration,
+        target: &TargetTable,
+        owner: &Owner,
+    ) -> Result<()> {
+        let alteration = alteration.of(target);
+        let after = &alteration.after;
+        let tag = |error: Error| error.with_table(after.source());
+        let Some(found) = self.inspect(after.name()).await.map_err(tag)? else {
+            return Err(tag(Error::new(
+                ErrorKind::DestinationRejected,
+                format!("target `{}` is gone", after.name()),
+            )
+            .with_hint("resync the table")));
+        };
+        let statements = alteration.statements(&found);
+        for sql in statements {
+            let doing = Doing::Definition("to alter a table");
+            self.run(&sql, doing, STATEMENT_TIMEOUT)
+                .await
+                .map_err(tag)?;
+        }
+        self.ensure_unchanged(after, owner).await?;
+        self.refresh_view(after, owner).await
+    }
+}
+
+impl Alteration {
+    /// What is left to do on the table as it stands.
+    fn statements(&self, found: &ExistingTable) -> Vec<String> {
+        let has = |name: &str| found.columns.iter().find(|column| column.name == name);
+        let mut statements: Vec<String> =
+            self.steps
+                .iter()
+                .filter_map(|step| match step {
+                    Step::Rename { from, to } => (has(from).is_some() && has(to).is_none())
+                        .then(|| ddl::rename_column(&self.after, from, to)),
+                    Step::Drop(name) => has(name).map(|_| ddl::drop_column(&self.after, name)),
+                    Step::Keep(name, sql_type) => {
+                        let plain = !["Nullable(", "LowCardinality(", "Array(", "JSON"]
+                            .iter()
+                            .any(|kind| sql_type.starts_with(kind));
+                        (plain && has(name).is_some_and(|column| column.column_type == *sql_type))
+                            .then(|| {
+                                let nullable = format!("Nullable({sql_type})");
+                                ddl::modify_column(&self.after, name, &nullable)
+                            })
+                    }
+                    Step::Modify(name, sql_type) => {
+                        Some(ddl::modify_column(&self.after, name, sql_type))
+                    }
+                })
+                .collect();
+        let added: Vec<&TargetColumn> = self
+            .after
+            .columns()
+            .iter()
+            .filter(|column| !self.is_old(&column.name))
+            .collect();
+        statements.extend(ddl::add_columns(&self.after, &added));
+        statements
+    }
+
+    /// Whether a column of `after` stood before, under that name or another.
+    fn is_old(&self, name: &str) -> bool {
+        let renamed = |step: &Step| matches!(step, Step::Rename { to, .. } if to == name);
+        self.steps.iter().any(renamed)
+            || self
+                .before
+                .columns()
+                .iter()
+                .any(|column| column.name == name)
+    }
+}
+
+fn key_names(target: &TargetTable) -> Vec<&str> {
+    target
+        .key_columns()
+        .iter()
+        .filter_map(|&index| target.columns().get(index))
+        .map(|column| column.name.as_str())
+        .collect()
+}
+
+/// Whether ClickHouse turns each value of the one type into the same value of the other.
+fn keeps_values(before: &TargetColumn, after: &TargetColumn) -> bool {
+    let inner = |sql_type: &str| {
+        let inner = sql_type
+            .strip_prefix("Nullable(")
+            .and_then(|rest| rest.strip_suffix(')'));
+        inner.map_or((sql_type.to_owned(), false), |inner| {
+            (inner.to_owned(), true)
+        })
+    };
+    let ((from, from_null), (to, to_null)) = (inner(&before.sql_type), inner(&after.sql_type));
+    if from_null && !to_null {
+        return false;
+    }
+    if from == to {
+        return true;
+    }
+    if let (Some(from), Some(to)) = (integer(&from), integer(&to)) {
+        return match (from, to) {
+            ((true, from), (true, to)) | ((false, from), (false, to)) => to >= from,
+            ((false, from), (true, to)) => to > from,
+            ((true, _), (false, _)) => false,
+        };
+    }
+    if let (Some((digits, scale)), Some((wider, finer))) = (decimal(&from), decimal(&to)) {
+        return finer >= scale && wider - finer >= digits - scale;
+    }
+    if from.starts_with("Enum16(") {
+        return to.starts_with(from.trim_end_matches(')'));
+    }
+    matches!(
+        (from.as_str(), to.as_str()),
+        ("Float32", "Float64") | ("LowCardinality(String)", "LowCardinality(Nullable(String))")
+    )
+}
+
+/// Whether signed, and bits.
+fn integer(sql_type: &str) -> Option<(bool, u16)> {
+    let (signed, bits) = match sql_type.strip_prefix("UInt") {
+        Some(bits) => (false, bits),
+        None => (true, sql_type.strip_prefix("Int")?),
+    };
+    Some((signed, bits.parse().ok()?))
+}
+
+fn decimal(sql_type: &str) -> Option<(i16, i16)> {
+    let (digits, scale) = sql_type
+        .strip_prefix("Decimal(")?
+        .strip_suffix(')')?
+        .split_once(',')?;
+    Some((digits.trim().parse().ok()?, scale.trim().parse().ok()?))
+}
+
+#[cfg(test)]
+#[path = "alter_tests.rs"]
+mod tests;

@@ -1,0 +1,118 @@
+//! What is altered in place, and what is not.
+
+use super::super::target::tests::{config, schema, table};
+use super::*;
+use crate::batch::{ColumnType, TableSchema};
+
+fn planned(edit: impl FnOnce(&mut TableSchema)) -> TargetTable {
+    let mut schema = schema();
+    edit(&mut schema);
+    TargetTable::plan(&config(), &table(), &schema).expect("a plan")
+}
+
+#[test]
+fn wider_types_are_altered_and_others_are_not() {
+    let column = |sql_type: &str| TargetColumn {
+        sql_type: sql_type.to_owned(),
+        ..planned(|_| {}).columns()[0].clone()
+    };
+    for (from, to, expected) in [
+        ("Int32", "Int64", true),
+        ("Int32", "Nullable(Int64)", true),
+        ("UInt32", "Int64", true),
+        ("UInt64", "Int64", false),
+        ("Int64", "Int32", false),
+        ("Int8", "UInt16", false),
+        ("Nullable(Int32)", "Int64", false),
+        ("Decimal(10, 2)", "Decimal(12, 2)", true),
+        ("Decimal(10, 2)", "Decimal(12, 4)", true),
+        ("Decimal(10, 2)", "Decimal(12, 5)", false),
+        ("Decimal(10, 2)", "Decimal(9, 2)", false),
+        ("Float32", "Float64", true),
+        ("Float64", "Float32", false),
+        ("Bool", "Int16", false),
+        ("String", "Int32", false),
+        (
+            "Enum16('' = 0, 'a' = 1)",
+            "Enum16('' = 0, 'a' = 1, 'b' = 2)",
+            true,
+        ),
+        ("Enum16('' = 0, 'a' = 1)", "Enum16('' = 0, 'b' = 1)", false),
+        ("Date32", "DateTime64(6, 'UTC')", false),
+    ] {
+        assert_eq!(
+            keeps_values(&column(from), &column(to)),
+            expected,
+            "{from} {to}"
+        );
+    }
+}
+
+#[test]
+fn another_key_or_exchanged_names_need_a_load() {
+    let before = planned(|_| {});
+    let other_key = planned(|schema| schema.key.push(1));
+    let plan = |after: &TargetTable, renamed: &[(String, String)]| {
+        Alteration::plan(&before, after, renamed, DroppedColumns::Drop)
+    };
+    assert!(
+        plan(&other_key, &[])
+            .expect_err("a load")
+            .contains("the key")
+    );
+    let names: Vec<String> = before
+        .columns()
+        .iter()
+        .map(|column| column.name.clone())
+        .collect();
+    let key = names[before.key_columns()[0]].clone();
+    let renamed_key = planned(|schema| {
+        let index = schema.key[0];
+        schema.columns[index].name = "elsewhere".to_owned();
+    });
+    assert!(plan(&renamed_key, &[(key, "elsewhere".to_owned())]).is_err());
+    let wider_key = planned(|schema| {
+        let index = schema.key[0];
+        schema.columns[index].column_type = ColumnType::Text;
+    });
+    assert!(
+        plan(&wider_key, &[])
+            .expect_err("a load")
+            .contains("becomes")
+    );
+}
+
+#[test]
+fn what_a_crash_has_left_done_is_not_done_again() {
+    let before = planned(|_| {});
+    let victim = before
+        .columns()
+        .iter()
+        .enumerate()
+        .find(|(index, _)| !before.key_columns().contains(index))
+        .map(|(_, column)| column.name.clone())
+        .expect("a column beside the key");
+    let after = planned(|schema| {
+        for column in &mut schema.columns {
+            if column.name == victim {
+                column.name = "new name".to_owned();
+            }
+        }
+    });
+    let renamed = [(victim.clone(), "new name".to_owned())];
+    let alteration =
+        Alteration::plan(&before, &after, &renamed, DroppedColumns::Drop).expect("a way");
+    let mut found = super::super::tables::tests::existing();
+    assert_eq!(
+        alteration.statements(&found),
+        [format!(
+            "ALTER TABLE `shop`.`orders` RENAME COLUMN `{victim}` TO `new name`"
+        )]
+    );
+    for column in &mut found.columns {
+        if column.name == victim {
+            column.name = "new name".to_owned();
+        }
+    }
+    assert!(alteration.statements(&found).is_empty());
+}

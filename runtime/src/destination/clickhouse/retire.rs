@@ -1,0 +1,56 @@
+//! Target tables whose source is gone: put away under another name, or dropped.
+
+use super::client::{ClickHouse, STATEMENT_TIMEOUT};
+use super::ddl;
+use super::failure::Doing;
+use super::tables::Owner;
+use super::target::TargetTable;
+use super::writer::Durable;
+use crate::batch::Version;
+use crate::error::Result;
+
+const DOING: Doing<'static> = Doing::Definition("to put a table away");
+
+impl ClickHouse {
+    /// Puts the owner's table `target` under the name `archive`, or drops it where none is given, and drops its view.
+    /// What is not the owner's is left alone. Repeatable.
+    ///
+    /// # Errors
+    /// As any statement; another table under the name `archive` is one.
+    pub async fn retire(&self, target: &str, archive: Option<&str>, owner: &Owner) -> Result<()> {
+        let view = format!("{target}_current");
+        let ours = |comment: &str| comment == owner.to_string();
+        if let Some(found) = self.inspect(&view).await?
+            && found.engine == "View"
+            && ours(&found.comment)
+        {
+            let sql = ddl::drop_view(self.database(), &view);
+            self.run(&sql, DOING, STATEMENT_TIMEOUT).await?;
+        }
+        let Some(found) = self.inspect(target).await? else {
+            return Ok(());
+        };
+        if !ours(&found.comment) {
+            return Ok(());
+        }
+        let sql = match archive {
+            Some(archive) => ddl::rename(self.database(), target, archive),
+            None => ddl::drop_table(self.database(), target),
+        };
+        self.run(&sql, DOING, STATEMENT_TIMEOUT).await
+    }
+
+    /// Copies every row that lives below `version` into a table of its own, whose name says so. Repeatable.
+    ///
+    /// # Errors
+    /// As [`ClickHouse::insert`].
+    pub async fn archive_below(&self, target: &TargetTable, version: Version) -> Result<Durable> {
+        let name = format!("{}_truncated_{}", target.name(), version.get());
+        let tag = |error: crate::error::Error| error.with_table(target.source());
+        let sql = ddl::create_like(target, &name);
+        self.run(&sql, DOING, STATEMENT_TIMEOUT)
+            .await
+            .map_err(tag)?;
+        self.copy_below(target, &name, version).await
+    }
+}

@@ -1,0 +1,344 @@
+//! What an ALTER TABLE, or a table put in another's place, leads to: nothing, an alteration in place, or a load.
+
+use std::sync::Arc;
+
+use super::super::record::random_server_id;
+use super::super::session::LiveTable;
+use super::super::setup;
+use super::shape::{Shape, behind_first};
+use super::{Stand, Verdict, by_hand, kept};
+use crate::batch::TableName;
+use crate::config::DdlAction;
+use crate::destination::clickhouse::{Alteration, DroppedColumns};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::binlog::ddl::{Alter, Class, Clause};
+use crate::source::mysql::binlog::{Statement, StreamOptions, TableFilter, statements_between};
+use crate::source::mysql::catalog::{SourceColumn, SourceTable};
+use crate::source::mysql::date_rules::DateRule;
+use crate::source::mysql::snapshot;
+
+/// A table in its new form, and the way of its target there.
+#[derive(Debug)]
+pub(super) struct Altered {
+    pub(super) live: LiveTable,
+    pub(super) alteration: Alteration,
+}
+
+/// What `alter` leads to for the table; without one, another table with all its rows has taken its place.
+pub(super) async fn altered(
+    stand: Stand<'_>,
+    name: &TableName,
+    alter: Option<&Alter>,
+    statement: &Statement,
+) -> Result<Verdict> {
+    let harmless = |alter: &Alter| {
+        alter
+            .clauses
+            .iter()
+            .all(|clause| *clause == Clause::Nothing)
+    };
+    if alter.is_some_and(harmless) {
+        return Ok(Verdict::Nothing);
+    }
+    let table = stand.session.table(name);
+    let matched = [(table.config.clone(), name.clone())];
+    let now = match setup::definitions(stand.session, &matched).await {
+        Ok(mut now) => now.pop(),
+        Err(error) if error.kind() == ErrorKind::SourceMissing => None,
+        Err(error) => return Err(error.with_table(name)),
+    };
+    let later = later(stand, name, statement).await?;
+    let leaves = later.iter().any(|later| leaves(&later.class, name));
+    let Some(now) = now else {
+        return match leaves {
+            // Nobody can tell any more what it was in between.
+            true => Ok(Verdict::Gone),
+            false => Err(Error::new(
+                ErrorKind::SchemaConflict,
+                "the table was altered, and its definition can no longer be read",
+            )
+            .with_hint(
+                "see that the table and the columns that the pipe file names exist, then retry",
+            )
+            .with_table(name)),
+        };
+    };
+    if leaves {
+        return Ok(Verdict::Reload(
+            "it was dropped, renamed or created anew since".to_owned(),
+        ));
+    }
+    let later_alters = later.iter().filter_map(|later| match &later.class {
+        Class::AlterTable { table, alter } if table == name => Some(alter),
+        _ => None,
+    });
+    let shape = match alter {
+        Some(alter) => {
+            let series: Vec<&Alter> = std::iter::once(alter).chain(later_alters).collect();
+            behind_first(&table.source, &series, &now)
+        }
+        None if later_alters.count() == 0 => by_names(&table.source, now),
+        None => None,
+    };
+    let Some(shape) = shape else {
+        return Ok(Verdict::Reload(
+            "its columns cannot be told from the statement and the catalog".to_owned(),
+        ));
+    };
+    Judge {
+        stand,
+        name,
+        table: &table,
+        alter,
+        statement,
+    }
+    .judge(shape)
+    .await
+}
+
+/// The statements on the table between this one and what the catalog shows.
+async fn later(
+    stand: Stand<'_>,
+    name: &TableName,
+    statement: &Statement,
+) -> Result<Vec<Statement>> {
+    let source = &stand.session.source;
+    let now = snapshot::newest_place(source, stand.session.config.source.position).await?;
+    let filter = Arc::new(TableFilter::new([name.clone()]));
+    // The pipe's own stream is open under the pipe's id.
+    let options = StreamOptions::new(random_server_id());
+    statements_between(source, &statement.end.position, &now, filter, &options).await
+}
+
+/// Whether a statement puts another table, or none, under the name.
+fn leaves(class: &Class, name: &TableName) -> bool {
+    match class {
+        Class::DropTable(_) | Class::RenameTable(_) | Class::DropDatabase(_) => true,
+        Class::CreateTable { keeps, .. } => !keeps,
+        Class::AlterTable { table, alter } => {
+            alter.clauses.contains(&Clause::RenameTable) || table != name
+        }
+        Class::Control(_) | Class::NoEffect | Class::Truncate(_) | Class::Rows | Class::Unknown => {
+            false
+        }
+    }
+}
+
+/// Columns are the same where their names are, unless some came while others went: those may be the same too.
+fn by_names(before: &SourceTable, now: SourceTable) -> Option<Shape> {
+    let place = |column: &SourceColumn| {
+        let same = |known: &SourceColumn| known.name.to_lowercase() == column.name.to_lowercase();
+        before.columns.iter().position(same)
+    };
+    let origins: Vec<Option<usize>> = now.columns.iter().map(place).collect();
+    let known = origins.iter().flatten().count();
+    (known == origins.len() || known == before.columns.len()).then_some(Shape {
+        table: now,
+        origins,
+    })
+}
+
+struct Judge<'a> {
+    stand: Stand<'a>,
+    name: &'a TableName,
+    table: &'a LiveTable,
+    alter: Option<&'a Alter>,
+    statement: &'a Statement,
+}
+
+/// What an alteration does to columns that are replicated.
+#[derive(Debug, Default)]
+struct Kinds {
+    added: Vec<String>,
+    dropped: Vec<String>,
+    renamed: Vec<(String, String)>,
+    modified: Vec<String>,
+}
+
+impl Judge<'_> {
+    async fn judge(&self, shape: Shape) -> Result<Verdict> {
+        let (kinds, after) = match self.compare(shape) {
+            Ok(compared) => compared,
+            Err(why) => return Ok(Verdict::Reload(why)),
+        };
+        if after == *self.table.source {
+            return Ok(Verdict::Nothing);
+        }
+        self.ensure_wanted(&kinds)?;
+        let records = self.stand.store.records();
+        let loading = records
+            .tables
+            .get(self.name)
+            .is_some_and(|table| table.state.is_loading());
+        let only_adds =
+            kinds.dropped.is_empty() && kinds.renamed.is_empty() && kinds.modified.is_empty();
+        if loading && !only_adds {
+            return Ok(Verdict::Reload("its load had not ended".to_owned()));
+        }
+        let live = self.bind(after).await?;
+        let live = match self.fill(live, &kinds.added) {
+            Ok(live) => live,
+            Err(column) => {
+                return Ok(Verdict::Reload(format!(
+                    "only the source can tell what earlier rows have in `{column}`"
+                )));
+            }
+        };
+        let dropped = match self.stand.session.config.ddl.drop_column {
+            DdlAction::Archive => DroppedColumns::Keep,
+            DdlAction::Apply | DdlAction::Ignore | DdlAction::Quarantine => DroppedColumns::Drop,
+        };
+        match Alteration::plan(&self.table.target, &live.target, &kinds.renamed, dropped) {
+            Ok(alteration) => Ok(Verdict::Alter(Box::new(Altered { live, alteration }))),
+            Err(why) => Ok(Verdict::Reload(why)),
+        }
+    }
+
+    /// What the statement does, and the definition to go on with; or why only a load can follow.
+    fn compare(&self, shape: Shape) -> std::result::Result<(Kinds, SourceTable), String> {
+        let before = &self.table.source;
+        let mut after = shape.table;
+        let mut schema = (*after.schema).clone();
+        let mut kinds = Kinds::default();
+        let rule_before = |column: &SourceColumn| before.date_rule(&column.name);
+        let rules: Vec<DateRule> = after
+            .columns
+            .iter()
+            .map(|column| after.date_rule(&column.name))
+            .collect();
+        for ((column, origin), rule) in after.columns.iter_mut().zip(&shape.origins).zip(rules) {
+            let Some(index) = column.included else {
+                continue;
+            };
+            let old = origin.and_then(|origin| before.columns.get(origin));
+            let Some(old) = old.filter(|old| old.included.is_some()) else {
+                if before.columns.iter().any(|known| known.name == column.name) {
+                    return Err(format!("column `{}` is another of that name", column.name));
+                }
+                kinds.added.push(column.name.clone());
+                continue;
+            };
+            if self.is_changed(old, column) {
+                let as_text = rule == DateRule::Text && old.scale != column.scale;
+                let kept = kept::keeps_values(old, column, self.statement.strict);
+                if !kept || as_text || rule != rule_before(old) {
+                    return Err(format!(
+                        "the values of column `{}` may have changed",
+                        column.name
+                    ));
+                }
+                kinds.modified.push(column.name.clone());
+            }
+            if old.name != column.name {
+                kinds.renamed.push((old.name.clone(), column.name.clone()));
+            }
+            // ClickHouse takes no NULL away while an older version or a tombstone holds one (error 36).
+            if old.nullable && !column.nullable {
+                column.nullable = true;
+                if let Some(described) = schema.columns.get_mut(index) {
+                    described.nullable = true;
+                }
+            }
+        }
+        let stays = |ordinal: usize| shape.origins.contains(&Some(ordinal));
+        let gone = before.columns.iter().enumerate();
+        kinds.dropped = gone
+            .filter(|(ordinal, column)| column.included.is_some() && !stays(*ordinal))
+            .map(|(_, column)| column.name.clone())
+            .collect();
+        after.schema = Arc::new(schema);
+        Ok((kinds, after))
+    }
+
+    /// Whether the column may hold other values or another type than before; never for its place, name and default.
+    fn is_changed(&self, old: &SourceColumn, column: &SourceColumn) -> bool {
+        let mut same = column.clone();
+        same.name.clone_from(&old.name);
+        same.included = old.included;
+        same.default.clone_from(&old.default);
+        let said = |clause: &Clause| match clause {
+            Clause::Change(_, to, _) => to.to_lowercase() == column.name.to_lowercase(),
+            _ => false,
+        };
+        // A generated column's expression is not part of the definition.
+        let again = column.generated
+            && self
+                .alter
+                .is_none_or(|alter| alter.clauses.iter().any(said));
+        same != *old || again
+    }
+
+    /// Sees that the pipe file wants to follow all of it.
+    fn ensure_wanted(&self, kinds: &Kinds) -> Result<()> {
+        let policies = self.stand.session.config.ddl;
+        let renamed = kinds.renamed.first().map(|(from, _)| from);
+        for (what, column, policy) in [
+            ("ADD COLUMN", kinds.added.first(), policies.add_column),
+            ("DROP COLUMN", kinds.dropped.first(), policies.drop_column),
+            ("RENAME COLUMN", renamed, policies.rename_column),
+            (
+                "MODIFY COLUMN",
+                kinds.modified.first(),
+                policies.modify_column,
+            ),
+        ] {
+            if let (Some(column), DdlAction::Quarantine) = (column, policy) {
+                return Err(by_hand(
+                    self.statement,
+                    self.name,
+                    &format!("{what} `{column}`"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A pipe file, or a plugin, that the new form does not fit is the table's trouble, not the pipe's (pitfall 115).
+    async fn bind(&self, after: SourceTable) -> Result<LiveTable> {
+        let gate = Arc::clone(&self.table.gate);
+        let bound = self
+            .stand
+            .session
+            .bind(&self.table.config, Arc::new(after), gate);
+        bound.await.map_err(|error| {
+            let hint = error
+                .hint()
+                .unwrap_or("mend the pipe file, and resync the table")
+                .to_owned();
+            Error::new(
+                ErrorKind::SchemaConflict,
+                "the table was altered, and the pipe file no longer fits it",
+            )
+            .with_source(error)
+            .with_hint(hint)
+            .with_table(self.name)
+        })
+    }
+
+    /// Says for each added column what the rows get that were there before it. The error is the name of one for which
+    /// the destination cannot.
+    fn fill(
+        &self,
+        mut live: LiveTable,
+        added: &[String],
+    ) -> std::result::Result<LiveTable, String> {
+        let source = Arc::clone(&live.source);
+        let steps = live.chain.describe();
+        for name in added {
+            let written = steps.iter().any(|step| step.writes.contains(name));
+            let column = source.columns.iter().find(|column| column.name == *name);
+            let fill = column.and_then(kept::fill).filter(|_| !written);
+            let Some(fill) = fill else {
+                return Err(name.clone());
+            };
+            let as_text = fill.is_some() && source.date_rule(name) == DateRule::Text;
+            if as_text || live.target.ensure_fillable(name, fill).is_err() {
+                return Err(name.clone());
+            }
+            if let Some(text) = fill {
+                live.target = live.target.clone().with_fill(name, text);
+            }
+        }
+        Ok(live)
+    }
+}

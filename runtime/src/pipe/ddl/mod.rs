@@ -1,0 +1,368 @@
+//! Statements of the binlog that change replicated tables, followed to an end state.
+//!
+//! What a statement leads to is judged first, for each replicated table that it names. Three things can be done while
+//! the stream stands at the statement: nothing, a TRUNCATE's tombstones, and an alteration in place that keeps every
+//! value. Everything else changes the set of tables: one is loaded anew beside the live one, or has gone. That ends the
+//! present run at the checkpoint before the statement and is recorded; when the statement is met again, the tables
+//! concerned stand behind it or are no longer in the stream.
+//!
+//! The caller has made everything before the statement durable. Each step here may be repeated: an alteration is marked
+//! before it begins, since a target between two forms fits neither definition, and the new definition is persisted in
+//! the same write as the checkpoint that moves past the statement.
+
+mod forecast;
+mod gone;
+mod judge;
+mod kept;
+mod shape;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::command::Command;
+use super::session::Session;
+use super::store::PipeStore;
+use super::track::Track;
+use crate::batch::{TableName, Version};
+use crate::config::{DdlAction, Mode};
+use crate::destination::clickhouse::{Durable, Owner};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::binlog::Statement;
+use crate::source::mysql::binlog::ddl::{Class, Clause};
+use crate::source::mysql::catalog::SourceTable;
+use crate::source::mysql::position::Position;
+
+pub use forecast::{Forecast, forecast};
+pub(super) use gone::{follow, retire_gone};
+use judge::Altered;
+
+/// What has become of a statement.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It is applied, and the checkpoint stands behind it.
+    Applied,
+    /// The supervisor has to change the set of tables first.
+    Ask(Command),
+}
+
+/// What a statement leads to for one table.
+#[derive(Debug)]
+enum Verdict {
+    Nothing,
+    Truncate,
+    Alter(Box<Altered>),
+    /// Only a fresh load can follow, for this reason.
+    Reload(String),
+    /// The source has the table no longer.
+    Gone,
+}
+
+/// What becomes of a table that cannot go on as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is loaded anew beside the live one.
+    Reload,
+    /// It leaves the pipe, until it is there again.
+    Gone,
+}
+
+/// The stream that met a statement.
+#[derive(Clone, Copy)]
+pub(super) struct Stand<'a> {
+    pub(super) session: &'a Session,
+    pub(super) store: &'a PipeStore,
+    pub(super) track: &'a Track,
+    pub(super) term: u16,
+    /// Tables that stand ahead of the stream.
+    pub(super) passed: &'a BTreeMap<TableName, Position>,
+}
+
+/// Applies one statement and moves the checkpoint past it, or says what has to change first.
+///
+/// # Errors
+/// `Unsupported`, naming table and statement, for what the pipe file wants to decide by hand or nothing is known of;
+/// else whatever either end fails with.
+pub(super) async fn apply(stand: Stand<'_>, statement: &Statement) -> Result<Outcome> {
+    let verdicts = verdicts(stand, statement).await?;
+    let mut fates = Vec::new();
+    for (name, verdict) in &verdicts {
+        if let Some(fate) = fate(stand.session, statement, name, verdict)? {
+            fates.push((name.clone(), fate));
+        }
+    }
+    if !fates.is_empty() {
+        let end = Some(statement.end.position.clone());
+        return Ok(Outcome::Ask(Command::FollowStatement { fates, end }));
+    }
+    let mut durable = Vec::new();
+    let mut definitions: Vec<(TableName, SourceTable)> = Vec::new();
+    for (name, verdict) in verdicts {
+        match verdict {
+            Verdict::Truncate => truncate(stand, statement, &name, &mut durable).await?,
+            Verdict::Alter(altered) => {
+                let definition = alter(stand, &name, *altered).await?;
+                definitions.push((name, definition));
+            }
+            Verdict::Nothing | Verdict::Reload(_) | Verdict::Gone => {}
+        }
+    }
+    let end = statement.end.clone();
+    stand
+        .track
+        .checkpoint(
+            stand.session,
+            stand.store,
+            end,
+            statement.committed_at_us,
+            &durable,
+            |draft| {
+                for (name, definition) in definitions {
+                    let table = draft.table_mut(&name);
+                    (table.source, table.altering) = (definition, false);
+                }
+            },
+        )
+        .await?;
+    Ok(Outcome::Applied)
+}
+
+/// The fate that a verdict means, where the pipe file does not want to decide by hand.
+fn fate(
+    session: &Session,
+    statement: &Statement,
+    name: &TableName,
+    verdict: &Verdict,
+) -> Result<Option<Fate>> {
+    let policies = session.config.ddl;
+    let (fate, policy, why) = match verdict {
+        Verdict::Nothing | Verdict::Truncate | Verdict::Alter(_) => return Ok(None),
+        Verdict::Reload(why) => (Fate::Reload, policies.reload, why.as_str()),
+        Verdict::Gone => (
+            Fate::Gone,
+            policies.drop_table,
+            "the source has it no longer",
+        ),
+    };
+    if policy == DdlAction::Quarantine {
+        return Err(by_hand(statement, name, why));
+    }
+    if fate == Fate::Reload && session.config.mode == Mode::CdcOnly {
+        let what = format!("{why}, which only a load could follow, and `mode: cdc_only` has none");
+        return Err(by_hand(statement, name, &what));
+    }
+    tracing::info!(
+        pipe = session.config.pipe,
+        table = %name,
+        at = %statement.end.position,
+        "{}: {why}",
+        match fate {
+            Fate::Reload => "loaded anew beside the live table",
+            Fate::Gone => "leaves the pipe",
+        }
+    );
+    Ok(Some(fate))
+}
+
+/// What the statement leads to, for each table of the stream that it names and that does not stand behind it.
+async fn verdicts(stand: Stand<'_>, statement: &Statement) -> Result<Vec<(TableName, Verdict)>> {
+    let records = stand.store.records();
+    let ours =
+        |name: &TableName| stand.track.carries(&records, name) && !stand.passed.contains_key(name);
+    let named: Vec<TableName> = statement
+        .tables
+        .iter()
+        .filter(|name| ours(name))
+        .cloned()
+        .collect();
+    let all = |why: &str| {
+        let reload = |name: &TableName| (name.clone(), Verdict::Reload(why.to_owned()));
+        named.iter().map(reload).collect::<Vec<_>>()
+    };
+    let gone = |names: Vec<TableName>| {
+        names
+            .into_iter()
+            .map(|name| (name, Verdict::Gone))
+            .collect()
+    };
+    Ok(match &statement.class {
+        Class::Truncate(name) if ours(name) => vec![(
+            name.clone(),
+            match stand.session.config.ddl.truncate {
+                DdlAction::Quarantine => return Err(by_hand(statement, name, "TRUNCATE")),
+                DdlAction::Ignore => Verdict::Nothing,
+                DdlAction::Apply | DdlAction::Archive => Verdict::Truncate,
+            },
+        )],
+        Class::AlterTable { table, alter } => {
+            if alter.clauses.contains(&Clause::RenameTable) {
+                let verdict = |name: &TableName| match name == table {
+                    true => (name.clone(), Verdict::Gone),
+                    false => (
+                        name.clone(),
+                        Verdict::Reload("another table has its name".to_owned()),
+                    ),
+                };
+                return Ok(named.iter().map(verdict).collect());
+            }
+            if alter.ignore || alter.clauses.contains(&Clause::Rows) {
+                return Ok(all("rows came or went without row events"));
+            }
+            match ours(table) {
+                true => vec![(
+                    table.clone(),
+                    judge::altered(stand, table, Some(alter), statement).await?,
+                )],
+                false => Vec::new(),
+            }
+        }
+        Class::CreateTable { keeps: false, .. } => all("it was created anew"),
+        Class::DropTable(_) => gone(named),
+        Class::RenameTable(pairs) => renamed(stand, statement, pairs, &named).await?,
+        Class::DropDatabase(database) => {
+            let names = records.tables.keys();
+            gone(
+                names
+                    .filter(|name| name.database == *database && ours(name))
+                    .cloned()
+                    .collect(),
+            )
+        }
+        Class::Truncate(_) | Class::CreateTable { keeps: true, .. } => Vec::new(),
+        Class::Control(_) | Class::NoEffect | Class::Rows | Class::Unknown => {
+            return Err(unknown(statement, named.first()));
+        }
+    })
+}
+
+/// The tables of one RENAME are exchanged in its order, all at once (pitfall 103). What counts is which table has a name
+/// in the end.
+async fn renamed(
+    stand: Stand<'_>,
+    statement: &Statement,
+    pairs: &[(TableName, TableName)],
+    named: &[TableName],
+) -> Result<Vec<(TableName, Verdict)>> {
+    let mut holders: BTreeMap<&TableName, Option<&TableName>> = BTreeMap::new();
+    for (from, to) in pairs {
+        let holder = holders.insert(from, None).unwrap_or(Some(from));
+        holders.insert(to, holder);
+    }
+    let mut verdicts = Vec::with_capacity(named.len());
+    for name in named {
+        let verdict = match holders.get(name) {
+            None => Verdict::Nothing,
+            Some(None) => Verdict::Gone,
+            Some(Some(holder)) if *holder == name => Verdict::Nothing,
+            // The tool has copied every row, and its changes came under the old name: only the definition is another.
+            Some(Some(holder)) if is_ghost(holder, name) => {
+                judge::altered(stand, name, None, statement).await?
+            }
+            Some(Some(holder)) => Verdict::Reload(format!("`{holder}` has its name")),
+        };
+        verdicts.push((name.clone(), verdict));
+    }
+    Ok(verdicts)
+}
+
+/// The names that gh-ost and pt-online-schema-change give to the table that they put in the place of another
+/// (pitfall 104).
+fn is_ghost(holder: &TableName, name: &TableName) -> bool {
+    let bare = holder.table.trim_start_matches('_');
+    let of = |suffix: &str| {
+        bare.strip_suffix(suffix)
+            .is_some_and(|of| *of == name.table)
+    };
+    holder.database == name.database
+        && bare.len() < holder.table.len()
+        && (of("_gho") || of("_new"))
+}
+
+/// Rows that a partition has read before the TRUNCATE must be there to get their tombstone; a partition that is read
+/// from now on sees the truncated table.
+async fn truncate(
+    stand: Stand<'_>,
+    statement: &Statement,
+    name: &TableName,
+    durable: &mut Vec<Durable>,
+) -> Result<()> {
+    let table = stand.session.table(name);
+    let _gate = table.gate.write().await;
+    let version = Version::new(stand.term, statement.offset);
+    let tag = |error: Error| error.with_table(name);
+    if stand.session.config.ddl.truncate == DdlAction::Archive {
+        let copied = stand
+            .session
+            .destination
+            .archive_below(&table.target, version);
+        durable.push(copied.await.map_err(tag)?);
+    }
+    for target in table.stream_targets() {
+        let done = stand.session.destination.tombstone_below(target, version);
+        durable.push(done.await.map_err(tag)?);
+    }
+    Ok(())
+}
+
+/// Alters every table that the stream writes to, and lets the stream go on with the new definition, which is returned.
+async fn alter(stand: Stand<'_>, name: &TableName, altered: Altered) -> Result<SourceTable> {
+    let table = stand.session.table(name);
+    let gate = Arc::clone(&table.gate);
+    let _held = gate.write().await;
+    stand
+        .store
+        .commit(|draft| {
+            draft.table_mut(name).altering = true;
+            Ok(())
+        })
+        .await?;
+    let owner = Owner::new(stand.store.pipe(), stand.store.record().id);
+    for target in table.stream_targets() {
+        let done = stand
+            .session
+            .destination
+            .alter(&altered.alteration, target, &owner);
+        done.await.map_err(|error| error.with_table(name))?;
+    }
+    let records = stand.store.records();
+    let shadow = records
+        .tables
+        .get(name)
+        .and_then(|table| table.shadow.as_ref());
+    let definition = SourceTable::clone(&altered.live.source);
+    stand.session.put(altered.live.with_shadow(shadow));
+    Ok(definition)
+}
+
+/// The error for what a person has to decide.
+fn by_hand(statement: &Statement, name: &TableName, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "a statement before {} has to be decided by hand: {what}",
+            statement.end.position
+        ),
+    )
+    .with_hint(format!(
+        "resync the table: pipewright resync --table {name}; or let `ddl` in the pipe file follow statements of this kind"
+    ))
+    .with_table(name)
+}
+
+fn unknown(statement: &Statement, table: Option<&TableName>) -> Error {
+    let what = match &statement.class {
+        Class::Rows => "a row change in statement form (binlog_format is not ROW in its session)",
+        _ => "a statement of a kind that it does not know",
+    };
+    let error = Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "the source ran {what} before {}, which this build does not apply",
+            statement.end.position
+        ),
+    )
+    .with_hint("resync the table, so that its new definition is loaded");
+    match table {
+        Some(table) => error.with_table(table),
+        None => error,
+    }
+}

@@ -1,0 +1,325 @@
+//! The clauses of an ALTER TABLE, as far as the end state does not tell them.
+//!
+//! What a column is afterwards stands in the catalog; the text tells which column of before it was, and whether rows
+//! moved without row events. What is not recognised is [`Clause::Unknown`], which no caller takes for harmless.
+
+use super::tokens::Token;
+
+/// What an ALTER TABLE does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Alter {
+    /// MariaDB's `ALTER IGNORE TABLE`: rows that do not fit are changed or dropped without row events.
+    pub ignore: bool,
+    /// The clauses, in order.
+    pub clauses: Vec<Clause>,
+}
+
+/// One clause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Clause {
+    /// A new column.
+    Add(String, Place),
+    /// A column less.
+    Drop(String),
+    /// RENAME COLUMN.
+    Rename(String, String),
+    /// CHANGE, or MODIFY with one name twice: a new definition.
+    Change(String, String, Place),
+    /// CONVERT TO CHARACTER SET: a new definition for every column of text.
+    Convert,
+    /// Another primary or unique key, perhaps.
+    Key,
+    /// The table gets another name.
+    RenameTable,
+    /// Rows come or go without row events: partitions, tablespaces (pitfall 110).
+    Rows,
+    /// Neither rows nor definitions as far as we replicate them: indexes, comments, engine, AUTO_INCREMENT (pitfall 108).
+    Nothing,
+    /// Not understood.
+    Unknown,
+}
+
+/// Where a column is put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A new one at the end, another where it is.
+    Unsaid,
+    /// FIRST.
+    First,
+    /// AFTER that column.
+    After(String),
+}
+
+/// First words of clauses that change neither rows nor columns.
+const NOTHING: [&str; 52] = [
+    "ALGORITHM",
+    "ANALYZE",
+    "AUTOEXTEND_SIZE",
+    "AUTO_INCREMENT",
+    "AVG_ROW_LENGTH",
+    "CHARACTER",
+    "CHARSET",
+    "CHECK",
+    "CHECKSUM",
+    "COALESCE",
+    "COLLATE",
+    "COMMENT",
+    "COMPRESSION",
+    "CONNECTION",
+    "DATA",
+    "DEFAULT",
+    "DELAY_KEY_WRITE",
+    "DISABLE",
+    "ENABLE",
+    "ENCRYPTION",
+    "ENGINE",
+    "ENGINE_ATTRIBUTE",
+    "FORCE",
+    "INDEX",
+    "INSERT_METHOD",
+    "KEY_BLOCK_SIZE",
+    "LOCK",
+    "MAX_ROWS",
+    "MIN_ROWS",
+    "NOWAIT",
+    "OPTIMIZE",
+    "ORDER",
+    "PACK_KEYS",
+    "PARTITION",
+    "PASSWORD",
+    "REBUILD",
+    "REMOVE",
+    "REORGANIZE",
+    "REPAIR",
+    "ROW_FORMAT",
+    "SECONDARY_ENGINE",
+    "SECONDARY_ENGINE_ATTRIBUTE",
+    "SECONDARY_LOAD",
+    "SECONDARY_UNLOAD",
+    "STATS_AUTO_RECALC",
+    "STATS_PERSISTENT",
+    "STATS_SAMPLE_PAGES",
+    "TABLESPACE",
+    "TRANSACTIONAL",
+    "WAIT",
+    "WITH",
+    "WITHOUT",
+];
+
+/// The clauses behind `ALTER TABLE name`.
+pub(super) fn clauses(tokens: &[Token]) -> Vec<Clause> {
+    pieces(tokens)
+        .into_iter()
+        .flat_map(|piece| clause(piece).unwrap_or_else(|| vec![Clause::Unknown]))
+        .collect()
+}
+
+/// The parts between commas outside of parentheses.
+fn pieces(tokens: &[Token]) -> Vec<&[Token]> {
+    let mut depth = 0_i32;
+    let mut found = Vec::new();
+    for piece in tokens.split(|token| {
+        match token {
+            Token::Mark(b'(') => depth += 1,
+            Token::Mark(b')') => depth -= 1,
+            _ => {}
+        }
+        depth == 0 && *token == Token::Mark(b',')
+    }) {
+        found.push(piece);
+    }
+    found
+}
+
+/// None: not understood.
+fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
+    let piece = match piece {
+        [rest @ .., Token::Mark(b';')] => rest,
+        piece => piece,
+    };
+    let Some((first, rest)) = piece.split_first() else {
+        return Some(vec![Clause::Nothing]);
+    };
+    let one = |clause| Some(vec![clause]);
+    if first.is("ADD") {
+        return add(rest);
+    }
+    if first.is("DROP") {
+        return drop_clause(rest).map(|clause| vec![clause]);
+    }
+    if first.is("MODIFY") {
+        let (name, definition) = column(rest)?;
+        return one(Clause::Change(name.clone(), name, place(definition)));
+    }
+    if first.is("CHANGE") {
+        let (from, rest) = column(rest)?;
+        let (to, definition) = named(rest)?;
+        return one(Clause::Change(from, to, place(definition)));
+    }
+    if first.is("RENAME") {
+        return match rest.split_first() {
+            Some((word, rest)) if word.is("COLUMN") => {
+                let (from, rest) = column(rest)?;
+                let (to, rest) = rest.split_first()?;
+                if !to.is("TO") {
+                    return None;
+                }
+                one(Clause::Rename(from, named(rest)?.0))
+            }
+            Some((word, _)) if word.is("INDEX") || word.is("KEY") => one(Clause::Nothing),
+            _ => one(Clause::RenameTable),
+        };
+    }
+    if first.is("CONVERT") {
+        return one(match rest.first() {
+            Some(to) if to.is("TO") => Clause::Convert,
+            _ => Clause::Rows,
+        });
+    }
+    if ["EXCHANGE", "TRUNCATE", "DISCARD", "IMPORT", "UNION"]
+        .iter()
+        .any(|word| first.is(word))
+    {
+        return one(Clause::Rows);
+    }
+    // ALTER COLUMN c SET DEFAULT, ALTER INDEX i INVISIBLE.
+    let harmless = first.is("ALTER")
+        || NOTHING.iter().any(|word| first.is(word))
+        || matches!(
+            (first, rest.first()),
+            (Token::Word(_), Some(Token::Mark(b'=')))
+        );
+    harmless.then(|| vec![Clause::Nothing])
+}
+
+fn add(rest: &[Token]) -> Option<Vec<Clause>> {
+    let first = rest.first()?;
+    let is = |words: &[&str]| words.iter().any(|word| first.is(word));
+    if is(&["PRIMARY", "UNIQUE", "CONSTRAINT"]) {
+        return Some(vec![Clause::Key]);
+    }
+    // Indexes of a kind of their own are told from columns of that name by the word behind.
+    let index = |token: Option<&Token>| {
+        token.is_some_and(|token| {
+            token.is("INDEX") || token.is("KEY") || *token == Token::Mark(b'(')
+        })
+    };
+    if is(&[
+        "INDEX",
+        "KEY",
+        "FULLTEXT",
+        "SPATIAL",
+        "FOREIGN",
+        "CHECK",
+        "PARTITION",
+    ]) || (is(&["VECTOR"]) && index(rest.get(1)))
+    {
+        return Some(vec![Clause::Nothing]);
+    }
+    if is(&["SYSTEM", "PERIOD"]) {
+        return None;
+    }
+    let rest = skip_words(rest, &["COLUMN"]);
+    let rest = skip_words(rest, &["IF", "NOT", "EXISTS"]);
+    if let [Token::Mark(b'('), inner @ .., Token::Mark(b')')] = rest {
+        let columns = pieces(inner).into_iter().map(|piece| {
+            // Keys may stand among the columns.
+            let word = piece.first()?;
+            if ["PRIMARY", "UNIQUE", "CONSTRAINT"]
+                .iter()
+                .any(|known| word.is(known))
+            {
+                return Some(Clause::Key);
+            }
+            if ["INDEX", "KEY", "FULLTEXT", "SPATIAL", "FOREIGN", "CHECK"]
+                .iter()
+                .any(|known| word.is(known))
+            {
+                return Some(Clause::Nothing);
+            }
+            Some(Clause::Add(named(piece)?.0, Place::Unsaid))
+        });
+        return columns.collect();
+    }
+    let (name, definition) = named(rest)?;
+    let mut found = vec![Clause::Add(name, place(definition))];
+    if at_top(definition).any(|token| token.is("PRIMARY") || token.is("UNIQUE")) {
+        found.push(Clause::Key);
+    }
+    Some(found)
+}
+
+fn drop_clause(rest: &[Token]) -> Option<Clause> {
+    let first = rest.first()?;
+    let is = |words: &[&str]| words.iter().any(|word| first.is(word));
+    if is(&["PRIMARY", "INDEX", "KEY", "CONSTRAINT"]) {
+        return Some(Clause::Key);
+    }
+    if is(&["FOREIGN", "CHECK"]) {
+        return Some(Clause::Nothing);
+    }
+    if is(&["PARTITION"]) {
+        return Some(Clause::Rows);
+    }
+    if is(&["SYSTEM", "PERIOD"]) {
+        return None;
+    }
+    column(rest).map(|(name, _)| Clause::Drop(name))
+}
+
+/// `[COLUMN] [IF EXISTS] name`, and what follows.
+fn column(tokens: &[Token]) -> Option<(String, &[Token])> {
+    named(skip_words(
+        skip_words(tokens, &["COLUMN"]),
+        &["IF", "EXISTS"],
+    ))
+}
+
+fn named(tokens: &[Token]) -> Option<(String, &[Token])> {
+    let (first, rest) = tokens.split_first()?;
+    let name = String::from_utf8(first.name()?.to_vec()).ok()?;
+    Some((name, rest))
+}
+
+/// `tokens` without `words`, where they begin with all of them.
+fn skip_words<'a>(tokens: &'a [Token], words: &[&str]) -> &'a [Token] {
+    let found =
+        tokens.len() > words.len() && tokens.iter().zip(words).all(|(token, word)| token.is(word));
+    match found {
+        true => tokens.get(words.len()..).unwrap_or_default(),
+        false => tokens,
+    }
+}
+
+/// Where the definition puts its column: its last words outside of parentheses.
+fn place(definition: &[Token]) -> Place {
+    let mut found = Place::Unsaid;
+    let top: Vec<&Token> = at_top(definition).collect();
+    for (index, token) in top.iter().enumerate() {
+        if token.is("FIRST") {
+            found = Place::First;
+        } else if token.is("AFTER")
+            && let Some(name) = top.get(index + 1).and_then(|token| token.name())
+        {
+            found = Place::After(String::from_utf8_lossy(name).into_owned());
+        }
+    }
+    found
+}
+
+/// The tokens outside of parentheses.
+fn at_top(tokens: &[Token]) -> impl Iterator<Item = &Token> {
+    let mut depth = 0_i32;
+    tokens.iter().filter(move |token| {
+        match token {
+            Token::Mark(b'(') => depth += 1,
+            Token::Mark(b')') => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    })
+}
+
+#[cfg(test)]
+#[path = "clauses_tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+//! What the clauses of ALTER TABLE say.
+
+use super::super::tokens::{Quoting, tokens};
+use super::*;
+
+fn read(text: &str) -> Vec<Clause> {
+    clauses(&tokens(text.as_bytes(), Quoting::default()).expect("tokens"))
+}
+
+fn s(text: &str) -> String {
+    text.to_owned()
+}
+
+#[test]
+fn columns_come_go_and_change_names() {
+    for (text, expected) in [
+        (
+            "ADD COLUMN a INT NOT NULL DEFAULT 5 AFTER `b c`, ADD d DECIMAL(10,2) FIRST",
+            vec![
+                Clause::Add(s("a"), Place::After(s("b c"))),
+                Clause::Add(s("d"), Place::First),
+            ],
+        ),
+        (
+            "ADD COLUMN IF NOT EXISTS (a INT, b ENUM('x,y', 'first') COMMENT 'after z', KEY (a))",
+            vec![
+                Clause::Add(s("a"), Place::Unsaid),
+                Clause::Add(s("b"), Place::Unsaid),
+                Clause::Nothing,
+            ],
+        ),
+        (
+            "ADD id BIGINT AUTO_INCREMENT PRIMARY KEY",
+            vec![Clause::Add(s("id"), Place::Unsaid), Clause::Key],
+        ),
+        (
+            "ADD `index` INT",
+            vec![Clause::Add(s("index"), Place::Unsaid)],
+        ),
+        (
+            "ADD vector VECTOR(3)",
+            vec![Clause::Add(s("vector"), Place::Unsaid)],
+        ),
+        (
+            "DROP a, DROP COLUMN IF EXISTS `b`;",
+            vec![Clause::Drop(s("a")), Clause::Drop(s("b"))],
+        ),
+        ("RENAME COLUMN a TO b", vec![Clause::Rename(s("a"), s("b"))]),
+        (
+            "CHANGE COLUMN a b VARCHAR(5) CHARACTER SET latin1 AFTER c, MODIFY d INT FIRST",
+            vec![
+                Clause::Change(s("a"), s("b"), Place::After(s("c"))),
+                Clause::Change(s("d"), s("d"), Place::First),
+            ],
+        ),
+        ("CONVERT TO CHARACTER SET utf8mb4", vec![Clause::Convert]),
+    ] {
+        assert_eq!(read(text), expected, "{text}");
+    }
+}
+
+/// pitfall 108, pitfall 110: what touches neither rows nor columns is told from what moves rows.
+#[test]
+fn what_moves_rows_is_told_from_what_does_nothing() {
+    for text in [
+        "ADD INDEX i (a, b)",
+        "ADD FULLTEXT KEY f (a)",
+        "ADD VECTOR INDEX v (e)",
+        "ADD FOREIGN KEY (a) REFERENCES t (a)",
+        "ADD PARTITION (PARTITION p3 VALUES LESS THAN (30))",
+        "DROP FOREIGN KEY f",
+        "RENAME INDEX a TO b",
+        "ALTER INDEX i INVISIBLE",
+        "ALTER COLUMN a SET DEFAULT 3",
+        "ENGINE=InnoDB ROW_FORMAT=COMPRESSED",
+        "COMMENT = 'DROP COLUMN a, EXCHANGE'",
+        "AUTO_INCREMENT = 100",
+        "PAGE_COMPRESSED=1",
+        "DISABLE KEYS",
+        "FORCE",
+        "PARTITION BY HASH (a) PARTITIONS 4",
+        "REORGANIZE PARTITION p0 INTO (PARTITION a VALUES LESS THAN (5), PARTITION b VALUES LESS THAN (9))",
+        "ALGORITHM=INPLACE",
+        "DEFAULT CHARACTER SET utf8mb4",
+        "",
+    ] {
+        assert_eq!(read(text), [Clause::Nothing], "{text}");
+    }
+    for text in [
+        "EXCHANGE PARTITION p0 WITH TABLE b",
+        "TRUNCATE PARTITION ALL",
+        "DROP PARTITION p0, p1",
+        "DISCARD TABLESPACE",
+        "CONVERT PARTITION p0 TO TABLE b",
+    ] {
+        assert_eq!(read(text).first(), Some(&Clause::Rows), "{text}");
+    }
+    for text in [
+        "ADD PRIMARY KEY (a)",
+        "DROP PRIMARY KEY",
+        "ADD UNIQUE u (a)",
+        "DROP INDEX i",
+    ] {
+        assert_eq!(read(text), [Clause::Key], "{text}");
+    }
+    for text in [
+        "ADD SYSTEM VERSIONING",
+        "SOMETHING NEW",
+        "RENAME COLUMN a b",
+    ] {
+        assert_eq!(read(text), [Clause::Unknown], "{text}");
+    }
+}
