@@ -60,6 +60,21 @@ struct PipeFile {
     /// What becomes of row images that leave columns out (binlog_row_image MINIMAL or NOBLOB).
     #[schemars(extend("default" = "refuse"))]
     row_image: Option<RowImage>,
+    /// Beyond what the pipe is Degraded, until it is well within again.
+    objectives: Option<Objectives>,
+}
+
+/// Beyond what the pipe is Degraded.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Objectives {
+    /// The longest that a commit at the source may take until it is durable at the destination. When absent: any.
+    #[schemars(schema_with = "duration")]
+    lag: Option<String>,
+    /// The shortest that the source may go on to hold what the pipe has yet to read; watched while the pipe is paused
+    /// too. When absent: 6h, or a quarter of what the source keeps where that is less.
+    #[schemars(schema_with = "duration")]
+    retention_headroom: Option<String>,
 }
 
 /// What becomes of row images that leave columns out.

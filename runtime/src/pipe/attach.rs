@@ -10,6 +10,7 @@ use super::table_state::{TableEvent, TableState};
 use crate::batch::{MAX_STREAM_OFFSET, TableName};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::source::mysql::position::StreamPlace;
 use crate::source::mysql::snapshot::SnapshotSession;
 
@@ -140,6 +141,7 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
         if loading {
             let made = session.destination.create(table.load_target(), &owner);
             made.await.map_err(tag)?;
+            fault::point("load:1");
         }
         for target in table.stream_targets() {
             let found = session.destination.ensure_unchanged(target, &owner);

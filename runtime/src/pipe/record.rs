@@ -147,6 +147,9 @@ pub struct TableRecord {
     pub plugins: Vec<PinnedPlugin>,
     /// Rows read by the load.
     pub rows_loaded: u64,
+    /// Bytes sent to the destination by the load.
+    #[serde(default)]
+    pub bytes_loaded: u64,
     /// Rows that the source expected the table to have when the load was planned.
     pub rows_estimated: Option<u64>,
 }
@@ -221,6 +224,9 @@ pub struct RowCounts {
     pub updated: u64,
     /// Deletes.
     pub deleted: u64,
+    /// Bytes sent to the destination for them.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 impl TableRecord {
@@ -241,6 +247,7 @@ impl TableRecord {
             load_end: None,
             plugins: Vec::new(),
             rows_loaded: 0,
+            bytes_loaded: 0,
             rows_estimated: None,
         }
     }
@@ -323,6 +330,7 @@ impl RowCounts {
         self.inserted += other.inserted;
         self.updated += other.updated;
         self.deleted += other.deleted;
+        self.bytes += other.bytes;
     }
 }
 

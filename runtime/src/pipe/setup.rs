@@ -18,6 +18,7 @@ use crate::batch::TableName;
 use crate::config::{Mode, PipeConfig, TableConfig, match_tables};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
+use crate::fault;
 use crate::source::mysql::binlog::{StreamOptions, TableFilter, statements_between};
 use crate::source::mysql::catalog::{self, SourceTable};
 use crate::source::mysql::position::{Position, StreamPlace};
@@ -357,6 +358,7 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
             &position_text(&place)?,
         )
         .await?;
+    fault::point("term:1");
     store
         .commit(|draft| {
             let record = draft.pipe_mut();
@@ -380,7 +382,13 @@ pub(super) fn fingerprint(config: &PipeConfig) -> Result<serde_json::Value> {
     let mut value = serde_json::to_value(config).map_err(failed)?;
     if let Some(map) = value.as_object_mut() {
         // Taken up at each start; plugins are pinned by their digests instead.
-        for free in ["sync", "snapshot", "transforms", "follow_new_tables"] {
+        for free in [
+            "sync",
+            "snapshot",
+            "transforms",
+            "follow_new_tables",
+            "objectives",
+        ] {
             map.remove(free);
         }
         for (end, free) in [

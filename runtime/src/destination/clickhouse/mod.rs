@@ -18,6 +18,7 @@ mod failure;
 mod forms;
 mod labels;
 mod misfits;
+mod outstanding;
 mod partition;
 mod preflight;
 mod tables;
