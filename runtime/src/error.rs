@@ -23,7 +23,17 @@ struct Inner {
 }
 
 /// What went wrong, as far as a program needs to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The pipe file, or a command line, asks for something that cannot be.
@@ -277,7 +287,9 @@ impl std::error::Error for Error {
 }
 
 /// One thing that preflight found, with the statement that mends it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 pub struct Finding {
     /// Whether the pipe may start all the same.
     pub severity: Severity,
@@ -294,7 +306,9 @@ pub struct Finding {
 }
 
 /// Whether a finding stops Setup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Setup is refused.

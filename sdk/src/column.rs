@@ -3,7 +3,17 @@
 //! Nothing is parsed cell by cell: a view is a check of the type, after which a value is a load from the buffer. Loads do
 //! not rely on alignment, which the boundary does not promise (16-byte decimals arrive at any address).
 
+mod builder;
+mod list;
+mod selection;
+mod value;
+
 use std::marker::PhantomData;
+
+pub use builder::{BytesBuilder, ValuesBuilder};
+pub use list::{List, ListBuilder, Lists};
+pub use selection::Selection;
+pub use value::{I256, Value};
 
 use crate::{DataType, Failure};
 
@@ -138,7 +148,7 @@ impl Column {
         let offsets = self
             .offsets
             .as_ref()
-            .filter(|_| self.data_type.has_offsets())
+            .filter(|_| matches!(self.data_type, DataType::Utf8 | DataType::Binary))
             .ok_or_else(|| self.mismatch("text or bytes"))?;
         Ok(Bytes {
             column: self,
@@ -197,6 +207,30 @@ impl Column {
             | DataType::UInt32 => Ok(Integers { column: self }),
             _ => Err(self.mismatch("integers")),
         }
+    }
+
+    /// The lists of numbers of exactly this width, which is how a VECTOR arrives: as lists of `f32`.
+    ///
+    /// ```
+    /// use pipewright_sdk::{DataType, Item, ListBuilder};
+    /// let mut builder = ListBuilder::<f32>::new(Item::Float32, 2);
+    /// builder.push(Some(&[3.0, 4.0]));
+    /// builder.push(None);
+    /// let column = builder.finish();
+    /// assert_eq!(column.data_type(), DataType::List(Item::Float32));
+    /// let vectors = column.lists::<f32>()?;
+    /// let length = vectors.get(0).map(|vector| vector.iter().map(|x| x * x).sum::<f32>().sqrt());
+    /// assert_eq!(length, Some(5.0));
+    /// assert!(vectors.get(1).is_none());
+    /// assert!(column.lists::<f64>().is_err());
+    /// # Ok::<(), pipewright_sdk::Failure>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the column holds something else.
+    pub fn lists<T: Value>(&self) -> Result<Lists<'_, T>, Failure> {
+        Lists::new(self)
+            .ok_or_else(|| self.mismatch(&format!("lists of {}", std::any::type_name::<T>())))
     }
 
     fn mismatch(&self, wanted: &str) -> Failure {
@@ -363,373 +397,5 @@ impl Integers<'_> {
             DataType::UInt32 => u32::load(values, row).into(),
             _ => i64::load(values, row),
         })
-    }
-}
-
-/// A 256-bit two's complement number, ordered as a number.
-///
-/// ```
-/// use pipewright_sdk::I256;
-/// assert!(I256 { high: -1, low: 5 } < I256 { high: 0, low: 0 });
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct I256 {
-    /// The upper half, which has the sign.
-    pub high: i128,
-    /// The lower half.
-    pub low: u128,
-}
-
-impl From<i128> for I256 {
-    fn from(value: i128) -> Self {
-        Self {
-            high: value >> 127,
-            low: value.cast_unsigned(),
-        }
-    }
-}
-
-/// A Rust type that columns hold as it is. Not to be implemented by plugins.
-pub trait Value: Copy + sealed::Sealed + 'static {
-    /// Whether a column of that type holds such values.
-    fn fits(data_type: DataType) -> bool;
-    #[doc(hidden)]
-    fn load(values: &[u8], row: usize) -> Self;
-    #[doc(hidden)]
-    fn load_all(values: &[u8]) -> impl Iterator<Item = Self> + '_;
-    #[doc(hidden)]
-    fn store(self, values: &mut Vec<u8>);
-    #[doc(hidden)]
-    fn zero() -> Self;
-}
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-macro_rules! values {
-    ($($rust:ty, $width:literal, $zero:expr, $types:pat => ;)*) => {$(
-        impl sealed::Sealed for $rust {}
-        impl Value for $rust {
-            fn fits(data_type: DataType) -> bool {
-                matches!(data_type, $types)
-            }
-            fn load(values: &[u8], row: usize) -> Self {
-                Self::from_le_bytes(values.as_chunks::<$width>().0[row])
-            }
-            fn load_all(values: &[u8]) -> impl Iterator<Item = Self> + '_ {
-                values.as_chunks::<$width>().0.iter().map(|bytes| Self::from_le_bytes(*bytes))
-            }
-            fn store(self, values: &mut Vec<u8>) {
-                values.extend_from_slice(&self.to_le_bytes());
-            }
-            fn zero() -> Self {
-                $zero
-            }
-        }
-    )*};
-}
-
-impl I256 {
-    fn from_le_bytes(bytes: [u8; 32]) -> Self {
-        let halves = bytes.as_chunks::<16>().0;
-        Self {
-            high: i128::from_le_bytes(halves[1]),
-            low: u128::from_le_bytes(halves[0]),
-        }
-    }
-
-    fn to_le_bytes(self) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        bytes[..16].copy_from_slice(&self.low.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.high.to_le_bytes());
-        bytes
-    }
-}
-
-values! {
-    i8, 1, 0, DataType::Int8 =>;
-    i16, 2, 0, DataType::Int16 =>;
-    i32, 4, 0, DataType::Int32 | DataType::Date32 =>;
-    i64, 8, 0, DataType::Int64 | DataType::Time64Micros | DataType::TimestampMicros { .. } =>;
-    u8, 1, 0, DataType::UInt8 =>;
-    u16, 2, 0, DataType::UInt16 =>;
-    u32, 4, 0, DataType::UInt32 =>;
-    u64, 8, 0, DataType::UInt64 =>;
-    f32, 4, 0.0, DataType::Float32 =>;
-    f64, 8, 0.0, DataType::Float64 =>;
-    i128, 16, 0, DataType::Decimal128 { .. } =>;
-    I256, 32, I256 { high: 0, low: 0 }, DataType::Decimal256 { .. } =>;
-}
-
-/// Makes a column of numbers.
-///
-/// ```
-/// use pipewright_sdk::{DataType, ValuesBuilder};
-/// let mut builder = ValuesBuilder::<i32>::new(DataType::Date32, 2);
-/// builder.push(Some(19_000));
-/// builder.push(None);
-/// assert_eq!(builder.finish().len(), 2);
-/// ```
-#[derive(Debug)]
-pub struct ValuesBuilder<T> {
-    data_type: DataType,
-    validity: Validity,
-    values: Vec<u8>,
-    value: PhantomData<T>,
-}
-
-impl<T: Value> ValuesBuilder<T> {
-    /// For a column of that type and about so many rows.
-    ///
-    /// ```
-    /// # use pipewright_sdk::{DataType, ValuesBuilder};
-    /// assert!(ValuesBuilder::<f64>::new(DataType::Float64, 10).finish().is_empty());
-    /// ```
-    ///
-    /// # Panics
-    /// When the type does not hold such values.
-    pub fn new(data_type: DataType, row_count: usize) -> Self {
-        assert!(
-            T::fits(data_type),
-            "a column of {data_type:?} does not hold {}",
-            std::any::type_name::<T>()
-        );
-        Self {
-            data_type,
-            validity: Validity::default(),
-            values: Vec::with_capacity(row_count * size_of::<T>()),
-            value: PhantomData,
-        }
-    }
-
-    /// Adds a row, none for NULL.
-    ///
-    /// ```
-    /// # use pipewright_sdk::{DataType, ValuesBuilder};
-    /// # let mut builder = ValuesBuilder::<u8>::new(DataType::UInt8, 1);
-    /// builder.push(Some(200));
-    /// ```
-    pub fn push(&mut self, value: Option<T>) {
-        self.validity.push(value.is_some());
-        value.unwrap_or_else(T::zero).store(&mut self.values);
-    }
-
-    /// The column.
-    ///
-    /// ```
-    /// # use pipewright_sdk::{DataType, ValuesBuilder};
-    /// assert_eq!(ValuesBuilder::<u8>::new(DataType::UInt8, 0).finish().len(), 0);
-    /// ```
-    pub fn finish(self) -> Column {
-        Column {
-            data_type: self.data_type,
-            row_count: self.validity.row_count,
-            validity: self.validity.finish(),
-            offsets: None,
-            values: self.values,
-        }
-    }
-}
-
-/// Makes a column of text or bytes. See [`Column::strings`] for an example.
-#[derive(Debug)]
-pub struct BytesBuilder {
-    data_type: DataType,
-    validity: Validity,
-    offsets: Vec<u8>,
-    values: Vec<u8>,
-}
-
-impl BytesBuilder {
-    /// For a column of that type and about so many rows.
-    ///
-    /// ```
-    /// # use pipewright_sdk::{BytesBuilder, DataType};
-    /// assert!(BytesBuilder::new(DataType::Binary, 10).finish().is_empty());
-    /// ```
-    ///
-    /// # Panics
-    /// When the type is neither text nor bytes.
-    pub fn new(data_type: DataType, row_count: usize) -> Self {
-        assert!(
-            data_type.has_offsets(),
-            "a column of {data_type:?} holds neither text nor bytes"
-        );
-        let mut offsets = Vec::with_capacity(4 * (row_count + 1));
-        offsets.extend_from_slice(&[0; 4]);
-        Self {
-            data_type,
-            validity: Validity::default(),
-            offsets,
-            values: Vec::new(),
-        }
-    }
-
-    /// Makes room for so many bytes more.
-    ///
-    /// ```
-    /// # use pipewright_sdk::{BytesBuilder, DataType};
-    /// let mut builder = BytesBuilder::new(DataType::Binary, 10);
-    /// builder.reserve_bytes(640);
-    /// ```
-    pub fn reserve_bytes(&mut self, byte_count: usize) {
-        self.values.reserve(byte_count);
-    }
-
-    /// Adds a row, none for NULL.
-    ///
-    /// ```
-    /// # use pipewright_sdk::{BytesBuilder, DataType};
-    /// # let mut builder = BytesBuilder::new(DataType::Binary, 1);
-    /// builder.push(Some(b"abc"));
-    /// ```
-    ///
-    /// # Panics
-    /// When the column passes 2 GiB.
-    pub fn push(&mut self, value: Option<&[u8]>) {
-        if let Some(value) = value {
-            self.values.extend_from_slice(value);
-        }
-        self.end_row(value.is_some());
-    }
-
-    /// Adds a row whose bytes `write` appends: no temporary string.
-    ///
-    /// ```
-    /// # use pipewright_sdk::{BytesBuilder, DataType};
-    /// # let mut builder = BytesBuilder::new(DataType::Utf8, 1);
-    /// builder.push_with(|bytes| bytes.extend_from_slice(b"abc"));
-    /// assert_eq!(builder.finish().strings()?.get(0), Some("abc"));
-    /// # Ok::<(), pipewright_sdk::Failure>(())
-    /// ```
-    ///
-    /// # Panics
-    /// When the column passes 2 GiB.
-    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.values);
-        self.end_row(true);
-    }
-
-    /// The column.
-    ///
-    /// ```
-    /// # use pipewright_sdk::{BytesBuilder, DataType};
-    /// assert_eq!(BytesBuilder::new(DataType::Utf8, 0).finish().len(), 0);
-    /// ```
-    pub fn finish(self) -> Column {
-        Column {
-            data_type: self.data_type,
-            row_count: self.validity.row_count,
-            validity: self.validity.finish(),
-            offsets: Some(self.offsets),
-            values: self.values,
-        }
-    }
-
-    fn end_row(&mut self, valid: bool) {
-        let end = i32::try_from(self.values.len()).expect("a column stays below 2 GiB");
-        self.offsets.extend_from_slice(&end.to_le_bytes());
-        self.validity.push(valid);
-    }
-}
-
-/// A bitmap that exists only when a row is NULL.
-#[derive(Debug, Default)]
-struct Validity {
-    row_count: usize,
-    bits: Vec<u8>,
-    any_null: bool,
-}
-
-impl Validity {
-    fn push(&mut self, valid: bool) {
-        if self.row_count.is_multiple_of(8) {
-            self.bits.push(0);
-        }
-        if let Some(last) = self.bits.last_mut() {
-            *last |= u8::from(valid) << (self.row_count % 8);
-        }
-        self.any_null |= !valid;
-        self.row_count += 1;
-    }
-
-    fn finish(self) -> Option<Vec<u8>> {
-        self.any_null.then_some(self.bits)
-    }
-}
-
-/// Which rows stay.
-///
-/// ```
-/// use pipewright_sdk::Selection;
-/// let even = Selection::from_fn(10, |row| row % 2 == 0);
-/// assert_eq!((even.len(), even.count()), (10, 5));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selection {
-    pub(crate) row_count: usize,
-    pub(crate) bits: Vec<u8>,
-}
-
-impl Selection {
-    /// Asks for each row whether it stays.
-    ///
-    /// ```
-    /// # use pipewright_sdk::Selection;
-    /// assert!(Selection::from_fn(3, |_| true).keeps(2));
-    /// ```
-    pub fn from_fn(row_count: usize, mut keep: impl FnMut(usize) -> bool) -> Self {
-        let bits = (0..row_count.div_ceil(8))
-            .map(|byte| {
-                let rows = byte * 8..row_count.min(byte * 8 + 8);
-                rows.enumerate()
-                    .fold(0, |bits, (bit, row)| bits | u8::from(keep(row)) << bit)
-            })
-            .collect();
-        Self { row_count, bits }
-    }
-
-    /// How many rows it speaks of.
-    ///
-    /// ```
-    /// # use pipewright_sdk::Selection;
-    /// assert_eq!(Selection::from_fn(3, |_| false).len(), 3);
-    /// ```
-    pub fn len(&self) -> usize {
-        self.row_count
-    }
-
-    /// Whether it speaks of no row.
-    ///
-    /// ```
-    /// # use pipewright_sdk::Selection;
-    /// assert!(Selection::from_fn(0, |_| true).is_empty());
-    /// ```
-    pub fn is_empty(&self) -> bool {
-        self.row_count == 0
-    }
-
-    /// How many rows stay.
-    ///
-    /// ```
-    /// # use pipewright_sdk::Selection;
-    /// assert_eq!(Selection::from_fn(3, |_| false).count(), 0);
-    /// ```
-    pub fn count(&self) -> usize {
-        self.bits
-            .iter()
-            .map(|bits| bits.count_ones() as usize)
-            .sum()
-    }
-
-    /// Whether a row stays.
-    ///
-    /// ```
-    /// # use pipewright_sdk::Selection;
-    /// assert!(!Selection::from_fn(3, |row| row > 0).keeps(0));
-    /// ```
-    pub fn keeps(&self, row: usize) -> bool {
-        self.bits[row / 8] >> (row % 8) & 1 == 1
     }
 }

@@ -11,7 +11,7 @@ use bindings::pipewright::transform::types as wit_types;
 
 use crate::transform::{Ops, configure};
 use crate::{
-    Batch, Column, DataType, Failure, Field, Op, Outcome, Problem, Shape, Table, Transform,
+    Batch, Column, DataType, Failure, Field, Item, Op, Outcome, Problem, Shape, Table, Transform,
 };
 
 /// What wit-bindgen makes of `wit/`.
@@ -251,8 +251,9 @@ fn field_to_wit(field: &Field) -> wit_types::Field {
 
 fn data_type_from_wit(data_type: wit_types::DataType) -> DataType {
     use wit_types::Scalar;
-    let wit_types::DataType::Plain(scalar) = data_type else {
-        return DataType::List;
+    let scalar = match data_type {
+        wit_types::DataType::Plain(scalar) => scalar,
+        wit_types::DataType::ListOf(scalar) => return DataType::List(item_from_wit(scalar)),
     };
     match scalar {
         Scalar::Boolean => DataType::Boolean,
@@ -273,6 +274,23 @@ fn data_type_from_wit(data_type: wit_types::DataType) -> DataType {
         Scalar::TimestampMicros(utc) => DataType::TimestampMicros { utc },
         Scalar::Utf8 => DataType::Utf8,
         Scalar::Binary => DataType::Binary,
+    }
+}
+
+fn item_from_wit(scalar: wit_types::Scalar) -> Item {
+    use wit_types::Scalar;
+    match scalar {
+        Scalar::Int8 => Item::Int8,
+        Scalar::Int16 => Item::Int16,
+        Scalar::Int32 => Item::Int32,
+        Scalar::Int64 => Item::Int64,
+        Scalar::Uint8 => Item::UInt8,
+        Scalar::Uint16 => Item::UInt16,
+        Scalar::Uint32 => Item::UInt32,
+        Scalar::Uint64 => Item::UInt64,
+        Scalar::Float32 => Item::Float32,
+        Scalar::Float64 => Item::Float64,
+        _ => Item::Other,
     }
 }
 
@@ -297,7 +315,13 @@ fn data_type_to_wit(data_type: DataType) -> wit_types::DataType {
         DataType::TimestampMicros { utc } => Scalar::TimestampMicros(utc),
         DataType::Utf8 => Scalar::Utf8,
         DataType::Binary => Scalar::Binary,
-        // The host refuses it by name: the SDK has no way to fill such a column.
-        DataType::List => return wit_types::DataType::ListOf(Scalar::Binary),
+        DataType::List(item) => {
+            // What the SDK does not read it cannot fill either; the host refuses it by name.
+            let of = item.data_type().unwrap_or(DataType::Binary);
+            return match data_type_to_wit(of) {
+                wit_types::DataType::Plain(scalar) => wit_types::DataType::ListOf(scalar),
+                list @ wit_types::DataType::ListOf(_) => list,
+            };
+        }
     })
 }

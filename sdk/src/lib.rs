@@ -69,10 +69,11 @@ mod transform;
 mod types;
 
 pub use column::{
-    Bytes, BytesBuilder, Column, I256, Integers, Selection, Strings, Value, Values, ValuesBuilder,
+    Bytes, BytesBuilder, Column, I256, Integers, List, ListBuilder, Lists, Selection, Strings,
+    Value, Values, ValuesBuilder,
 };
 pub use transform::{Batch, Binding, Outcome, Read, Shape, Transform, Write};
-pub use types::{DataType, Failure, Field, Op, Problem, Table};
+pub use types::{DataType, Failure, Field, Item, Op, Problem, Table};
 
 /// Makes a type that implements [`Transform`] the plugin of this crate. Once a crate; natively it does nothing.
 ///

@@ -43,6 +43,8 @@ pub enum Cell {
     Text(String),
     /// Of a column of bytes.
     Bytes(Vec<u8>),
+    /// Of a column of lists.
+    List(Vec<Cell>),
 }
 
 impl Cell {
@@ -255,8 +257,35 @@ fn column(data_type: DataType, cells: &[&Cell]) -> Column {
         }),
         DataType::Float32 => build(data_type, cells, |cell| float(cell) as f32),
         DataType::Float64 => build(data_type, cells, float),
-        DataType::List => panic!("lists cannot be written down as cells"),
+        DataType::List(_) => lists(data_type, cells),
     }
+}
+
+fn lists(data_type: DataType, cells: &[&Cell]) -> Column {
+    let mut lists = Column::nulls(data_type, cells.len());
+    let (mut items, mut offsets) = (Vec::new(), vec![0; 4]);
+    for (row, cell) in cells.iter().enumerate() {
+        match cell {
+            Cell::Null => {}
+            Cell::List(list) => {
+                items.extend(list);
+                lists.validity.get_or_insert_default()[row / 8] |= 1 << (row % 8);
+            }
+            other => panic!("{other:?} is no list"),
+        }
+        offsets.extend_from_slice(&(items.len() as u32).to_le_bytes());
+    }
+    lists.values = column(item_type(data_type), &items).values;
+    lists.offsets = Some(offsets);
+    lists
+}
+
+fn item_type(data_type: DataType) -> DataType {
+    match data_type {
+        DataType::List(item) => item.data_type(),
+        _ => None,
+    }
+    .expect("a list of numbers")
 }
 
 fn float(cell: &Cell) -> f64 {
@@ -311,7 +340,7 @@ fn cell(column: &Column, row: usize) -> Cell {
         DataType::Decimal256 { .. } => Cell::Int(I256::load(values, row).low.cast_signed()),
         DataType::Float32 => Cell::Float(f32::load(values, row).into()),
         DataType::Float64 => Cell::Float(f64::load(values, row)),
-        DataType::List => panic!("lists cannot be written down as cells"),
+        DataType::List(_) => Cell::List(items(column, row)),
         _ => {
             let integer = column
                 .integers()
@@ -319,5 +348,100 @@ fn cell(column: &Column, row: usize) -> Cell {
                 .and_then(|integers| integers.get(row));
             Cell::Int(integer.unwrap_or_default().into())
         }
+    }
+}
+
+fn items(lists: &Column, row: usize) -> Vec<Cell> {
+    let offsets = lists.offsets.as_deref().unwrap_or_default();
+    let place = |row: usize| u32::from_le_bytes(offsets.as_chunks::<4>().0[row]) as usize;
+    let items = Column {
+        data_type: item_type(lists.data_type),
+        row_count: place(lists.row_count),
+        validity: None,
+        offsets: None,
+        values: lists.values.clone(),
+    };
+    (place(row)..place(row + 1))
+        .map(|item| cell(&items, item))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Failure, Item, Problem, Read, Write};
+
+    /// Writes the length of a vector into a column of its own.
+    struct Length;
+
+    struct Bound {
+        shape: Shape,
+        vector: Read,
+        length: Write,
+    }
+
+    impl Transform for Length {
+        type Config = ();
+        type Binding = Bound;
+
+        fn new(_config: ()) -> Result<Self, Vec<Problem>> {
+            Ok(Length)
+        }
+
+        fn bind(&self, table: &Table) -> Result<Bound, Failure> {
+            let (vector, _) = table.require("v")?;
+            let mut shape = Shape::new();
+            let vector = shape.read(vector);
+            let length = shape.add(Field::new("length", DataType::Float32));
+            Ok(Bound {
+                shape,
+                vector,
+                length,
+            })
+        }
+    }
+
+    impl Binding for Bound {
+        fn shape(&self) -> Shape {
+            self.shape.clone()
+        }
+
+        fn transform(&self, batch: &Batch) -> Result<Outcome, Failure> {
+            let mut lengths = ValuesBuilder::<f32>::new(DataType::Float32, batch.len());
+            for vector in batch.column(self.vector).lists::<f32>()?.iter() {
+                lengths.push(vector.map(|vector| vector.iter().map(|x| x * x).sum::<f32>().sqrt()));
+            }
+            Ok(Outcome::unchanged().column(self.length, lengths.finish()))
+        }
+    }
+
+    #[test]
+    fn a_plugin_reads_vectors_whichever_row_they_begin_in() {
+        let fields = [Field::new("v", DataType::List(Item::Float32))];
+        let harness = Harness::<Length>::new("null", &fields).expect("bound");
+        let vector = |numbers: &[f64]| {
+            let cells = numbers.iter().map(|number| Cell::Float(*number)).collect();
+            (Op::Insert, vec![Cell::List(cells)])
+        };
+        let rows = harness
+            .run(&[
+                vector(&[3.0, 4.0]),
+                (Op::Insert, vec![Cell::Null]),
+                vector(&[]),
+                vector(&[0.0, 5.0, 12.0]),
+            ])
+            .expect("transformed");
+        let lengths: Vec<_> = rows
+            .into_iter()
+            .flatten()
+            .map(|row| row[1].clone())
+            .collect();
+        let expected = [
+            Cell::Float(5.0),
+            Cell::Null,
+            Cell::Float(0.0),
+            Cell::Float(13.0),
+        ];
+        assert_eq!(lengths, expected);
     }
 }

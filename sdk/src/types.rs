@@ -53,8 +53,60 @@ pub enum DataType {
     Utf8,
     /// Bytes.
     Binary,
-    /// A list; this version of the SDK does not read its elements.
-    List,
+    /// A list.
+    List(Item),
+}
+
+/// What a list is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Item {
+    /// Signed, 8 bits.
+    Int8,
+    /// Signed, 16 bits.
+    Int16,
+    /// Signed, 32 bits.
+    Int32,
+    /// Signed, 64 bits.
+    Int64,
+    /// Unsigned, 8 bits.
+    UInt8,
+    /// Unsigned, 16 bits.
+    UInt16,
+    /// Unsigned, 32 bits.
+    UInt32,
+    /// Unsigned, 64 bits.
+    UInt64,
+    /// 32 bits: VECTOR.
+    Float32,
+    /// 64 bits.
+    Float64,
+    /// Something that this version of the SDK does not read.
+    Other,
+}
+
+impl Item {
+    /// The type of one of them; none where the SDK does not read it.
+    ///
+    /// ```
+    /// use pipewright_sdk::{DataType, Item};
+    /// assert_eq!(Item::Float32.data_type(), Some(DataType::Float32));
+    /// ```
+    pub fn data_type(self) -> Option<DataType> {
+        Some(match self {
+            Item::Int8 => DataType::Int8,
+            Item::Int16 => DataType::Int16,
+            Item::Int32 => DataType::Int32,
+            Item::Int64 => DataType::Int64,
+            Item::UInt8 => DataType::UInt8,
+            Item::UInt16 => DataType::UInt16,
+            Item::UInt32 => DataType::UInt32,
+            Item::UInt64 => DataType::UInt64,
+            Item::Float32 => DataType::Float32,
+            Item::Float64 => DataType::Float64,
+            Item::Other => return None,
+        })
+    }
 }
 
 impl DataType {
@@ -77,18 +129,18 @@ impl DataType {
             | DataType::TimestampMicros { .. } => Some(8),
             DataType::Decimal128 { .. } => Some(16),
             DataType::Decimal256 { .. } => Some(32),
-            DataType::Boolean | DataType::Utf8 | DataType::Binary | DataType::List => None,
+            DataType::Boolean | DataType::Utf8 | DataType::Binary | DataType::List(_) => None,
         }
     }
 
-    /// Whether values have offsets: text and bytes.
+    /// Whether values have offsets: text, bytes and lists.
     ///
     /// ```
     /// use pipewright_sdk::DataType;
     /// assert!(DataType::Binary.has_offsets());
     /// ```
     pub fn has_offsets(self) -> bool {
-        matches!(self, DataType::Utf8 | DataType::Binary)
+        matches!(self, DataType::Utf8 | DataType::Binary | DataType::List(_))
     }
 }
 

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::config::Mode;
 use crate::error::{Error, ErrorKind};
 
 /// A pipe at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PipeDocument {
     /// The pipe's name.
     pub pipe: String,
@@ -39,7 +40,7 @@ pub struct PipeDocument {
 
 /// The seconds between a commit at the source and its durable rows, by where they went: the parts of the newest batch,
 /// for its newest commit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LagDocument {
     /// From the commit until it was read.
     pub read_seconds: f64,
@@ -52,7 +53,7 @@ pub struct LagDocument {
 }
 
 /// How long the source holds what the pipe has yet to read.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RetentionDocument {
     /// How long the source keeps its binlog; none when it purges nothing by age.
     pub keeps_seconds: Option<f64>,
@@ -63,7 +64,7 @@ pub struct RetentionDocument {
 }
 
 /// Rows that were written together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchDocument {
     /// Where the rows came from.
     pub kind: BatchKind,
@@ -80,7 +81,7 @@ pub struct BatchDocument {
 }
 
 /// Where the rows of a batch came from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchKind {
     /// A load.
@@ -104,7 +105,7 @@ impl Default for BatchDocument {
 }
 
 /// One table of a pipe.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TableDocument {
     /// `database.table` at the source.
     pub source: String,
@@ -122,7 +123,7 @@ pub struct TableDocument {
 }
 
 /// How many values of a column a policy has changed since the pipe was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangedColumn {
     /// The column's name.
     pub column: String,
@@ -133,7 +134,7 @@ pub struct ChangedColumn {
 }
 
 /// How far a load is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SnapshotDocument {
     /// Partitions whose rows are durable.
     pub partitions_done: u64,
@@ -155,7 +156,7 @@ pub struct SnapshotDocument {
 }
 
 /// Row changes by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RowsDocument {
     /// Inserts.
     pub inserted: u64,
@@ -169,7 +170,7 @@ pub struct RowsDocument {
 }
 
 /// A place that is proved durable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckpointDocument {
     /// The place as the source writes it: a GTID set, or `file:offset`.
     pub position: String,
@@ -185,7 +186,7 @@ pub struct CheckpointDocument {
 }
 
 /// Something that stands against a pipe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reason {
     /// What it means for the pipe.
     pub kind: ReasonKind,
@@ -202,7 +203,7 @@ pub struct Reason {
 }
 
 /// What a reason means for its pipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonKind {
     /// The environment is at fault, and the pipe tries again by itself.
@@ -286,6 +287,20 @@ impl fmt::Display for Timestamp {
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "date-time",
+            "description": "A moment, to the millisecond, in UTC.",
+        })
     }
 }
 

@@ -1,6 +1,7 @@
-//! The decoder of one column: which reader its values take, and the buffers they end in.
+//! The decoder of one column: the buffers that its values end in, whichever way they come.
 
-mod stored;
+mod image;
+mod packet;
 
 use arrow::array::ArrayRef;
 use arrow::array::NullBufferBuilder;
@@ -11,13 +12,10 @@ use arrow::datatypes::{
 };
 
 use super::charset::Charset;
-use super::cursor::{take_array, take_be, take_le, take_lenenc, take_u8};
-use super::image::{Layout, take_prefixed};
 use super::temporal::Stored;
-use super::text::{push_label, push_set, push_text};
 use super::values::{ByteValues, finish_fixed, finish_sixteen};
 use super::vector::FloatLists;
-use super::{DecodeError, ImageFormat, dates, decimal, json, temporal};
+use super::{DecodeError, dates, geometry};
 use crate::batch::{ColumnType, Policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::catalog::SourceColumn;
@@ -182,254 +180,6 @@ impl ColumnBuilder {
         self
     }
 
-    /// Takes one value that is not NULL off the front of a binary-protocol row.
-    ///
-    /// # Errors
-    /// When the bytes are no such value.
-    #[inline]
-    pub fn push_packet(&mut self, cursor: &mut &[u8]) -> Result<(), DecodeError> {
-        match &mut self.values {
-            Values::Int8(values) => values.push(i8::from_le_bytes(take_array(cursor)?)),
-            Values::Int16(values) => values.push(i16::from_le_bytes(take_array(cursor)?)),
-            Values::Int32(values) => values.push(i32::from_le_bytes(take_array(cursor)?)),
-            Values::Int64(values) => values.push(i64::from_le_bytes(take_array(cursor)?)),
-            Values::UInt8(values) => values.push(take_u8(cursor)?),
-            Values::UInt16(values) => values.push(u16::from_le_bytes(take_array(cursor)?)),
-            Values::UInt32(values) => values.push(u32::from_le_bytes(take_array(cursor)?)),
-            Values::UInt64(values) => values.push(u64::from_le_bytes(take_array(cursor)?)),
-            Values::Bit(values) => {
-                let mut bytes = take_lenenc(cursor)?;
-                let length = bytes.len();
-                values.push(take_be(&mut bytes, length)?);
-            }
-            Values::Float32(values) => values.push(f32::from_le_bytes(take_array(cursor)?)),
-            Values::Float64(values) => values.push(f64::from_le_bytes(take_array(cursor)?)),
-            Values::Narrow { scale, values } => {
-                values.push(decimal::narrow_from_text(take_lenenc(cursor)?, *scale)?);
-            }
-            Values::Wide { scale, values } => {
-                values.push(decimal::wide_from_text(take_lenenc(cursor)?, *scale)?);
-            }
-            Values::Date(_) => {
-                let date = temporal::date_from_packet(cursor)?;
-                return self.push_date(date);
-            }
-            Values::DateTime(_) | Values::Timestamp(_) => {
-                let moment = temporal::moment_from_packet(cursor)?;
-                return self.push_moment(moment);
-            }
-            Values::DateText { digits, values } => {
-                let stored = temporal::moment_from_packet(cursor)?;
-                values.push_with(|out| {
-                    stored.print(*digits, out);
-                    Ok(())
-                })?;
-            }
-            Values::Time(values) => values.push(temporal::time_from_packet(cursor)?),
-            Values::Text {
-                charset,
-                key,
-                values,
-            } => {
-                let text = push_text(*charset, *key, values, take_lenenc(cursor)?)?;
-                self.texts_kept += u64::from(!text);
-            }
-            Values::Bytes { values, .. } | Values::Json(values) => {
-                values.push(take_lenenc(cursor)?)?;
-            }
-            // By number, as in row images: see the load's SELECT.
-            Values::Enum { labels, values } => {
-                push_label(labels, u64::from_le_bytes(take_array(cursor)?), values)?;
-            }
-            Values::Set { labels, values } => {
-                let bits = u64::from_le_bytes(take_array(cursor)?);
-                push_set(labels, bits, values)?;
-            }
-            Values::Geometry { .. } | Values::Vector(_) => {
-                self.push_stored(take_lenenc(cursor)?)?
-            }
-            Values::Uuid(_) | Values::Inet4(_) | Values::Inet6(_) => {
-                self.push_address_text(take_lenenc(cursor)?)?;
-            }
-        }
-        self.validity.append_non_null();
-        Ok(())
-    }
-
-    /// Takes one value that is not NULL off the front of a row image.
-    ///
-    /// # Errors
-    /// When the bytes are no such value, or `format` is none of this column's.
-    #[inline]
-    pub fn push_image(
-        &mut self,
-        format: ImageFormat,
-        cursor: &mut &[u8],
-    ) -> Result<(), DecodeError> {
-        let mismatch = DecodeError::Mismatch(format.wire_type);
-        match (&mut self.values, format.layout()?) {
-            (Values::Int8(values), Layout::Integer(1)) => {
-                values.push(i8::from_le_bytes(take_array(cursor)?));
-            }
-            (Values::Int16(values), Layout::Integer(2)) => {
-                values.push(i16::from_le_bytes(take_array(cursor)?));
-            }
-            (Values::Int32(values), Layout::Integer(4)) => {
-                values.push(i32::from_le_bytes(take_array(cursor)?));
-            }
-            // MEDIUMINT brings its sign in the third byte (pitfall 9).
-            (Values::Int32(values), Layout::Integer(3)) => {
-                let [low, middle, high] = take_array(cursor)?;
-                values.push(i32::from_le_bytes([0, low, middle, high]) >> 8);
-            }
-            (Values::Int64(values), Layout::Integer(8)) => {
-                values.push(i64::from_le_bytes(take_array(cursor)?));
-            }
-            (Values::UInt8(values), Layout::Integer(1)) => values.push(take_u8(cursor)?),
-            (Values::UInt16(values), Layout::Integer(2)) => {
-                values.push(u16::from_le_bytes(take_array(cursor)?));
-            }
-            // Year 0000 is byte 0, and 0 here (pitfall 7).
-            (Values::UInt16(values), Layout::Year) => {
-                let year = u16::from(take_u8(cursor)?);
-                values.push(if year == 0 { 0 } else { 1900 + year });
-            }
-            (Values::UInt32(values), Layout::Integer(4)) => {
-                values.push(u32::from_le_bytes(take_array(cursor)?));
-            }
-            (Values::UInt32(values), Layout::Integer(3)) => {
-                let [low, middle, high] = take_array(cursor)?;
-                values.push(u32::from_le_bytes([low, middle, high, 0]));
-            }
-            (Values::UInt64(values), Layout::Integer(8)) => {
-                values.push(u64::from_le_bytes(take_array(cursor)?));
-            }
-            (Values::Bit(values), Layout::Bits(length)) => values.push(take_be(cursor, length)?),
-            (Values::Float32(values), Layout::Float) => {
-                values.push(f32::from_le_bytes(take_array(cursor)?));
-            }
-            (Values::Float64(values), Layout::Double) => {
-                values.push(f64::from_le_bytes(take_array(cursor)?));
-            }
-            (
-                Values::Narrow { scale, values },
-                Layout::Decimal {
-                    precision,
-                    scale: stored,
-                },
-            ) if *scale == stored => {
-                values.push(decimal::narrow_from_image(precision, stored, cursor)?);
-            }
-            (
-                Values::Wide { scale, values },
-                Layout::Decimal {
-                    precision,
-                    scale: stored,
-                },
-            ) if *scale == stored => {
-                values.push(decimal::wide_from_image(precision, stored, cursor)?);
-            }
-            (Values::Date(_), Layout::Temporal(3)) if temporal::is_date(format.wire_type) => {
-                let date = temporal::date_from_image(cursor)?;
-                return self.push_date(date);
-            }
-            (Values::DateTime(_), Layout::Temporal(_)) => {
-                let moment = temporal::datetime_from_image(format.wire_type, format.meta, cursor)?;
-                return self.push_moment(moment);
-            }
-            (Values::Timestamp(values), Layout::Temporal(_)) => {
-                match temporal::timestamp_from_image(format.wire_type, format.meta, cursor)? {
-                    Some(micros) => values.push(micros),
-                    None => return self.push_moment(Stored::ZERO),
-                }
-            }
-            (Values::DateText { digits, values }, Layout::Temporal(_)) => {
-                let stored = if temporal::is_date(format.wire_type) && digits.is_none() {
-                    temporal::date_from_image(cursor)?
-                } else if digits.is_some() {
-                    temporal::datetime_from_image(format.wire_type, format.meta, cursor)?
-                } else {
-                    return Err(mismatch);
-                };
-                values.push_with(|out| {
-                    stored.print(*digits, out);
-                    Ok(())
-                })?;
-            }
-            (Values::Time(values), Layout::Temporal(_)) => {
-                values.push(temporal::time_from_image(
-                    format.wire_type,
-                    format.meta,
-                    cursor,
-                )?);
-            }
-            (
-                Values::Text {
-                    charset,
-                    key,
-                    values,
-                },
-                Layout::Bytes(prefix),
-            ) => {
-                let text = push_text(*charset, *key, values, take_prefixed(prefix, cursor)?)?;
-                self.texts_kept += u64::from(!text);
-            }
-            (Values::Bytes { pad, values }, Layout::Bytes(prefix)) => {
-                let bytes = take_prefixed(prefix, cursor)?;
-                if bytes.len() < *pad {
-                    values.push_with(|out| {
-                        let end = out.len() + *pad;
-                        out.extend_from_slice(bytes);
-                        out.resize(end, 0);
-                        Ok(())
-                    })?;
-                } else {
-                    values.push(bytes)?;
-                }
-            }
-            (Values::Json(values), Layout::Json(prefix)) => {
-                let document = take_prefixed(prefix, cursor)?;
-                values.push_with(|out| json::print(document, out))?;
-            }
-            (Values::Enum { labels, values }, Layout::Enum(length)) => {
-                push_label(labels, take_le(cursor, length)?, values)?;
-            }
-            (Values::Set { labels, values }, Layout::Set(length)) => {
-                let bits = take_le(cursor, length)?;
-                push_set(labels, bits, values)?;
-            }
-            (Values::Geometry { .. } | Values::Vector(_), Layout::Bytes(prefix)) => {
-                self.push_stored(take_prefixed(prefix, cursor)?)?;
-            }
-            (Values::Uuid(_) | Values::Inet4(_) | Values::Inet6(_), Layout::Bytes(prefix)) => {
-                self.push_address(take_prefixed(prefix, cursor)?)?;
-            }
-            (Values::Text { .. } | Values::Bytes { .. }, Layout::Compressed(prefix)) => {
-                return self.push_compressed(take_prefixed(prefix, cursor)?);
-            }
-            _ => return Err(mismatch),
-        }
-        self.validity.append_non_null();
-        Ok(())
-    }
-
-    /// Takes a JSON document that an update changed in parts: as it was, and the changes; both without length prefix.
-    ///
-    /// # Errors
-    /// When the changes do not fit the document, or this column holds none.
-    pub fn push_changed_document(
-        &mut self,
-        document: &[u8],
-        changes: &[u8],
-    ) -> Result<(), DecodeError> {
-        let Values::Json(values) = &mut self.values else {
-            return Err(DecodeError::BadJson("a column that holds no documents"));
-        };
-        values.push_with(|out| json::print_changed(document, changes, out))?;
-        self.validity.append_non_null();
-        Ok(())
-    }
-
     /// Appends NULL, or the type's default where the column has no NULL.
     #[inline]
     pub fn push_null(&mut self) {
@@ -534,6 +284,17 @@ impl ColumnBuilder {
             self.validity.append(micros.is_some());
         }
         Ok(())
+    }
+
+    /// A value whose bytes are the same in packets and row images.
+    fn push_stored(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
+        match &mut self.values {
+            Values::Geometry { geometry, values } => {
+                values.push_with(|out| geometry::print(*geometry, bytes, out))
+            }
+            Values::Vector(values) => values.push(bytes),
+            _ => Err(DecodeError::BadLength),
+        }
     }
 
     /// What stands for a date that no calendar has, counted.

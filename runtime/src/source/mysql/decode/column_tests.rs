@@ -1,4 +1,5 @@
 use crate::source::mysql::catalog::ColumnDefault;
+use crate::source::mysql::decode::ImageFormat;
 use arrow::array::{Array, AsArray};
 
 use super::*;

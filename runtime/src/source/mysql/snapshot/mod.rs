@@ -5,12 +5,14 @@
 //! before it reads its first row ([`SnapshotSession`]), and the partitions together hold every row exactly once, by the
 //! server's own comparison ([`partitions`]). What rows change while they are read is the stream's affair.
 
+mod answer;
 pub mod boundary;
 mod key_space;
 pub mod partitions;
 mod predicate;
 pub mod reader;
 mod samples;
+mod split_key;
 
 pub use boundary::{SnapshotSession, newest_place, take_place};
 pub use partitions::{Partition, plan_partitions};
