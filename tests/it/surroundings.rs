@@ -8,8 +8,8 @@ use testbed::SourceKind;
 use testbed::harness::{Pipe, Proxy, Stage};
 
 use crate::support::{
-    CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, once, running,
-    running_with, start,
+    CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, once, plugins,
+    running, running_with, start,
 };
 
 on_both_sources! {
@@ -20,6 +20,7 @@ once! {
     clickhouse_without_room_is_waited_for: 400,
     an_account_without_its_rights_fails_the_pipe_until_it_is_started_again: 400,
     a_dropped_target_stops_its_table_alone: 300,
+    a_pipe_that_fails_leaves_another_of_its_process_alone: 300,
     a_state_folder_without_room_holds_the_pipe_up_and_loses_nothing: 300,
 }
 
@@ -207,6 +208,86 @@ async fn an_account_without_its_rights_fails_the_pipe_until_it_is_started_again(
     pipe.wait_state("Running", CATCH_UP).await?;
     write().await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+/// The moment at which the log has the first line with all of `words`, in seconds of its day.
+fn logged_at(log: &str, words: &[&str]) -> Option<f64> {
+    let line = log
+        .lines()
+        .find(|line| words.iter().all(|word| line.contains(word)))?;
+    let (_, time) = line.split_once('Z')?.0.split_once('T')?;
+    let parts: Vec<f64> = time
+        .split(':')
+        .filter_map(|part| part.parse().ok())
+        .collect();
+    let &[hours, minutes, seconds] = parts.as_slice() else {
+        return None;
+    };
+    Some((hours * 60.0 + minutes) * 60.0 + seconds)
+}
+
+async fn a_pipe_that_fails_leaves_another_of_its_process_alone() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    let other = Stage::shared(SourceKind::MySql).await?;
+    for stage in [&stage, &other] {
+        small_table(stage).await?;
+    }
+    let plugins = plugins().await?;
+    let masked = |mut file: Value| {
+        file["tables"][0]["transforms"] = json!(["mask"]);
+        file["transforms"]["mask"] = json!({
+            "plugin": plugins.path("mask"),
+            "config": { "columns": ["a"], "method": "sha256", "salt": "s" },
+        });
+        file
+    };
+    let failing = masked(with_own_accounts(&stage).await?);
+    let file = masked(other.pipe_file(&["t"]));
+    let mut pipe = start(launch(&failing).beside(&file))?;
+    pipe.wait_state("Running", START).await?;
+    let alter = |settings: &str| format!("ALTER USER `{}` SETTINGS {settings}", stage.database);
+    stage.clickhouse.query(&alter("readonly = 2")).await?;
+    for stage in [&stage, &other] {
+        stage
+            .source
+            .execute("INSERT INTO t (a) VALUES ('meanwhile')")
+            .await?;
+    }
+    wait_failed(&mut pipe, "destination_denied").await?;
+    let path = format!("/v1/pipes/{}", other.database);
+    let shown = format!("SELECT count() FROM `{}`.t_current", other.database);
+    let until = std::time::Instant::now() + CATCH_UP;
+    while other.clickhouse.number(&shown).await.ok() != Some(3) {
+        ensure!(
+            std::time::Instant::now() < until,
+            "the other pipe stands still: {:#}",
+            pipe.get(&path).await?
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    ensure!(pipe.get(&path).await?["state"] == "Running");
+    stage.clickhouse.query(&alter("NONE")).await?;
+    ensure!(pipe.command("start").await?.0 == 200);
+    pipe.wait_state("Running", CATCH_UP).await?;
+    // Engine and compiled plugin are there already: only the two ends are connected to.
+    let log = pipe.log().tail();
+    let own = format!("pipe=\"{}\"", stage.database);
+    let begun = logged_at(&log, &[&own, "from=Failed", "to=Provisioning"]);
+    // The process's own start was the first time.
+    let after = log
+        .rsplit_once("to=Provisioning")
+        .map_or("", |(_, after)| after);
+    let ended = logged_at(after, &[&own, "from=Provisioning", "to=Setup"]);
+    let (Some(begun), Some(ended)) = (begun, ended) else {
+        anyhow::bail!("the log does not tell of Provisioning:\n{log}");
+    };
+    let millis = (ended - begun).rem_euclid(86_400.0) * 1000.0;
+    eprintln!("Provisioning in a running process: {millis:.0} ms");
+    ensure!(
+        (0.0..10_000.0).contains(&millis),
+        "Provisioning took {millis:.0} ms"
+    );
+    Ok(())
 }
 
 async fn a_dropped_target_stops_its_table_alone() -> Result<()> {

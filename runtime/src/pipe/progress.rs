@@ -114,6 +114,12 @@ impl Progress {
         }
     }
 
+    /// Nothing is watched any more.
+    pub(super) fn clear_alarms(&self) {
+        lock(&self.alarms).clear();
+        self.set_retention(None);
+    }
+
     /// Adds a batch to those that are shown.
     pub(super) fn add_batch(&self, batch: BatchDocument) {
         let mut batches = lock(&self.batches);

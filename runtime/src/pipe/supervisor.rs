@@ -91,6 +91,7 @@ impl Supervisor {
                         .await
                 }
                 PipeState::Completed | PipeState::Failed { .. } => {
+                    self.pipe.progress.clear_alarms();
                     self.drive(std::future::pending(), None).await
                 }
             };
@@ -282,6 +283,7 @@ impl Supervisor {
             error.chain()
         );
         self.pipe.progress.set_reasons(Vec::new());
+        self.pipe.progress.clear_alarms();
         if let Err(unwritten) = self
             .pipe
             .transition(PipeEvent::Fail(Failure::from(error)))
