@@ -78,6 +78,10 @@ pub enum ErrorKind {
     PluginOutput,
     /// A plugin rejected rows.
     PluginRejected,
+    /// The stream is further behind than the pipe file allows; nothing failed.
+    LagBeyondObjective,
+    /// The source holds what is yet to be read for less time than the pipe file asks; nothing failed.
+    RetentionBelowObjective,
     /// The state folder cannot be read or written.
     State,
     /// The state folder or the pipe belongs to another process.
@@ -137,6 +141,8 @@ impl ErrorKind {
             | ErrorKind::DestinationUnavailable
             | ErrorKind::DestinationLost
             | ErrorKind::PluginRefused
+            | ErrorKind::LagBeyondObjective
+            | ErrorKind::RetentionBelowObjective
             | ErrorKind::State
             | ErrorKind::Busy
             | ErrorKind::IllegalCommand
@@ -147,7 +153,10 @@ impl ErrorKind {
     /// The one place that answers "will it be retried?".
     pub fn retry(self) -> Retry {
         match self {
-            ErrorKind::SourceUnavailable | ErrorKind::DestinationUnavailable => Retry::Backoff,
+            // A state that is damaged is told of before any pipe begins; what fails later is the disk.
+            ErrorKind::SourceUnavailable | ErrorKind::DestinationUnavailable | ErrorKind::State => {
+                Retry::Backoff
+            }
             ErrorKind::Config
             | ErrorKind::SourceDenied
             | ErrorKind::SourceSetting
@@ -167,7 +176,8 @@ impl ErrorKind {
             | ErrorKind::PluginMemory
             | ErrorKind::PluginOutput
             | ErrorKind::PluginRejected
-            | ErrorKind::State
+            | ErrorKind::LagBeyondObjective
+            | ErrorKind::RetentionBelowObjective
             | ErrorKind::Busy
             | ErrorKind::IllegalCommand => Retry::AfterOperator,
             ErrorKind::Stopped | ErrorKind::Internal => Retry::Never,

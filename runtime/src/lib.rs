@@ -6,6 +6,8 @@
 
 pub mod error;
 
+pub mod fault;
+
 pub mod config;
 
 pub mod source;

@@ -25,6 +25,8 @@ pub fn init(format: LogFormat, writer: Option<BoxMakeWriter>) {
         .filter(|wanted| !wanted.trim().is_empty());
     let (filter, wrong) = filter(wanted.as_deref());
     let builder = tracing_subscriber::fmt()
+        // Telling of it on standard error panics where that is a file on a disk that is full.
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .with_writer(writer.unwrap_or_else(|| BoxMakeWriter::new(std::io::stderr)))
         .with_ansi(colour(std::io::stderr().is_terminal()));

@@ -10,6 +10,7 @@ mod documents;
 mod settings;
 
 mod existing_tables;
+mod preflight;
 
 mod charsets;
 mod places;
@@ -32,10 +33,14 @@ mod keys;
 mod statements;
 
 mod lifecycle;
+mod objectives;
 mod tables;
 
 mod crashes;
+mod kill_points;
 mod outages;
+mod outstanding;
+mod surroundings;
 
 mod command_line;
 

@@ -6,12 +6,13 @@ use anyhow::{Result, bail, ensure};
 use rand::Rng;
 use testbed::SourceKind;
 use testbed::harness::{Stage, run_to_end};
-use testbed::soak::types;
+use testbed::soak::{commands, types};
 
 use crate::support::{Seed, on_both_sources, once, program};
 
 on_both_sources! {
     random_tables_are_equal_by_both_paths: 240,
+    random_commands_under_write_load_end_equal: 600,
 }
 
 once! {
@@ -26,6 +27,18 @@ async fn random_tables_are_equal_by_both_paths(kind: SourceKind) -> Result<()> {
     for which in 0..TABLES {
         let stage = Stage::shared(kind).await?;
         types::round(&stage, program(), seed.generator(which).random()).await?;
+    }
+    Ok(())
+}
+
+/// Sequences of commands on each source.
+const SEQUENCES: u64 = 2;
+
+async fn random_commands_under_write_load_end_equal(kind: SourceKind) -> Result<()> {
+    let seed = Seed::new("random_commands_under_write_load_end_equal");
+    for which in 0..SEQUENCES {
+        let stage = Stage::shared(kind).await?;
+        commands::round(&stage, program(), seed.generator(which).random()).await?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::{bench, demo};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use testbed::charsets;
-use testbed::soak::{corpus, fuzz, types};
+use testbed::soak::{commands, corpus, fuzz, types};
 use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind, SourceOptions, SourceServer};
 
 /// Real MySQL, MariaDB and ClickHouse servers without root or containers.
@@ -69,6 +69,15 @@ enum SoakWhat {
         /// How many tables on each server
         #[arg(long, default_value_t = 20)]
         seeds: u64,
+        /// The first seed; the others follow it
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Random sequences of commands, kills among them, under write load; both ends are equal after each
+    Commands {
+        /// How many sequences, by turns on MySQL and MariaDB
+        #[arg(long, default_value_t = 50)]
+        sequences: u64,
         /// The first seed; the others follow it
         #[arg(long)]
         seed: Option<u64>,
@@ -137,6 +146,10 @@ fn soak(what: SoakWhat) -> Result<()> {
         SoakWhat::Types { seeds, seed } => {
             let program = std::env::current_exe()?;
             runtime.block_on(types::run(&program, chosen(seed), seeds))
+        }
+        SoakWhat::Commands { sequences, seed } => {
+            let program = std::env::current_exe()?;
+            runtime.block_on(commands::run(&program, sequences, chosen(seed)))
         }
         SoakWhat::Corpus => runtime.block_on(corpus::capture()),
     }

@@ -45,6 +45,7 @@ pub(super) fn render(pipes: &[PipeDocument]) -> String {
     register_values(&mut registry, pipes);
     register_snapshot(&mut registry, pipes);
     register_times(&mut registry, pipes);
+    register_batches(&mut registry, pipes);
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a string cannot fail");
     text
@@ -89,6 +90,16 @@ fn register_rows(registry: &mut Registry, pipes: &[PipeDocument]) {
         "Rows written, by what happened to them",
         rows,
     );
+    let bytes: Family<Labels, Counter> = Family::default();
+    for pipe in pipes {
+        let loads = pipe.tables.iter().map(|table| table.snapshot.bytes).sum();
+        let streamed = pipe.tables.iter().map(|table| table.rows.bytes).sum();
+        for (kind, count) in [("load", loads), ("stream", streamed)] {
+            let labels = vec![("pipe", pipe.pipe.clone()), ("kind", kind.to_owned())];
+            bytes.get_or_create(&labels).inc_by(count);
+        }
+    }
+    registry.register("bytes_written", "Bytes sent to the destination", bytes);
 }
 
 fn register_values(registry: &mut Registry, pipes: &[PipeDocument]) {
@@ -135,6 +146,34 @@ fn register_snapshot(registry: &mut Registry, pipes: &[PipeDocument]) {
             .sum();
         estimated.get_or_create(&of(pipe)).set(rows as i64);
     }
+    let speed = Seconds::default();
+    let left = Seconds::default();
+    for pipe in pipes {
+        let snapshots = || pipe.tables.iter().map(|table| table.snapshot);
+        let loading: Vec<f64> = snapshots()
+            .filter_map(|snapshot| snapshot.rows_per_second)
+            .collect();
+        // Absent rather than 0: what does not load has no speed.
+        if !loading.is_empty() {
+            speed.get_or_create(&of(pipe)).set(loading.iter().sum());
+        }
+        let longest = snapshots()
+            .filter_map(|snapshot| snapshot.seconds_left)
+            .reduce(f64::max);
+        if let Some(seconds) = longest {
+            left.get_or_create(&of(pipe)).set(seconds);
+        }
+    }
+    registry.register(
+        "snapshot_rows_per_second",
+        "Rows that the running loads read a second",
+        speed,
+    );
+    registry.register(
+        "snapshot_seconds_left",
+        "Until the longest of the running loads has read its last partition",
+        left,
+    );
     registry.register("snapshot_partitions", "Partitions of the loads", partitions);
     registry.register("snapshot_rows_done", "Rows that the loads have read", done);
     registry.register(
@@ -159,7 +198,7 @@ fn register_times(registry: &mut Registry, pipes: &[PipeDocument]) {
     }
     registry.register(
         "source_lag_seconds",
-        "Time between a commit at the source and its rows' durable write, for the newest",
+        "Time since the source's commit of the oldest change that is not durable yet",
         lag,
     );
     registry.register(
@@ -167,6 +206,48 @@ fn register_times(registry: &mut Registry, pipes: &[PipeDocument]) {
         "Time since the checkpoint was written",
         age,
     );
+}
+
+fn register_batches(registry: &mut Registry, pipes: &[PipeDocument]) {
+    let parts = Seconds::default();
+    let headroom = Seconds::default();
+    let rows: Family<Labels, Gauge> = Family::default();
+    let bytes: Family<Labels, Gauge> = Family::default();
+    let took = Seconds::default();
+    for pipe in pipes {
+        if let Some(lag) = pipe.lag {
+            for (part, seconds) in [
+                ("read", lag.read_seconds),
+                ("waiting", lag.waiting_seconds),
+                ("transform", lag.transform_seconds),
+                ("insert", lag.insert_seconds),
+            ] {
+                let labels = vec![("pipe", pipe.pipe.clone()), ("part", part.to_owned())];
+                parts.get_or_create(&labels).set(seconds);
+            }
+        }
+        if let Some(seconds) = pipe.retention.and_then(|found| found.headroom_seconds) {
+            headroom.get_or_create(&of(pipe)).set(seconds);
+        }
+        if let Some(newest) = pipe.batches.first() {
+            rows.get_or_create(&of(pipe)).set(newest.rows as i64);
+            bytes.get_or_create(&of(pipe)).set(newest.bytes as i64);
+            took.get_or_create(&of(pipe)).set(newest.seconds);
+        }
+    }
+    registry.register(
+        "lag_part_seconds",
+        "Where the time between the newest commit and its durable rows went",
+        parts,
+    );
+    registry.register(
+        "retention_headroom_seconds",
+        "Until the source may purge what the pipe has yet to read",
+        headroom,
+    );
+    registry.register("batch_rows", "Rows of the newest batch", rows);
+    registry.register("batch_bytes", "Bytes of the newest batch", bytes);
+    registry.register("batch_seconds", "How long the newest batch took", took);
 }
 
 fn of(pipe: &PipeDocument) -> Labels {

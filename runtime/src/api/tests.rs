@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::Mode;
 use crate::pipe::document::{
-    ChangedColumn, CheckpointDocument, RowsDocument, SnapshotDocument, TableDocument, Timestamp,
+    BatchDocument, ChangedColumn, CheckpointDocument, LagDocument, RetentionDocument, RowsDocument,
+    SnapshotDocument, TableDocument, Timestamp,
 };
 
 struct FixedPipes(Mutex<PipeDocument>);
@@ -63,11 +64,15 @@ async fn served() -> Served {
                 partitions_total: 5,
                 rows: 300,
                 rows_estimated: Some(500),
+                bytes: 3_000,
+                rows_per_second: Some(50.0),
+                seconds_left: Some(4.0),
             },
             rows: RowsDocument {
                 inserted: 7,
                 updated: 2,
                 deleted: 1,
+                bytes: 120,
             },
             columns: vec![ChangedColumn {
                 column: "born".to_owned(),
@@ -80,8 +85,24 @@ async fn served() -> Served {
             term: 1,
             stream_offset: 99,
             committed_at: Timestamp::now(),
+            source_committed_at: None,
         }),
         lag_seconds: Some(0.25),
+        lag: Some(LagDocument {
+            insert_seconds: 0.125,
+            ..LagDocument::default()
+        }),
+        retention: Some(RetentionDocument {
+            keeps_seconds: Some(7200.0),
+            headroom_seconds: Some(3600.0),
+            checked_at: Timestamp::now(),
+        }),
+        batches: vec![BatchDocument {
+            rows: 10,
+            bytes: 120,
+            seconds: 0.5,
+            ..BatchDocument::default()
+        }],
     };
     let listener = listen(([127, 0, 0, 1], 0).into())
         .await
@@ -323,6 +344,15 @@ async fn metrics_tell_states_rows_and_lag() {
         r#"pipewright_snapshot_rows_estimated{pipe="shop"} 500"#,
         r#"pipewright_values_changed_total{pipe="shop",table="shop.orders",column="born",policy="zero_dates"} 4"#,
         r#"pipewright_source_lag_seconds{pipe="shop"} 0.25"#,
+        r#"pipewright_lag_part_seconds{pipe="shop",part="insert"} 0.125"#,
+        r#"pipewright_bytes_written_total{pipe="shop",kind="load"} 3000"#,
+        r#"pipewright_bytes_written_total{pipe="shop",kind="stream"} 120"#,
+        r#"pipewright_snapshot_rows_per_second{pipe="shop"} 50.0"#,
+        r#"pipewright_snapshot_seconds_left{pipe="shop"} 4.0"#,
+        r#"pipewright_retention_headroom_seconds{pipe="shop"} 3600.0"#,
+        r#"pipewright_batch_rows{pipe="shop"} 10"#,
+        r#"pipewright_batch_bytes{pipe="shop"} 120"#,
+        r#"pipewright_batch_seconds{pipe="shop"} 0.5"#,
         r#"pipewright_build_info{version="#,
         r#"pipewright_checkpoint_age_seconds{pipe="shop"}"#,
     ] {

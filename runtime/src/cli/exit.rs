@@ -46,6 +46,8 @@ impl Exit {
             | ErrorKind::PluginMemory
             | ErrorKind::PluginOutput
             | ErrorKind::PluginRejected
+            | ErrorKind::LagBeyondObjective
+            | ErrorKind::RetentionBelowObjective
             | ErrorKind::State
             | ErrorKind::Busy
             | ErrorKind::IllegalCommand

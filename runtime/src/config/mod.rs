@@ -36,9 +36,10 @@ pub use policies::{
 pub use problem::Problem;
 pub use schema::json_schema;
 pub use settings::{
-    Cascades, DestinationConfig, Durability, Engine, LimitsConfig, Mode, OnError, PipeConfig,
-    PluginConfig, PositionMode, RowImage, Secret, SnapshotConfig, SourceConfig, SourceType,
-    SyncConfig, SystemColumns, TableConfig, TablePattern, TlsConfig, TlsMode, TransformConfig,
+    Cascades, DestinationConfig, Durability, Engine, LimitsConfig, Mode, ObjectivesConfig, OnError,
+    PipeConfig, PluginConfig, PositionMode, RowImage, Secret, SnapshotConfig, SourceConfig,
+    SourceType, SyncConfig, SystemColumns, TableConfig, TablePattern, TlsConfig, TlsMode,
+    TransformConfig,
 };
 pub use values::duration as parse_duration;
 

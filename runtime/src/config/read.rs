@@ -11,8 +11,8 @@ use super::field::Field;
 use super::node::Node;
 use super::section::{Checks, Section};
 use super::{
-    Cascades, DdlPolicies, Mode, PipeConfig, RowImage, Secrets, SnapshotConfig, SyncConfig,
-    SystemColumns, TypePolicies, ddl, ends, policies, tables, transforms,
+    Cascades, DdlPolicies, Mode, ObjectivesConfig, PipeConfig, RowImage, Secrets, SnapshotConfig,
+    SyncConfig, SystemColumns, TypePolicies, ddl, ends, policies, tables, transforms,
 };
 
 /// As ClickPipes: enough to keep a server of ordinary size busy, few enough not to hurt its other users.
@@ -31,7 +31,7 @@ pub(super) const SYNC_MAX_BYTES: u64 = 64 << 20;
 pub(super) const SYSTEM_COLUMNS: [&str; 3] = ["_version", "_is_deleted", "_synced_at"];
 
 /// Keys of the design that another version brings, at the top of a document.
-const UNBUILT: [(&str, &str); 6] = [
+const UNBUILT: [(&str, &str); 5] = [
     (
         "exclude",
         "list the tables to copy one by one instead of a wildcard",
@@ -39,10 +39,6 @@ const UNBUILT: [(&str, &str); 6] = [
     (
         "keyless",
         "remove it; give each table a primary key or a unique key without NULLs",
-    ),
-    (
-        "objectives",
-        "remove it; watch pipewright_source_lag_seconds in /metrics",
     ),
     ("memory", "remove it; `sync.max_bytes` bounds what waits"),
     ("spill_dir", "remove it"),
@@ -121,6 +117,9 @@ pub(super) fn pipe(
         )
     });
     let ddl = root.or("ddl", DdlPolicies::default(), |field| ddl::read(&field));
+    let objectives = root.or("objectives", ObjectivesConfig::default(), |field| {
+        objectives(&field)
+    });
     for (key, instead) in UNBUILT {
         root.unbuilt(key, instead);
     }
@@ -153,6 +152,7 @@ pub(super) fn pipe(
             row_image: row_image?,
             cascades: cascades?,
             ddl: ddl?,
+            objectives: objectives?,
         })
     };
     (config(), Some(outline))
@@ -233,6 +233,24 @@ pub(super) fn sync(field: &Field<'_>, defaults: &SyncConfig) -> Option<SyncConfi
         interval: interval?,
         max_rows: max_rows?,
         max_bytes: max_bytes?,
+    })
+}
+
+fn objectives(field: &Field<'_>) -> Option<ObjectivesConfig> {
+    let mut section = field.section()?;
+    let longest = Duration::from_secs(365 * 24 * 3600);
+    let lag = section.or("lag", None, |field| {
+        field
+            .duration(Duration::from_millis(100)..=longest)
+            .map(Some)
+    });
+    let retention_headroom = section.or("retention_headroom", None, |field| {
+        field.duration(Duration::from_secs(1)..=longest).map(Some)
+    });
+    section.finish();
+    Some(ObjectivesConfig {
+        lag: lag?,
+        retention_headroom: retention_headroom?,
     })
 }
 

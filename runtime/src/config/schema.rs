@@ -68,6 +68,8 @@ struct PipeFile {
     cascades: Option<Cascades>,
     /// What becomes of statements that change tables.
     ddl: Option<ddl::Ddl>,
+    /// Beyond what the pipe is Degraded, until it is well within again.
+    objectives: Option<Objectives>,
 }
 
 /// What becomes of rows that change by a foreign key.
@@ -79,6 +81,19 @@ enum Cascades {
     /// After a change of the table that is referred to, where that is in the pipe too, the referring table is loaded anew
     /// beside the live one.
     Reload,
+}
+
+/// Beyond what the pipe is Degraded.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Objectives {
+    /// The longest that a commit at the source may take until it is durable at the destination. When absent: any.
+    #[schemars(schema_with = "duration")]
+    lag: Option<String>,
+    /// The shortest that the source may go on to hold what the pipe has yet to read; watched while the pipe is paused
+    /// too. When absent: 6h, or a quarter of what the source keeps where that is less.
+    #[schemars(schema_with = "duration")]
+    retention_headroom: Option<String>,
 }
 
 /// What becomes of row images that leave columns out.

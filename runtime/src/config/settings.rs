@@ -130,6 +130,18 @@ pub struct PipeConfig {
     /// What becomes of statements that change tables.
     #[serde(skip_serializing_if = "DdlPolicies::is_default")]
     pub ddl: DdlPolicies,
+    /// Beyond what the pipe is Degraded.
+    pub objectives: ObjectivesConfig,
+}
+
+/// Beyond what the pipe is Degraded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ObjectivesConfig {
+    /// The longest that a commit may take until it is durable at the destination; none where nobody asks for that.
+    pub lag: Option<Duration>,
+    /// The shortest that the source may go on to hold what the pipe has yet to read; when absent 6 h, or a quarter of
+    /// what the source keeps where that is less.
+    pub retention_headroom: Option<Duration>,
 }
 
 /// What becomes of row images that leave columns out (`binlog_row_image` other than FULL).

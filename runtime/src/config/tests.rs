@@ -165,6 +165,8 @@ fn every_key_changes_what_is_loaded() {
         ("ddl.reload", "reload: quarantine, "),
         ("ddl.truncate", "truncate: ignore, "),
         ("ddl.drop_table", ", drop_table: apply"),
+        ("objectives.lag", "lag: 30s, "),
+        ("objectives.retention_headroom", ", retention_headroom: 6h"),
     ]);
     for (key, line) in removable {
         assert!(EVERY_KEY.contains(line), "{key}: {line:?}");
@@ -185,7 +187,8 @@ fn keys_read() -> BTreeMap<String, BTreeSet<String>> {
     let text = "{zzz: 1, source: {zzz: 1, tls: {zzz: 1}}, destination: {zzz: 1}, \
         tables: [{zzz: 1, source: {zzz: 1}, columns: {c: {zzz: 1}}}], \
         transforms: {t: {zzz: 1, limits: {zzz: 1}}}, \
-        snapshot: {zzz: 1}, sync: {zzz: 1}, system_columns: {zzz: 1}, types: {zzz: 1}, ddl: {zzz: 1}}";
+        snapshot: {zzz: 1}, sync: {zzz: 1}, system_columns: {zzz: 1}, types: {zzz: 1}, ddl: {zzz: 1}, \
+        objectives: {zzz: 1}}";
     let problems = load_text(text, Secrets::Offline).expect_err("unknown keys");
     problems
         .iter()
@@ -229,6 +232,7 @@ fn the_schema_has_the_keys_that_reading_knows() {
         ("system_columns", "SystemColumns"),
         ("types", "Types"),
         ("ddl", "Ddl"),
+        ("objectives", "Objectives"),
     ];
     let expected: BTreeMap<String, BTreeSet<String>> = sections
         .map(|(section, definition)| (section.to_owned(), keys(definition)))

@@ -5,13 +5,16 @@
 //! crash between any two of these replays from the older checkpoint, and the replayed rows carry the same versions.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::complete::Completer;
+use super::document::{BatchDocument, BatchKind, Timestamp};
 use super::follow::{Changed, Flush};
 use super::heal::Kinship;
+use super::lag::Split;
 use super::progress::Progress;
 use super::record::RowCounts;
 use super::session::{LiveTable, Session};
@@ -64,6 +67,8 @@ impl Applier<'_> {
         held: &mut Vec<Counted>,
         completer: &mut Completer,
     ) -> Result<()> {
+        let began = Instant::now();
+        self.session.spent.take();
         if !flush.batches.is_empty() {
             self.track.begin(self.store, &flush.sent).await?;
         }
@@ -96,6 +101,10 @@ impl Applier<'_> {
                 values: completed.values,
             });
         }
+        let written = (
+            durable.iter().map(Durable::rows).sum(),
+            durable.iter().map(Durable::bytes).sum(),
+        );
         let counted = if flush.sent == flush.end {
             std::mem::take(held)
         } else {
@@ -119,12 +128,35 @@ impl Applier<'_> {
             )
             .await?;
         if self.track == Track::Pipe {
-            self.progress.applied(flush.committed_at_us);
+            let split = flush.newest.map(|newest| {
+                let (transform, insert) = self.session.spent.take();
+                Split::of(newest, began, transform, insert)
+            });
+            self.progress.lag.applied(flush.oldest, split);
         }
+        self.show(written, began);
         if let Some(done) = flush.done {
             done.send(()).ok();
         }
         Ok(())
+    }
+
+    /// Adds what was written to the batches that the pipe's document shows.
+    fn show(&self, (rows, bytes): (u64, u64), began: Instant) {
+        if rows == 0 {
+            return;
+        }
+        self.progress.add_batch(BatchDocument {
+            kind: BatchKind::Stream,
+            table: match &self.track {
+                Track::Pipe => None,
+                Track::Table(name) => Some(name.to_string()),
+            },
+            rows,
+            bytes,
+            seconds: began.elapsed().as_secs_f64(),
+            finished_at: Timestamp::now(),
+        });
     }
 
     async fn write(&self, changed: Changed) -> Result<(Vec<Durable>, Counted)> {
@@ -143,7 +175,10 @@ impl Applier<'_> {
         }
         let counted = Counted {
             table: changed.table.source.name().clone(),
-            rows: changed.counts,
+            rows: RowCounts {
+                bytes: durable.iter().map(Durable::bytes).sum(),
+                ..changed.counts
+            },
             values,
         };
         Ok((durable, counted))
@@ -161,7 +196,9 @@ pub(super) async fn write(
     durable: &mut Vec<Durable>,
     values: &mut ValueCounts,
 ) -> Result<()> {
+    let began = Instant::now();
     let batches = [table.chain.apply(batch).await?];
+    let transformed = Instant::now();
     for (number, target) in table.stream_targets().enumerate() {
         let written = session.destination.insert(target, &batches).await?;
         // Both tables of a resync change the same values; they count once.
@@ -170,6 +207,9 @@ pub(super) async fn write(
         }
         durable.push(written);
     }
+    session
+        .spent
+        .add(transformed - began, transformed.elapsed());
     Ok(())
 }
 

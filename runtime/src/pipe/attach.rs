@@ -11,6 +11,7 @@ use super::table_state::{TableEvent, TableState};
 use crate::batch::{MAX_STREAM_OFFSET, TableName};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::source::mysql::position::StreamPlace;
 use crate::source::mysql::snapshot::SnapshotSession;
 
@@ -142,6 +143,7 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
         if loading {
             let made = session.destination.create(table.load_target(), &owner);
             made.await.map_err(tag)?;
+            fault::point("load:1");
         }
         // One that is between two forms is looked at when the statement has been applied.
         if records

@@ -16,6 +16,7 @@ use super::{ddl, resync, tables};
 use crate::batch::TableName;
 use crate::config::PipeConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::source::mysql::position::Position;
 
 /// What a person may ask of a pipe.
@@ -105,10 +106,12 @@ impl Change {
     /// Whatever the edit refuses with, when tables have changed since it was prepared; then the pipe is as it was.
     pub(super) async fn carry_out(self, pipe: &Pipe) -> Result<()> {
         let before = pipe.store.records().state();
+        fault::point("change:1");
         let done = match self.event {
             Some(event) => pipe.store.transition_with(event, self.edit).await.map(drop),
             None => pipe.store.commit(self.edit).await,
         };
+        fault::point("change:2");
         let after = pipe.store.records().state();
         if before != after {
             tracing::info!(pipe = pipe.store.pipe(), from = %before, to = %after, "state");
@@ -142,6 +145,7 @@ pub(super) async fn prepare(pipe: &Arc<Pipe>, command: Command) -> Result<Option
                 Some(name) => resync::one(pipe, config, name).await?,
                 None => resync::all(pipe, config).await?,
             };
+            fault::point("resync:1");
             let edit = change.edit;
             change.edit = Box::new(move |draft| {
                 draft.pipe_mut().overlay.snapshot.extend(snapshot);
@@ -197,8 +201,12 @@ pub(super) async fn modify(
     prepared: impl Future<Output = Result<Change>>,
 ) -> Result<Change> {
     pipe.transition(PipeEvent::Modify).await?;
+    fault::point("modify:1");
     match prepared.await {
-        Ok(change) => Ok(change),
+        Ok(change) => {
+            fault::point("modify:2");
+            Ok(change)
+        }
         Err(error) => {
             give_up_modifying(pipe).await?;
             Err(error)

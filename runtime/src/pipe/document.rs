@@ -24,8 +24,84 @@ pub struct PipeDocument {
     pub tables: Vec<TableDocument>,
     /// The place that is proved durable; none before the first.
     pub checkpoint: Option<CheckpointDocument>,
-    /// Seconds between the newest applied commit and now; none while the binlog is not followed.
+    /// Seconds since the source's commit of the oldest change that is not durable yet, by the source's clock; 0 when all
+    /// is. None while the binlog is not followed.
     pub lag_seconds: Option<f64>,
+    /// Where the time of the newest batch went; none before the first.
+    #[serde(default)]
+    pub lag: Option<LagDocument>,
+    /// How long the source goes on to hold what the pipe has yet to read; none before it was asked.
+    #[serde(default)]
+    pub retention: Option<RetentionDocument>,
+    /// The newest batches, the newest first.
+    #[serde(default)]
+    pub batches: Vec<BatchDocument>,
+}
+
+/// The seconds between a commit at the source and its durable rows, by where they went: the parts of the newest batch,
+/// for its newest commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LagDocument {
+    /// From the commit until it was read.
+    pub read_seconds: f64,
+    /// For the batch to become due, and for the one before it.
+    pub waiting_seconds: f64,
+    /// In plugins.
+    pub transform_seconds: f64,
+    /// For ClickHouse and the checkpoint.
+    pub insert_seconds: f64,
+}
+
+/// How long the source holds what the pipe has yet to read.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RetentionDocument {
+    /// How long the source keeps its binlog; none when it purges nothing by age.
+    pub keeps_seconds: Option<f64>,
+    /// How long the place that the pipe, or a table out of service, reads on from is safe; none when it is for ever.
+    pub headroom_seconds: Option<f64>,
+    /// When the source was asked.
+    pub checked_at: Timestamp,
+}
+
+/// Rows that were written together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BatchDocument {
+    /// Where the rows came from.
+    pub kind: BatchKind,
+    /// The source table; none where several took part.
+    pub table: Option<String>,
+    /// Rows, tombstones among them.
+    pub rows: u64,
+    /// Bytes sent to ClickHouse.
+    pub bytes: u64,
+    /// How long plugins, inserts and checkpoint took.
+    pub seconds: f64,
+    /// When the rows were durable.
+    pub finished_at: Timestamp,
+}
+
+/// Where the rows of a batch came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchKind {
+    /// A load.
+    Load,
+    /// The binlog.
+    #[default]
+    Stream,
+}
+
+impl Default for BatchDocument {
+    fn default() -> Self {
+        Self {
+            kind: BatchKind::default(),
+            table: None,
+            rows: 0,
+            bytes: 0,
+            seconds: 0.0,
+            finished_at: Timestamp::now(),
+        }
+    }
 }
 
 /// One table of a pipe.
@@ -58,7 +134,7 @@ pub struct ChangedColumn {
 }
 
 /// How far a load is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SnapshotDocument {
     /// Partitions whose rows are durable.
     pub partitions_done: u64,
@@ -68,6 +144,15 @@ pub struct SnapshotDocument {
     pub rows: u64,
     /// Rows that the source expects the table to have; none when it does not say.
     pub rows_estimated: Option<u64>,
+    /// Bytes sent to ClickHouse.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Rows a second since this process took the load up; none while it does not run.
+    #[serde(default)]
+    pub rows_per_second: Option<f64>,
+    /// Until the last partition is read, at that pace; none while nobody can tell.
+    #[serde(default)]
+    pub seconds_left: Option<f64>,
 }
 
 /// Row changes by kind.
@@ -79,6 +164,9 @@ pub struct RowsDocument {
     pub updated: u64,
     /// Deletes.
     pub deleted: u64,
+    /// Bytes sent to ClickHouse for them.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// A place that is proved durable.
@@ -92,6 +180,9 @@ pub struct CheckpointDocument {
     pub stream_offset: u64,
     /// When the checkpoint was written.
     pub committed_at: Timestamp,
+    /// When the source committed the last transaction before it, by the source's clock; none when not known.
+    #[serde(default)]
+    pub source_committed_at: Option<Timestamp>,
 }
 
 /// Something that stands against a pipe.

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ddl::{self, Outcome, Stand};
+use super::lag::Commit;
 use super::progress::Progress;
 use super::record::RowCounts;
 use super::session::{LiveTable, Session};
@@ -69,6 +70,10 @@ pub(super) struct Flush {
     pub(super) sent: StreamPlace,
     /// When the source committed the last transaction before `end`, microseconds since 1970.
     pub(super) committed_at_us: Option<u64>,
+    /// The first commit of which rows waited for this flush.
+    pub(super) oldest: Option<Commit>,
+    /// The last one.
+    pub(super) newest: Option<Commit>,
     /// Answered when everything up to `end` is checkpointed.
     pub(super) done: Option<oneshot::Sender<()>>,
 }
@@ -78,6 +83,8 @@ struct Open {
     builders: BTreeMap<TableName, (Arc<LiveTable>, ChangeBuilder, RowCounts)>,
     end: StreamPlace,
     committed_at_us: Option<u64>,
+    oldest: Option<Commit>,
+    newest: Option<Commit>,
     rows: u64,
     /// When the flush becomes due; none while nothing waits.
     due: Option<Instant>,
@@ -126,6 +133,8 @@ impl Follower<'_> {
             builders: BTreeMap::new(),
             end: from,
             committed_at_us: None,
+            oldest: None,
+            newest: None,
             rows: 0,
             due: None,
             moved: false,
@@ -208,6 +217,7 @@ impl Follower<'_> {
             // The interval counts from the first row, not from a checkpoint that was due without rows.
             open.due = Some(Instant::now() + self.longest_wait());
         }
+        let commit = self.progress.lag.read(committed_at_us);
         let mut events = transaction.row_events()?;
         while let Some(event) = events.next()? {
             if self.passed.contains_key(&event.table.name) {
@@ -215,6 +225,12 @@ impl Follower<'_> {
             }
             open.push(self, &event)?;
             drop(event);
+            if open.oldest.is_none() {
+                open.oldest = Some(commit);
+                if self.track == Track::Pipe {
+                    self.progress.lag.waits(commit);
+                }
+            }
             if self.is_over_budget(open) {
                 // Part of a transaction larger than the budget: its commit is known, so the rows may go out, but the
                 // checkpoint stays before it.
@@ -224,6 +240,7 @@ impl Follower<'_> {
                 }
             }
         }
+        open.newest = Some(commit);
         open.moved_to(end, committed_at_us);
         // A part that went out above has taken the due time with it.
         open.due
@@ -235,10 +252,12 @@ impl Follower<'_> {
         let Idle {
             end,
             committed_at_us,
-            ..
+            caught_up,
         } = idle;
-        if open.rows == 0 {
-            self.progress.caught_up();
+        if open.rows == 0 && self.track == Track::Pipe {
+            self.progress
+                .lag
+                .idle(committed_at_us.filter(|_| !caught_up));
         }
         if open.end != end {
             open.moved_to(end, committed_at_us);
@@ -361,6 +380,7 @@ impl Open {
             inserted: added.inserted,
             updated: added.updated,
             deleted: added.deleted,
+            bytes: 0,
         });
         Ok(())
     }
@@ -388,6 +408,8 @@ impl Open {
             end: self.end.clone(),
             sent,
             committed_at_us: self.committed_at_us,
+            oldest: self.oldest.take(),
+            newest: self.newest.take(),
             done,
         })
     }

@@ -7,20 +7,23 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{OwnedRwLockReadGuard, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::document::{BatchDocument, BatchKind, Timestamp};
 use super::session::Session;
 use super::store::PipeStore;
+use super::supervisor::Pipe;
 use super::table_state::TableEvent;
 use super::values::{Unfinished, ValueCounts};
 use crate::batch::{Adjustment, ChangeBatch, Changes, TableName};
 use crate::destination::clickhouse::TargetTable;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::source::mysql::catalog;
 use crate::source::mysql::decode::TableBuilder;
 use crate::source::mysql::position::Position;
@@ -64,11 +67,12 @@ struct Finished {
 /// Whatever either end or a plugin fails with; finished partitions stay finished.
 pub(super) async fn load(
     session: &Arc<Session>,
-    store: &Arc<PipeStore>,
+    pipe: &Arc<Pipe>,
     start: &Position,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let pending: Vec<TableName> = store
+    let pending: Vec<TableName> = pipe
+        .store
         .records()
         .tables
         .iter()
@@ -81,7 +85,7 @@ pub(super) async fn load(
             if stop.is_cancelled() {
                 return Ok(());
             }
-            load_table(session, store, &name, start, stop)
+            load_table(session, pipe, &name, start, stop)
                 .await
                 .map_err(|error| error.with_table(&name))
         })
@@ -94,19 +98,19 @@ pub(super) async fn load(
 /// the load goes on with another definition, or this run has ended.
 async fn load_table(
     session: &Arc<Session>,
-    store: &Arc<PipeStore>,
+    pipe: &Arc<Pipe>,
     name: &TableName,
     start: &Position,
     stop: &CancellationToken,
 ) -> Result<()> {
     loop {
         let before = Arc::clone(&session.table(name).source);
-        let error = match load_rest(session, store, name, start, stop).await {
+        let error = match load_rest(session, pipe, name, start, stop).await {
             Err(error) if is_of_definition(&error) => error,
             ended => return ended,
         };
         tracing::info!(table = %name, "the load waits for the stream to meet a statement: {}", error.chain());
-        if !wait_until_met(session, store, stop).await? {
+        if !wait_until_met(session, &pipe.store, stop).await? {
             return Ok(());
         }
         if Arc::ptr_eq(&before, &session.table(name).source) {
@@ -150,34 +154,42 @@ async fn wait_until_met(
 
 async fn load_rest(
     session: &Arc<Session>,
-    store: &Arc<PipeStore>,
+    pipe: &Arc<Pipe>,
     name: &TableName,
     start: &Position,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let partitions = plan(session, store, name).await?;
-    let done = store.records().done.get(name).cloned().unwrap_or_default();
+    let partitions = plan(session, pipe, name).await?;
+    let done = pipe
+        .store
+        .records()
+        .done
+        .get(name)
+        .cloned()
+        .unwrap_or_default();
     let queue: VecDeque<Partition> = partitions
         .into_iter()
         .filter(|partition| !done.contains(&partition.number))
         .collect();
     if !queue.is_empty() {
-        read_and_insert(session, store, name, start, queue, stop).await?;
+        read_and_insert(session, pipe, name, start, queue, stop).await?;
     }
-    if stop.is_cancelled() && !is_done(store, name) {
+    if stop.is_cancelled() && !is_done(pipe, name) {
         return Ok(());
     }
     let end = snapshot::take_place(&session.source, session.config.source.position).await?;
-    store
+    pipe.store
         .commit(|draft| {
             draft.table_mut(name).load_end = Some(end);
             Ok(())
         })
-        .await
+        .await?;
+    fault::point("load:4");
+    Ok(())
 }
 
-fn is_done(store: &Arc<PipeStore>, name: &TableName) -> bool {
-    let records = store.records();
+fn is_done(pipe: &Arc<Pipe>, name: &TableName) -> bool {
+    let records = pipe.store.records();
     let total = records
         .tables
         .get(name)
@@ -189,10 +201,11 @@ fn is_done(store: &Arc<PipeStore>, name: &TableName) -> bool {
 /// The recorded partitions, or new ones: planned after the start place, once, so that a restart knows what is done.
 async fn plan(
     session: &Arc<Session>,
-    store: &Arc<PipeStore>,
+    pipe: &Arc<Pipe>,
     name: &TableName,
 ) -> Result<Vec<Partition>> {
-    if let Some(partitions) = store
+    if let Some(partitions) = pipe
+        .store
         .records()
         .tables
         .get(name)
@@ -213,7 +226,7 @@ async fn plan(
     let listed = catalog::describe_tables(&mut conn, std::slice::from_ref(name)).await?;
     let rows_estimated = listed.first().and_then(|table| table.row_estimate);
     conn.disconnect().await.ok();
-    store
+    pipe.store
         .commit(|draft| {
             let record = draft.table_mut(name);
             record.rows_estimated = rows_estimated;
@@ -221,12 +234,13 @@ async fn plan(
             draft.table_event(name, TableEvent::Planned)
         })
         .await?;
+    fault::point("load:2");
     Ok(partitions)
 }
 
 async fn read_and_insert(
     session: &Arc<Session>,
-    store: &Arc<PipeStore>,
+    pipe: &Arc<Pipe>,
     name: &TableName,
     start: &Position,
     queue: VecDeque<Partition>,
@@ -258,7 +272,7 @@ async fn read_and_insert(
         }
         Ok(())
     };
-    tokio::try_join!(read_all, insert(session, store, name, received)).map(drop)
+    tokio::try_join!(read_all, insert(session, pipe, name, received)).map(drop)
 }
 
 /// Takes the next partition until none is left.
@@ -344,7 +358,7 @@ impl Reader {
 /// Gathers pieces into inserts: one is under way while the next is gathered.
 async fn insert(
     session: &Arc<Session>,
-    store: &Arc<PipeStore>,
+    pipe: &Arc<Pipe>,
     name: &TableName,
     mut pieces: mpsc::Receiver<Piece>,
 ) -> Result<()> {
@@ -372,7 +386,7 @@ async fn insert(
         if under_way.is_none() && ready {
             let counted = std::mem::take(&mut unfinished);
             under_way = Some(Box::pin(
-                std::mem::take(&mut gathered).insert(session, store, name, counted),
+                std::mem::take(&mut gathered).insert(session, pipe, name, counted),
             ));
         }
         if ended && under_way.is_none() {
@@ -422,7 +436,7 @@ impl Gathered {
     async fn insert(
         self,
         session: &Arc<Session>,
-        store: &Arc<PipeStore>,
+        pipe: &Arc<Pipe>,
         name: &TableName,
         mut unfinished: Unfinished,
     ) -> Result<Unfinished> {
@@ -430,23 +444,35 @@ impl Gathered {
             unfinished.add(*partition, changed);
         }
         if let (Some(target), false) = (&self.target, self.batches.is_empty()) {
+            let began = Instant::now();
             let durable = session.destination.insert(target, &self.batches).await?;
+            pipe.progress.add_batch(BatchDocument {
+                kind: BatchKind::Load,
+                table: Some(name.to_string()),
+                rows: durable.rows(),
+                bytes: durable.bytes(),
+                seconds: began.elapsed().as_secs_f64(),
+                finished_at: Timestamp::now(),
+            });
             tracing::debug!(table = %name, rows = durable.rows(), bytes = durable.bytes(), "loaded");
             unfinished.inserted(&self.partitions, &durable);
         }
         if self.finished.is_empty() {
             return Ok(unfinished);
         }
+        let bytes = unfinished.take_bytes();
         let mut values = ValueCounts::default();
         for finished in &self.finished {
             values.merge(&unfinished.take(finished.partition));
         }
-        store
+        pipe.store
             .commit(|draft| {
                 let done = Arc::make_mut(draft.done.entry(name.clone()).or_default());
                 done.extend(self.finished.iter().map(|finished| finished.partition));
                 draft.add_values(name, &values);
-                draft.table_mut(name).rows_loaded += self
+                let table = draft.table_mut(name);
+                table.bytes_loaded += bytes;
+                table.rows_loaded += self
                     .finished
                     .iter()
                     .map(|finished| finished.rows)
@@ -454,6 +480,7 @@ impl Gathered {
                 Ok(())
             })
             .await?;
+        fault::point("load:3");
         Ok(unfinished)
     }
 }

@@ -18,7 +18,7 @@ use super::command::Command;
 use super::follow::{FLUSHES_WAITING, Follower, Pace};
 use super::heal::{self, Kinship};
 use super::lifecycle::{PipeEvent, PipeState, Resume};
-use super::load;
+use super::progress::Alarm;
 use super::record::{Records, Skip, random_server_id};
 use super::session::Session;
 use super::store::PipeStore;
@@ -26,9 +26,11 @@ use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use super::tables;
 use super::track::Track;
+use super::{load, objectives};
 use crate::batch::TableName;
 use crate::config::{Cascades, Mode};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::source::mysql::binlog::{BinlogStream, StreamOptions, TableFilter};
 use crate::source::mysql::position::{Position, StreamPlace};
 
@@ -62,6 +64,8 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
         .place;
     let loading = record.state.resume() == Resume::Snapshot;
     let kinship = Arc::new(Kinship::read(&session, &records).await?);
+    pipe.progress.lag.begin();
+    objectives::read_clock(&pipe, &session).await?;
     let mut run = Run {
         pipe: Arc::clone(&pipe),
         kinship,
@@ -81,6 +85,7 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
     pipe.progress.set_reasons(Vec::new());
     pipe.progress.set_loading(loading);
     pipe.progress.set_following(true);
+    pipe.progress.set_alarm(Alarm::Unwatched, None);
     pipe.settle().await?;
     if loading {
         run.load(&place.position);
@@ -178,11 +183,20 @@ impl Run {
         let (pipe, stop) = (Arc::clone(&self.pipe), self.stop.clone());
         self.tasks.spawn(async move {
             loop {
+                pipe.progress.measure_loads(&pipe.store.records());
+                objectives::check_lag(&pipe);
+                pipe.settle().await?;
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(SETTLE_INTERVAL) => pipe.settle().await?,
+                    () = tokio::time::sleep(SETTLE_INTERVAL) => {}
                 }
             }
+        });
+        let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            objectives::watch_source(&pipe, &session, &stop).await;
+            Ok(())
         });
     }
 
@@ -229,7 +243,7 @@ impl Run {
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
         let (start, stop) = (start.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            load::load(&session, &pipe.store, &start, &stop).await?;
+            load::load(&session, &pipe, &start, &stop).await?;
             if wait_until_passed(&pipe.store, &stop).await? {
                 finish_load(&pipe, &stop).await?;
             }
@@ -374,6 +388,7 @@ async fn finish_load(pipe: &Pipe, stop: &CancellationToken) -> Result<()> {
             Ok(())
         })
         .await?;
+    fault::point("load:5");
     let done = pipe.config.mode == Mode::Snapshot;
     // A pause that came in between keeps its state, and finds nothing left to load when it resumes.
     pipe.transition_where(
@@ -385,6 +400,7 @@ async fn finish_load(pipe: &Pipe, stop: &CancellationToken) -> Result<()> {
         },
     )
     .await?;
+    fault::point("load:6");
     pipe.progress.set_loading(false);
     pipe.settle().await?;
     if done || to_swap {

@@ -9,7 +9,7 @@ use super::session::Session;
 use super::setup::{self, Prepared};
 use crate::config::PipeConfig;
 use crate::destination::clickhouse::Owner;
-use crate::error::{Finding, Result};
+use crate::error::{Finding, Result, Retry};
 use crate::transform::{Engine, StepDescription};
 
 /// The tables, columns, DDL and plugin bindings of a pipe, and what stands against it.
@@ -94,7 +94,16 @@ pub async fn validate_online(config: &PipeConfig) -> Result<Vec<Finding>> {
 
 async fn prepare(config: &PipeConfig) -> Result<Prepared> {
     let engine = Engine::new(None)?;
-    let session = Session::connect(Arc::new(config.clone()), &engine).await?;
+    let session = match Session::connect(Arc::new(config.clone()), &engine).await {
+        Ok(session) => session,
+        Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
+        Err(_) => {
+            return Ok(Prepared {
+                tables: Vec::new(),
+                findings: Session::obstacles(config, &engine).await?,
+            });
+        }
+    };
     // A plan has no token of its own: a target with rows is somebody else's.
     setup::prepare(&session, &Owner::new(config.pipe.clone(), String::new())).await
 }

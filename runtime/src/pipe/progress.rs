@@ -1,35 +1,64 @@
-//! What a running pipe shows beyond its records: lag, and the reasons that stand against it.
+//! What a running pipe shows beyond its records: lag, recent batches, how fast loads go, and the reasons that stand
+//! against it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use super::clock::now_us;
-use super::document::Reason;
+use super::document::{BatchDocument, Reason, RetentionDocument};
+use super::lag::Lag;
+use super::record::Records;
+use crate::batch::TableName;
+
+/// How many batches are shown: enough to see a trend, few enough to read.
+const BATCHES_SHOWN: usize = 20;
 
 /// Shared by the tasks of one pipe; read by whoever asks for its status.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Microseconds between the source's commit and now, for the newest transaction applied; 0 when caught up.
-    lag_us: AtomicU64,
+    pub(super) lag: Lag,
     loading: AtomicBool,
     following: AtomicBool,
     reasons: Mutex<Vec<Reason>>,
+    alarms: Mutex<BTreeMap<Alarm, Reason>>,
+    batches: Mutex<VecDeque<BatchDocument>>,
+    loads: Mutex<BTreeMap<TableName, LoadMeter>>,
+    retention: Mutex<Option<RetentionDocument>>,
+}
+
+/// What is watched against an objective.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Alarm {
+    /// The stream is too far behind.
+    Lag,
+    /// The source may purge what is not read yet.
+    Retention,
+    /// The source cannot be asked while the pipe is paused.
+    Unwatched,
+}
+
+/// How a load goes, since this process took it up.
+#[derive(Clone, Copy, Debug)]
+struct LoadMeter {
+    began: Instant,
+    rows_before: u64,
+    parts_before: u64,
+    rows: u64,
+    parts: u64,
+    parts_total: u64,
+}
+
+/// The speed of a load.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct LoadSpeed {
+    /// Rows a second.
+    pub(super) rows_per_second: f64,
+    /// Until the last partition is read, at the present pace; none before the first one is.
+    pub(super) seconds_left: Option<f64>,
 }
 
 impl Progress {
-    /// A flush has been checkpointed.
-    pub(super) fn applied(&self, committed_at_us: Option<u64>) {
-        if let Some(committed_at_us) = committed_at_us {
-            self.lag_us
-                .store(now_us().saturating_sub(committed_at_us), Ordering::Relaxed);
-        }
-    }
-
-    /// The source has nothing for us that is not applied.
-    pub(super) fn caught_up(&self) {
-        self.lag_us.store(0, Ordering::Relaxed);
-    }
-
     /// Whether tables are being loaded.
     pub(super) fn is_loading(&self) -> bool {
         self.loading.load(Ordering::Relaxed)
@@ -38,6 +67,7 @@ impl Progress {
     /// Says whether tables are being loaded.
     pub(super) fn set_loading(&self, loading: bool) {
         self.loading.store(loading, Ordering::Relaxed);
+        lock(&self.loads).clear();
     }
 
     /// Says whether the binlog is being followed: without that there is no lag to show.
@@ -45,24 +75,154 @@ impl Progress {
         self.following.store(following, Ordering::Relaxed);
     }
 
-    /// Seconds behind the source, while the binlog is followed.
-    pub(super) fn lag_seconds(&self) -> Option<f64> {
-        let lag_us = self.lag_us.load(Ordering::Relaxed);
-        self.following
-            .load(Ordering::Relaxed)
-            .then_some(lag_us as f64 / 1e6)
+    /// Whether the binlog is being followed.
+    pub(super) fn is_following(&self) -> bool {
+        self.following.load(Ordering::Relaxed)
     }
 
-    /// Replaces the standing reasons.
+    /// Replaces the reasons that hold the pipe's work up.
     pub(super) fn set_reasons(&self, reasons: Vec<Reason>) {
-        *self.reasons.lock().unwrap_or_else(PoisonError::into_inner) = reasons;
+        *lock(&self.reasons) = reasons;
     }
 
-    /// The standing reasons.
+    /// What holds the pipe's work up.
     pub(super) fn reasons(&self) -> Vec<Reason> {
-        self.reasons
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.reasons).clone()
+    }
+
+    /// What is beyond its objective.
+    pub(super) fn alarms(&self) -> Vec<Reason> {
+        lock(&self.alarms).values().cloned().collect()
+    }
+
+    /// Whether the alarm stands.
+    pub(super) fn has_alarm(&self, alarm: Alarm) -> bool {
+        lock(&self.alarms).contains_key(&alarm)
+    }
+
+    /// Raises an alarm, or clears it. One that stands keeps its beginning.
+    pub(super) fn set_alarm(&self, alarm: Alarm, reason: Option<Reason>) {
+        let mut alarms = lock(&self.alarms);
+        match reason {
+            None => drop(alarms.remove(&alarm)),
+            Some(mut reason) => {
+                if let Some(standing) = alarms.get(&alarm) {
+                    reason.since = standing.since;
+                }
+                alarms.insert(alarm, reason);
+            }
+        }
+    }
+
+    /// Nothing is watched any more.
+    pub(super) fn clear_alarms(&self) {
+        lock(&self.alarms).clear();
+        self.set_retention(None);
+    }
+
+    /// Adds a batch to those that are shown.
+    pub(super) fn add_batch(&self, batch: BatchDocument) {
+        let mut batches = lock(&self.batches);
+        batches.truncate(BATCHES_SHOWN - 1);
+        batches.push_front(batch);
+    }
+
+    /// The newest batches, the newest first.
+    pub(super) fn batches(&self) -> Vec<BatchDocument> {
+        lock(&self.batches).iter().cloned().collect()
+    }
+
+    /// What was found of the source's retention.
+    pub(super) fn set_retention(&self, retention: Option<RetentionDocument>) {
+        *lock(&self.retention) = retention;
+    }
+
+    /// The newest of that.
+    pub(super) fn retention(&self) -> Option<RetentionDocument> {
+        *lock(&self.retention)
+    }
+
+    /// Takes note of how far each load is.
+    pub(super) fn measure_loads(&self, records: &Records) {
+        let mut loads = lock(&self.loads);
+        loads.retain(|name, _| {
+            let table = records.tables.get(name);
+            table.is_some_and(|table| table.state.is_loading())
+        });
+        for (name, table) in records.tables.iter().filter(|(_, t)| t.state.is_loading()) {
+            let parts = records.done.get(name).map_or(0, |done| done.len() as u64);
+            let meter = loads.entry(name.clone()).or_insert(LoadMeter {
+                began: Instant::now(),
+                rows_before: table.rows_loaded,
+                parts_before: parts,
+                rows: 0,
+                parts: 0,
+                parts_total: 0,
+            });
+            (meter.rows, meter.parts) = (table.rows_loaded, parts);
+            meter.parts_total = table.partitions.as_ref().map_or(0, Vec::len) as u64;
+        }
+    }
+
+    /// How fast the table's load goes; none while it does not.
+    pub(super) fn load_speed(&self, name: &TableName) -> Option<LoadSpeed> {
+        let loads = lock(&self.loads);
+        let meter = loads.get(name)?;
+        Some(meter.speed(meter.began.elapsed().as_secs_f64()))
+    }
+}
+
+impl LoadMeter {
+    fn speed(&self, seconds: f64) -> LoadSpeed {
+        let rows = self.rows.saturating_sub(self.rows_before);
+        let parts = self.parts.saturating_sub(self.parts_before);
+        let left = self.parts_total.saturating_sub(self.parts);
+        LoadSpeed {
+            rows_per_second: if seconds > 0.0 {
+                rows as f64 / seconds
+            } else {
+                0.0
+            },
+            seconds_left: (parts > 0).then(|| seconds / parts as f64 * left as f64),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_follows_the_partitions_of_this_run() {
+        let meter = LoadMeter {
+            began: Instant::now(),
+            rows_before: 1_000,
+            parts_before: 10,
+            rows: 3_000,
+            parts: 20,
+            parts_total: 50,
+        };
+        let speed = meter.speed(5.0);
+        assert_eq!(speed.rows_per_second, 400.0);
+        assert_eq!(speed.seconds_left, Some(15.0));
+        let none = LoadMeter { parts: 10, ..meter };
+        assert_eq!(none.speed(5.0).seconds_left, None, "nothing to judge by");
+    }
+
+    #[test]
+    fn twenty_batches_are_kept_and_the_newest_is_first() {
+        let progress = Progress::default();
+        for rows in 0..50 {
+            progress.add_batch(BatchDocument {
+                rows,
+                ..BatchDocument::default()
+            });
+        }
+        let rows: Vec<u64> = progress.batches().iter().map(|batch| batch.rows).collect();
+        assert_eq!(rows, (30..50).rev().collect::<Vec<u64>>());
     }
 }

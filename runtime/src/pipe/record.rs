@@ -159,6 +159,9 @@ pub struct TableRecord {
     pub plugins: Vec<PinnedPlugin>,
     /// Rows read by the load.
     pub rows_loaded: u64,
+    /// Bytes sent to the destination by the load.
+    #[serde(default)]
+    pub bytes_loaded: u64,
     /// Rows that the source expected the table to have when the load was planned.
     pub rows_estimated: Option<u64>,
 }
@@ -240,6 +243,9 @@ pub struct RowCounts {
     pub updated: u64,
     /// Deletes.
     pub deleted: u64,
+    /// Bytes sent to the destination for them.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 impl TableRecord {
@@ -264,6 +270,7 @@ impl TableRecord {
             load_end: None,
             plugins: Vec::new(),
             rows_loaded: 0,
+            bytes_loaded: 0,
             rows_estimated: None,
         }
     }
@@ -350,6 +357,7 @@ impl RowCounts {
         self.inserted += other.inserted;
         self.updated += other.updated;
         self.deleted += other.deleted;
+        self.bytes += other.bytes;
     }
 }
 

@@ -315,6 +315,6 @@ fn load_beside(draft: &mut Records, name: &TableName, alone: bool) {
     });
     table.generation += 1;
     (table.partitions, table.load_end) = (None, None);
-    (table.rows_loaded, table.rows_estimated) = (0, None);
+    (table.rows_loaded, table.bytes_loaded, table.rows_estimated) = (0, 0, None);
     table.skip = Skip::No;
 }

@@ -5,15 +5,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use sha2::{Digest, Sha256};
 
+use super::lag::Spent;
 use super::record::{PinnedPlugin, Shadow};
 use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{PipeConfig, TableConfig};
 use crate::destination::clickhouse::{ClickHouse, LabelsByColumn, TargetTable};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
 use crate::source::mysql::Source;
 use crate::source::mysql::catalog::SourceTable;
+use crate::source::mysql::preflight;
 use crate::transform::{Chain, Engine, Plugin};
 
 /// Both ends and everything bound between them.
@@ -22,6 +24,8 @@ pub(super) struct Session {
     pub(super) config: Arc<PipeConfig>,
     pub(super) source: Arc<Source>,
     pub(super) destination: ClickHouse,
+    /// Where the applier's time goes.
+    pub(super) spent: Spent,
     plugins: BTreeMap<String, Arc<Plugin>>,
     tables: RwLock<BTreeMap<TableName, Arc<LiveTable>>>,
 }
@@ -85,9 +89,57 @@ impl Session {
             config,
             source,
             destination,
+            spent: Spent::default(),
             plugins,
             tables: RwLock::default(),
         })
+    }
+
+    /// Why a session cannot be made: what each end and each plugin refuses with, and what preflight finds at a source that
+    /// can be asked.
+    ///
+    /// # Errors
+    /// The first that may pass by itself.
+    pub(super) async fn obstacles(
+        config: &PipeConfig,
+        engine: &Arc<Engine>,
+    ) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        let mut refused = |check: &str, error: Error| match error.kind().retry() {
+            Retry::Backoff => Err(error),
+            Retry::AfterOperator | Retry::Never => {
+                findings.push(Finding {
+                    severity: Severity::Error,
+                    check: check.to_owned(),
+                    found: error.chain(),
+                    needed: format!("a {check} that takes part"),
+                    remedy: error.hint().unwrap_or("change the pipe file").to_owned(),
+                    kind: error.kind(),
+                });
+                Ok(())
+            }
+        };
+        let source = match Source::connect(&config.source).await {
+            Ok(source) => Some(source),
+            Err(error) => {
+                refused("source", error)?;
+                None
+            }
+        };
+        if let Err(error) = ClickHouse::connect(&config.destination).await {
+            refused("destination", error)?;
+        }
+        for (name, transform) in &config.transforms {
+            if let Err(error) = engine.load(name, transform).await {
+                refused("plugin", error)?;
+            }
+        }
+        if let Some(source) = source {
+            let mut conn = source.control().await?;
+            findings.extend(preflight::preflight(&source, &mut conn, config).await?);
+            conn.disconnect().await.ok();
+        }
+        Ok(findings)
     }
 
     /// Binds a table's plugins to its definition and plans its target; touches neither end.

@@ -18,6 +18,7 @@ use crate::batch::TableName;
 use crate::config::{Mode, PipeConfig, TableConfig, match_tables};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
+use crate::fault;
 use crate::source::mysql::binlog::{StreamOptions, TableFilter, statements_between};
 use crate::source::mysql::catalog::{self, SourceTable};
 use crate::source::mysql::position::{Position, StreamPlace};
@@ -357,6 +358,7 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
             &position_text(&place)?,
         )
         .await?;
+    fault::point("term:1");
     store
         .commit(|draft| {
             let record = draft.pipe_mut();
@@ -387,6 +389,7 @@ pub(super) fn fingerprint(config: &PipeConfig) -> Result<serde_json::Value> {
             "follow_new_tables",
             "ddl",
             "cascades",
+            "objectives",
         ] {
             map.remove(free);
         }

@@ -1,10 +1,12 @@
 //! A pipe's document, made from its records and what it shows beyond them.
 
 use super::document::{
-    ChangedColumn, CheckpointDocument, PipeDocument, Reason, ReasonKind, RowsDocument,
+    ChangedColumn, CheckpointDocument, LagDocument, PipeDocument, Reason, ReasonKind, RowsDocument,
     SnapshotDocument, TableDocument, Timestamp,
 };
+use super::lag::Split;
 use super::lifecycle::{Failure, PipeState};
+use super::progress::Progress;
 use super::record::{Checkpoint, Records, TableRecord};
 use super::supervisor::Pipe;
 use super::table_state::TableState;
@@ -34,7 +36,28 @@ pub(super) fn of(pipe: &Pipe) -> PipeDocument {
                 .as_ref()
                 .map(|checkpoint| checkpoint_document(record.term, checkpoint))
         }),
-        lag_seconds: pipe.progress.lag_seconds(),
+        lag_seconds: following(pipe)
+            .and_then(|progress| progress.lag.now())
+            .map(|lag| lag.as_secs_f64()),
+        lag: following(pipe)
+            .and_then(|progress| progress.lag.newest())
+            .map(lag_document),
+        retention: pipe.progress.retention(),
+        batches: pipe.progress.batches(),
+    }
+}
+
+/// The progress of a pipe that follows its source: of another nobody knows how far it is behind.
+fn following(pipe: &Pipe) -> Option<&Progress> {
+    Some(&pipe.progress).filter(|progress| progress.is_following())
+}
+
+fn lag_document(split: Split) -> LagDocument {
+    LagDocument {
+        read_seconds: split.read.as_secs_f64(),
+        waiting_seconds: split.waiting.as_secs_f64(),
+        transform_seconds: split.transform.as_secs_f64(),
+        insert_seconds: split.insert.as_secs_f64(),
     }
 }
 
@@ -51,14 +74,15 @@ fn in_file_order(pipe: &Pipe, records: &Records) -> Vec<TableDocument> {
     tables.sort_by_key(|(name, _)| place(name));
     tables
         .into_iter()
-        .map(|(name, table)| table_document(records, name, table))
+        .map(|(name, table)| table_document(pipe, records, name, table))
         .collect()
 }
 
-/// Everything that stands against the pipe while it goes on: what it is trying again, tables out of service, and tables
-/// that may differ from their source.
+/// Everything that stands against the pipe while it goes on: what it is trying again, what is beyond its objective, tables
+/// out of service, and tables that may differ from their source.
 pub(super) fn standing(pipe: &Pipe) -> Vec<Reason> {
     let mut reasons = pipe.progress.reasons();
+    reasons.extend(pipe.progress.alarms());
     for table in pipe.store.records().tables.values() {
         if let TableState::Quarantined(failure) = &table.state {
             reasons.push(reason(ReasonKind::Failed, failure, None));
@@ -84,8 +108,14 @@ fn reason(kind: ReasonKind, failure: &Failure, written_at_us: Option<u64>) -> Re
     }
 }
 
-fn table_document(records: &Records, name: &TableName, table: &TableRecord) -> TableDocument {
+fn table_document(
+    pipe: &Pipe,
+    records: &Records,
+    name: &TableName,
+    table: &TableRecord,
+) -> TableDocument {
     let rows = records.rows.get(name).copied().unwrap_or_default();
+    let speed = pipe.progress.load_speed(name);
     TableDocument {
         source: name.to_string(),
         target: table.target.clone(),
@@ -98,11 +128,15 @@ fn table_document(records: &Records, name: &TableName, table: &TableRecord) -> T
                 .map_or(0, |partitions| partitions.len() as u64),
             rows: table.rows_loaded,
             rows_estimated: table.rows_estimated,
+            bytes: table.bytes_loaded,
+            rows_per_second: speed.map(|speed| speed.rows_per_second),
+            seconds_left: speed.and_then(|speed| speed.seconds_left),
         },
         rows: RowsDocument {
             inserted: rows.inserted,
             updated: rows.updated,
             deleted: rows.deleted,
+            bytes: rows.bytes,
         },
         columns: changed_columns(records, name),
     }
@@ -126,5 +160,6 @@ fn checkpoint_document(term: u16, checkpoint: &Checkpoint) -> CheckpointDocument
         term,
         stream_offset: checkpoint.place.offset,
         committed_at: Timestamp::from_micros(checkpoint.written_at_us),
+        source_committed_at: checkpoint.committed_at_us.map(Timestamp::from_micros),
     }
 }

@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::record::random_server_id;
 use super::session::Session;
 use super::store::PipeStore;
-use super::{command, quarantine, setup, swap};
+use super::{command, objectives, quarantine, setup, swap};
 use crate::config::PipeConfig;
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::transform::Engine;
@@ -85,7 +85,13 @@ impl Supervisor {
                 }
                 // The process ended before the change was recorded.
                 PipeState::Modifying { .. } => self.pipe.transition(PipeEvent::Modified).await,
-                PipeState::Paused { .. } | PipeState::Completed | PipeState::Failed { .. } => {
+                PipeState::Paused { .. } => {
+                    let pipe = Arc::clone(&self.pipe);
+                    self.drive(async move { objectives::watch_paused(&pipe).await }, None)
+                        .await
+                }
+                PipeState::Completed | PipeState::Failed { .. } => {
+                    self.pipe.progress.clear_alarms();
                     self.drive(std::future::pending(), None).await
                 }
             };
@@ -128,7 +134,16 @@ impl Supervisor {
     async fn start_up(&mut self) -> Result<()> {
         let pipe = Arc::clone(&self.pipe);
         let work = async move {
-            let session = Session::connect(pipe.effective_config()?, &pipe.engine).await?;
+            let config = pipe.effective_config()?;
+            let session = match Session::connect(Arc::clone(&config), &pipe.engine).await {
+                Ok(session) => session,
+                Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
+                Err(error) => {
+                    // Everything that stands in the way at once, not what happened to be met first.
+                    let findings = Session::obstacles(&config, &pipe.engine).await?;
+                    return setup::refuse(&findings).and(Err(error));
+                }
+            };
             if pipe.store.records().state() == PipeState::Provisioning {
                 pipe.transition(PipeEvent::Provisioned).await?;
             }
@@ -268,6 +283,7 @@ impl Supervisor {
             error.chain()
         );
         self.pipe.progress.set_reasons(Vec::new());
+        self.pipe.progress.clear_alarms();
         if let Err(unwritten) = self
             .pipe
             .transition(PipeEvent::Fail(Failure::from(error)))

@@ -12,6 +12,7 @@ use crate::batch::TableName;
 use crate::config::Mode;
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 
 /// Exchanges every table whose load has passed its end place, then moves the pipe on.
 ///
@@ -19,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Whatever the destination fails with; what is done stays done.
 pub(super) async fn swap(pipe: &Pipe) -> Result<()> {
     let session = connected(pipe).await?;
+    fault::point("swap:1");
     let owner = Owner::new(pipe.store.pipe(), pipe.store.record().id);
     let records = pipe.store.records();
     for name in records.names_where(|table| table.state.is_loading()) {
@@ -44,6 +46,7 @@ pub(super) async fn swap(pipe: &Pipe) -> Result<()> {
                     &owner,
                 )
                 .await?;
+            fault::point("swap:6");
             tracing::info!(pipe = pipe.store.pipe(), table = %name, "the freshly loaded table is live");
         }
         pipe.store
@@ -52,12 +55,15 @@ pub(super) async fn swap(pipe: &Pipe) -> Result<()> {
                 draft.table_event(&name, TableEvent::Loaded)
             })
             .await?;
+        fault::point("swap:7");
     }
     pipe.transition(match pipe.config.mode {
         Mode::Snapshot => PipeEvent::SwappedAndDone,
         Mode::Cdc | Mode::CdcOnly => PipeEvent::Swapped,
     })
-    .await
+    .await?;
+    fault::point("swap:8");
+    Ok(())
 }
 
 /// Records what both tables are before they are exchanged.
@@ -85,6 +91,7 @@ async fn identities(
         live: destination.identity(&target).await?,
         shadow: destination.identity(shadow).await?.ok_or_else(gone)?,
     };
+    fault::point("swap:2");
     pipe.store
         .commit(|draft| {
             if let Some(shadow) = &mut draft.table_mut(name).shadow {
@@ -93,5 +100,6 @@ async fn identities(
             Ok(())
         })
         .await?;
+    fault::point("swap:3");
     Ok(exchange)
 }

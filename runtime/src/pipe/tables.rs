@@ -38,6 +38,12 @@ pub(super) fn unknown(name: &TableName) -> Error {
 /// another; else everything that Setup would refuse the tables for.
 pub(super) async fn add(pipe: &Arc<Pipe>, entries: Vec<serde_json::Value>) -> Result<Change> {
     let mut overlay = pipe.store.record().overlay;
+    // A table that was added before, and has left, comes back as it is asked for now.
+    let again = |known: &serde_json::Value| {
+        let mut asked = entries.iter().map(|entry| &entry["source"]);
+        asked.any(|source| *source == known["source"])
+    };
+    overlay.tables.retain(|known| !again(known));
     overlay.tables.extend(entries);
     let config = Arc::new(overlay.over(&pipe.config)?);
     let session = Session::connect(config, &pipe.engine).await?;

@@ -65,11 +65,16 @@ impl Records {
 
 /// What was changed in partitions that are not finished: it counts when they are.
 #[derive(Debug, Default)]
-pub(super) struct Unfinished(BTreeMap<u32, ValueCounts>);
+pub(super) struct Unfinished {
+    values: BTreeMap<u32, ValueCounts>,
+    /// Bytes sent since the last partition was finished.
+    bytes: u64,
+}
 
 impl Unfinished {
     /// Takes what was changed in one insert, of whose batches each belongs to a partition.
     pub(super) fn inserted(&mut self, partitions: &[u32], durable: &Durable) {
+        self.bytes += durable.bytes();
         for (batch, partition) in partitions.iter().enumerate() {
             self.add(*partition, durable.adjustments(batch));
         }
@@ -78,13 +83,18 @@ impl Unfinished {
     /// Takes what was changed in a part of a partition.
     pub(super) fn add(&mut self, partition: u32, changed: &[Adjustment]) {
         if !changed.is_empty() {
-            self.0.entry(partition).or_default().add(changed);
+            self.values.entry(partition).or_default().add(changed);
         }
     }
 
     /// What was changed in a partition that is finished.
     pub(super) fn take(&mut self, partition: u32) -> ValueCounts {
-        self.0.remove(&partition).unwrap_or_default()
+        self.values.remove(&partition).unwrap_or_default()
+    }
+
+    /// The bytes that were sent since this was last asked.
+    pub(super) fn take_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes)
     }
 }
 

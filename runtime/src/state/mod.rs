@@ -3,11 +3,14 @@
 //! Every write is one SQLite transaction with `synchronous = FULL`: after `Ok` it survives a power cut. A folder
 //! belongs to one process at a time, held by a file lock that the kernel releases when the process ends in whatever
 //! way; a revision on each key catches a second writer that the lock missed (a network file system without locks).
-//! The store knows nothing of what it stores: values are JSON documents of [`crate::pipe`].
+//! The store knows nothing of what it stores: values are JSON documents of [`crate::pipe`]. Each carries a checksum, so
+//! that a record that a disk or an editor has changed is reported and never believed.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+mod schema;
 
 use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
@@ -15,8 +18,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The version of the tables below; a folder with another one is refused, never guessed at.
-const SCHEMA_VERSION: i64 = 1;
+/// What a person does about a folder that takes no writes.
+const WRITABLE: &str = "check the disk that holds the state folder: full, read-only or damaged; and that the folder \
+     belongs to this account";
 
 /// The state folder of one process.
 #[derive(Debug)]
@@ -99,7 +103,7 @@ impl StateStore {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        let connection = open_database(&folder.join("state.sqlite"))?;
+        let connection = schema::open(&folder.join("state.sqlite"))?;
         Ok(Arc::new(Self {
             connection: Mutex::new(connection),
             folder: folder.to_owned(),
@@ -118,20 +122,20 @@ impl StateStore {
     /// `State` when the store fails or holds something that is no such record.
     pub async fn get<T: DeserializeOwned>(self: &Arc<Self>, key: &str) -> Result<Option<Entry<T>>> {
         let wanted = key.to_owned();
-        let row: Option<(String, i64)> = self
+        let row: Option<(String, i64, u32)> = self
             .run(move |connection| {
                 connection
                     .query_row(
-                        "SELECT value, revision FROM entries WHERE key = ?1",
+                        "SELECT value, revision, checksum FROM entries WHERE key = ?1",
                         [wanted],
-                        |row| Ok((row.get(0)?, row.get(1)?)),
+                        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
                     )
                     .optional()
             })
             .await?;
-        row.map(|(text, revision)| {
+        row.map(|(text, revision, checksum)| {
             Ok(Entry {
-                value: parse(key, &text)?,
+                value: parse(key, &text, checksum)?,
                 revision,
             })
         })
@@ -147,18 +151,18 @@ impl StateStore {
         prefix: &str,
     ) -> Result<Vec<(String, Entry<T>)>> {
         let wanted = prefix.to_owned();
-        let rows: Vec<(String, String, i64)> = self
+        let rows: Vec<(String, String, i64, u32)> = self
             .run(move |connection| {
                 let mut statement = connection.prepare_cached(
-                    "SELECT key, value, revision FROM entries WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key",
+                    "SELECT key, value, revision, checksum FROM entries WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key",
                 )?;
-                let rows = statement.query_map([wanted], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+                let rows = statement.query_map([wanted], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
                 rows.collect()
             })
             .await?;
         rows.into_iter()
-            .map(|(key, text, revision)| {
-                let value = parse(&key, &text)?;
+            .map(|(key, text, revision, checksum)| {
+                let value = parse(&key, &text, checksum)?;
                 Ok((key, Entry { value, revision }))
             })
             .collect()
@@ -204,9 +208,7 @@ impl StateStore {
             })?
             .map_err(|error| {
                 Error::new(ErrorKind::State, "the state store failed")
-                    .with_hint(
-                        "check the disk that holds the state folder: full, read-only or damaged",
-                    )
+                    .with_hint(WRITABLE)
                     .with_source(error)
             })
     }
@@ -223,12 +225,12 @@ impl Write {
     fn apply(&self, transaction: &rusqlite::Transaction<'_>) -> rusqlite::Result<bool> {
         let changed = match (&self.value, self.expected) {
             (Some(value), 0) => transaction.execute(
-                "INSERT INTO entries (key, value, revision) VALUES (?1, ?2, 1) ON CONFLICT (key) DO NOTHING",
-                (&self.key, value),
+                "INSERT INTO entries (key, value, revision, checksum) VALUES (?1, ?2, 1, ?3) ON CONFLICT (key) DO NOTHING",
+                (&self.key, value, schema::checksum(&self.key, value)),
             )?,
             (Some(value), expected) => transaction.execute(
-                "UPDATE entries SET value = ?2, revision = revision + 1 WHERE key = ?1 AND revision = ?3",
-                (&self.key, value, expected),
+                "UPDATE entries SET value = ?2, revision = revision + 1, checksum = ?4 WHERE key = ?1 AND revision = ?3",
+                (&self.key, value, expected, schema::checksum(&self.key, value)),
             )?,
             (None, expected) => transaction
                 .execute("DELETE FROM entries WHERE key = ?1 AND revision = ?2", (&self.key, expected))?,
@@ -237,51 +239,18 @@ impl Write {
     }
 }
 
-fn open_database(path: &Path) -> Result<Connection> {
-    let failed = |error: rusqlite::Error| {
-        Error::new(ErrorKind::State, format!("cannot open the state database `{}`", path.display()))
-            .with_hint("restore the state folder from a backup, or start with an empty one and empty target tables")
-            .with_source(error)
+fn parse<T: DeserializeOwned>(key: &str, text: &str, checksum: u32) -> Result<T> {
+    let damaged = || {
+        Error::new(
+            ErrorKind::State,
+            format!("the state record `{key}` is damaged"),
+        )
+        .with_hint(schema::RESTORE)
     };
-    let connection = Connection::open(path).map_err(failed)?;
-    connection
-        .pragma_update(None, "journal_mode", "WAL")
-        .map_err(failed)?;
-    connection
-        .pragma_update(None, "synchronous", "FULL")
-        .map_err(failed)?;
-    let version: i64 = connection
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(failed)?;
-    match version {
-        0 => {
-            connection
-                .execute_batch(&format!(
-                    "BEGIN;
-                     CREATE TABLE entries (key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL) STRICT;
-                     PRAGMA user_version = {SCHEMA_VERSION};
-                     COMMIT;"
-                ))
-                .map_err(failed)?;
-        }
-        SCHEMA_VERSION => {}
-        other => {
-            return Err(Error::new(
-                ErrorKind::State,
-                format!("the state folder has version {other}; this program reads version {SCHEMA_VERSION}"),
-            )
-            .with_hint("run the program version that wrote it"));
-        }
+    if schema::checksum(key, text) != checksum {
+        return Err(damaged().with_source("its checksum does not fit"));
     }
-    Ok(connection)
-}
-
-fn parse<T: DeserializeOwned>(key: &str, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| {
-        Error::new(ErrorKind::State, format!("the state record `{key}` is damaged"))
-            .with_hint("restore the state folder from a backup, or start with an empty one and empty target tables")
-            .with_source(error)
-    })
+    serde_json::from_str(text).map_err(|error| damaged().with_source(error))
 }
 
 #[cfg(test)]
@@ -348,5 +317,60 @@ mod tests {
         drop(connection);
         let error = StateStore::open(folder.path()).expect_err("a later version");
         assert!(error.message().contains("99"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_changed_record_is_reported_and_not_believed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = StateStore::open(folder.path()).expect("opens");
+        let put = Write::put("pipe/x", &"offset 100", 0).expect("text");
+        store.write(vec![put]).await.expect("written");
+        drop(store);
+        let connection = Connection::open(folder.path().join("state.sqlite")).expect("a database");
+        connection
+            .execute("UPDATE entries SET value = '\"offset 900\"'", [])
+            .expect("changed behind the store's back");
+        drop(connection);
+        let store = StateStore::open(folder.path()).expect("opens");
+        let error = store.get::<String>("pipe/x").await.expect_err("damaged");
+        assert_eq!(error.kind(), ErrorKind::State);
+        assert!(error.message().contains("pipe/x"), "{error:?}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("backup")));
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_reported() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(
+            folder.path().join("state.sqlite"),
+            "no database ".repeat(500),
+        )
+        .expect("written");
+        let error = StateStore::open(folder.path()).expect_err("damaged");
+        assert_eq!(error.kind(), ErrorKind::State);
+        assert!(
+            error.hint().is_some_and(|hint| hint.contains("backup")),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_the_folder_is_as_good_as_the_folder() {
+        let (folder, copy) = (
+            tempfile::tempdir().expect("a folder"),
+            tempfile::tempdir().expect("another"),
+        );
+        let store = StateStore::open(folder.path()).expect("opens");
+        let put = Write::put("a", &7, 0).expect("a number");
+        store.write(vec![put]).await.expect("written");
+        drop(store);
+        for entry in std::fs::read_dir(folder.path()).expect("listed") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name");
+            std::fs::copy(&path, copy.path().join(name)).expect("copied");
+        }
+        let store = StateStore::open(copy.path()).expect("the copy opens");
+        let a: Entry<i32> = store.get("a").await.expect("readable").expect("there");
+        assert_eq!((a.value, a.revision), (7, 1));
     }
 }

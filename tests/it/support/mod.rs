@@ -1,7 +1,6 @@
 //! What every end-to-end test runs in: a place in the queue, a deadline (for a hang, not for speed), and the pipe's log when it fails.
 
 mod seed;
-mod workload;
 
 use std::future::Future;
 use std::path::Path;
@@ -15,7 +14,7 @@ use testbed::harness::{Launch, Pipe, PipeLog, Plugins, Stage};
 use tokio::sync::Semaphore;
 
 pub(crate) use seed::Seed;
-pub(crate) use workload::Workload;
+pub(crate) use testbed::harness::Workload;
 
 /// More pipes at once than this only wait for each other on two cores, and run into deadlines.
 const CASES_AT_ONCE: usize = 4;

@@ -10,13 +10,17 @@ mod comparison;
 mod pipe;
 mod plugins;
 mod process;
+mod proxy;
 mod source;
 mod stage;
+mod workload;
 
 pub use clickhouse::ClickHouse;
 pub use comparison::Comparison;
 pub use pipe::{LIFELINE_VARIABLE, Launch, Pipe, PipeLog};
 pub use plugins::{Plugins, build_guest, workspace_folder};
 pub use process::{Finished, run_to_end, usage_of};
+pub use proxy::Proxy;
 pub use source::{Source, quoted};
 pub use stage::{Held, MARKER_TABLE, Stage};
+pub use workload::{Workload, Writer};

@@ -30,6 +30,7 @@ pub struct Launch {
     name: String,
     arguments: Vec<String>,
     envs: Vec<(String, String)>,
+    limited: bool,
 }
 
 impl Launch {
@@ -41,7 +42,22 @@ impl Launch {
             name: file["pipe"].as_str().unwrap_or_default().to_owned(),
             arguments: Vec::new(),
             envs: Vec::new(),
+            limited: false,
         }
+    }
+
+    /// Lets the process run a second pipe beside this one.
+    #[must_use]
+    pub fn beside(mut self, file: &Value) -> Self {
+        self.file.push_str(&format!("\n---\n{file:#}\n"));
+        self
+    }
+
+    /// Lets [`Pipe::limit_files`] be used: a write beyond the limit is an error then, as on a full disk, and no signal.
+    #[must_use]
+    pub fn with_limited_files(mut self) -> Self {
+        self.limited = true;
+        self
     }
 
     /// Adds one argument to `run`.
@@ -132,6 +148,14 @@ impl Pipe {
         self.launch.file = format!("{file:#}");
     }
 
+    /// Sets a variable of the environment for the next starts, or takes it away.
+    pub fn change_env(&mut self, name: &str, value: Option<&str>) {
+        self.launch.envs.retain(|(known, _)| known != name);
+        if let Some(value) = value {
+            self.launch.envs.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
     /// Starts the process again with the same state folder.
     pub fn restart(&mut self) -> Result<()> {
         self.kill9()?;
@@ -141,7 +165,14 @@ impl Pipe {
             .append(true)
             .open(self.log.folder.path().join("log"))?;
         writeln!(log, "--- start ---")?;
-        let mut command = Command::new(&self.launch.program);
+        let mut command = if self.launch.limited {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+            shell.arg(&self.launch.program);
+            shell
+        } else {
+            Command::new(&self.launch.program)
+        };
         command
             .args(["pipewright", "run"])
             .arg(self.path())
@@ -162,6 +193,21 @@ impl Pipe {
         command.process_group(0);
         self.child = Some(command.spawn().context("cannot start a pipe")?);
         Ok(())
+    }
+
+    /// From now on no file of the process may grow beyond `bytes`; none lifts the limit.
+    pub fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
+        let pid = self.pid().context("the pipe does not run")?.to_string();
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let status = Command::new("prlimit")
+            .args(["--pid", &pid, &format!("--fsize={limit}:unlimited")])
+            .status()
+            .context("prlimit, of util-linux, is needed")?;
+        if status.success() {
+            Ok(())
+        } else {
+            bail!("cannot limit process {pid}")
+        }
     }
 
     /// SIGKILL; nothing of the process is left when this returns.

@@ -1,7 +1,9 @@
-//! Long runs against the unexpected: mutated bytes through the decoders, random tables over both paths.
+//! Long runs against the unexpected: mutated bytes through the decoders, random tables over both paths,
+//! random commands.
 //!
 //! Each has a small twin among the tests. All choices come from a seed that is printed, so that a run can be repeated.
 
+pub mod commands;
 pub mod corpus;
 pub mod fuzz;
 pub mod types;

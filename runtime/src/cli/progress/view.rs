@@ -62,7 +62,7 @@ pub(super) fn summary(pipe: &PipeDocument, rates: &Rates) -> String {
                 partitions_done: sum.partitions_done + snapshot.partitions_done,
                 partitions_total: sum.partitions_total + snapshot.partitions_total,
                 rows: sum.rows + snapshot.rows,
-                rows_estimated: None,
+                ..SnapshotDocument::default()
             }
         });
     let mut parts = Vec::new();
@@ -335,11 +335,13 @@ mod tests {
                 partitions_total: 20,
                 rows: 1_000_000,
                 rows_estimated: Some(2_000_000),
+                ..SnapshotDocument::default()
             },
             rows: RowsDocument {
                 inserted: 1204,
                 updated: 22,
                 deleted: 3,
+                bytes: 0,
             },
             columns: Vec::new(),
         };
@@ -354,6 +356,9 @@ mod tests {
             ],
             checkpoint: None,
             lag_seconds: Some(0.5),
+            lag: None,
+            retention: None,
+            batches: Vec::new(),
         }
     }
 

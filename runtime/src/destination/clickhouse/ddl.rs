@@ -172,6 +172,14 @@ pub(super) fn drop_table(database: &str, name: &str) -> String {
     format!("DROP TABLE IF EXISTS {} SYNC", qualified(database, name))
 }
 
+/// Ends the queries whose ids begin so, and waits until they have gone.
+pub(super) fn kill_queries(prefix: &str) -> String {
+    format!(
+        "KILL QUERY WHERE startsWith(query_id, {}) SYNC",
+        text(prefix)
+    )
+}
+
 pub(super) fn set_comment(target: &TargetTable, owner: &Owner) -> String {
     format!(
         "ALTER TABLE {} MODIFY COMMENT {}",
@@ -341,6 +349,14 @@ pub(super) fn check_grant(privilege: &str, object: &str) -> String {
 }
 
 /// Evaluates the partition expression on no row, so that a wrong one is found before anything is created.
+pub(super) fn readonly() -> &'static str {
+    "SELECT toUInt8(value) AS readonly FROM system.settings WHERE name = 'readonly'"
+}
+
+pub(super) fn disks() -> &'static str {
+    "SELECT name, unreserved_space AS free FROM system.disks WHERE total_space > 0"
+}
+
 pub(super) fn probe_partition(target: &TargetTable, expression: &str) -> String {
     let columns = target
         .key_columns()

@@ -9,6 +9,7 @@ use super::failure::Doing;
 use super::tables::Owner;
 use super::target::TargetTable;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 
 const DOING: Doing<'static> = Doing::Definition("to exchange tables");
 
@@ -42,6 +43,9 @@ impl ClickHouse {
             if standing.as_deref() != old || beside.as_deref() != Some(fresh) {
                 return Err(tag(replaced(live.name(), shadow)));
             }
+            // A write of ours that nobody waits for would reach another table under the same name.
+            self.end_outstanding(live.name()).await.map_err(tag)?;
+            self.end_outstanding(shadow).await.map_err(tag)?;
             let sql = match old {
                 Some(_) => ddl::exchange(self.database(), live.name(), shadow),
                 None => ddl::rename(self.database(), shadow, live.name()),
@@ -50,7 +54,9 @@ impl ClickHouse {
                 .await
                 .map_err(tag)?;
         }
+        fault::point("swap:4");
         self.refresh_view(live, owner).await?;
+        fault::point("swap:5");
         if let Some(old) = old
             && self.identity(shadow).await.map_err(tag)?.as_deref() == Some(old)
         {
@@ -71,6 +77,7 @@ impl ClickHouse {
     }
 
     async fn drop_table(&self, name: &str) -> Result<()> {
+        self.end_outstanding(name).await?;
         self.run(
             &ddl::drop_table(self.database(), name),
             DOING,

@@ -155,7 +155,7 @@ fn mentioned<'a>(target: &'a TargetTable, text: &str) -> Option<&'a str> {
 fn kind_of(code: u16) -> ErrorKind {
     match code {
         // Credentials and grants.
-        192..=195 | 291 | 495 | 497 | 516 => ErrorKind::DestinationDenied,
+        164 | 192..=195 | 291 | 495 | 497 | 516 => ErrorKind::DestinationDenied,
         // The body broke off on its way, or a disk did not take it.
         3 | 23 | 24 | 33 | 74..=77 | 243 | 298 | 425 | 499 => ErrorKind::DestinationUnavailable,
         // Time, network, name service.

@@ -19,6 +19,7 @@ mod failure;
 mod forms;
 mod labels;
 mod misfits;
+mod outstanding;
 mod partition;
 mod preflight;
 mod retire;

@@ -28,6 +28,20 @@ struct GrantRow {
     result: u8,
 }
 
+#[derive(Deserialize)]
+struct ReadonlyRow {
+    readonly: u8,
+}
+
+#[derive(Deserialize)]
+struct DiskRow {
+    name: String,
+    free: u64,
+}
+
+/// Less free space than this is used up by the merges of one table of ordinary size.
+const DISK_FREE_BYTES: u64 = 1 << 30;
+
 impl ClickHouse {
     /// Looks at grants, database, targets, views and partition expressions. An empty answer means that
     /// [`ClickHouse::ensure_database`] and [`ClickHouse::create`] will do. Changes nothing.
@@ -36,6 +50,8 @@ impl ClickHouse {
     /// When the server cannot be asked.
     pub async fn preflight(&self, targets: &[TargetTable], owner: &Owner) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
+        self.check_account(&mut findings).await?;
+        self.check_disks(&mut findings).await?;
         let engine = self.check_database(&mut findings).await?;
         self.check_grants(engine.is_none(), &mut findings).await?;
         check_names(targets, &mut findings);
@@ -43,6 +59,39 @@ impl ClickHouse {
             self.check_target(target, owner, &mut findings).await?;
         }
         Ok(findings)
+    }
+
+    /// With `readonly = 1` nothing of ours gets this far; with 2 questions are answered and rows are not taken.
+    async fn check_account(&self, findings: &mut Vec<Finding>) -> Result<()> {
+        let doing = Doing::Definition("to look at settings");
+        let rows: Vec<ReadonlyRow> = self.rows(ddl::readonly(), doing).await?;
+        let readonly = rows.first().map_or(0, |row| row.readonly);
+        if readonly != 0 {
+            findings.push(Finding {
+                severity: Severity::Error,
+                check: "readonly".to_owned(),
+                found: format!("user `{}` has readonly = {readonly}", self.user()),
+                needed: "an account that may write".to_owned(),
+                remedy: format!(
+                    "ALTER USER {} SETTINGS readonly = 0, or name another account in `destination.user`",
+                    ddl::ident(self.user())
+                ),
+                kind: ErrorKind::DestinationDenied,
+            });
+        }
+        Ok(())
+    }
+
+    async fn check_disks(&self, findings: &mut Vec<Finding>) -> Result<()> {
+        let doing = Doing::Definition("to look at disks");
+        let disks: Vec<DiskRow> = match self.rows(ddl::disks(), doing).await {
+            Ok(disks) => disks,
+            // Some accounts may not ask.
+            Err(error) if error.kind() == ErrorKind::DestinationDenied => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        findings.extend(disks.iter().filter_map(nearly_full));
+        Ok(())
     }
 
     async fn check_database(&self, findings: &mut Vec<Finding>) -> Result<Option<String>> {
@@ -164,6 +213,21 @@ impl ClickHouse {
     }
 }
 
+fn nearly_full(disk: &DiskRow) -> Option<Finding> {
+    (disk.free < DISK_FREE_BYTES).then(|| Finding {
+        severity: Severity::Warning,
+        check: "disk".to_owned(),
+        found: format!(
+            "disk `{}` of ClickHouse has {} MiB left",
+            disk.name,
+            disk.free >> 20
+        ),
+        needed: format!("{} MiB or more", DISK_FREE_BYTES >> 20),
+        remedy: "free space on the disks of ClickHouse".to_owned(),
+        kind: ErrorKind::DestinationUnavailable,
+    })
+}
+
 fn finding(check: &str, needed: &str, problem: &Error) -> Finding {
     Finding {
         severity: Severity::Error,
@@ -216,5 +280,22 @@ fn check_names(targets: &[TargetTable], findings: &mut Vec<Finding>) {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nearly_full_disk_is_warned_of() {
+        let disk = |free| DiskRow {
+            name: "default".to_owned(),
+            free,
+        };
+        let warned = nearly_full(&disk(100 << 20)).expect("100 MiB are little");
+        assert_eq!(warned.severity, Severity::Warning);
+        assert!(warned.found.contains("100 MiB"), "{}", warned.found);
+        assert_eq!(nearly_full(&disk(2 << 30)), None);
     }
 }

@@ -53,6 +53,7 @@ pub(in super::super) fn config() -> PipeConfig {
         nullable: true,
         follow_new_tables: false,
         row_image: crate::config::RowImage::Refuse,
+        objectives: crate::config::ObjectivesConfig::default(),
         types: crate::config::TypePolicies::default(),
         cascades: crate::config::Cascades::Warn,
         ddl: crate::config::DdlPolicies::default(),

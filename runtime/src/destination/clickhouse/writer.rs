@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::client::ClickHouse;
 use super::failure::{Doing, silent};
+use super::outstanding::query_id;
 use super::target::TargetTable;
 use super::{ddl, encode};
 use crate::batch::{Adjustment, ChangeBatch, Version};
@@ -101,6 +102,8 @@ impl ClickHouse {
             .client()
             .insert_formatted_with(ddl::insert(target, with_system))
             .with_timeouts(Some(SEND_TIMEOUT), Some(ANSWER_TIMEOUT));
+        let id = query_id(target.database(), target.name());
+        insert = insert.with_setting("query_id", id);
         for (name, value) in SETTINGS {
             insert = insert.with_setting(*name, *value);
         }
@@ -125,6 +128,9 @@ impl ClickHouse {
     /// As [`ClickHouse::insert`].
     pub async fn tombstone_below(&self, target: &TargetTable, version: Version) -> Result<Durable> {
         let doing = Doing::Rows("the tombstones of a TRUNCATE", target);
+        self.end_outstanding(target.name())
+            .await
+            .map_err(|error| error.with_table(target.source()))?;
         let sql = ddl::tombstone_below(target, version);
         self.copy_rows(target, &sql, doing).await
     }
@@ -153,6 +159,7 @@ impl ClickHouse {
         let query = self
             .client()
             .query_raw(sql)
+            .with_setting("query_id", query_id(target.database(), target.name()))
             .with_setting("async_insert", "0")
             .with_setting("insert_deduplicate", "0")
             .with_setting("max_partitions_per_insert_block", "0")

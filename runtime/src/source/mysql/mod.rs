@@ -12,6 +12,7 @@ pub mod decode;
 mod labels;
 pub mod position;
 pub mod preflight;
+pub mod retention;
 pub mod snapshot;
 pub mod sql;
 pub mod types;

@@ -13,8 +13,9 @@ use super::connection::query_error;
 use super::snapshot::boundary::binlog_status_sql;
 use super::{Flavor, ServerVersion, Source};
 use crate::config::{PipeConfig, PositionMode, RowImage};
-use crate::error::{Error, ErrorKind, Finding, Result, Severity};
+use crate::error::{ErrorKind, Finding, Result, Severity};
 
+mod server;
 mod tables;
 
 /// A stop of a day must be survivable.
@@ -42,6 +43,7 @@ pub async fn preflight(
     check_replica(source, conn, &variables, &mut findings).await?;
     check_grants(source, conn, config, &variables, &mut findings).await?;
     check_clock(conn, &mut findings).await?;
+    server::check(source, conn, config, &variables, &mut findings).await?;
     tables::check(source, conn, config, &mut findings).await?;
     Ok(findings)
 }
@@ -81,14 +83,14 @@ fn check_version(source: &Source, findings: &mut Vec<Finding>) {
     }
 }
 
-type Variables = HashMap<String, String>;
+pub(super) type Variables = HashMap<String, String>;
 
-async fn variables(conn: &mut Conn) -> Result<Variables> {
+pub(super) async fn variables(conn: &mut Conn) -> Result<Variables> {
     let rows = ask(
         conn,
         "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'binlog_row_image', \
          'binlog_row_metadata', 'gtid_mode', 'log_replica_updates', 'log_slave_updates', \
-         'binlog_expire_logs_seconds', 'expire_logs_days', 'server_id')",
+         'binlog_expire_logs_seconds', 'binlog_expire_logs_auto_purge', 'expire_logs_days', 'server_id')",
     )
     .await?
     .unwrap_or_default();
@@ -197,11 +199,7 @@ fn check_completion(
 }
 
 fn check_retention(variables: &Variables, findings: &mut Vec<Finding>) {
-    let number = |name: &str| variables.get(name)?.parse::<f64>().ok();
-    // 0 keeps everything. MariaDB before 10.6 knows days only.
-    let seconds = number("binlog_expire_logs_seconds")
-        .or_else(|| number("expire_logs_days").map(|days| days * 86_400.0))
-        .unwrap_or(0.0) as u64;
+    let seconds = super::retention::keeps(variables).map_or(0, |kept| kept.as_secs());
     if (1..RETENTION_SECONDS).contains(&seconds) {
         findings.push(finding(
             Severity::Warning,
@@ -414,7 +412,7 @@ async fn has_grant(conn: &mut Conn, privilege: &str) -> Result<Option<bool>> {
 }
 
 /// The rows as text; none where the server refuses the statement.
-async fn ask(conn: &mut Conn, sql: &str) -> Result<Option<Vec<Vec<Option<String>>>>> {
+pub(super) async fn ask(conn: &mut Conn, sql: &str) -> Result<Option<Vec<Vec<Option<String>>>>> {
     match conn.query::<Row, _>(sql).await {
         Ok(rows) => Ok(Some(
             rows.into_iter()
@@ -439,33 +437,4 @@ fn text(value: Value) -> Option<String> {
         Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         other => Some(other.as_sql(true)),
     }
-}
-
-/// The error that Setup ends with, of the first finding that refuses the pipe; the rest are in the message.
-pub fn refusal(findings: &[Finding]) -> Option<Error> {
-    let refusing: Vec<&Finding> = findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Error)
-        .collect();
-    let first = refusing.first()?;
-    let lines: Vec<String> = refusing
-        .iter()
-        .map(|finding| {
-            format!(
-                "{}: found {}, needed {}",
-                finding.check, finding.found, finding.needed
-            )
-        })
-        .collect();
-    let remedies: Vec<&str> = refusing
-        .iter()
-        .map(|finding| finding.remedy.as_str())
-        .collect();
-    Some(
-        Error::new(
-            first.kind,
-            format!("the source is not ready: {}", lines.join("; ")),
-        )
-        .with_hint(remedies.join("; ")),
-    )
 }

@@ -23,6 +23,7 @@ mod transport;
 
 pub use filter::TableFilter;
 pub use incomplete::IncompleteRows;
+pub(super) use refusal::purged;
 pub use rows::{ChangeBuilder, Counts};
 pub use stream::{BinlogStream, Idle, Item, Statement, StreamOptions, statements_between};
 pub use table_map::TableMap;

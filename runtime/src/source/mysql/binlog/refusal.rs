@@ -164,7 +164,7 @@ fn meaning(server: &ServerError) -> Option<(ErrorKind, &'static str, &'static st
 }
 
 /// The source has purged what comes next.
-pub(super) fn purged(missing: &str) -> Error {
+pub(in crate::source::mysql) fn purged(missing: &str) -> Error {
     Error::new(
         ErrorKind::PositionPurged,
         format!("the source has purged transactions that this pipe has not read: {missing}"),

@@ -44,6 +44,7 @@ pub(super) async fn check(
             if !keyed.contains(table) {
                 findings.push(keyless(table));
             }
+            findings.extend(tool_table(entry, table));
             if is_exact(&entry.source) {
                 check_columns(conn, entry, table, findings).await?;
             }
@@ -204,6 +205,51 @@ fn keyless(table: &TableName) -> Finding {
             quote_table(table)
         ),
     )
+}
+
+/// A table that an online schema change makes for itself, and that a wildcard means too. It is copied like every other,
+/// and gone when the tool is done.
+fn tool_table(entry: &TableConfig, table: &TableName) -> Option<Finding> {
+    let name = table.table.strip_prefix('_')?;
+    let tool = ["_gho", "_ghc", "_del", "_new", "_old"]
+        .iter()
+        .any(|suffix| name.len() > suffix.len() && name.ends_with(suffix));
+    (tool && !is_exact(&entry.source)).then(|| {
+        finding(
+            Severity::Warning,
+            ErrorKind::Config,
+            "tool_table",
+            format!(
+                "`{table}` is named as the tables that gh-ost and pt-online-schema-change work with"
+            ),
+            "tables that stay",
+            "start the pipe when the schema change is done, or name its tables one by one",
+        )
+    })
+}
+
+/// The tables whose columns may hold more than a small packet.
+pub(super) async fn with_large_columns(
+    conn: &mut Conn,
+    config: &PipeConfig,
+) -> Result<Vec<TableName>> {
+    let names: Vec<(String, String)> = conn
+        .query(
+            "SELECT DISTINCT TABLE_SCHEMA, TABLE_NAME FROM information_schema.COLUMNS WHERE DATA_TYPE IN ('longblob', \
+             'longtext', 'json') AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')",
+        )
+        .await
+        .map_err(query_error)?;
+    Ok(names
+        .into_iter()
+        .map(|(database, table)| TableName { database, table })
+        .filter(|table| {
+            config
+                .tables
+                .iter()
+                .any(|entry| matches(&entry.source, table))
+        })
+        .collect())
 }
 
 /// The columns that the entry names must be there.

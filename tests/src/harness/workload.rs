@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::{Source, Stage};
 use anyhow::{Context, Result};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error};
 use rand::Rng;
 use rand::rngs::StdRng;
-use testbed::harness::{Source, Stage};
 use tokio::task::JoinHandle;
 
 /// Rows of one INSERT while a table is filled.
@@ -19,17 +19,17 @@ const EXPECTED_ERRORS: [u16; 4] = [1062, 1213, 1205, 1020];
 
 /// The tables, and how many rows they begin with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Workload {
+pub struct Workload {
     /// Rows in each of the larger tables.
-    pub(crate) row_count: u32,
+    pub row_count: u32,
 }
 
 impl Workload {
     /// An integer key, a composite key, a string key that compares without case, a date/time key.
-    pub(crate) const TABLES: [&'static str; 4] = ["people", "order_lines", "words", "happenings"];
+    pub const TABLES: [&'static str; 4] = ["people", "order_lines", "words", "happenings"];
 
     /// Makes the tables and fills them.
-    pub(crate) async fn create(self, stage: &Stage) -> Result<()> {
+    pub async fn create(self, stage: &Stage) -> Result<()> {
         stage
             .source
             .execute_all([
@@ -52,7 +52,7 @@ impl Workload {
     }
 
     /// Writes random transactions in the background until it is stopped.
-    pub(crate) fn write(self, source: &Source, generator: StdRng) -> Writer {
+    pub fn write(self, source: &Source, generator: StdRng) -> Writer {
         let stop = Arc::new(AtomicBool::new(false));
         let written = Arc::new(AtomicU64::new(0));
         let task = tokio::spawn(write_until(
@@ -72,7 +72,7 @@ impl Workload {
 
 /// Transactions being written.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub struct Writer {
     stop: Arc<AtomicBool>,
     written: Arc<AtomicU64>,
     task: JoinHandle<Result<()>>,
@@ -80,7 +80,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Ends after the present transaction; how many there were.
-    pub(crate) async fn stop(self) -> Result<u64> {
+    pub async fn stop(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.context("the writer panicked")??;
         Ok(self.written.load(Ordering::Relaxed))

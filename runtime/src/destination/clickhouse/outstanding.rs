@@ -1,0 +1,45 @@
+//! Queries of ours that may still run although nobody waits for them any more.
+//!
+//! When an answer is lost, or the process that waited for it, ClickHouse goes on with the insert. Its rows are harmless
+//! by their versions as long as tables stay what they are. Before a table is exchanged, dropped or emptied, its
+//! outstanding queries are therefore ended. Each write carries an id that says to which table it goes, so whoever owns
+//! the table finds them, in whichever process they were begun.
+
+use super::client::{ClickHouse, STATEMENT_TIMEOUT};
+use super::ddl;
+use super::failure::Doing;
+use crate::error::Result;
+
+/// What the ids of all writes into a table begin with.
+fn prefix(database: &str, table: &str) -> String {
+    format!("pipewright/{database}/{table}/")
+}
+
+/// The id of one more write into the table; no other query has it.
+pub(super) fn query_id(database: &str, table: &str) -> String {
+    format!("{}{:032x}", prefix(database, table), rand::random::<u128>())
+}
+
+impl ClickHouse {
+    /// Ends every write of ours into the table, and waits until they have gone. Tables that do not exist have none.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub(super) async fn end_outstanding(&self, table: &str) -> Result<()> {
+        let sql = ddl::kill_queries(&prefix(self.database(), table));
+        let doing = Doing::Definition("to end what still writes into a table");
+        self.run(&sql, doing, STATEMENT_TIMEOUT).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_whose_name_begins_alike_is_another() {
+        assert!(query_id("d", "t").starts_with(&prefix("d", "t")));
+        assert!(!query_id("d", "t_resync_1").starts_with(&prefix("d", "t")));
+        assert_ne!(query_id("d", "t"), query_id("d", "t"));
+    }
+}

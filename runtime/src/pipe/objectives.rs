@@ -1,0 +1,265 @@
+//! What a pipe promises beyond its rows: how far behind it may be, and how long the source must go on to hold what it has
+//! yet to read.
+//!
+//! The stream's lag is looked at by the running pipe. The source's retention is asked for at intervals, over a connection
+//! of its own that is closed again; while the pipe is paused this is the only one there is. A reason stands from the
+//! moment an objective is missed until it is met with a margin, so that a pipe at the edge does not flicker.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::clock::now_us;
+use super::document::{Reason, ReasonKind, RetentionDocument, Timestamp};
+use super::progress::Alarm;
+use super::record::Records;
+use super::session::Session;
+use super::supervisor::Pipe;
+use super::table_state::TableState;
+use crate::batch::TableName;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::Source;
+use crate::source::mysql::position::Position;
+
+/// How often the source is asked what it still holds: seldom enough to cost nothing, and no alarm is later than that.
+const CHECK_INTERVAL: Duration = Duration::from_secs(15);
+
+/// The headroom below which a person should know, where the pipe file does not say: a night.
+const HEADROOM: Duration = Duration::from_secs(6 * 3600);
+
+/// Compares the stream's lag with its objective.
+pub(super) fn check_lag(pipe: &Pipe) {
+    let progress = &pipe.progress;
+    let (Some(objective), Some(lag)) = (pipe.config.objectives.lag, progress.lag.now()) else {
+        return progress.set_alarm(Alarm::Lag, None);
+    };
+    let limit = match progress.has_alarm(Alarm::Lag) {
+        true => objective.mul_f64(0.8),
+        false => objective,
+    };
+    let reason = (lag > limit).then(|| {
+        let error = Error::new(
+            ErrorKind::LagBeyondObjective,
+            format!(
+                "the newest durable change is {} old; the objective is {}",
+                shown(lag),
+                shown(objective)
+            ),
+        )
+        .with_hint(
+            "`lag` in the pipe's status says where the time goes: raise `sync.max_rows` and `sync.max_bytes` where it is \
+             inserting, look at the plugins where it is transforming, at the network or the source where it is reading",
+        );
+        Reason::new(ReasonKind::Warning, &error)
+    });
+    progress.set_alarm(Alarm::Lag, reason);
+}
+
+/// Takes the source's clock, by which commits are dated.
+///
+/// # Errors
+/// A broken connection.
+pub(super) async fn read_clock(pipe: &Pipe, session: &Session) -> Result<()> {
+    let mut conn = session.source.control().await?;
+    if let Some(clock) = session.source.clock(&mut conn).await? {
+        pipe.progress.lag.set_clock(clock);
+    }
+    conn.disconnect().await.ok();
+    Ok(())
+}
+
+/// Asks the source again and again for its clock and for what it holds, until `stop`. What goes wrong here the stream
+/// meets as well, and tells of.
+pub(super) async fn watch_source(pipe: &Pipe, session: &Session, stop: &CancellationToken) {
+    loop {
+        if let Err(error) = check_retention(pipe, &session.source).await {
+            tracing::debug!(error = %error.chain(), "the source's retention is not known");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
+        }
+    }
+}
+
+/// The same for a paused pipe, which has no stream that would tell.
+///
+/// # Errors
+/// `PositionPurged` once the source no longer holds what the pipe would go on with.
+pub(super) async fn watch_paused(pipe: &Pipe) -> Result<()> {
+    loop {
+        let checked = async {
+            let config = pipe.effective_config()?;
+            let source = Source::connect(&config.source).await?;
+            check_retention(pipe, &source).await
+        };
+        let unwatched = match checked.await {
+            Ok(purged) => {
+                if let Some(purged) = purged {
+                    return Err(purged);
+                }
+                None
+            }
+            Err(error) => Some(Reason::new(
+                ReasonKind::Warning,
+                &Error::new(
+                    error.kind(),
+                    "the source cannot be asked whether it still holds what the paused pipe has yet to read",
+                )
+                .with_hint(error.hint().unwrap_or("see that the source can be reached").to_owned())
+                .with_source(error),
+            )),
+        };
+        pipe.progress.set_alarm(Alarm::Unwatched, unwatched);
+        tokio::time::sleep(CHECK_INTERVAL).await;
+    }
+}
+
+/// A place that is read on from, and how old the newest commit before it is.
+struct Held {
+    table: Option<TableName>,
+    position: Position,
+    age: Duration,
+}
+
+/// Compares what the source holds with the objective, for the pipe's place and those of tables out of service. Returns
+/// the proof when what the pipe itself would read next has gone.
+async fn check_retention(pipe: &Pipe, source: &Source) -> Result<Option<Error>> {
+    let mut conn = source.control().await?;
+    if let Some(clock) = source.clock(&mut conn).await? {
+        pipe.progress.lag.set_clock(clock);
+    }
+    let mut purged = None;
+    let mut least: Option<(Duration, Option<TableName>)> = None;
+    let mut keeps = None;
+    for held in places(pipe, &pipe.store.records()) {
+        let found = source.retention(&mut conn, &held.position).await?;
+        keeps = found.keeps;
+        let headroom = match found.purged {
+            Some(_) => Some(Duration::ZERO),
+            None => found.headroom(held.age),
+        };
+        if let Some(headroom) = headroom
+            && least.as_ref().is_none_or(|(least, _)| headroom < *least)
+        {
+            least = Some((headroom, held.table.clone()));
+        }
+        if held.table.is_none() {
+            purged = found.purged;
+        }
+    }
+    conn.disconnect().await.ok();
+    pipe.progress.set_retention(Some(RetentionDocument {
+        keeps_seconds: keeps.map(|keeps| keeps.as_secs_f64()),
+        headroom_seconds: least.as_ref().map(|(headroom, _)| headroom.as_secs_f64()),
+        checked_at: Timestamp::now(),
+    }));
+    let reason = least.and_then(|(headroom, table)| low(pipe, headroom, keeps, table));
+    pipe.progress.set_alarm(Alarm::Retention, reason);
+    Ok(purged)
+}
+
+/// Each distinct place once: the pipe's, and those of tables that wait for a person.
+fn places(pipe: &Pipe, records: &Records) -> Vec<Held> {
+    let mut places = Vec::new();
+    if let Some(at) = records
+        .pipe
+        .as_ref()
+        .and_then(|pipe| pipe.checkpoint.as_ref())
+    {
+        // Without a commit before it, the place was taken when the checkpoint was written.
+        let age = at
+            .committed_at_us
+            .and_then(|us| pipe.progress.lag.age_of(us));
+        places.push(Held {
+            table: None,
+            position: at.place.position.clone(),
+            age: age.unwrap_or_else(|| since(at.written_at_us)),
+        });
+    }
+    let mut seen = BTreeMap::new();
+    for (name, table) in &records.tables {
+        if let (TableState::Quarantined(failure), Some(own)) = (&table.state, &table.place) {
+            seen.entry(own.place.position.to_string())
+                .or_insert_with(|| Held {
+                    table: Some(name.clone()),
+                    position: own.place.position.clone(),
+                    age: failure.at_us.map(since).unwrap_or_default(),
+                });
+        }
+    }
+    places.extend(seen.into_values());
+    places
+}
+
+fn since(at_us: u64) -> Duration {
+    Duration::from_micros(now_us().saturating_sub(at_us))
+}
+
+/// The reason that a headroom is, if it is below its objective.
+fn low(
+    pipe: &Pipe,
+    headroom: Duration,
+    keeps: Option<Duration>,
+    table: Option<TableName>,
+) -> Option<Reason> {
+    let keeps = keeps.unwrap_or(Duration::MAX);
+    let objective = pipe
+        .config
+        .objectives
+        .retention_headroom
+        .unwrap_or_else(|| HEADROOM.min(keeps / 4));
+    let limit = match pipe.progress.has_alarm(Alarm::Retention) {
+        true => clears_at(objective, keeps),
+        false => objective,
+    };
+    (headroom < limit).then(|| {
+        let message = format!(
+            "the source keeps its binlog for {}, and purges what is yet to be read in {}; the objective is {}",
+            shown(keeps),
+            shown(headroom),
+            shown(objective)
+        );
+        let hint = match &table {
+            None => "let the pipe read on, or keep the binlog for longer: SET GLOBAL binlog_expire_logs_seconds = 259200",
+            Some(_) => "`retry`, `skip` or `resync` the table, or keep the binlog for longer: SET GLOBAL \
+                        binlog_expire_logs_seconds = 259200",
+        };
+        let error = Error::new(ErrorKind::RetentionBelowObjective, message).with_hint(hint);
+        let error = match &table {
+            Some(table) => error.with_table(table),
+            None => error,
+        };
+        Reason::new(ReasonKind::Warning, &error)
+    })
+}
+
+/// The headroom at which a standing alarm clears: a tenth above the objective, but never beyond what can be had.
+fn clears_at(objective: Duration, keeps: Duration) -> Duration {
+    let margin = objective / 10;
+    objective + margin.min(keeps.saturating_sub(objective) / 2)
+}
+
+fn shown(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds >= 2 * 86_400 => format!("{} days", seconds / 86_400),
+        seconds if seconds >= 2 * 3_600 => format!("{} h", seconds / 3_600),
+        seconds if seconds >= 120 => format!("{} min", seconds / 60),
+        _ => format!("{:.1} s", duration.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_clears_with_a_margin_that_can_be_had() {
+        let seconds = Duration::from_secs;
+        assert_eq!(clears_at(seconds(100), seconds(1_000)), seconds(110));
+        assert_eq!(clears_at(seconds(100), seconds(110)), seconds(105));
+        assert_eq!(clears_at(seconds(100), seconds(100)), seconds(100));
+        assert_eq!(clears_at(seconds(100), Duration::MAX), seconds(110));
+    }
+}

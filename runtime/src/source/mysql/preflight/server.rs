@@ -1,0 +1,243 @@
+//! What kind of server this is, what it leaves out of its binlog, and how it is reached.
+
+use std::net::IpAddr;
+
+use mysql_async::Conn;
+
+use super::super::snapshot::boundary::binlog_status_sql;
+use super::super::{Flavor, Source};
+use super::{Variables, ask, finding, tables};
+use crate::config::{PipeConfig, PositionMode, SourceConfig, TlsMode};
+use crate::error::{ErrorKind, Finding, Result, Severity};
+
+/// What providers keep the binlog for at the least, so that a stop of a day is survivable.
+const RDS_RETENTION_HOURS: u64 = 24;
+
+/// The smallest value at which a row of ordinary texts and documents fits into one packet of a result.
+const PACKET_BYTES: u64 = 16 << 20;
+
+/// Servers that speak the protocol and have no binlog of their own that could be followed.
+const OTHERS: [(&str, &str); 5] = [
+    ("tidb", "TiDB"),
+    ("vitess", "Vitess"),
+    ("planetscale", "PlanetScale"),
+    ("proxysql", "ProxySQL"),
+    ("maxscale", "MaxScale"),
+];
+
+/// Looks at the server apart from its binlog's format and the account's grants.
+pub(super) async fn check(
+    source: &Source,
+    conn: &mut Conn,
+    config: &PipeConfig,
+    variables: &Variables,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let named = ask(conn, "SELECT VERSION(), @@version_comment").await?;
+    let named = named.into_iter().flatten().flatten().flatten();
+    findings.extend(other(&named.collect::<Vec<_>>().join(" ")));
+    findings.extend(no_gtid(source, config));
+    findings.extend(no_server_id(variables));
+    findings.extend(unprotected(&config.source));
+    check_filters(source, conn, config, findings).await?;
+    check_prepared(conn, findings).await?;
+    check_provider(conn, findings).await?;
+    check_packet(conn, config, findings).await
+}
+
+/// `VERSION()` and the comment of a server that is something else.
+fn other(named: &str) -> Option<Finding> {
+    let named = named.to_lowercase();
+    let (_, name) = OTHERS.iter().find(|(part, _)| named.contains(part))?;
+    Some(finding(
+        Severity::Error,
+        ErrorKind::Unsupported,
+        "server",
+        format!("{name} answers at this address"),
+        "a MySQL or MariaDB server itself, whose binlog can be followed",
+        "set `source.host` and `source.port` to the server behind it",
+    ))
+}
+
+/// By file and offset the pipe is bound to this one server.
+fn no_gtid(source: &Source, config: &PipeConfig) -> Option<Finding> {
+    let bound = source.flavor() == Flavor::MySql
+        && !source.has_gtid()
+        && config.source.position == PositionMode::Auto;
+    bound.then(|| {
+        finding(
+            Severity::Warning,
+            ErrorKind::SourceSetting,
+            "gtid_mode",
+            "not ON: places are binlog files and offsets, which mean nothing on another server",
+            "ON, so that the pipe can go on at a promoted replica",
+            "SET GLOBAL enforce_gtid_consistency = ON, then gtid_mode = OFF_PERMISSIVE, ON_PERMISSIVE and ON one after \
+             the other; or `source.position: file`, if that is meant",
+        )
+    })
+}
+
+fn no_server_id(variables: &Variables) -> Option<Finding> {
+    let zero = variables.get("server_id").is_some_and(|id| id == "0");
+    zero.then(|| {
+        finding(
+            Severity::Error,
+            ErrorKind::SourceSetting,
+            "source_server_id",
+            "0, with which the server refuses every replica",
+            "a number that no other server has",
+            "SET GLOBAL server_id = 1, and write it to the server's configuration",
+        )
+    })
+}
+
+/// A connection over a network that anybody on the way can read, or answer.
+fn unprotected(source: &SourceConfig) -> Option<Finding> {
+    let local = source.host == "localhost"
+        || source
+            .host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    let found = match source.tls.mode {
+        _ if local => return None,
+        TlsMode::Disabled => "disabled: rows and password go over the network in the clear",
+        TlsMode::Required => "required: encrypted, but whoever answers is believed",
+        TlsMode::VerifyCa | TlsMode::VerifyIdentity => return None,
+    };
+    Some(finding(
+        Severity::Warning,
+        ErrorKind::Config,
+        "tls",
+        found,
+        "verify_identity",
+        "leave `source.tls.mode` out, and name the authority in `source.tls.ca` where it is not a public one",
+    ))
+}
+
+/// A database that the server leaves out of its binlog changes without a trace there.
+async fn check_filters(
+    source: &Source,
+    conn: &mut Conn,
+    config: &PipeConfig,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let status = ask(conn, binlog_status_sql(source)).await?;
+    let row = status.and_then(|rows| rows.into_iter().next());
+    let list = |index: usize| -> Vec<String> {
+        let cell = row.as_ref().and_then(|row| row.get(index)?.clone());
+        let cell = cell.unwrap_or_default();
+        let names = cell.split(',').filter(|name| !name.is_empty());
+        names.map(str::to_owned).collect()
+    };
+    let (only, never) = (list(2), list(3));
+    for entry in &config.tables {
+        let name = &entry.source.database;
+        if entry.source.is_wildcard() && name.contains('*') {
+            continue;
+        }
+        if never.contains(name) || !(only.is_empty() || only.contains(name)) {
+            findings.push(finding(
+                Severity::Error,
+                ErrorKind::SourceSetting,
+                "binlog_filter",
+                format!("the binlog leaves out database `{name}`"),
+                "changes of every replicated database in the binlog",
+                "restart the server without binlog-do-db and binlog-ignore-db, or with the database among them",
+            ));
+        }
+    }
+    findings.dedup();
+    Ok(())
+}
+
+/// A load starts at no place between the PREPARE and the end of an XA transaction.
+async fn check_prepared(conn: &mut Conn, findings: &mut Vec<Finding>) -> Result<()> {
+    let prepared = ask(conn, "XA RECOVER").await?.unwrap_or_default().len();
+    if prepared > 0 {
+        findings.push(finding(
+            Severity::Warning,
+            ErrorKind::SourceSetting,
+            "xa_prepared",
+            format!("{prepared} XA transactions are prepared"),
+            "none, while the load's start place is taken",
+            "end what XA RECOVER lists: XA COMMIT or XA ROLLBACK",
+        ));
+    }
+    Ok(())
+}
+
+/// The provider's own purging, which the server's variables do not show.
+async fn check_provider(conn: &mut Conn, findings: &mut Vec<Finding>) -> Result<()> {
+    let sql = "SELECT value FROM mysql.rds_configuration WHERE name = 'binlog retention hours'";
+    // Absent anywhere else, and out of reach for some accounts.
+    let Some(rows) = ask(conn, sql).await? else {
+        return Ok(());
+    };
+    let Some(hours) = rows
+        .into_iter()
+        .next()
+        .and_then(|row| row.into_iter().next())
+    else {
+        return Ok(());
+    };
+    if hours.as_deref().and_then(|hours| hours.parse::<u64>().ok()) < Some(RDS_RETENTION_HOURS) {
+        findings.push(finding(
+            Severity::Error,
+            ErrorKind::SourceSetting,
+            "rds_retention",
+            match hours {
+                Some(hours) => format!("{hours} hours"),
+                None => "NULL: the provider purges the binlog as soon as it can".to_owned(),
+            },
+            format!("{RDS_RETENTION_HOURS} hours or more"),
+            "CALL mysql.rds_set_configuration('binlog retention hours', 72)",
+        ));
+    }
+    Ok(())
+}
+
+/// A row that is larger than the server may send ends its load.
+async fn check_packet(
+    conn: &mut Conn,
+    config: &PipeConfig,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let bytes = ask(conn, "SELECT @@GLOBAL.max_allowed_packet").await?;
+    let bytes = bytes.and_then(|rows| rows.first()?.first()?.as_ref()?.parse::<u64>().ok());
+    let Some(bytes) = bytes.filter(|bytes| *bytes < PACKET_BYTES) else {
+        return Ok(());
+    };
+    let large = tables::with_large_columns(conn, config).await?;
+    if let Some(table) = large.first() {
+        findings.push(finding(
+            Severity::Warning,
+            ErrorKind::SourceSetting,
+            "max_allowed_packet",
+            format!("{bytes}, and `{table}` has columns that hold more"),
+            format!("{PACKET_BYTES} or more"),
+            format!("SET GLOBAL max_allowed_packet = {}", 4 * PACKET_BYTES),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_only_speak_the_protocol_are_named() {
+        let check = |named: &str| other(named).map(|finding| finding.found);
+        let tidb = check("8.0.11-TiDB-v8.5.0 TiDB Server (Apache License 2.0)");
+        assert!(tidb.is_some_and(|found| found.contains("TiDB")));
+        assert!(check("8.0.30-Vitess vitess").is_some());
+        assert!(check("8.4.0 (ProxySQL)").is_some());
+        for itself in [
+            "9.7.0 MySQL Community Server - GPL",
+            "10.11.11-MariaDB-deb12 Debian 12",
+            "8.0.36-28 Percona Server (GPL), Release 28",
+        ] {
+            assert_eq!(check(itself), None, "{itself}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! How long the source goes on to hold what a pipe has yet to read, and the source's clock.
+//!
+//! A binlog file is purged by age, by size or by hand. Its age counts from its last write, which is no earlier than the
+//! commit behind the pipe's place; so what the server keeps, less the age of the pipe's newest commit, is a lower bound
+//! of the time that is left. What has been purged is proved by comparing places, not by age.
+
+use std::time::{Duration, Instant};
+
+use mysql_async::Conn;
+
+use super::Source;
+use super::position::{GtidList, GtidSet, Position};
+use super::preflight::{Variables, ask, variables};
+use super::snapshot::boundary::binlog_status_sql;
+use super::sql::quote_string;
+use crate::error::{Error, Result};
+
+/// The source's clock at a moment of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceClock {
+    /// Microseconds since 1970 by the source.
+    pub micros: u64,
+    /// The same moment here. Counted on from it, our own wall clock takes no part.
+    pub at: Instant,
+}
+
+impl SourceClock {
+    /// How long ago the source's clock showed `micros`; zero when that is to come.
+    pub fn age_of(&self, micros: u64) -> Duration {
+        let now = self.micros.saturating_add(micros_of(self.at.elapsed()));
+        Duration::from_micros(now.saturating_sub(micros))
+    }
+}
+
+fn micros_of(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What the source holds beyond a place.
+#[derive(Debug)]
+pub struct Retention {
+    /// How long the server keeps its binlog; none when it purges nothing by age.
+    pub keeps: Option<Duration>,
+    /// Whether anything was committed behind the place.
+    pub behind: bool,
+    /// What has been purged that was not read yet; none while all is there.
+    pub purged: Option<Error>,
+}
+
+impl Retention {
+    /// How long the place is safe, when the newest commit before it is `age` old; none when it is for ever.
+    pub fn headroom(&self, age: Duration) -> Option<Duration> {
+        let keeps = self.keeps?;
+        Some(match self.behind {
+            true => keeps.saturating_sub(age),
+            false => keeps,
+        })
+    }
+}
+
+impl Source {
+    /// Asks for the source's clock.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn clock(&self, conn: &mut Conn) -> Result<Option<SourceClock>> {
+        let begin = Instant::now();
+        let micros = ask(
+            conn,
+            "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS UNSIGNED)",
+        )
+        .await?
+        .and_then(|rows| rows.first()?.first()?.as_ref()?.parse().ok());
+        // The server read its clock about half-way through the round trip.
+        let at = begin + begin.elapsed() / 2;
+        Ok(micros.map(|micros| SourceClock { micros, at }))
+    }
+
+    /// Compares what the source still holds with `place`. What the account may not ask counts as held.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn retention(&self, conn: &mut Conn, place: &Position) -> Result<Retention> {
+        let keeps = keeps(&variables(conn).await?);
+        let (behind, purged) = match place {
+            Position::Gtid { set } => beyond_set(conn, set).await?,
+            Position::MariaGtid { list } => beyond_list(conn, list).await?,
+            Position::File { file, offset, .. } => self.beyond_file(conn, (file, *offset)).await?,
+        };
+        Ok(Retention {
+            keeps,
+            behind,
+            purged,
+        })
+    }
+
+    async fn beyond_file(
+        &self,
+        conn: &mut Conn,
+        (file, offset): (&str, u64),
+    ) -> Result<(bool, Option<Error>)> {
+        let files = binlogs(conn).await?;
+        if !files.is_empty() && !files.iter().any(|held| held == file) {
+            let oldest = files.first().map_or("", String::as_str);
+            let missing = format!("{file} from {offset} on; the oldest file is {oldest}");
+            return Ok((true, Some(super::binlog::purged(&missing))));
+        }
+        let end = ask(conn, binlog_status_sql(self)).await?;
+        let end = end.as_ref().and_then(|rows| rows.first());
+        let at_end = end.is_some_and(|row| {
+            let cell = |index: usize| row.get(index).and_then(Option::as_deref);
+            cell(0) == Some(file) && cell(1) == Some(&offset.to_string())
+        });
+        Ok((!at_end, None))
+    }
+}
+
+async fn beyond_set(conn: &mut Conn, ours: &GtidSet) -> Result<(bool, Option<Error>)> {
+    let sql = "SELECT @@GLOBAL.gtid_purged, @@GLOBAL.gtid_executed";
+    let row = ask(conn, sql)
+        .await?
+        .and_then(|rows| rows.into_iter().next());
+    let mut sets = row.into_iter().flatten().flatten();
+    let (Some(purged), Some(executed)) = (sets.next(), sets.next()) else {
+        return Ok((true, None));
+    };
+    let missing = purged.parse::<GtidSet>()?.difference(ours);
+    let behind = !executed.parse::<GtidSet>()?.difference(ours).is_empty();
+    let purged = (!missing.is_empty()).then(|| super::binlog::purged(&missing.to_string()));
+    Ok((behind, purged))
+}
+
+/// What a MariaDB server has purged is what stands before the start of its oldest file (pitfall 81).
+async fn beyond_list(conn: &mut Conn, ours: &GtidList) -> Result<(bool, Option<Error>)> {
+    let list = |rows: Option<Vec<Vec<Option<String>>>>| {
+        rows.and_then(|rows| rows.into_iter().next()?.into_iter().next()?)
+            .unwrap_or_default()
+            .parse::<GtidList>()
+    };
+    let newest = list(ask(conn, "SELECT @@GLOBAL.gtid_binlog_pos").await?)?;
+    let behind = !newest.difference(ours).is_empty();
+    let Some(oldest) = binlogs(conn).await?.into_iter().next() else {
+        return Ok((behind, None));
+    };
+    let sql = format!("SELECT BINLOG_GTID_POS({}, 4)", quote_string(&oldest));
+    let missing = list(ask(conn, &sql).await?)?.difference(ours);
+    let purged = (!missing.is_empty()).then(|| {
+        super::binlog::purged(&format!(
+            "{missing} and before; the oldest file is {oldest}"
+        ))
+    });
+    Ok((behind, purged))
+}
+
+/// The names of the files that the server holds, the oldest first.
+async fn binlogs(conn: &mut Conn) -> Result<Vec<String>> {
+    let rows = ask(conn, "SHOW BINARY LOGS").await?.unwrap_or_default();
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| row.into_iter().next().flatten())
+        .collect())
+}
+
+/// How long the server keeps its binlog by age. MariaDB before 10.6 knows days only; 0 keeps everything, and so does a
+/// server that was told not to purge by itself.
+pub(super) fn keeps(variables: &Variables) -> Option<Duration> {
+    let number = |name: &str| variables.get(name)?.parse::<f64>().ok();
+    let automatic = variables
+        .get("binlog_expire_logs_auto_purge")
+        .is_none_or(|value| value != "OFF");
+    number("binlog_expire_logs_seconds")
+        .or_else(|| number("expire_logs_days").map(|days| days * 86_400.0))
+        .filter(|seconds| automatic && *seconds >= 1.0)
+        .map(Duration::from_secs_f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retention(keeps: Option<u64>, behind: bool) -> Retention {
+        Retention {
+            keeps: keeps.map(Duration::from_secs),
+            behind,
+            purged: None,
+        }
+    }
+
+    #[test]
+    fn an_idle_source_takes_nothing_from_the_headroom() {
+        let age = Duration::from_secs(50);
+        let headroom = |keeps, behind| {
+            retention(keeps, behind)
+                .headroom(age)
+                .map(|left| left.as_secs())
+        };
+        assert_eq!(headroom(Some(60), true), Some(10));
+        assert_eq!(headroom(Some(60), false), Some(60));
+        assert_eq!(headroom(Some(40), true), Some(0));
+        assert_eq!(headroom(None, true), None);
+    }
+
+    #[test]
+    fn what_is_kept_is_read_from_either_variable() {
+        let of = |pairs: &[(&str, &str)]| {
+            let variables = pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            keeps(&variables).map(|kept| kept.as_secs())
+        };
+        assert_eq!(of(&[("binlog_expire_logs_seconds", "3600")]), Some(3600));
+        assert_eq!(of(&[("expire_logs_days", "0.5")]), Some(43_200));
+        assert_eq!(of(&[("binlog_expire_logs_seconds", "0")]), None);
+        let off = ("binlog_expire_logs_auto_purge", "OFF");
+        assert_eq!(of(&[("binlog_expire_logs_seconds", "3600"), off]), None);
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn an_age_counts_on_without_the_wall_clock() {
+        let clock = SourceClock {
+            micros: 10_000_000,
+            at: Instant::now() - Duration::from_secs(5),
+        };
+        let age = clock.age_of(8_000_000);
+        assert!(age >= Duration::from_secs(7), "{age:?}");
+        assert_eq!(clock.age_of(99_000_000), Duration::ZERO);
+    }
+}

@@ -1,0 +1,180 @@
+//! The tables of the state database, by version: how they are made, and how those of an earlier version become them.
+//!
+//! Before a folder is taken from one version to the next, the database as it was is kept beside it. Each step is one
+//! transaction, so a crash leaves the one version or the other. A later version than this program's is refused, never
+//! guessed at.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Transaction};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The version that this program reads and writes.
+const VERSION: i64 = 2;
+
+/// What a person does about a state that cannot be used.
+pub(super) const RESTORE: &str =
+    "restore the state folder from a backup, or start with an empty one and empty target tables";
+
+/// The steps from version 1 on, in order.
+const STEPS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 1] = [add_checksums];
+
+/// The checksum of a record: a value under another key is damage as well.
+pub(super) fn checksum(key: &str, value: &str) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key.as_bytes());
+    hasher.update(&[0]);
+    hasher.update(value.as_bytes());
+    hasher.finalize()
+}
+
+/// Opens the database, made when absent, in the present version.
+///
+/// # Errors
+/// `State` for a database that is damaged, cannot be written, or is of a later version.
+pub(super) fn open(path: &Path) -> Result<Connection> {
+    let failed = |error: rusqlite::Error| {
+        Error::new(
+            ErrorKind::State,
+            format!("cannot open the state database `{}`", path.display()),
+        )
+        .with_hint(hint_for(&error))
+        .with_source(error)
+    };
+    let mut connection = Connection::open(path).map_err(failed)?;
+    connection
+        .pragma_update(None, "journal_mode", "WAL")
+        .map_err(failed)?;
+    connection
+        .pragma_update(None, "synchronous", "FULL")
+        .map_err(failed)?;
+    let found: String = connection
+        .pragma_query_value(None, "quick_check", |row| row.get(0))
+        .map_err(failed)?;
+    if found != "ok" {
+        return Err(Error::new(
+            ErrorKind::State,
+            format!(
+                "the state database `{}` is damaged: {found}",
+                path.display()
+            ),
+        )
+        .with_hint(RESTORE));
+    }
+    let version: i64 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(failed)?;
+    match version {
+        0 => create(&mut connection).map_err(failed)?,
+        VERSION => {}
+        earlier if (1..VERSION).contains(&earlier) => {
+            migrate(&mut connection, earlier, path).map_err(failed)?;
+        }
+        other => {
+            return Err(Error::new(
+                ErrorKind::State,
+                format!(
+                    "the state folder has version {other}; this program reads version {VERSION}"
+                ),
+            )
+            .with_hint("run the program version that wrote it"));
+        }
+    }
+    Ok(connection)
+}
+
+/// A folder that cannot be written is mended, not restored.
+fn hint_for(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode as Code;
+    match error.sqlite_error_code() {
+        Some(Code::ReadOnly | Code::CannotOpen | Code::PermissionDenied | Code::DiskFull) => {
+            super::WRITABLE
+        }
+        _ => RESTORE,
+    }
+}
+
+fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(
+        "CREATE TABLE entries (key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL, \
+         checksum INTEGER NOT NULL) STRICT",
+    )?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+fn migrate(connection: &mut Connection, from: i64, path: &Path) -> rusqlite::Result<()> {
+    let kept = path.with_extension(format!("v{from}.sqlite"));
+    if !kept.exists() {
+        connection.execute("VACUUM INTO ?1", [kept.display().to_string()])?;
+    }
+    for (version, step) in (1..VERSION)
+        .zip(STEPS)
+        .filter(|(version, _)| *version >= from)
+    {
+        let transaction = connection.transaction()?;
+        step(&transaction)?;
+        transaction.pragma_update(None, "user_version", version + 1)?;
+        transaction.commit()?;
+        tracing::info!(
+            from = version,
+            to = version + 1,
+            "the state folder is of the next version"
+        );
+    }
+    Ok(())
+}
+
+/// Version 2: each record has a checksum.
+fn add_checksums(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction
+        .execute_batch("ALTER TABLE entries ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0")?;
+    let mut read = transaction.prepare("SELECT key, value FROM entries")?;
+    let mut write = transaction.prepare("UPDATE entries SET checksum = ?2 WHERE key = ?1")?;
+    let mut rows = read.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (key, value): (String, String) = (row.get(0)?, row.get(1)?);
+        found.push((checksum(&key, &value), key));
+    }
+    for (checksum, key) in found {
+        write.execute((key, checksum))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Entry, StateStore};
+    use super::*;
+
+    /// A state folder as version 1 of the store left it.
+    const VERSION_1: &str = include_str!("testdata/version_1.sql");
+
+    #[tokio::test]
+    async fn a_folder_of_version_1_opens_and_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.sqlite");
+        let connection = Connection::open(&path).expect("a database");
+        connection.execute_batch(VERSION_1).expect("the fixture");
+        let count = |connection: &Connection| -> i64 {
+            connection
+                .query_row("SELECT count(*) FROM entries", [], |row| row.get(0))
+                .expect("counted")
+        };
+        let entries = count(&connection);
+        assert!(entries > 3, "an empty fixture shows nothing");
+        drop(connection);
+        for _ in 0..2 {
+            let store = StateStore::open(folder.path()).expect("it opens");
+            let all: Vec<(String, Entry<serde_json::Value>)> =
+                store.list("").await.expect("every record is whole");
+            assert_eq!(all.len() as i64, entries);
+        }
+        let kept =
+            Connection::open(folder.path().join("state.v1.sqlite")).expect("what was is kept");
+        assert_eq!(count(&kept), entries);
+    }
+}

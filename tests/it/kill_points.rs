@@ -1,0 +1,213 @@
+//! The process ends at every numbered step of adding, removing, loading again and exchanging tables, under write load and
+//! with a reader that looks all the time. The points are those of `pipewright::fault`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use pipewright::fault::{POINTS, VARIABLE};
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::{Pipe, Stage};
+use tokio::task::JoinHandle;
+
+use crate::support::{START, Seed, Workload, assert_caught_up, launch, once, running_with, start};
+
+once! {
+    additions_and_removals_go_on_from_every_step: 1200,
+    loads_and_exchanges_go_on_from_every_step: 1500,
+}
+
+/// How a process ends that ended itself at a point.
+const ABORTED: i32 = 128 + 6;
+
+/// Rows of the table that nobody changes.
+const FIXED_ROWS: u64 = 600;
+
+const CHANGE: [&str; 4] = ["modify:1", "modify:2", "change:1", "change:2"];
+const LOAD: [&str; 6] = ["load:1", "load:2", "load:3", "load:4", "load:5", "load:6"];
+const SWAP: [&str; 8] = [
+    "swap:1", "swap:2", "swap:3", "swap:4", "swap:5", "swap:6", "swap:7", "swap:8",
+];
+
+async fn two_tables(stage: &Stage) -> Result<Value> {
+    let workload = Workload { row_count: 600 };
+    workload.create(stage).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE fixed (id INT PRIMARY KEY, a INT)".to_owned(),
+            format!("INSERT INTO fixed SELECT id, id FROM people WHERE id <= {FIXED_ROWS}"),
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["people", "fixed"]);
+    file["snapshot"] = json!({ "rows_per_partition": 200, "threads_per_table": 2 });
+    Ok(file)
+}
+
+/// Looks at the table until it is not whole.
+fn reader(stage: &Stage) -> JoinHandle<String> {
+    let sql = format!("SELECT count() FROM `{}`.fixed_current", stage.database);
+    let clickhouse = stage.clickhouse.clone();
+    tokio::spawn(async move {
+        loop {
+            match clickhouse.number(&sql).await {
+                Ok(FIXED_ROWS) => tokio::time::sleep(Duration::from_millis(5)).await,
+                other => return format!("{other:?}"),
+            }
+        }
+    })
+}
+
+/// Lets the process come to `point` on the way of what `order` begins, and starts it again without the fault.
+async fn killed_at(
+    pipe: &mut Pipe,
+    point: &str,
+    order: impl AsyncFnOnce(&Pipe) -> Result<(u16, Value)>,
+) -> Result<()> {
+    pipe.change_env(VARIABLE, Some(point));
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    // The answer is lost with the process, or had come before.
+    if let Ok((status, document)) = order(pipe).await {
+        ensure!(status == 200, "{point}: {status} {document:#}");
+    }
+    let code = pipe
+        .wait_exit(START)
+        .await
+        .with_context(|| format!("{point} was not come to"))?;
+    ensure!(code == ABORTED, "{point}: ended with {code}");
+    pipe.change_env(VARIABLE, None);
+    pipe.restart()?;
+    pipe.wait_state("Running", START)
+        .await
+        .with_context(|| format!("after {point}"))
+        .map(drop)
+}
+
+async fn has(pipe: &Pipe, table: &str) -> Result<bool> {
+    let status = pipe.status().await?;
+    let tables = status["tables"].as_array().cloned().unwrap_or_default();
+    Ok(tables.iter().any(|one| {
+        one["source"]
+            .as_str()
+            .is_some_and(|name| name.ends_with(table))
+            && one["state"] != "Removed"
+    }))
+}
+
+async fn done(pipe: &mut Pipe, (status, document): (u16, Value)) -> Result<()> {
+    ensure!(status == 200, "{status}: {document:#}");
+    pipe.wait_state("Running", START).await.map(drop)
+}
+
+async fn assert_nothing_left(stage: &Stage) -> Result<()> {
+    let sql = format!(
+        "SELECT count() FROM system.tables WHERE database = '{}' AND name LIKE '%resync%'",
+        stage.database
+    );
+    ensure!(
+        stage.clickhouse.number(&sql).await? == 0,
+        "a load's table was left behind"
+    );
+    Ok(())
+}
+
+async fn additions_and_removals_go_on_from_every_step() -> Result<()> {
+    let seed = Seed::new("additions_and_removals_go_on_from_every_step");
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    let file = two_tables(&stage).await?;
+    let mut pipe = running_with(&file).await?;
+    let writer = Workload { row_count: 600 }.write(&stage.source, seed.generator(1));
+    let name = format!("{}.words", stage.database);
+    let add = json!({ "tables": { "add": [{ "source": name }] } });
+    let remove = json!({ "tables": { "remove": [name] } });
+    for point in CHANGE.iter().chain(&LOAD) {
+        killed_at(&mut pipe, point, async |pipe| {
+            pipe.change(add.clone()).await
+        })
+        .await?;
+        if !has(&pipe, ".words").await? {
+            let again = pipe.change(add.clone()).await?;
+            done(&mut pipe, again).await?;
+        }
+        stage.wait_caught_up(&mut pipe, START).await?;
+        let removed = pipe.change(remove.clone()).await?;
+        done(&mut pipe, removed).await?;
+    }
+    for point in CHANGE {
+        let again = pipe.change(add.clone()).await?;
+        done(&mut pipe, again).await?;
+        killed_at(&mut pipe, point, async |pipe| {
+            pipe.change(remove.clone()).await
+        })
+        .await?;
+        if has(&pipe, ".words").await? {
+            let removed = pipe.change(remove.clone()).await?;
+            done(&mut pipe, removed).await?;
+        }
+    }
+    let again = pipe.change(add.clone()).await?;
+    done(&mut pipe, again).await?;
+    writer.stop().await?;
+    assert_caught_up(&stage, &mut pipe, &["people", "fixed", "words"]).await?;
+    assert_nothing_left(&stage).await
+}
+
+async fn loads_and_exchanges_go_on_from_every_step() -> Result<()> {
+    let seed = Seed::new("loads_and_exchanges_go_on_from_every_step");
+    let stage = Stage::shared(SourceKind::MariaDb).await?;
+    let file = two_tables(&stage).await?;
+    let writer = Workload { row_count: 600 }.write(&stage.source, seed.generator(1));
+    // The first load; there a table is made by Setup, so its first step is not come to.
+    let mut pipe = start(launch(&file).env(VARIABLE, "term:1"))?;
+    for next in LOAD[1..].iter().map(|point| Some(*point)).chain([None]) {
+        let code = pipe.wait_exit(START).await?;
+        ensure!(code == ABORTED, "before {next:?}: {code}");
+        pipe.change_env(VARIABLE, next);
+        pipe.restart()?;
+    }
+    pipe.wait_state("Running", START).await?;
+    let reader = reader(&stage);
+    let fixed = json!({ "command": "resync", "table": format!("{}.fixed", stage.database) });
+    let all = json!({ "command": "resync" });
+    for point in ["resync:1", "change:1", "change:2"]
+        .iter()
+        .chain(&LOAD)
+        .chain(&SWAP)
+    {
+        killed_at(&mut pipe, point, async |pipe| {
+            pipe.order(fixed.clone()).await
+        })
+        .await?;
+        ensure!(
+            !reader.is_finished(),
+            "{point}: a reader saw {}",
+            reader.await?
+        );
+    }
+    for point in ["load:5", "swap:3", "swap:4", "swap:6", "swap:7"] {
+        killed_at(&mut pipe, point, async |pipe| pipe.order(all.clone()).await).await?;
+        ensure!(
+            !reader.is_finished(),
+            "{point}: a reader saw {}",
+            reader.await?
+        );
+    }
+    reader.abort();
+    writer.stop().await?;
+    assert_caught_up(&stage, &mut pipe, &["people", "fixed"]).await?;
+    assert_nothing_left(&stage).await
+}
+
+#[test]
+fn every_point_is_killed_at() {
+    let killed: BTreeSet<&str> = CHANGE
+        .iter()
+        .chain(&LOAD)
+        .chain(&SWAP)
+        .chain(&["resync:1", "term:1"])
+        .copied()
+        .collect();
+    assert_eq!(killed, BTreeSet::from(POINTS));
+}

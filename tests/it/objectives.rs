@@ -1,0 +1,273 @@
+//! What a pipe tells of itself while it works, and what it is held to: lag, and the time until the source purges.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use testbed::harness::Stage;
+use testbed::{SourceKind, SourceOptions, SourceServer};
+
+use crate::support::{
+    CATCH_UP, START, assert_caught_up, launch, on_both_sources, running_with, start,
+};
+
+on_both_sources! {
+    the_document_tells_how_far_and_how_fast: 300,
+    lag_beyond_its_objective_degrades_until_it_is_met: 300,
+    a_paused_pipe_warns_before_the_purge_and_fails_with_proof_after_it: 400,
+}
+
+/// Rows of a load that takes some seconds, as a power of two.
+const DOUBLINGS: u32 = 19;
+
+fn has_reason(status: &Value, code: &str) -> bool {
+    status["reasons"]
+        .as_array()
+        .is_some_and(|reasons| reasons.iter().any(|reason| reason["code"] == code))
+}
+
+async fn the_document_tells_how_far_and_how_fast(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, payload VARCHAR(300))",
+            "INSERT INTO t (payload) VALUES (REPEAT('x', 100))",
+        ])
+        .await?;
+    for _ in 0..DOUBLINGS {
+        stage
+            .source
+            .execute("INSERT INTO t (payload) SELECT payload FROM t")
+            .await?;
+    }
+    stage.source.execute("ANALYZE TABLE t").await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["snapshot"] = json!({ "rows_per_partition": 500, "threads_per_table": 1 });
+    file["destination"]["durability"] = json!("fsync");
+    let mut pipe = start(launch(&file))?;
+    let status = pipe
+        .wait_for("a load's pace", START, |status| {
+            let snapshot = &status["tables"][0]["snapshot"];
+            snapshot["seconds_left"].as_f64() > Some(0.0)
+        })
+        .await?;
+    let snapshot = &status["tables"][0]["snapshot"];
+    ensure!(
+        snapshot["partitions_done"].as_u64() < snapshot["partitions_total"].as_u64()
+            && snapshot["rows_per_second"].as_f64() > Some(0.0)
+            && snapshot["rows_estimated"].as_u64() > Some(1_000)
+            && snapshot["bytes"].as_u64() > Some(1_000),
+        "{snapshot:#}"
+    );
+    ensure!(
+        status["batches"][0]["kind"] == "load" && status["batches"][0]["rows"].as_u64() > Some(0),
+        "{status:#}"
+    );
+    let status = pipe.wait_state("Running", START).await?;
+    let snapshot = &status["tables"][0]["snapshot"];
+    ensure!(
+        snapshot["rows"] == 1_u64 << DOUBLINGS
+            && snapshot["partitions_done"] == snapshot["partitions_total"],
+        "{snapshot:#}"
+    );
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t (payload) VALUES ('a'), ('b')",
+            "UPDATE t SET payload = 'c' WHERE id = 1",
+            "DELETE FROM t WHERE id = 2",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let status = pipe
+        .wait_for("counters and no lag", CATCH_UP, |status| {
+            let rows = &status["tables"][0]["rows"];
+            rows["inserted"] == 2
+                && rows["updated"] == 1
+                && rows["deleted"] == 1
+                && status["lag_seconds"] == 0.0
+        })
+        .await?;
+    ensure!(
+        status["tables"][0]["rows"]["bytes"].as_u64() > Some(100)
+            && status["tables"][0]["snapshot"]["rows_per_second"].is_null(),
+        "{status:#}"
+    );
+    for part in ["read", "waiting", "transform", "insert"] {
+        let seconds = status["lag"][format!("{part}_seconds")].as_f64();
+        ensure!(
+            seconds.is_some_and(|seconds| (0.0..3600.0).contains(&seconds)),
+            "{part}: {status:#}"
+        );
+    }
+    ensure!(
+        status["lag"]["insert_seconds"].as_f64() > Some(0.0)
+            && status["checkpoint"]["source_committed_at"].is_string()
+            && status["retention"]["checked_at"].is_string(),
+        "{status:#}"
+    );
+    let batches = status["batches"].as_array().cloned().unwrap_or_default();
+    let newest = batches.first().cloned().unwrap_or_default();
+    ensure!(
+        batches.len() <= 20
+            && newest["kind"] == "stream"
+            && newest["bytes"].as_u64() > Some(0)
+            && newest["seconds"].as_f64() > Some(0.0),
+        "{status:#}"
+    );
+    let metrics = pipe.get_text("/metrics").await?;
+    for metric in [
+        "lag_part_seconds",
+        "bytes_written_total",
+        "batch_rows",
+        "batch_seconds",
+    ] {
+        ensure!(
+            metrics.contains(&format!("pipewright_{metric}{{pipe=\"{}\"", stage.database)),
+            "{metric} is missing in\n{metrics}"
+        );
+    }
+    Ok(())
+}
+
+async fn lag_beyond_its_objective_degrades_until_it_is_met(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT PRIMARY KEY)")
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    // Rows wait for ten seconds, and two are allowed.
+    file["sync"] = json!({ "interval": "10s" });
+    file["objectives"] = json!({ "lag": "2s" });
+    let mut pipe = running_with(&file).await?;
+    stage.source.execute("INSERT INTO t VALUES (1)").await?;
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
+    let reason = &status["reasons"][0];
+    ensure!(
+        reason["code"] == "lag_beyond_objective"
+            && reason["kind"] == "warning"
+            && reason["remedy"].is_string()
+            && status["lag_seconds"].as_f64() > Some(1.6),
+        "{status:#}"
+    );
+    let status = pipe.wait_state("Running", CATCH_UP).await?;
+    ensure!(!has_reason(&status, "lag_beyond_objective"), "{status:#}");
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert_same("t").await.map(drop)
+}
+
+/// The connections of the pipe's account, looked at for some seconds: in how many of the looks there were none.
+async fn looks_without_connection(stage: &Stage) -> Result<(u32, u32)> {
+    let sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'pipewright'";
+    let mut without = 0;
+    for _ in 0..60 {
+        without += u32::from(stage.source.number(sql).await? == 0);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok((without, 60))
+}
+
+async fn a_paused_pipe_warns_before_the_purge_and_fails_with_proof_after_it(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::with_source(move || {
+        let options = SourceOptions::new(kind).arg("--binlog-expire-logs-seconds=3600");
+        SourceServer::start(options)
+    })
+    .await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT PRIMARY KEY)")
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    // All but two seconds of what the server keeps.
+    file["objectives"] = json!({ "retention_headroom": "3598s" });
+    let mut pipe = running_with(&file).await?;
+    stage.source.execute("INSERT INTO t VALUES (1)").await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(pipe.command("pause").await?.0 == 200);
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    stage.source.execute("INSERT INTO t VALUES (2)").await?;
+    let status = pipe
+        .wait_for("the alarm", CATCH_UP, |status| {
+            has_reason(status, "retention_below_objective")
+        })
+        .await?;
+    ensure!(
+        status["state"] == "Paused"
+            && status["retention"]["keeps_seconds"] == 3600.0
+            && status["retention"]["headroom_seconds"].as_f64() < Some(3598.0)
+            && status["reasons"][0]["remedy"]
+                .to_string()
+                .contains("binlog_expire_logs_seconds"),
+        "{status:#}"
+    );
+    let (without, looks) = looks_without_connection(&stage).await?;
+    ensure!(
+        without * 2 > looks,
+        "a paused pipe kept a connection in {} of {looks} looks",
+        looks - without
+    );
+    stage
+        .source
+        .execute("SET GLOBAL binlog_expire_logs_seconds = 0")
+        .await?;
+    pipe.wait_for("the alarm's end", CATCH_UP, |status| {
+        status["reasons"].as_array().is_some_and(Vec::is_empty)
+    })
+    .await?;
+    // Until the server is away, which is told, and comes back, which is told as well.
+    tokio::task::block_in_place(|| stage.source_server.stop())?;
+    pipe.wait_for("an unwatched source", CATCH_UP, |status| {
+        status["state"] == "Paused" && has_reason(status, "source_unavailable")
+    })
+    .await?;
+    tokio::task::block_in_place(|| stage.source_server.start_again())?;
+    // The server begins with what its command line says.
+    stage
+        .source
+        .execute("SET GLOBAL binlog_expire_logs_seconds = 0")
+        .await?;
+    pipe.wait_for("a watched source", CATCH_UP, |status| {
+        status["reasons"].as_array().is_some_and(Vec::is_empty)
+    })
+    .await?;
+    for id in 3..6 {
+        stage
+            .source
+            .execute_all([
+                &format!("INSERT INTO t VALUES ({id})")[..],
+                "FLUSH BINARY LOGS",
+            ])
+            .await?;
+    }
+    let files: Vec<(String, u64)> = match kind {
+        SourceKind::MySql => {
+            let files: Vec<(String, u64, String)> = stage.source.rows("SHOW BINARY LOGS").await?;
+            files.into_iter().map(|file| (file.0, file.1)).collect()
+        }
+        SourceKind::MariaDb | SourceKind::MariaDb11 => {
+            stage.source.rows("SHOW BINARY LOGS").await?
+        }
+    };
+    let newest = files.last().map(|file| file.0.clone()).unwrap_or_default();
+    stage
+        .source
+        .execute(format!("PURGE BINARY LOGS TO '{newest}'"))
+        .await?;
+    let failed = pipe
+        .wait_for("failure", CATCH_UP, |status| status["state"] == "Failed")
+        .await?;
+    ensure!(
+        has_reason(&failed, "position_purged")
+            && failed["reasons"].to_string().contains("purged")
+            && failed["reasons"].to_string().contains("resync"),
+        "{failed:#}"
+    );
+    ensure!(pipe.command("resync").await?.0 == 200);
+    pipe.wait_state("Running", CATCH_UP).await?;
+    stage.source.execute("DELETE FROM t WHERE id = 1").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}

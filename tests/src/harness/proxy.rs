@@ -1,0 +1,133 @@
+//! A TCP proxy before ClickHouse that lets requests through and can lose their answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Result;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// A running proxy; dropping it ends all of its connections.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    losses: Arc<Losses>,
+    _task: JoinSet<()>,
+}
+
+/// How many answers of inserts are still to be lost, and how many were.
+#[derive(Debug, Default)]
+struct Losses {
+    wanted: AtomicU32,
+    done: AtomicU32,
+}
+
+impl Proxy {
+    /// Listens on a free port for whoever should reach `port` of this machine.
+    pub async fn before(port: u16) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let own = listener.local_addr()?.port();
+        let losses = Arc::new(Losses::default());
+        let mut task = JoinSet::new();
+        task.spawn(accept(listener, port, Arc::clone(&losses)));
+        Ok(Self {
+            port: own,
+            losses,
+            _task: task,
+        })
+    }
+
+    /// Where the proxy answers.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The next `count` inserts are carried out, and their connections end in place of an answer.
+    pub fn lose_answers(&self, count: u32) {
+        self.losses.wanted.fetch_add(count, Ordering::SeqCst);
+    }
+
+    /// How many answers were lost.
+    pub fn lost(&self) -> u32 {
+        self.losses.done.load(Ordering::SeqCst)
+    }
+}
+
+async fn accept(listener: TcpListener, port: u16, losses: Arc<Losses>) {
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        let losses = Arc::clone(&losses);
+        connections.spawn(async move {
+            // Either end may go away at any moment; then so does the other.
+            carry(client, port, losses).await.ok();
+        });
+    }
+}
+
+async fn carry(client: TcpStream, port: u16, losses: Arc<Losses>) -> Result<()> {
+    let server = TcpStream::connect(("127.0.0.1", port)).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let inserting = Arc::new(AtomicU32::new(0));
+    tokio::select! {
+        result = requests(from_client, to_server, Arc::clone(&inserting)) => result,
+        result = answers(from_server, to_client, inserting, losses) => result,
+    }
+}
+
+/// Carries requests, and takes note of those that insert: the statement is in the request's first line.
+async fn requests(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    inserting: Arc<AtomicU32>,
+) -> Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let head = &buffer[..read.min(4096)];
+        if head.starts_with(b"POST ") {
+            let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            let insert = String::from_utf8_lossy(line).contains("query=INSERT");
+            inserting.store(u32::from(insert), Ordering::SeqCst);
+        }
+        to.write_all(&buffer[..read]).await?;
+    }
+}
+
+/// Carries answers, but for those that are to be lost.
+async fn answers(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    inserting: Arc<AtomicU32>,
+    losses: Arc<Losses>,
+) -> Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let is_insert = inserting.load(Ordering::SeqCst) == 1;
+        let lost = is_insert
+            && losses
+                .wanted
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                    left.checked_sub(1)
+                })
+                .is_ok();
+        if lost {
+            losses.done.fetch_add(1, Ordering::SeqCst);
+            return Ok(());
+        }
+        to.write_all(&buffer[..read]).await?;
+    }
+}
