@@ -46,13 +46,6 @@ impl Launch {
         }
     }
 
-    /// Lets the process run a second pipe beside this one.
-    #[must_use]
-    pub fn beside(mut self, file: &Value) -> Self {
-        self.file.push_str(&format!("\n---\n{file:#}\n"));
-        self
-    }
-
     /// Lets [`Pipe::limit_files`] be used: a write beyond the limit is an error then, as on a full disk, and no signal.
     #[must_use]
     pub fn with_limited_files(mut self) -> Self {
