@@ -1,5 +1,6 @@
 //! `run`: the pipes of one process, from the files to the exit code.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -74,10 +75,7 @@ async fn run_pipes(
     let server =
         tokio::spawn(interface.serve(Arc::clone(&runtime), draining.clone(), ended.clone()));
     let view = tokio::spawn(screen.show(Arc::clone(&runtime), ended.clone()));
-    let watcher = tokio::spawn({
-        let (runtime, folders) = (Arc::clone(&runtime), folders);
-        async move { runtime.watch(folders).await }
-    });
+    let watcher = tokio::spawn(watch(Arc::clone(&runtime), folders));
 
     let outcome = tokio::select! {
         outcome = runtime.wait() => Some(outcome),
@@ -105,6 +103,10 @@ async fn run_pipes(
     // A client that holds its connection open must not hold the process.
     server.abort();
     report(&runtime, outcome, as_json)
+}
+
+async fn watch(runtime: Arc<Runtime>, folders: Vec<PathBuf>) {
+    runtime.watch(folders).await;
 }
 
 /// The last word: how it ended, and where the pipes stand.

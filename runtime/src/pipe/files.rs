@@ -81,13 +81,7 @@ pub(super) async fn take_up(
         let paused = |state: &PipeState| matches!(state, PipeState::Paused { .. });
         pipe.transition_where(paused, PipeEvent::Resume).await?;
     }
-    let differences = match before {
-        Some(applied) => config::compare(
-            &config::shown(&applied.document),
-            &config::shown(&whole.document),
-        ),
-        None => Vec::new(),
-    };
+    let differences = differences(before, &whole);
     // Before Setup is done nothing has been made of what the former document said.
     let set_up = pipe.store.record().checkpoint.is_some();
     if differences.is_empty() || !set_up {
@@ -133,6 +127,14 @@ pub(super) async fn take_up(
         })
         .await?;
     Ok((!entries.is_empty()).then_some(Additions { entries, whole }))
+}
+
+/// What `whole` says otherwise than what was applied.
+fn differences(before: Option<&Applied>, whole: &Applied) -> Vec<Difference> {
+    let shown = |applied: &Applied| config::shown(&applied.document);
+    before.map_or_else(Vec::new, |before| {
+        config::compare(&shown(before), &shown(whole))
+    })
 }
 
 async fn remember(pipe: &Pipe, applied: Applied) -> Result<()> {
