@@ -8,6 +8,8 @@ pub mod error;
 
 pub mod fault;
 
+mod tls;
+
 pub mod config;
 
 pub mod source;

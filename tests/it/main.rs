@@ -43,6 +43,8 @@ mod outstanding;
 mod surroundings;
 
 mod command_line;
+mod files;
+mod rest;
 
 mod bad_input;
 

@@ -6,7 +6,7 @@ use crate::{bench, demo};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use testbed::charsets;
-use testbed::soak::{commands, corpus, fuzz, types};
+use testbed::soak::{api, commands, corpus, fuzz, types};
 use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind, SourceOptions, SourceServer};
 
 /// Real MySQL, MariaDB and ClickHouse servers without root or containers.
@@ -82,6 +82,16 @@ enum SoakWhat {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Requests that a property-based checker makes up from the OpenAPI document, against a running pipe: no 5xx, and
+    /// every answer as described
+    Api {
+        /// How long
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+        /// Repeats a run
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Takes the event bodies in tests/corpus anew from both servers
     Corpus,
 }
@@ -150,6 +160,13 @@ fn soak(what: SoakWhat) -> Result<()> {
         SoakWhat::Commands { sequences, seed } => {
             let program = std::env::current_exe()?;
             runtime.block_on(commands::run(&program, sequences, chosen(seed)))
+        }
+        SoakWhat::Api { seconds, seed } => {
+            let program = std::env::current_exe()?;
+            let duration = Duration::from_secs(seconds);
+            let told = runtime.block_on(api::soak(&program, chosen(seed), duration))?;
+            println!("{told}");
+            Ok(())
         }
         SoakWhat::Corpus => runtime.block_on(corpus::capture()),
     }

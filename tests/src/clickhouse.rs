@@ -209,8 +209,7 @@ impl ClickHouseServer {
         let user = |name: &str, password: &str| {
             format!(
                 "<{name}><password>{password}</password><networks><ip>::/0</ip></networks>\
-                 <profile>default</profile><quota>default</quota>\
-                 <access_management>1</access_management></{name}>"
+                 <profile>default</profile><quota>default</quota></{name}>"
             )
         };
         let second = if self.options.password_user {
@@ -231,8 +230,7 @@ impl ClickHouseServer {
             "<clickhouse>\n<path>{data}/</path>\n<tmp_path>{data}/tmp/</tmp_path>\n\
              <user_files_path>{data}/user_files/</user_files_path>\n\
              <format_schema_path>{data}/format_schemas/</format_schema_path>\n\
-             <users_config>{}</users_config>\n\
-             <access_control_path>{data}/access/</access_control_path>\n<listen_host>127.0.0.1</listen_host>\n\
+             <users_config>{}</users_config>\n<listen_host>127.0.0.1</listen_host>\n\
              <http_port>{http_port}</http_port>\n<tcp_port>{tcp_port}</tcp_port>\n\
              <logger><level>warning</level><console>1</console></logger>\n</clickhouse>\n",
             users.display()

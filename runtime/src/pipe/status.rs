@@ -4,6 +4,7 @@ use super::document::{
     ChangedColumn, CheckpointDocument, LagDocument, PipeDocument, Reason, ReasonKind, RowsDocument,
     SnapshotDocument, TableDocument, Timestamp,
 };
+use super::files;
 use super::lag::Split;
 use super::lifecycle::{Failure, PipeState};
 use super::progress::Progress;
@@ -24,6 +25,7 @@ pub(super) fn of(pipe: &Pipe) -> PipeDocument {
     if let PipeState::Failed { failure } = &state {
         reasons.push(reason(ReasonKind::Failed, failure, written_at));
     }
+    reasons.extend(pipe.refused());
     PipeDocument {
         pipe: pipe.store.pipe().to_owned(),
         state: state.name().to_owned(),
@@ -44,6 +46,7 @@ pub(super) fn of(pipe: &Pipe) -> PipeDocument {
             .map(lag_document),
         retention: pipe.progress.retention(),
         batches: pipe.progress.batches(),
+        drift: files::drift(pipe, &records),
     }
 }
 
