@@ -6,6 +6,8 @@
 
 pub mod error;
 
+mod tls;
+
 pub mod config;
 
 pub mod source;

@@ -38,6 +38,8 @@ mod crashes;
 mod outages;
 
 mod command_line;
+mod files;
+mod rest;
 
 mod bad_input;
 

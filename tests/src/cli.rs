@@ -6,7 +6,7 @@ use crate::{bench, demo};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use testbed::charsets;
-use testbed::soak::{corpus, fuzz, types};
+use testbed::soak::{api, corpus, fuzz, types};
 use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind, SourceOptions, SourceServer};
 
 /// Real MySQL, MariaDB and ClickHouse servers without root or containers.
@@ -70,6 +70,16 @@ enum SoakWhat {
         #[arg(long, default_value_t = 20)]
         seeds: u64,
         /// The first seed; the others follow it
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Requests that a property-based checker makes up from the OpenAPI document, against a running pipe: no 5xx, and
+    /// every answer as described
+    Api {
+        /// How long
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+        /// Repeats a run
         #[arg(long)]
         seed: Option<u64>,
     },
@@ -137,6 +147,13 @@ fn soak(what: SoakWhat) -> Result<()> {
         SoakWhat::Types { seeds, seed } => {
             let program = std::env::current_exe()?;
             runtime.block_on(types::run(&program, chosen(seed), seeds))
+        }
+        SoakWhat::Api { seconds, seed } => {
+            let program = std::env::current_exe()?;
+            let duration = Duration::from_secs(seconds);
+            let told = runtime.block_on(api::soak(&program, chosen(seed), duration))?;
+            println!("{told}");
+            Ok(())
         }
         SoakWhat::Corpus => runtime.block_on(corpus::capture()),
     }

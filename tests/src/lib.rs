@@ -11,6 +11,7 @@ mod debian;
 mod guest;
 pub mod harness;
 mod port;
+mod python;
 mod shared;
 pub mod soak;
 mod source;
@@ -19,6 +20,7 @@ mod supervisor;
 pub use cache::cache_folder;
 pub use clickhouse::{ClickHouseOptions, ClickHouseServer};
 pub use guest::{GUEST_TARGET, GuestToolchain, guest_toolchain};
+pub use python::python_tool;
 pub use shared::{
     database_name, shared_clickhouse, shared_mariadb, shared_mariadb11, shared_mysql, shared_source,
 };

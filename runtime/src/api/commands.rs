@@ -1,8 +1,8 @@
 //! What a request asks of a pipe: bodies to commands.
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -11,40 +11,46 @@ use super::problem::Problem;
 use crate::batch::TableName;
 use crate::pipe::Command;
 
-/// A command takes a line, a list of tables a few; nothing larger is meant for us.
-pub(super) const BODY_BYTES_MAX: usize = 256 * 1024;
-
 const COMMANDS: &str = "use `start`, `pause` (or `stop`), `resume`, `resync`, `retry` or `skip`; \
                         the last two, and `resync` of one table, take `table`";
 
-/// `PATCH /v1/pipes/{pipe}/state`.
-#[derive(Debug, Deserialize)]
+/// A command for the lifecycle of a pipe or of one of its tables.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct StateBody {
+pub(super) struct StateBody {
+    /// What to do: `start`, `pause` (or `stop`), `resume`, `resync`, `retry` or `skip`.
+    #[schemars(extend("enum" = ["start", "pause", "stop", "resume", "resync", "retry", "skip"]))]
     command: String,
+    /// The table, written `database.table`: needed by `retry` and `skip`, allowed for `resync`.
     table: Option<String>,
+    /// Keys of `snapshot` to load with from now on; for `resync`.
     snapshot: Option<Map<String, Value>>,
 }
 
-/// `PATCH /v1/pipes/{pipe}`.
-#[derive(Debug, Deserialize)]
+/// Other tables or settings for a pipe, carried out in the order `add`, `remove`, `sync`.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct PipeBody {
+pub(super) struct PipeBody {
+    /// Tables that join or leave.
     tables: Option<TablesBody>,
+    /// Keys of `sync`, as in the pipe file.
     sync: Option<Map<String, Value>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Tables that join or leave a pipe.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct TablesBody {
+    /// Entries of `tables`, as in the pipe file.
     #[serde(default)]
-    add: Vec<Value>,
+    add: Vec<Map<String, Value>>,
+    /// Tables, written `database.table`.
     #[serde(default)]
     remove: Vec<String>,
 }
 
 /// The command of a request for another state.
-pub(super) fn state(body: Result<Bytes, BytesRejection>) -> Result<Command, Problem> {
+pub(super) fn state(body: &Bytes) -> Result<Command, Problem> {
     let StateBody {
         command,
         table,
@@ -87,7 +93,7 @@ pub(super) fn state(body: Result<Bytes, BytesRejection>) -> Result<Command, Prob
 }
 
 /// The commands of a request for other tables or settings, in the order in which they are to be carried out.
-pub(super) fn change(body: Result<Bytes, BytesRejection>) -> Result<Vec<Command>, Problem> {
+pub(super) fn change(body: &Bytes) -> Result<Vec<Command>, Problem> {
     let PipeBody { tables, sync } = read(
         body,
         r#"{"tables": {"add": [{"source": "db.table"}], "remove": ["db.table"]}, "sync": {"interval": "2s"}}"#,
@@ -95,7 +101,9 @@ pub(super) fn change(body: Result<Bytes, BytesRejection>) -> Result<Vec<Command>
     let mut commands = Vec::new();
     if let Some(TablesBody { add, remove }) = tables {
         if !add.is_empty() {
-            commands.push(Command::AddTables { entries: add });
+            commands.push(Command::AddTables {
+                entries: add.into_iter().map(Value::Object).collect(),
+            });
         }
         if !remove.is_empty() {
             let names = remove.iter().map(|name| table_name(name));
@@ -110,19 +118,9 @@ pub(super) fn change(body: Result<Bytes, BytesRejection>) -> Result<Vec<Command>
     Ok(commands)
 }
 
-fn read<T: DeserializeOwned>(
-    body: Result<Bytes, BytesRejection>,
-    example: &str,
-) -> Result<T, Problem> {
-    let body = body.map_err(|rejection| {
-        Problem::new(
-            rejection.status(),
-            "body",
-            "the request's body cannot be read",
-        )
-        .with_hint(format!("send at most {BODY_BYTES_MAX} bytes"))
-    })?;
-    let value: Value = serde_json::from_slice(&body).map_err(|error| {
+/// A body as the type says, or what it should have been.
+pub(super) fn read<T: DeserializeOwned>(body: &Bytes, example: &str) -> Result<T, Problem> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| {
         Problem::new(
             StatusCode::BAD_REQUEST,
             "body",

@@ -2,21 +2,41 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
+use crate::pipe::requests::Refused;
 
-/// An error answer.
-#[derive(Debug, Serialize)]
+/// An error answer (RFC 9457).
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ProblemDocument")]
 pub(super) struct Problem {
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: Kind,
+    /// The status in words.
     title: &'static str,
+    /// The status.
     status: u16,
+    /// What went wrong, for programs; it does not change between versions.
     code: String,
+    /// What went wrong, for people.
     detail: String,
+    /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
+    /// The faults of a pipe document.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schemars(default)]
+    problems: Box<[crate::config::Problem]>,
+}
+
+/// What a type of `about:blank` says: the title is the status's own, and `code` tells problems apart.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ProblemType")]
+enum Kind {
+    #[serde(rename = "about:blank")]
+    AboutBlank,
 }
 
 impl Problem {
@@ -26,19 +46,28 @@ impl Problem {
         detail: impl Into<String>,
     ) -> Self {
         Self {
-            // RFC 9457: the title is then the status's own.
-            kind: "about:blank",
+            kind: Kind::AboutBlank,
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             code: code.into(),
             detail: detail.into(),
             hint: None,
+            problems: Box::default(),
         }
     }
 
     pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// What stands against a pipe document.
+    pub(super) fn of_document(problems: Vec<crate::config::Problem>) -> Self {
+        let detail = "the pipe document has faults";
+        Self {
+            problems: problems.into(),
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "config", detail)
+        }
     }
 }
 
@@ -67,6 +96,15 @@ impl From<Error> for Problem {
     }
 }
 
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Document(problems) => Self::of_document(problems),
+            Refused::Error(error) => error.into(),
+        }
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -75,6 +113,12 @@ impl IntoResponse for Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
+        if status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, bearer);
+        }
         response
     }
 }

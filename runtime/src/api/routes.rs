@@ -1,28 +1,35 @@
 //! What is answered to which request.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware;
+use axum::response::IntoResponse;
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::access::{self, Gate};
+use super::body::{BODY_BYTES_MAX, Body};
+use super::commands::{PipeBody, StateBody};
+use super::events::{EventList, Which, events};
+use super::openapi::{Catalogue, JSON, Operation, TEXT, YAML};
 use super::problem::Problem;
 use super::{Pipes, commands, metrics};
+use crate::config::{pipe_file_schema, source_schema};
 use crate::pipe::Command;
-use crate::pipe::document::PipeDocument;
+use crate::pipe::document::{PipeDocument, TableDocument};
+use crate::pipe::requests::Validation;
+use crate::source::mysql::inspect::Inspection;
 
-struct Shared<P> {
-    pipes: Arc<P>,
-    draining: CancellationToken,
+pub(super) struct Shared<P> {
+    pub(super) pipes: Arc<P>,
+    pub(super) draining: CancellationToken,
+    description: Arc<Value>,
 }
 
 impl<P> Clone for Shared<P> {
@@ -30,32 +37,140 @@ impl<P> Clone for Shared<P> {
         Self {
             pipes: Arc::clone(&self.pipes),
             draining: self.draining.clone(),
+            description: Arc::clone(&self.description),
         }
     }
 }
 
-/// All routes.
-pub(super) fn router<P: Pipes>(pipes: Arc<P>, draining: CancellationToken) -> Router {
-    Router::new()
-        .route("/v1/pipes", get(list::<P>))
-        .route(
-            "/v1/pipes/{pipe}",
-            get(show::<P>).patch(change::<P>).delete(forget::<P>),
-        )
-        .route("/v1/pipes/{pipe}/state", patch(command::<P>))
-        .route("/metrics", get(scrape::<P>))
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready::<P>))
+/// All routes, behind what guards them.
+pub(super) fn router<P: Pipes>(
+    pipes: Arc<P>,
+    draining: CancellationToken,
+    gate: Arc<Gate>,
+) -> Router {
+    let (router, description) =
+        surroundings(questions(routes_of_pipes::<P>(Catalogue::new()))).finish();
+    let shared = Shared {
+        pipes,
+        draining,
+        description: Arc::new(description),
+    };
+    router
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(commands::BODY_BYTES_MAX))
-        .layer(middleware::from_fn(ensure_loopback_host))
-        .with_state(Shared { pipes, draining })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(gate, access::guard))
+        .with_state(shared)
 }
 
-#[derive(Serialize)]
+fn routes_of_pipes<P: Pipes>(mut routes: Catalogue<Shared<P>>) -> Catalogue<Shared<P>> {
+    let pipe = "/v1/pipes/{pipe}";
+    let summary = "Every pipe of the process, by name.";
+    let op = routes.answering::<PipeList>((Method::GET, "/v1/pipes"), "listPipes", summary);
+    routes = routes.serve(op, list::<P>);
+
+    let summary = "Makes a pipe and starts it. `${file:...}` and plugins lead only into the folders that the process was \
+                   started with; a restart of the process runs the pipe again.";
+    let body = routes.body_of(pipe_file_schema, &[JSON, YAML]);
+    let op = routes.answering::<PipeDocument>((Method::POST, "/v1/pipes"), "createPipe", summary);
+    routes = routes.serve(op.with_status(201).taking(body), create::<P>);
+
+    let summary = "One pipe: state, reasons, tables, progress, checkpoint and lag.";
+    let op = routes.answering::<PipeDocument>((Method::GET, pipe), "getPipe", summary);
+    routes = routes.serve(op, show::<P>);
+
+    let summary = "Adds or removes tables, or changes settings, while the others keep streaming.";
+    let body = routes.body::<PipeBody>(&[JSON]);
+    let op = routes.answering::<PipeDocument>((Method::PATCH, pipe), "changePipe", summary);
+    routes = routes.serve(op.taking(body), change::<P>);
+
+    let summary = "Forgets a pipe. Its tables in ClickHouse stay as they are.";
+    let op = routes.answering::<PipeDocument>((Method::DELETE, pipe), "dropPipe", summary);
+    routes = routes.serve(op, forget::<P>);
+
+    let at = (Method::PATCH, "/v1/pipes/{pipe}/state");
+    let summary =
+        "Starts, pauses, resumes or resyncs a pipe, or brings one of its tables back into service.";
+    let body = routes.body::<StateBody>(&[JSON]);
+    let op = routes.answering::<PipeDocument>(at, "commandPipe", summary);
+    routes = routes.serve(op.taking(body), command::<P>);
+
+    let at = (Method::GET, "/v1/pipes/{pipe}/file");
+    let summary = "The document that the pipe runs by, with what commands have changed. `***` stands for a password that \
+                   is written out.";
+    let op = routes.answering::<Map<String, Value>>(at, "exportPipe", summary);
+    routes = routes.serve(op, file::<P>);
+
+    let at = (Method::GET, "/v1/pipes/{pipe}/tables");
+    let summary = "The tables of a pipe.";
+    let op = routes.answering::<TableList>(at, "listTables", summary);
+    routes = routes.serve(op, tables::<P>);
+
+    let at = (Method::GET, "/v1/pipes/{pipe}/events");
+    let summary = "What has happened to a pipe: transitions, commands, errors. With `Accept: text/event-stream` a \
+                   stream that goes on, from `Last-Event-ID`, `after` or `since`, else from now on.";
+    let query = routes.query::<Which>();
+    let op = routes.answering::<EventList>(at, "listEvents", summary);
+    let op = op
+        .with_query(query)
+        .or_as("text/event-stream", json!({ "type": "string" }));
+    routes.serve(op, events::<P>)
+}
+
+fn questions<P: Pipes>(mut routes: Catalogue<Shared<P>>) -> Catalogue<Shared<P>> {
+    let at = (Method::POST, "/v1/validate");
+    let summary = "Everything that stands against a pipe document: its own faults, and what Setup would find at both \
+                   servers. Changes nothing.";
+    let body = routes.body_of(pipe_file_schema, &[JSON, YAML]);
+    let op = routes.answering::<Validation>(at, "validate", summary);
+    routes = routes.serve(op.taking(body), validate::<P>);
+
+    let at = (Method::POST, "/v1/sources/inspect");
+    let summary = "The tables of a source, and what keeps each from being replicated. Takes the section `source` of a \
+                   pipe document.";
+    let body = routes.body_of(source_schema, &[JSON]);
+    let op = routes.answering::<Inspection>(at, "inspectSource", summary);
+    routes.serve(op.taking(body), inspect::<P>)
+}
+
+fn surroundings<P: Pipes>(routes: Catalogue<Shared<P>>) -> Catalogue<Shared<P>> {
+    let text = |path, id, summary, kind, open| {
+        Operation::text((Method::GET, path), id, summary, kind, open)
+    };
+    let alive = text("/livez", "live", "Whether the process answers.", TEXT, true);
+    let ready_op = text(
+        "/readyz",
+        "ready",
+        "Whether the process takes commands.",
+        TEXT,
+        true,
+    );
+    let scraped = text(
+        "/metrics",
+        "metrics",
+        "All metrics, for Prometheus.",
+        metrics::CONTENT_TYPE,
+        false,
+    );
+    let mut routes = routes
+        .serve(alive, async || "ok\n")
+        .serve(ready_op, ready::<P>)
+        .serve(scraped, scrape::<P>);
+    let at = (Method::GET, "/openapi.json");
+    let op = routes.answering::<Map<String, Value>>(at, "describe", "This document.");
+    routes.serve(op, describe::<P>)
+}
+
+/// All pipes.
+#[derive(Serialize, JsonSchema)]
 struct PipeList {
     pipes: Vec<PipeDocument>,
+}
+
+/// The tables of a pipe.
+#[derive(Serialize, JsonSchema)]
+struct TableList {
+    tables: Vec<TableDocument>,
 }
 
 async fn list<P: Pipes>(State(shared): State<Shared<P>>) -> Json<PipeList> {
@@ -71,23 +186,31 @@ async fn show<P: Pipes>(
     find(&*shared.pipes, &name).map(Json)
 }
 
+async fn tables<P: Pipes>(
+    State(shared): State<Shared<P>>,
+    Path(name): Path<String>,
+) -> Result<Json<TableList>, Problem> {
+    let tables = find(&*shared.pipes, &name)?.tables;
+    Ok(Json(TableList { tables }))
+}
+
 async fn command<P: Pipes>(
     State(shared): State<Shared<P>>,
     Path(name): Path<String>,
-    body: Result<Bytes, BytesRejection>,
+    Body(body): Body,
 ) -> Result<Json<PipeDocument>, Problem> {
     find(&*shared.pipes, &name)?;
-    let command = commands::state(body)?;
+    let command = commands::state(&body)?;
     Ok(Json(shared.pipes.command(&name, command).await?))
 }
 
 async fn change<P: Pipes>(
     State(shared): State<Shared<P>>,
     Path(name): Path<String>,
-    body: Result<Bytes, BytesRejection>,
+    Body(body): Body,
 ) -> Result<Json<PipeDocument>, Problem> {
     let mut document = find(&*shared.pipes, &name)?;
-    for command in commands::change(body)? {
+    for command in commands::change(&body)? {
         document = shared.pipes.command(&name, command).await?;
     }
     Ok(Json(document))
@@ -99,6 +222,49 @@ async fn forget<P: Pipes>(
 ) -> Result<Json<PipeDocument>, Problem> {
     find(&*shared.pipes, &name)?;
     Ok(Json(shared.pipes.command(&name, Command::Drop).await?))
+}
+
+async fn create<P: Pipes>(
+    State(shared): State<Shared<P>>,
+    Body(body): Body,
+) -> Result<(StatusCode, Json<PipeDocument>), Problem> {
+    let pipe = shared.pipes.create(text(&body)?).await?;
+    Ok((StatusCode::CREATED, Json(pipe)))
+}
+
+async fn validate<P: Pipes>(
+    State(shared): State<Shared<P>>,
+    Body(body): Body,
+) -> Result<Json<Validation>, Problem> {
+    Ok(Json(shared.pipes.validate(text(&body)?).await))
+}
+
+async fn inspect<P: Pipes>(
+    State(shared): State<Shared<P>>,
+    Body(body): Body,
+) -> Result<Json<Inspection>, Problem> {
+    let example = r#"{"type": "mysql", "host": "db.example.com", "user": "u", "password": "p"}"#;
+    let section: Map<String, Value> = commands::read(&body, example)?;
+    Ok(Json(shared.pipes.inspect(section.into()).await?))
+}
+
+async fn file<P: Pipes>(
+    State(shared): State<Shared<P>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    find(&*shared.pipes, &name)?;
+    let detail = "the pipe is being made, and has no document yet";
+    let early = || Problem::new(StatusCode::CONFLICT, "illegal_command", detail);
+    shared.pipes.file(&name).map(Json).ok_or_else(early)
+}
+
+fn text(body: &[u8]) -> Result<&str, Problem> {
+    let detail = "the request's body is no UTF-8";
+    std::str::from_utf8(body).map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "body", detail))
+}
+
+async fn describe<P: Pipes>(State(shared): State<Shared<P>>) -> Json<Value> {
+    Json(Value::clone(&shared.description))
 }
 
 async fn scrape<P: Pipes>(State(shared): State<Shared<P>>) -> impl IntoResponse {
@@ -120,7 +286,7 @@ async fn ready<P: Pipes>(State(shared): State<Shared<P>>) -> Result<&'static str
     Ok("ok\n")
 }
 
-fn find(pipes: &impl Pipes, name: &str) -> Result<PipeDocument, Problem> {
+pub(super) fn find(pipes: &impl Pipes, name: &str) -> Result<PipeDocument, Problem> {
     pipes.pipe(name).ok_or_else(|| {
         Problem::new(
             StatusCode::NOT_FOUND,
@@ -147,70 +313,4 @@ async fn no_such_method() -> Problem {
         "this path does not take that method",
     )
     .with_hint("documents are read with GET, commands sent with PATCH, pipes dropped with DELETE")
-}
-
-/// Refuses requests that were sent to another name than loopback's own: DNS rebinding.
-async fn ensure_loopback_host(request: Request, next: Next) -> Response {
-    let host = match request.uri().host() {
-        Some(host) => Some(host),
-        None => request
-            .headers()
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok())
-            .map(without_port),
-    };
-    if host.is_some_and(is_loopback) {
-        return next.run(request).await;
-    }
-    Problem::new(
-        StatusCode::MISDIRECTED_REQUEST,
-        "host",
-        "the request is addressed to another host",
-    )
-    .with_hint("address it to localhost, 127.0.0.1 or [::1]")
-    .into_response()
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
-#[cfg(test)]
-mod unit {
-    use super::*;
-
-    #[test]
-    fn only_loopback_names_are_ours() {
-        for host in [
-            "localhost",
-            "LocalHost:8686",
-            "127.0.0.1:1",
-            "127.9.9.9",
-            "[::1]:8686",
-            "[::1]",
-        ] {
-            assert!(is_loopback(without_port(host)), "{host}");
-        }
-        for host in [
-            "example.com",
-            "localhost.example.com:80",
-            "10.0.0.1",
-            "",
-            "127.0.0.1.example.com",
-        ] {
-            assert!(!is_loopback(without_port(host)), "{host}");
-        }
-    }
 }

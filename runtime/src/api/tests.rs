@@ -10,8 +10,9 @@ use crate::config::Mode;
 use crate::pipe::document::{
     ChangedColumn, CheckpointDocument, RowsDocument, SnapshotDocument, TableDocument, Timestamp,
 };
+use crate::pipe::journal::{Event, EventKind, Level};
 
-struct FixedPipes(Mutex<PipeDocument>);
+struct FixedPipes(Mutex<PipeDocument>, Arc<Journal>);
 
 impl Pipes for FixedPipes {
     fn pipes(&self) -> Vec<PipeDocument> {
@@ -20,6 +21,34 @@ impl Pipes for FixedPipes {
 
     fn pipe(&self, name: &str) -> Option<PipeDocument> {
         self.pipes().into_iter().find(|pipe| pipe.pipe == name)
+    }
+
+    fn journal(&self, _name: &str) -> Option<Arc<Journal>> {
+        Some(Arc::clone(&self.1))
+    }
+
+    async fn create(&self, text: &str) -> Result<PipeDocument, Refused> {
+        match text {
+            "" => Err(Refused::Document(Vec::new())),
+            _ => Ok(self.pipes().remove(0)),
+        }
+    }
+
+    async fn validate(&self, _text: &str) -> Validation {
+        Validation {
+            valid: true,
+            pipe: None,
+            problems: Vec::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    async fn inspect(&self, _section: Value) -> Result<Inspection, Refused> {
+        Err(Error::new(ErrorKind::SourceDenied, "no").into())
+    }
+
+    fn file(&self, _name: &str) -> Option<Value> {
+        None
     }
 
     async fn command(&self, _name: &str, command: Command) -> Result<PipeDocument> {
@@ -42,6 +71,15 @@ impl Pipes for FixedPipes {
     }
 }
 
+/// A free port of this machine, open to everybody on it.
+fn loopback() -> Access {
+    Access {
+        address: ([127, 0, 0, 1], 0).into(),
+        token_file: None,
+        tls: None,
+    }
+}
+
 struct Served {
     url: String,
     pipes: Arc<FixedPipes>,
@@ -49,6 +87,24 @@ struct Served {
 }
 
 async fn served() -> Served {
+    served_with(&loopback()).await
+}
+
+/// An event of the history, as long ago as its number is small.
+fn event(id: u64) -> Event {
+    Event {
+        id,
+        time: Timestamp::from_micros(id * 1_000_000),
+        level: Level::Info,
+        kind: EventKind::Command,
+        table: None,
+        code: None,
+        text: format!("event {id}"),
+        remedy: None,
+    }
+}
+
+async fn served_with(access: &Access) -> Served {
     let document = PipeDocument {
         pipe: "shop".to_owned(),
         state: "Running".to_owned(),
@@ -82,15 +138,16 @@ async fn served() -> Served {
             committed_at: Timestamp::now(),
         }),
         lag_seconds: Some(0.25),
+        drift: Vec::new(),
     };
-    let listener = listen(([127, 0, 0, 1], 0).into())
-        .await
-        .expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let pipes = Arc::new(FixedPipes(Mutex::new(document)));
+    let interface = listen(access).await.expect("a free port");
+    let url = interface.url();
+    let pipes = Arc::new(FixedPipes(
+        Mutex::new(document),
+        Journal::new((1..=3).map(event).collect()),
+    ));
     let draining = CancellationToken::new();
-    let server = serve(
-        listener,
+    let server = interface.serve(
         Arc::clone(&pipes),
         draining.clone(),
         CancellationToken::new(),
@@ -260,7 +317,7 @@ async fn an_illegal_command_is_409_without_the_inner_chain() {
 #[tokio::test]
 async fn a_large_body_is_refused() {
     let served = served().await;
-    let body = format!(r#"{{"command":"{}"}}"#, "x".repeat(300_000));
+    let body = format!(r#"{{"command":"{}"}}"#, "x".repeat(1_100_000));
     assert_eq!(
         served.command("shop", &body).await.0,
         StatusCode::PAYLOAD_TOO_LARGE
@@ -332,21 +389,171 @@ async fn metrics_tell_states_rows_and_lag() {
 
 #[tokio::test]
 async fn only_loopback_is_listened_on() {
-    let error = listen(([0, 0, 0, 0], 0).into())
-        .await
-        .expect_err("an open address");
+    let open = Access {
+        address: ([0, 0, 0, 0], 0).into(),
+        ..loopback()
+    };
+    let error = listen(&open).await.expect_err("an open address");
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.hint().is_some());
 }
 
 #[tokio::test]
 async fn a_taken_port_is_named() {
-    let first = listen(([127, 0, 0, 1], 0).into())
-        .await
-        .expect("a free port");
-    let address = first.local_addr().expect("an address");
-    let error = listen(address).await.expect_err("a taken port");
+    let first = listen(&loopback()).await.expect("a free port");
+    let address = first.address;
+    let taken = Access {
+        address,
+        ..loopback()
+    };
+    let error = listen(&taken).await.expect_err("a taken port");
     assert_eq!(error.kind(), ErrorKind::Busy);
     assert!(error.message().contains(&address.to_string()));
     assert!(error.hint().expect("a hint").contains("--listen"));
+}
+
+#[tokio::test]
+async fn a_token_opens_what_its_role_allows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("tokens");
+    std::fs::write(
+        &file,
+        "read reading-0123456789\nadmin commanding-0123456789\n",
+    )
+    .expect("a file");
+    let served = served_with(&Access {
+        token_file: Some(file.clone()),
+        ..loopback()
+    })
+    .await;
+    let ask = async |method: Method, path: &str, token: Option<&str>| {
+        let mut request = reqwest::Client::new()
+            .request(method, format!("{}{path}", served.url))
+            .body(r#"{"command":"pause"}"#);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request.send().await.expect("an answer")
+    };
+    let (reading, commanding) = ("reading-0123456789", "commanding-0123456789");
+    let state = "/v1/pipes/shop/state";
+    for (method, path, token, expected) in [
+        (Method::GET, "/v1/pipes", None, 401),
+        (Method::GET, "/metrics", None, 401),
+        (Method::GET, "/openapi.json", None, 401),
+        (Method::GET, "/none", None, 401),
+        (Method::GET, "/livez", None, 200),
+        (Method::GET, "/readyz", None, 200),
+        (Method::GET, "/v1/pipes", Some("guessed-0123456789"), 401),
+        (Method::GET, "/v1/pipes", Some(reading), 200),
+        (Method::PATCH, state, Some(reading), 403),
+        (Method::PATCH, state, Some(commanding), 200),
+    ] {
+        let answer = ask(method.clone(), path, token).await;
+        assert_eq!(answer.status(), expected, "{method} {path}");
+        let asks = answer.headers().contains_key("www-authenticate");
+        assert_eq!(asks, expected == 401, "{method} {path}");
+    }
+    std::fs::write(&file, "read reading-0123456789\n").expect("a file");
+    let answer = ask(Method::PATCH, state, Some(commanding)).await;
+    assert_eq!(answer.status(), 401, "a token that was taken out");
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_is_refused() {
+    let served = served().await;
+    for (origin, expected) in [
+        ("http://example.com", 403),
+        ("null", 403),
+        (served.url.as_str(), 200),
+    ] {
+        let request = reqwest::Client::new().get(format!("{}/v1/pipes", served.url));
+        let answer = request
+            .header("origin", origin)
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status(), expected, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn the_history_is_filtered_and_bounded() {
+    let served = served().await;
+    for (query, expected) in [
+        ("", vec![1, 2, 3]),
+        ("?limit=2", vec![2, 3]),
+        ("?after=1&limit=1", vec![2]),
+        ("?since=1970-01-01T00:00:02.500Z", vec![3]),
+    ] {
+        let (_, _, list) = served.get(&format!("/v1/pipes/shop/events{query}")).await;
+        let events = list["events"].as_array().expect("events");
+        let ids: Vec<u64> = events
+            .iter()
+            .filter_map(|event| event["id"].as_u64())
+            .collect();
+        assert_eq!(ids, expected, "{query}");
+    }
+    for query in ["?limit=0", "?limit=1001", "?since=yesterday", "?after=-1"] {
+        let (status, kind, _) = served.get(&format!("/v1/pipes/shop/events{query}")).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}");
+        assert_eq!(kind, "application/problem+json");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_events_goes_on_where_it_was_left() {
+    let served = served().await;
+    let mut answer = reqwest::Client::new()
+        .get(format!("{}/v1/pipes/shop/events", served.url))
+        .header("accept", "text/event-stream")
+        .header("last-event-id", "2")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    served.pipes.1.publish(vec![event(4)]);
+    let mut text = String::new();
+    while !text.contains("event 4") {
+        let chunk = tokio::time::timeout(std::time::Duration::from_secs(60), answer.chunk()).await;
+        let chunk = chunk.expect("in time").expect("a stream").expect("no end");
+        text.push_str(std::str::from_utf8(&chunk).expect("text"));
+    }
+    assert!(text.starts_with("id: 3\n"), "{text}");
+    assert!(!text.contains("event 2"), "{text}");
+    served.draining.cancel();
+    let rest = tokio::time::timeout(std::time::Duration::from_secs(60), answer.chunk()).await;
+    assert_eq!(
+        rest.expect("the stream ends with the drain")
+            .expect("a stream"),
+        None
+    );
+}
+
+/// The document cannot describe what is not served, nor the other way round: routes are registered with it.
+#[tokio::test]
+async fn every_described_operation_is_served() {
+    let served = served().await;
+    let (_, _, document) = served.get("/openapi.json").await;
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths = document["paths"].as_object().expect("paths");
+    for (path, operations) in paths {
+        for (method, operation) in operations.as_object().expect("operations") {
+            assert!(operation["operationId"].is_string() && operation["summary"].is_string());
+            let method: Method = method.to_uppercase().parse().expect("a method");
+            let real = path.replace("{pipe}", "shop");
+            let (status, _, problem) = served.ask(method.clone(), &real, "{}").await;
+            let code = problem["code"].as_str().unwrap_or_default();
+            assert!(
+                !["unknown_path", "unknown_method"].contains(&code),
+                "{method} {path}: {status}"
+            );
+        }
+    }
+    let text = document.to_string();
+    for (at, _) in text.match_indices("\"$ref\":\"#") {
+        let pointer = text[at + 9..].split('"').next().expect("a reference");
+        let found = document.pointer(pointer.trim_start_matches('#'));
+        assert!(found.is_some(), "{pointer} leads nowhere");
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::pipe::document::Timestamp;
 use crate::telemetry::LogFormat;
 
 /// Where `run` serves and the other verbs ask.
@@ -30,7 +31,8 @@ Begin like this:
   pipewright run pipe.yaml                 copy, then follow; Ctrl-C ends it, the same command goes on
 
 Exit codes:
-  0 done or drained   1 a pipe failed   2 wrong command line   69 a server is unavailable
+  0 done or drained   1 a pipe failed, or a request was refused   2 wrong command line
+  3 plan --detailed-exitcode found changes   69 a server is unavailable
   78 a pipe file is wrong   130 ended at once by a second signal";
 
 /// What to do.
@@ -45,12 +47,18 @@ pub(super) enum Verb {
     /// Show the tables, types, statements and plugins that a start would set up. Touches nothing.
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(Plan),
+    /// Print the pipe file with what commands have changed since; passwords stay as `${...}`.
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(Ask),
     /// Print the JSON Schema of the pipe file.
     #[command(after_help = SCHEMA_EXAMPLES)]
     Schema,
     /// Show the pipes of a running process.
     #[command(after_help = STATUS_EXAMPLES)]
-    Status(Ask),
+    Status(Status),
+    /// Show what has happened to a pipe: transitions, commands, errors.
+    #[command(after_help = EVENTS_EXAMPLES)]
+    Events(Events),
     /// Finish and checkpoint what is in flight, then stop reading the source.
     #[command(after_help = PAUSE_EXAMPLES)]
     Pause(Ask),
@@ -72,20 +80,42 @@ pub(super) enum Verb {
     /// Work on transform plugins.
     #[command(subcommand)]
     Plugin(Plugin),
+    /// Print a script that completes command lines in a shell.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
+    /// Print the manual page, or write that of every verb into a folder.
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(Man),
 }
 
 /// Options of `run`.
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// Pipe files, or folders of *.yaml and *.yml.
-    #[arg(required = true, value_name = "PATH")]
+    /// Pipe files, or folders of *.yaml and *.yml, which are watched: a new file starts a pipe, a changed one is applied,
+    /// one that is gone pauses its pipe.
+    #[arg(required_unless_present_any = ["secrets_dir", "plugins_dir"], value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
     /// The folder that remembers how far each pipe is; made when absent.
     #[arg(long, value_name = "DIR", default_value = "./pipewright-state")]
     pub(super) state: PathBuf,
-    /// Where status, commands and metrics are served; loopback only.
+    /// Where status, commands and metrics are served; loopback only, unless --token-file is given.
     #[arg(long, value_name = "ADDR", default_value = LISTEN)]
     pub(super) listen: SocketAddr,
+    /// A file with a line `read TOKEN` or `admin TOKEN` each; who asks must then present one. Read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// A PEM file with the certificate chain to serve TLS with.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// A PEM file with the certificate's private key.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_key: Option<PathBuf>,
+    /// Where `${file:...}` and certificates of pipes that are made over REST may lead; nowhere when absent.
+    #[arg(long, value_name = "DIR")]
+    pub(super) secrets_dir: Option<PathBuf>,
+    /// Where plugins of pipes that are made over REST may lead; nowhere when absent.
+    #[arg(long, value_name = "DIR")]
+    pub(super) plugins_dir: Option<PathBuf>,
     /// How long a server may be unreachable at the start before giving up.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(super) wait: Duration,
@@ -132,13 +162,29 @@ pub(super) struct Plan {
     /// Only say what this statement of the source would lead to; no server is asked.
     #[arg(long, value_name = "STATEMENT")]
     pub(super) ddl: Option<String>,
+    /// End with 3 when a start would make tables, or a pipe runs otherwise than its file says.
+    #[arg(long)]
+    pub(super) detailed_exitcode: bool,
+    #[command(flatten)]
+    pub(super) server: Server,
 }
 
 const PLAN_EXAMPLES: &str = "\
+Where a process runs the pipe, the plan shows each key that it runs otherwise than the file says: what is new in the
+file, and what commands have changed.
+
 Examples:
   pipewright plan pipe.yaml
   pipewright plan pipe.yaml --ddl 'ALTER TABLE shop.orders DROP COLUMN note'
+  pipewright plan pipes/ --detailed-exitcode > /dev/null || echo changes
   pipewright plan pipe.yaml --json | jq '.plans[].tables[].target'";
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  pipewright export shop > shop.yaml
+  pipewright export shop --json
+
+A password that the file writes out is shown as ***.";
 
 const SCHEMA_EXAMPLES: &str = "\
 Example:
@@ -166,12 +212,76 @@ pub(super) struct Server {
         env = "PIPEWRIGHT_SERVER"
     )]
     pub(super) url: String,
+    /// A PEM file of the authorities that the process's certificate is checked with [default: the public ones].
+    #[arg(long, value_name = "FILE", env = "PIPEWRIGHT_CA")]
+    pub(super) ca: Option<PathBuf>,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    pub(super) ask: Ask,
+    /// Show it again every second until Ctrl-C; with --json a document a line.
+    #[arg(long)]
+    pub(super) watch: bool,
 }
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
   pipewright status
-  pipewright status shop --json | jq .lag_seconds";
+  pipewright status shop --watch
+  pipewright status shop --json | jq .lag_seconds
+
+Where the process was started with --token-file, PIPEWRIGHT_TOKEN holds the token, for this verb and all others that ask
+a running process.";
+
+/// Options of `events`.
+#[derive(Debug, Args)]
+pub(super) struct Events {
+    #[command(flatten)]
+    pub(super) ask: Ask,
+    /// Only what is no older: a time such as 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(super) since: Option<Timestamp>,
+    /// How many at most, the newest.
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) limit: u32,
+    /// Then go on with what happens, until Ctrl-C; with --json a document a line.
+    #[arg(long)]
+    pub(super) follow: bool,
+}
+
+const EVENTS_EXAMPLES: &str = "\
+Examples:
+  pipewright events shop
+  pipewright events shop --follow
+  pipewright events shop --json | jq '.events[] | select(.level == \"error\")'";
+
+/// Options of `completions`.
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// The shell.
+    pub(super) shell: clap_complete::Shell,
+}
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  pipewright completions bash > /etc/bash_completion.d/pipewright
+  pipewright completions zsh > \"${fpath[1]}/_pipewright\"";
+
+/// Options of `man`.
+#[derive(Debug, Args)]
+pub(super) struct Man {
+    /// Write a page for each verb into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+}
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  pipewright man | man -l -
+  pipewright man --dir /usr/local/share/man/man1";
 
 const PAUSE_EXAMPLES: &str = "\
 Examples:
@@ -309,6 +419,10 @@ fn setting(text: &str) -> Result<(String, serde_json::Value), String> {
         Err(_) => value.into(),
     };
     Ok((key.to_owned(), value))
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).ok_or_else(|| "write a time in UTC: 2026-01-31T12:00:00Z".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -1,52 +1,66 @@
 //! The verbs that ask a running process, over its REST interface.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::arguments::{Ask, OneTable, Server, Set, Tables};
+use super::arguments::{Ask, OneTable, Server, Set, Status, Tables};
+use super::connection::Connection;
 use super::exit::Exit;
 use super::output::{self, Failure, Result};
 use super::progress::view;
 use crate::error::{Error, ErrorKind};
 use crate::pipe::document::PipeDocument;
 
-/// A command answers when it is persisted: once the servers have been asked, and the work has stopped at a checkpoint.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often `--watch` looks.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Clears a terminal and begins at its top.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
 #[derive(Deserialize)]
 struct PipeList {
     pipes: Vec<PipeDocument>,
 }
 
-/// What of an error answer is told again.
-#[derive(Deserialize)]
-struct Problem {
-    code: String,
-    detail: String,
-    hint: Option<String>,
+pub(super) async fn status(options: &Status, as_json: bool) -> Result<Exit> {
+    let connection = Connection::new(&options.ask.server)?;
+    if !options.watch {
+        let (document, text) = look(&connection, options).await?;
+        if as_json {
+            output::data(&document);
+        } else {
+            output::text(&text);
+        }
+        return Ok(Exit::Done);
+    }
+    let clear = std::io::stdout().is_terminal();
+    loop {
+        let (document, text) = look(&connection, options).await?;
+        output::text(&match (as_json, clear) {
+            (true, _) => format!("{document}\n"),
+            (false, true) => format!("{CLEAR}{text}"),
+            (false, false) => format!("{text}\n"),
+        });
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
 }
 
-pub(super) async fn status(options: &Ask, as_json: bool) -> Result<Exit> {
-    match &options.pipe {
+/// What `status` shows, for programs and for people.
+async fn look(connection: &Connection, options: &Status) -> Result<(Value, String)> {
+    match &options.ask.pipe {
         Some(name) => {
-            let pipe: PipeDocument =
-                ask(&options.server, Method::GET, &format!("/{name}"), None).await?;
-            show(&pipe, as_json);
+            let pipe: PipeDocument = connection.get(&format!("/v1/pipes/{name}")).await?;
+            Ok((json!(pipe), view::details(&pipe)))
         }
         None => {
-            let PipeList { pipes } = ask(&options.server, Method::GET, "", None).await?;
-            if as_json {
-                output::data(&json!({ "pipes": pipes }));
-            } else {
-                output::text(&view::table(&pipes));
-            }
+            let PipeList { pipes } = connection.get("/v1/pipes").await?;
+            Ok((json!({ "pipes": pipes }), view::table(&pipes)))
         }
     }
-    Ok(Exit::Done)
 }
 
 pub(super) async fn command(options: &Ask, body: &Value, as_json: bool) -> Result<Exit> {
@@ -87,6 +101,25 @@ pub(super) async fn drop_pipe(options: &Ask, as_json: bool) -> Result<Exit> {
     send(&options.server, Method::DELETE, &path, None, as_json).await
 }
 
+pub(super) async fn export(options: &Ask, as_json: bool) -> Result<Exit> {
+    let name = named(options).await?;
+    let connection = Connection::new(&options.server)?;
+    let document: Value = connection.get(&format!("/v1/pipes/{name}/file")).await?;
+    if as_json {
+        output::data(&document);
+    } else {
+        let text = serde_saphyr::to_string(&document).map_err(|error| {
+            Error::new(
+                ErrorKind::Internal,
+                "the document cannot be written as YAML",
+            )
+            .with_source(error)
+        })?;
+        output::text(&text);
+    }
+    Ok(Exit::Done)
+}
+
 async fn one_table(options: &OneTable, command: &str, as_json: bool) -> Result<Exit> {
     let body = json!({ "command": command, "table": options.table });
     let path = format!("/{}/state", options.pipe);
@@ -112,16 +145,17 @@ async fn send(
     body: Option<&Value>,
     as_json: bool,
 ) -> Result<Exit> {
-    let pipe: PipeDocument = ask(server, method, path, body.map(Value::to_string)).await?;
+    let path = format!("/v1/pipes{path}");
+    let pipe: PipeDocument = Connection::new(server)?.send(method, &path, body).await?;
     show(&pipe, as_json);
     Ok(Exit::Done)
 }
 
 /// The pipe that is meant: the only one where none is named.
-async fn named(options: &Ask) -> Result<String> {
+pub(super) async fn named(options: &Ask) -> Result<String> {
     match &options.pipe {
         Some(name) => Ok(name.clone()),
-        None => only_pipe(options).await,
+        None => only_pipe(&Connection::new(&options.server)?).await,
     }
 }
 
@@ -133,8 +167,8 @@ fn show(pipe: &PipeDocument, as_json: bool) {
     }
 }
 
-async fn only_pipe(options: &Ask) -> Result<String> {
-    let PipeList { pipes } = ask(&options.server, Method::GET, "", None).await?;
+async fn only_pipe(connection: &Connection) -> Result<String> {
+    let PipeList { pipes } = connection.get("/v1/pipes").await?;
     let names: Vec<String> = pipes.into_iter().map(|pipe| pipe.pipe).collect();
     match names.as_slice() {
         [only] => Ok(only.clone()),
@@ -143,79 +177,5 @@ async fn only_pipe(options: &Ask) -> Result<String> {
             error: Error::new(ErrorKind::Config, "which pipe is meant")
                 .with_hint(format!("name one of: {}", names.join(", "))),
         }),
-    }
-}
-
-async fn ask<T: DeserializeOwned>(
-    server: &Server,
-    method: Method,
-    path: &str,
-    body: Option<String>,
-) -> Result<T> {
-    let server = server.url.trim_end_matches('/');
-    let url = reqwest::Url::parse(&format!("{server}/v1/pipes{path}")).map_err(|error| {
-        Failure::Error {
-            exit: Exit::Usage,
-            error: Error::new(ErrorKind::Config, format!("`{server}` is no address"))
-                .with_hint("write --server http://127.0.0.1:8686")
-                .with_source(error),
-        }
-    })?;
-    let unavailable = |error: reqwest::Error| Failure::Error {
-        exit: Exit::Unavailable,
-        error: Error::new(
-            ErrorKind::SourceUnavailable,
-            format!("no pipewright answers at {server}"),
-        )
-        .with_hint("start one with `pipewright run pipe.yaml`, or name its address with --server")
-        .with_source(error.without_url()),
-    };
-    // Nothing between us and loopback: a proxy of the environment would send the question elsewhere.
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(ANSWER_TIMEOUT)
-        .build()
-        .map_err(unavailable)?;
-    let mut request = client.request(method, url);
-    if let Some(body) = body {
-        request = request
-            .header("content-type", "application/json")
-            .body(body);
-    }
-    let response = request.send().await.map_err(unavailable)?;
-    let status = response.status();
-    let bytes = response.bytes().await.map_err(unavailable)?;
-    if status.is_success() {
-        return serde_json::from_slice(&bytes).map_err(|_| strange(server));
-    }
-    Err(match serde_json::from_slice(&bytes) {
-        Ok(problem) => refused(status, problem),
-        Err(_) => strange(server),
-    })
-}
-
-fn refused(status: StatusCode, problem: Problem) -> Failure {
-    let kind = serde_json::from_value(json!(problem.code)).unwrap_or(match status {
-        StatusCode::CONFLICT => ErrorKind::IllegalCommand,
-        _ => ErrorKind::Config,
-    });
-    let error = Error::new(kind, problem.detail);
-    Failure::Error {
-        exit: Exit::Failed,
-        error: match problem.hint {
-            Some(hint) => error.with_hint(hint),
-            None => error,
-        },
-    }
-}
-
-fn strange(server: &str) -> Failure {
-    Failure::Error {
-        exit: Exit::Failed,
-        error: Error::new(
-            ErrorKind::Internal,
-            format!("what answers at {server} is no pipewright of this version"),
-        )
-        .with_hint("check --server"),
     }
 }

@@ -13,6 +13,8 @@ pub(super) enum Exit {
     Failed = 1,
     /// The command line makes no sense.
     Usage = 2,
+    /// `plan --detailed-exitcode` has found changes.
+    Changes = 3,
     /// A server is unavailable; the same command may work later.
     Unavailable = 69,
     /// A pipe file is wrong; nothing was touched.

@@ -2,7 +2,10 @@
 
 mod arguments;
 mod client;
+mod connection;
+mod events;
 mod exit;
+mod manual;
 mod output;
 mod plugin;
 mod progress;
@@ -64,6 +67,8 @@ fn verb(arguments: Arguments) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Verb::Status(options) => block_on(client::status(&options, as_json)),
+        Verb::Export(options) => block_on(client::export(&options, as_json)),
+        Verb::Events(options) => block_on(events::events(&options, as_json)),
         Verb::Pause(options) => command(&options, json!({ "command": "pause" }), as_json),
         Verb::Resume(options) => command(&options, json!({ "command": "resume" }), as_json),
         Verb::Start(options) => command(&options, json!({ "command": "start" }), as_json),
@@ -81,6 +86,8 @@ fn verb(arguments: Arguments) -> Result<Exit> {
         Verb::Set(options) => block_on(client::set(options, as_json)),
         Verb::Drop(options) => block_on(client::drop_pipe(&options, as_json)),
         Verb::Plugin(Plugin::Build(options)) => plugin::build(&options, as_json),
+        Verb::Completions(options) => manual::completions(options.shell),
+        Verb::Man(options) => manual::man(options.dir.as_deref()),
     }
 }
 
@@ -112,8 +119,7 @@ fn refuse(error: &clap::Error, as_json: bool) -> Exit {
 }
 
 fn load(paths: &[PathBuf], secrets: Secrets) -> Result<Vec<PipeConfig>> {
-    let environment = |name: &str| std::env::var(name).ok();
-    crate::config::load(paths, &environment, secrets).map_err(Failure::Problems)
+    crate::config::load(paths, &crate::config::environment, secrets).map_err(Failure::Problems)
 }
 
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {

@@ -75,7 +75,11 @@ impl Failure {
                 "code": match exit {
                     Exit::Usage => "usage".to_owned(),
                     Exit::Unavailable => "unavailable".to_owned(),
-                    Exit::Done | Exit::Failed | Exit::Config | Exit::Interrupted => error.kind().code(),
+                    Exit::Done
+                    | Exit::Failed
+                    | Exit::Changes
+                    | Exit::Config
+                    | Exit::Interrupted => error.kind().code(),
                 },
                 "message": error.chain(),
                 "table": error.table().map(ToString::to_string),

@@ -1,5 +1,6 @@
 //! `run`: the pipes of one process, from the files to the exit code.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -11,14 +12,15 @@ use super::exit::Exit;
 use super::output::{self, Failure, Result};
 use super::progress::Screen;
 use crate::api;
-use crate::config::{PipeConfig, Secrets};
+use crate::config::{self, Folders, PipeFile, Secrets};
 use crate::error::{Error, ErrorKind};
 use crate::pipe::{Outcome, RunOptions, Runtime};
 use crate::telemetry::{self, LogFormat};
 
 pub(super) fn run(options: Run, as_json: bool) -> Result<Exit> {
     // Before anything else: a bad file ends here, with nothing touched.
-    let configs = super::load(&options.paths, Secrets::Resolve)?;
+    let files = config::load_files(&options.paths, &config::environment, Secrets::Resolve)
+        .map_err(Failure::Problems)?;
     let format = match options.log_format {
         Some(format) => format,
         None if as_json => LogFormat::Json,
@@ -26,52 +28,62 @@ pub(super) fn run(options: Run, as_json: bool) -> Result<Exit> {
     };
     let screen = Screen::new(format);
     telemetry::init(format, screen.log_writer());
-    super::block_on(run_pipes(configs, options, screen, as_json))
+    super::block_on(run_pipes(files, options, screen, as_json))
 }
 
 async fn run_pipes(
-    configs: Vec<PipeConfig>,
+    files: Vec<PipeFile>,
     options: Run,
     screen: Screen,
     as_json: bool,
 ) -> Result<Exit> {
     let mut signals = Signals::new()?;
-    let listener = api::listen(options.listen)
-        .await
-        .map_err(|error| Failure::Error {
-            exit: match error.kind() {
-                ErrorKind::Config => Exit::Usage,
-                kind => Exit::over(kind),
-            },
-            error,
-        })?;
-    let address = listener.local_addr().unwrap_or(options.listen);
+    let access = api::Access {
+        address: options.listen,
+        token_file: options.token_file,
+        tls: options.tls_cert.zip(options.tls_key),
+    };
+    let interface = api::listen(&access).await.map_err(|error| Failure::Error {
+        exit: match error.kind() {
+            ErrorKind::Config => Exit::Usage,
+            kind => Exit::over(kind),
+        },
+        error,
+    })?;
+    let folders = options
+        .paths
+        .into_iter()
+        .filter(|path| path.is_dir())
+        .collect();
     let runtime = Runtime::start(
-        configs,
+        files,
         RunOptions {
             state_dir: options.state,
             wait: options.wait,
             once: options.once,
+            folders: Folders {
+                secrets: options.secrets_dir,
+                plugins: options.plugins_dir,
+            },
         },
     )
     .await?;
-    tracing::info!("status, commands and metrics at http://{address}");
+    tracing::info!("status, commands and metrics at {}", interface.url());
 
     let draining = CancellationToken::new();
     let ended = CancellationToken::new();
-    let server = tokio::spawn(api::serve(
-        listener,
-        Arc::clone(&runtime),
-        draining.clone(),
-        ended.clone(),
-    ));
+    let server =
+        tokio::spawn(interface.serve(Arc::clone(&runtime), draining.clone(), ended.clone()));
     let view = tokio::spawn(screen.show(Arc::clone(&runtime), ended.clone()));
+    let watcher = tokio::spawn(watch(Arc::clone(&runtime), folders));
 
     let outcome = tokio::select! {
         outcome = runtime.wait() => Some(outcome),
         () = signals.next() => None,
     };
     draining.cancel();
+    // A pipe that is being changed is either the former or the new one when the drain begins.
+    watcher.abort();
     if outcome.is_none() {
         tracing::info!(
             "draining: what is in flight is written and checkpointed; once more to end at once"
@@ -91,6 +103,10 @@ async fn run_pipes(
     // A client that holds its connection open must not hold the process.
     server.abort();
     report(&runtime, outcome, as_json)
+}
+
+async fn watch(runtime: Arc<Runtime>, folders: Vec<PathBuf>) {
+    runtime.watch(folders).await;
 }
 
 /// The last word: how it ended, and where the pipes stand.

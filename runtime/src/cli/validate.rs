@@ -1,12 +1,13 @@
 //! `validate` and `plan`: looking without touching.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::arguments::{Plan, Validate};
+use super::connection::Connection;
 use super::exit::Exit;
 use super::output::{self, Failure, Result, count};
-use crate::config::{PipeConfig, Secrets};
-use crate::error::{Finding, Severity};
+use crate::config::{self, Difference, PipeConfig, Secrets};
+use crate::error::{ErrorKind, Finding, Severity};
 use crate::pipe;
 
 pub(super) fn validate(options: &Validate, as_json: bool) -> Result<Exit> {
@@ -68,22 +69,77 @@ pub(super) fn plan(options: &Plan, as_json: bool) -> Result<Exit> {
             as_json,
         );
     }
-    let pipes = super::load(&options.paths, Secrets::Resolve)?;
+    let files = config::load_files(&options.paths, &config::environment, Secrets::Resolve)
+        .map_err(Failure::Problems)?;
     let plans = super::block_on(async {
+        let connection = Connection::new(&options.server)?;
         let mut plans = Vec::new();
-        for config in &pipes {
-            plans.push(pipe::plan(config).await?);
+        for file in &files {
+            let running = running(&connection, &file.config.pipe).await?;
+            plans.push((pipe::plan(&file.config).await?, running));
         }
         Ok(plans)
     })?;
+    let plans: Vec<(pipe::Plan, Option<Vec<Difference>>)> = plans
+        .into_iter()
+        .zip(&files)
+        .map(|((plan, running), file)| {
+            let told = |running| config::compare(&running, &config::shown(&file.document));
+            (plan, running.map(told))
+        })
+        .collect();
+    let changes = plans.iter().any(|(plan, differences)| match differences {
+        Some(differences) => !differences.is_empty(),
+        None => plan.tables.iter().any(|table| !table.statements.is_empty()),
+    });
     if as_json {
+        let plans: Vec<_> = plans.iter().map(plan_json).collect();
         output::data(&json!({ "plans": plans }));
     } else {
-        for plan in &plans {
-            output::text(&format!("{plan}\n"));
+        for (plan, differences) in &plans {
+            let differences = differences.iter().flatten().map(difference_line);
+            output::text(&format!("{plan}{}\n", differences.collect::<String>()));
         }
     }
-    Ok(Exit::Done)
+    Ok(match options.detailed_exitcode && changes {
+        true => Exit::Changes,
+        false => Exit::Done,
+    })
+}
+
+/// What the process at hand runs a pipe by; none where there is no process, or it does not have the pipe.
+async fn running(connection: &Connection, pipe: &str) -> Result<Option<Value>> {
+    match connection.get(&format!("/v1/pipes/{pipe}/file")).await {
+        Ok(document) => Ok(Some(document)),
+        Err(failure) if failure.exit() == Exit::Unavailable => Ok(None),
+        Err(Failure::Error { error, .. }) if error.kind() == ErrorKind::Config => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn plan_json((plan, differences): &(pipe::Plan, Option<Vec<Difference>>)) -> Value {
+    let mut value = json!(plan);
+    if let Some(differences) = differences {
+        let differences = differences.iter().map(|difference| {
+            json!({ "key": difference.key, "running": difference.before, "file": difference.after })
+        });
+        value["differences"] = differences.collect();
+    }
+    value
+}
+
+fn difference_line(difference: &Difference) -> String {
+    let said = |value: &Option<Value>| {
+        value
+            .as_ref()
+            .map_or("nothing".to_owned(), Value::to_string)
+    };
+    format!(
+        "\n{}: the file says {}, the pipe runs with {}\n",
+        difference.key,
+        said(&difference.after),
+        said(&difference.before)
+    )
 }
 
 fn forecast(pipes: &[PipeConfig], statement: &str, as_json: bool) -> Result<Exit> {

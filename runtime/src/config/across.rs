@@ -7,6 +7,7 @@ use super::Problem;
 use super::node::Place;
 
 /// What could be made out of a document, even of one with problems.
+#[derive(Clone, Debug)]
 pub(super) struct Outline {
     pub(super) file: PathBuf,
     pub(super) pipe: Option<(String, Place)>,
@@ -16,6 +17,7 @@ pub(super) struct Outline {
 }
 
 /// One entry of `tables` that names one source table.
+#[derive(Clone, Debug)]
 pub(super) struct TableOutline {
     pub(super) target: String,
     pub(super) place: Place,
@@ -23,13 +25,13 @@ pub(super) struct TableOutline {
 }
 
 /// The problems between `outlines`, in their order.
-pub(super) fn check(outlines: &[Outline]) -> Vec<Problem> {
+pub(super) fn check(outlines: &[&Outline]) -> Vec<Problem> {
     let mut problems = pipe_names(outlines);
     problems.extend(targets(outlines));
     problems
 }
 
-fn pipe_names(outlines: &[Outline]) -> Vec<Problem> {
+fn pipe_names(outlines: &[&Outline]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut seen: HashMap<&str, (&Path, Place)> = HashMap::new();
     for outline in outlines {
@@ -65,7 +67,7 @@ enum Whose<'a> {
     Pipe(usize),
 }
 
-fn targets(outlines: &[Outline]) -> Vec<Problem> {
+fn targets(outlines: &[&Outline]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut seen: HashMap<(Whose<'_>, String), (&Path, Place)> = HashMap::new();
     for (index, outline) in outlines.iter().enumerate() {

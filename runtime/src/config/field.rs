@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Secrets;
 use super::node::{Key, Node, Origin, Text, Value};
-use super::section::{Checks, Section};
+use super::section::{Checks, Section, Whose};
 use super::values::{duration, nearest, show_duration, show_size, size};
 
 /// One value, and what it takes to complain about it. Readers return none after having complained.
@@ -109,7 +109,18 @@ impl<'a> Field<'a> {
 
     /// `text` as a path relative to the pipe file. Only a pipe about to run needs the file to be there.
     pub(super) fn file(&self, text: &str, secrets: Secrets, expected: &str) -> Option<PathBuf> {
-        let path = self.checks.relative(Path::new(text));
+        let whose = match self.path.starts_with("transforms.") {
+            true => Whose::Plugin,
+            false => Whose::Secret,
+        };
+        let path = match self.checks.relative(Path::new(text), whose) {
+            Ok(path) => path,
+            Err(why) => {
+                let found = format!("{}, {why}", self.shown());
+                self.problem(found, expected, "give a plain path relative to that folder");
+                return None;
+            }
+        };
         if secrets == Secrets::Resolve && !path.is_file() {
             self.problem(
                 format!("{}, which is no file", self.shown()),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::Secrets;
 use super::node::{Node, Origin, Place, Text, Value};
-use super::section::Checks;
+use super::section::{Checks, Whose};
 
 /// A mounted secret longer than this is some other file.
 const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -157,10 +157,17 @@ impl Interpolation<'_> {
         if self.secrets == Secrets::Offline {
             return Ok(None);
         }
-        let full = self.checks.relative(Path::new(path));
+        let found = |why: String| format!("`${{file:{path}}}`, {why}");
+        let expected = "a readable text file; the path is relative to the pipe file";
+        let full = self.checks.relative(Path::new(path), Whose::Secret);
+        let full = full.map_err(|why| Missing {
+            found: found(why),
+            expected: expected.to_owned(),
+            remedy: "give a plain path relative to that folder".to_owned(),
+        })?;
         let missing = |why: String| Missing {
-            found: format!("`${{file:{path}}}`, {why}"),
-            expected: "a readable text file; the path is relative to the pipe file".to_owned(),
+            found: found(why),
+            expected: expected.to_owned(),
             remedy: format!("mount the secret at {}, or change the path", full.display()),
         };
         let bytes = std::fs::metadata(&full)

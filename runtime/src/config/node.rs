@@ -10,7 +10,7 @@ use serde_saphyr::{DuplicateKeyPolicy, MessageFormatter, Spanned, UserMessageFor
 use super::section::Checks;
 
 /// Where a node stands; both counted from 1.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) line: u64,
     pub(super) column: u64,

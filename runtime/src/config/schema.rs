@@ -18,6 +18,16 @@ pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(PipeFile).to_value()
 }
 
+/// The same among other schemas, for the description of the REST interface.
+pub fn pipe_file_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<PipeFile>()
+}
+
+/// The schema of the section `source` alone.
+pub fn source_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Source>()
+}
+
 /// One pipe: tables of a MySQL or MariaDB server, copied into ClickHouse and kept in step.
 ///
 /// Any string may hold `${NAME}` or `${NAME:-default}` (environment), `${file:path}` (a mounted secret), and `$$` for a

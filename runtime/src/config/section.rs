@@ -4,30 +4,76 @@
 //! and never asked for, so a key cannot be accepted and ignored.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::Problem;
 use super::field::{Field, one_of};
 use super::node::{Key, Node, Place, Value};
 use super::values::nearest;
 
-/// The problems of one file.
+/// The problems of one document, and where its paths lead.
 pub(super) struct Checks {
     file: PathBuf,
+    /// For a document that was sent: the folders that its paths may not leave.
+    folders: Option<Folders>,
     problems: RefCell<Vec<Problem>>,
+}
+
+/// Where the paths of documents that were sent, rather than read from a file, may lead. Without a folder such paths are
+/// refused: who may command pipes need not be one who may read this machine's files.
+#[derive(Clone, Debug, Default)]
+pub struct Folders {
+    /// Holds what `${file:...}` and certificates mean.
+    pub secrets: Option<PathBuf>,
+    /// Holds what `transforms.*.plugin` means.
+    pub plugins: Option<PathBuf>,
 }
 
 impl Checks {
     pub(super) fn new(file: &Path) -> Self {
         Self {
             file: file.to_owned(),
+            folders: None,
             problems: RefCell::default(),
         }
     }
 
-    /// `path` as the file means it.
-    pub(super) fn relative(&self, path: &Path) -> PathBuf {
-        self.file.parent().unwrap_or(Path::new("")).join(path)
+    /// For a document that was sent.
+    pub(super) fn of_sent(folders: &Folders) -> Self {
+        Self {
+            folders: Some(folders.clone()),
+            ..Self::new(Path::new("request"))
+        }
+    }
+
+    /// `path` as the document means it; for one that was sent, why it may not be used.
+    pub(super) fn relative(&self, path: &Path, whose: Whose) -> Result<PathBuf, String> {
+        let Some(folders) = &self.folders else {
+            return Ok(self.file.parent().unwrap_or(Path::new("")).join(path));
+        };
+        let (folder, option) = match whose {
+            Whose::Secret => (&folders.secrets, "--secrets-dir"),
+            Whose::Plugin => (&folders.plugins, "--plugins-dir"),
+        };
+        let Some(folder) = folder else {
+            return Err(format!(
+                "which a document that was sent cannot name, as the process runs without {option}"
+            ));
+        };
+        let full = folder.join(path);
+        let plain = path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        // Links are followed first: one that leads outside is outside.
+        let inside = match (full.canonicalize(), folder.canonicalize()) {
+            (Ok(full), Ok(folder)) => full.starts_with(folder),
+            _ => true,
+        };
+        if plain && inside {
+            Ok(full)
+        } else {
+            Err(format!("which leads out of the folder of {option}"))
+        }
     }
 
     pub(super) fn report(
@@ -64,6 +110,15 @@ impl Checks {
         problems.sort_by_key(|problem| (problem.line, problem.column));
         problems
     }
+}
+
+/// What a path is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A secret, or a certificate.
+    Secret,
+    /// A plugin, or a file that one reads.
+    Plugin,
 }
 
 /// A map with fixed keys.

@@ -112,8 +112,8 @@ fn limits(field: &Field<'_>) -> Option<LimitsConfig> {
     })
 }
 
-/// The plugin's configuration as JSON; with `redact`, `***` stands for every string that came out of `${...}`.
-fn json(node: &Node, redact: bool) -> serde_json::Value {
+/// A part of the document as JSON; with `redact`, `***` stands for every string that came out of `${...}`.
+pub(super) fn json(node: &Node, redact: bool) -> serde_json::Value {
     match &node.value {
         Value::Null => serde_json::Value::Null,
         Value::Bool(value) => (*value).into(),

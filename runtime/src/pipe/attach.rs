@@ -4,7 +4,7 @@ use super::ddl;
 use super::operate::has_met;
 use super::record::{Records, Skip};
 use super::session::Session;
-use super::setup::{matched, raise_term};
+use super::setup::{raise_term, recorded};
 use super::store::PipeStore;
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
@@ -49,7 +49,7 @@ pub(super) async fn connected(pipe: &Pipe) -> Result<Session> {
 async fn bound(pipe: &Pipe) -> Result<(Session, Vec<TableName>)> {
     let session = Session::connect(pipe.effective_config()?, &pipe.engine).await?;
     let names: Vec<TableName> = pipe.store.records().tables.keys().cloned().collect();
-    let matched = matched(&session.config.tables, &names)?;
+    let matched = recorded(&session.config, &names)?;
     let changed = session.bind_recorded(&pipe.store, &matched).await?;
     Ok((session, changed))
 }

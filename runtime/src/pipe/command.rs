@@ -49,6 +49,11 @@ pub enum Command {
         /// Entries of `tables`, as in the pipe file.
         entries: Vec<serde_json::Value>,
     },
+    /// Take the tables that entries of a changed pipe file mean into the pipe.
+    TakeIn {
+        /// Entries of `tables` that the file has and the pipe does not.
+        entries: Vec<serde_json::Value>,
+    },
     /// Take the tables that a wildcard has begun to match into the pipe.
     FollowNewTables,
     /// Follow a statement that the stream stands before: some tables are loaded anew, some have gone.
@@ -70,6 +75,52 @@ pub enum Command {
     },
     /// Forget the pipe; the targets stay as they are.
     Drop,
+}
+
+/// As the history shows it: what was asked, and of which tables.
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = |map: &serde_json::Map<String, serde_json::Value>| -> String {
+            map.iter()
+                .map(|(key, value)| format!(" {key}={value}"))
+                .collect()
+        };
+        let names = |names: &[TableName]| -> String {
+            names.iter().map(|name| format!(" {name}")).collect()
+        };
+        match self {
+            Command::Start => f.write_str("start"),
+            Command::Pause => f.write_str("pause"),
+            Command::Resume => f.write_str("resume"),
+            Command::Resync { table, snapshot } => {
+                let table = table.as_ref().map(std::slice::from_ref).unwrap_or_default();
+                write!(f, "resync{}{}", names(table), settings(snapshot))
+            }
+            Command::Retry { table } => write!(f, "retry {table}"),
+            Command::Skip { table } => write!(f, "skip {table}"),
+            Command::AddTables { entries } | Command::TakeIn { entries } => {
+                f.write_str("add tables")?;
+                let sources = entries.iter().filter_map(|entry| entry.get("source"));
+                sources
+                    .into_iter()
+                    .try_for_each(|source| match source.as_str() {
+                        Some(name) => write!(f, " {name}"),
+                        None => write!(f, " {source}"),
+                    })
+            }
+            Command::FollowNewTables => f.write_str("take in tables that match a wildcard"),
+            Command::FollowStatement { fates, .. } => {
+                f.write_str("follow a statement:")?;
+                fates.iter().try_for_each(|(name, fate)| match fate {
+                    ddl::Fate::Reload => write!(f, " load {name} anew"),
+                    ddl::Fate::Gone => write!(f, " let {name} go"),
+                })
+            }
+            Command::RemoveTables { tables } => write!(f, "remove tables{}", names(tables)),
+            Command::Configure { sync } => write!(f, "set{}", settings(sync)),
+            Command::Drop => f.write_str("drop"),
+        }
+    }
 }
 
 /// An edit of the records, and what it does to the lifecycle.
@@ -151,7 +202,14 @@ pub(super) async fn prepare(pipe: &Arc<Pipe>, command: Command) -> Result<Option
         }
         Command::Retry { table } => retry(pipe, table, Skip::No).map(Some),
         Command::Skip { table } => retry(pipe, table, Skip::Allowed).map(Some),
-        Command::AddTables { entries } => modify(pipe, tables::add(pipe, entries)).await.map(Some),
+        Command::AddTables { entries } => {
+            let prepared = tables::add(pipe, entries, tables::Whose::Command);
+            modify(pipe, prepared).await.map(Some)
+        }
+        Command::TakeIn { entries } => {
+            let prepared = tables::add(pipe, entries, tables::Whose::File);
+            modify(pipe, prepared).await.map(Some)
+        }
         Command::FollowNewTables => tables::follow_new(pipe).await,
         Command::FollowStatement { fates, end } => {
             ensure_legal(pipe, PipeEvent::Resync)?;
@@ -296,12 +354,18 @@ fn remove(pipe: &Pipe, names: Vec<TableName>) -> Result<Change> {
         .with_hint("drop the pipe instead: pipewright drop"));
     }
     Ok(Change::new(Some(PipeEvent::Modified), move |draft| {
-        for name in &names {
-            draft.table_event(name, TableEvent::Remove)?;
-            let table = draft.table_mut(name);
-            (table.place, table.skip) = (None, Skip::No);
-            give_up_shadow(table);
-        }
-        Ok(())
+        names.iter().try_for_each(|name| take_out(draft, name))
     }))
+}
+
+/// Ends a table's replication; its target stays as it is.
+///
+/// # Errors
+/// `IllegalCommand` where the table's state does not allow it.
+pub(super) fn take_out(draft: &mut Records, name: &TableName) -> Result<()> {
+    draft.table_event(name, TableEvent::Remove)?;
+    let table = draft.table_mut(name);
+    (table.place, table.skip) = (None, Skip::No);
+    give_up_shadow(table);
+    Ok(())
 }

@@ -26,6 +26,20 @@ pub struct PipeDocument {
     pub checkpoint: Option<CheckpointDocument>,
     /// Seconds between the newest applied commit and now; none while the binlog is not followed.
     pub lag_seconds: Option<f64>,
+    /// What commands have made different from the pipe file.
+    #[serde(default)]
+    pub drift: Vec<Drift>,
+}
+
+/// A key whose value in the pipe file is not the one that the pipe runs with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Drift {
+    /// The key: `sync.interval`, or `tables[shop.orders]`.
+    pub key: String,
+    /// What the file says; none when it says nothing.
+    pub file: Option<serde_json::Value>,
+    /// What the pipe runs with; none when a table was taken out, or is yet to be taken in.
+    pub running: Option<serde_json::Value>,
 }
 
 /// One table of a pipe.
@@ -163,6 +177,11 @@ impl Timestamp {
         Self(i64::try_from(micros / 1000).unwrap_or(i64::MAX))
     }
 
+    /// The moment that a text such as `2026-01-31T12:00:00Z` names.
+    pub fn parse(text: &str) -> Option<Self> {
+        parse(text)
+    }
+
     /// How long ago it was; zero when it is to come.
     pub fn age(&self) -> Duration {
         Duration::from_millis(u64::try_from(Self::now().0 - self.0).unwrap_or(0))
@@ -227,24 +246,29 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Reads what Display writes, with or without milliseconds.
+/// Reads what Display writes, with any number of digits after the point, or none.
 fn parse(text: &str) -> Option<Timestamp> {
-    let numbers: Option<Vec<i64>> = text
-        .strip_suffix('Z')?
-        .split(['-', 'T', ':', '.'])
+    let text = text.strip_suffix('Z')?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let millis: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+    let numbers: Option<Vec<i64>> = whole
+        .split(['-', 'T', ':'])
         .map(|part| part.parse().ok())
         .collect();
-    let numbers = numbers?;
-    let (&[year, month, day, hour, minute, second], millis) = numbers.split_first_chunk::<6>()?;
-    let millis = match millis {
-        [] => 0,
-        [millis] => *millis,
-        _ => return None,
+    let [year, month, day, hour, minute, second] = numbers?[..] else {
+        return None;
     };
+    let possible = (0..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && (0..24).contains(&hour)
+        && (0..60).contains(&minute)
+        && (0..=60).contains(&second);
     let seconds = hour * 3600 + minute * 60 + second;
-    Some(Timestamp(
-        days(year, month, day) * MILLIS_PER_DAY + seconds * 1000 + millis,
-    ))
+    possible.then(|| Timestamp(days(year, month, day) * MILLIS_PER_DAY + seconds * 1000 + millis))
 }
 
 /// Year, month and day of a day counted from 1970-01-01, by the proleptic Gregorian calendar. Years are counted from
@@ -296,6 +320,15 @@ mod tests {
             assert_eq!(parse(&written.to_string()), Some(written));
         }
         assert_eq!(parse("1970-01-01T00:00:01Z"), Some(Timestamp(1000)));
-        assert_eq!(parse("yesterday"), None);
+        assert_eq!(parse("1970-01-01T00:00:01.5Z"), Some(Timestamp(1500)));
+        for wrong in [
+            "yesterday",
+            "1970-01-01T00:00:01",
+            "1970-13-01T00:00:01Z",
+            "9223372036854775807-01-01T00:00:00Z",
+            "1970-01-01T00:00:01.-5Z",
+        ] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
     }
 }

@@ -13,8 +13,10 @@ mod ddl;
 #[cfg(test)]
 mod diagram_tests;
 pub mod document;
+pub mod files;
 mod follow;
 mod heal;
+pub mod journal;
 pub mod lifecycle;
 mod load;
 mod operate;
@@ -22,6 +24,7 @@ mod plan;
 mod progress;
 mod quarantine;
 pub mod record;
+pub mod requests;
 mod resync;
 mod session;
 mod setup;
@@ -33,6 +36,7 @@ pub mod table_state;
 mod tables;
 mod track;
 pub mod values;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,11 +48,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::document::PipeDocument;
+use self::files::Origin;
+use self::journal::Journal;
 use self::lifecycle::{Failure, PipeState};
 use self::progress::Progress;
 use self::store::PipeStore;
 use self::supervisor::{Pipe, Request, Supervisor};
-use crate::config::PipeConfig;
+use crate::config::{Folders, PipeFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::StateStore;
 use crate::transform::Engine;
@@ -69,6 +75,8 @@ pub struct RunOptions {
     pub wait: Duration,
     /// End when every pipe is Completed or one has Failed.
     pub once: bool,
+    /// Where the paths of documents that are sent may lead.
+    pub folders: Folders,
 }
 
 /// Why a process that runs pipes ends by itself.
@@ -97,71 +105,103 @@ pub enum Outcome {
 pub struct Runtime {
     pipes: RwLock<BTreeMap<String, Handle>>,
     options: RunOptions,
+    state: Arc<StateStore>,
+    engine: Arc<Engine>,
     shutdown: CancellationToken,
     tasks: Mutex<JoinSet<()>>,
+    /// Held while a request makes a pipe.
+    creating: Mutex<()>,
 }
 
 #[derive(Clone, Debug)]
 struct Handle {
     pipe: Arc<Pipe>,
+    file: Arc<PipeFile>,
     commands: mpsc::Sender<Request>,
     /// Whether the pipe had left Setup before this process began.
     had_run: bool,
+    /// Cancelled when the pipe's task has ended.
+    ended: CancellationToken,
 }
 
 impl Runtime {
-    /// Opens the state folder and starts every pipe where it was.
+    /// Opens the state folder and starts every pipe where it was: those of the files, and those that requests have made.
     ///
     /// # Errors
     /// `Busy` when the folder belongs to another process, `State` when it cannot be used.
-    pub async fn start(configs: Vec<PipeConfig>, options: RunOptions) -> Result<Arc<Self>> {
+    pub async fn start(files: Vec<PipeFile>, options: RunOptions) -> Result<Arc<Self>> {
         let state = StateStore::open(&options.state_dir)?;
         let engine = Engine::new(Some(state.folder().join("compiled")))?;
-        let shutdown = CancellationToken::new();
-        let mut pipes = BTreeMap::new();
-        let mut tasks = JoinSet::new();
-        for config in configs {
-            let store = PipeStore::open(Arc::clone(&state), &config.pipe).await?;
-            let had_run = match store.records().state() {
-                PipeState::Provisioning | PipeState::Setup => false,
-                PipeState::Failed { .. } => store
-                    .records()
-                    .pipe
-                    .as_ref()
-                    .is_some_and(|pipe| pipe.term > 0),
-                _ => true,
-            };
-            let (commands, received) = mpsc::channel(COMMANDS_WAITING);
-            let pipe = Arc::new(Pipe {
-                config: Arc::new(config),
-                store,
-                engine: Arc::clone(&engine),
-                progress: Progress::default(),
-                shutdown: shutdown.child_token(),
-                wishes: commands.downgrade(),
-            });
-            let mut supervisor = Supervisor {
-                pipe: Arc::clone(&pipe),
-                commands: received,
-                pending: None,
-            };
-            supervisor.begin().await?;
-            tasks.spawn(supervisor.run());
-            pipes.insert(
-                pipe.config.pipe.clone(),
-                Handle {
-                    pipe,
-                    commands,
-                    had_run,
-                },
-            );
-        }
-        Ok(Arc::new(Self {
-            pipes: RwLock::new(pipes),
+        let runtime = Arc::new(Self {
+            pipes: RwLock::default(),
             options,
-            shutdown,
-            tasks: Mutex::new(tasks),
-        }))
+            state,
+            engine,
+            shutdown: CancellationToken::new(),
+            tasks: Mutex::default(),
+            creating: Mutex::default(),
+        });
+        for file in files {
+            runtime.open(file, Origin::File).await?;
+        }
+        runtime.open_requested().await?;
+        Ok(runtime)
+    }
+
+    /// Starts one pipe where it was, or anew.
+    async fn open(&self, file: PipeFile, origin: Origin) -> Result<()> {
+        let store = PipeStore::open(Arc::clone(&self.state), &file.config.pipe).await?;
+        let had_run = match store.records().state() {
+            PipeState::Provisioning | PipeState::Setup => false,
+            PipeState::Failed { .. } => store
+                .records()
+                .pipe
+                .as_ref()
+                .is_some_and(|pipe| pipe.term > 0),
+            _ => true,
+        };
+        let (commands, received) = mpsc::channel(COMMANDS_WAITING);
+        let pipe = Arc::new(Pipe {
+            config: Arc::new(file.config.clone()),
+            store,
+            engine: Arc::clone(&self.engine),
+            progress: Progress::default(),
+            refused: RwLock::default(),
+            shutdown: self.shutdown.child_token(),
+            wishes: commands.downgrade(),
+        });
+        let mut supervisor = Supervisor {
+            pipe: Arc::clone(&pipe),
+            commands: received,
+            pending: None,
+            told: Vec::new(),
+        };
+        supervisor.begin().await?;
+        let additions = files::take_up(&pipe, &file.document, origin).await?;
+        let handle = Handle {
+            pipe: Arc::clone(&pipe),
+            file: Arc::new(file),
+            commands: commands.clone(),
+            had_run,
+            ended: CancellationToken::new(),
+        };
+        let ended = handle.ended.clone().drop_guard();
+        let mut tasks = self.tasks.lock().await;
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            supervisor.run().await;
+            drop(ended);
+        });
+        if let Some(additions) = additions {
+            tasks.spawn(additions.carry_out(pipe, commands));
+        }
+        drop(tasks);
+        let name = handle.file.config.pipe.clone();
+        self.pipes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, handle);
+        Ok(())
     }
 
     /// Every pipe's document, by name.
@@ -177,6 +217,13 @@ impl Runtime {
         self.handles()
             .get(name)
             .map(|handle| status::of(&handle.pipe))
+    }
+
+    /// What has happened to a pipe.
+    pub fn journal(&self, name: &str) -> Option<Arc<Journal>> {
+        let handles = self.handles();
+        let handle = handles.get(name)?;
+        Some(Arc::clone(handle.pipe.store.journal()))
     }
 
     fn handles(&self) -> RwLockReadGuard<'_, BTreeMap<String, Handle>> {

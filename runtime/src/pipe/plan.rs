@@ -54,7 +54,7 @@ pub struct ColumnPlan {
 /// # Errors
 /// When a server cannot be reached or a plugin not loaded.
 pub async fn plan(config: &PipeConfig) -> Result<Plan> {
-    let prepared = prepare(config).await?;
+    let prepared = prepare(config, &Engine::new(None)?, &nobody(config)).await?;
     let tables = prepared
         .tables
         .iter()
@@ -89,14 +89,29 @@ pub async fn plan(config: &PipeConfig) -> Result<Plan> {
 /// # Errors
 /// As [`plan`].
 pub async fn validate_online(config: &PipeConfig) -> Result<Vec<Finding>> {
-    Ok(prepare(config).await?.findings)
+    findings_with(config, &Engine::new(None)?, &nobody(config)).await
 }
 
-async fn prepare(config: &PipeConfig) -> Result<Prepared> {
-    let engine = Engine::new(None)?;
-    let session = Session::connect(Arc::new(config.clone()), &engine).await?;
-    // A plan has no token of its own: a target with rows is somebody else's.
-    setup::prepare(&session, &Owner::new(config.pipe.clone(), String::new())).await
+/// The same, with plugins that may be compiled already, for whoever may own the targets.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) async fn findings_with(
+    config: &PipeConfig,
+    engine: &Arc<Engine>,
+    owner: &Owner,
+) -> Result<Vec<Finding>> {
+    Ok(prepare(config, engine, owner).await?.findings)
+}
+
+/// A plan has no token of its own: a target with rows is somebody else's.
+fn nobody(config: &PipeConfig) -> Owner {
+    Owner::new(config.pipe.clone(), String::new())
+}
+
+async fn prepare(config: &PipeConfig, engine: &Arc<Engine>, owner: &Owner) -> Result<Prepared> {
+    let session = Session::connect(Arc::new(config.clone()), engine).await?;
+    setup::prepare(&session, owner).await
 }
 
 impl fmt::Display for Plan {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::files::Applied;
 use super::lifecycle::{Failure, PipeState};
 use super::table_state::{TableEvent, TableState};
 use super::values::ValueCounts;
@@ -364,6 +365,8 @@ pub struct Records {
     pub done: BTreeMap<TableName, Arc<BTreeSet<u32>>>,
     /// Applied changes by source table.
     pub rows: BTreeMap<TableName, RowCounts>,
+    /// What the pipe was last told by its file, or by the request that made it.
+    pub applied: Option<Arc<Applied>>,
     /// Values that policies have changed, by source table.
     pub values: BTreeMap<TableName, ValueCounts>,
     /// Set when the pipe is to be forgotten: every record of it is removed in that write.

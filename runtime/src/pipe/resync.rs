@@ -16,7 +16,7 @@ use super::record::{
     Checkpoint, PinnedPlugin, Records, Shadow, Skip, TablePlace, TableRecord, random_server_id,
 };
 use super::session::{LiveTable, Session};
-use super::setup::{self, matched};
+use super::setup::{self, recorded};
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use super::tables;
@@ -238,7 +238,7 @@ pub(super) async fn begin_anew(
     pipe: &Pipe,
     names: &[TableName],
 ) -> Result<Fresh> {
-    let matched = matched(&session.config.tables, &known(pipe, names))?;
+    let matched = recorded(&session.config, &known(pipe, names))?;
     let matched: Vec<(TableConfig, TableName)> = matched
         .into_iter()
         .filter(|(_, name)| names.contains(name))
@@ -264,7 +264,7 @@ pub(super) async fn begin_anew(
 /// Sees that tables of the pipe's stream could be created beside the live ones.
 async fn check(session: &Session, pipe: &Pipe, names: &[TableName]) -> Result<()> {
     let records = pipe.store.records();
-    let matched = matched(&session.config.tables, &known(pipe, names))?;
+    let matched = recorded(&session.config, &known(pipe, names))?;
     let mut bound = Vec::new();
     for (config, name) in &matched {
         if let (true, Some(record)) = (names.contains(name), records.tables.get(name)) {

@@ -41,6 +41,17 @@ pub(super) async fn matched_tables(session: &Session) -> Result<Vec<(TableConfig
     matched(&session.config.tables, &names)
 }
 
+/// The recorded tables with their entries. An entry whose tables the pipe has yet to take in means none of them.
+pub(super) fn recorded(config: &PipeConfig, names: &[TableName]) -> Result<Matched> {
+    let entries: Vec<TableConfig> = config
+        .tables
+        .iter()
+        .filter(|entry| names.iter().any(|name| entry.source.matches(name)))
+        .cloned()
+        .collect();
+    matched(&entries, names)
+}
+
 /// The entries with the tables that they mean, or everything that stands against that as one error.
 pub(super) fn matched(
     tables: &[TableConfig],
@@ -110,7 +121,7 @@ pub(super) async fn bind_all(
     bound
 }
 
-fn finding(error: &Error) -> Finding {
+pub(super) fn finding(error: &Error) -> Finding {
     Finding {
         severity: Severity::Error,
         check: error.kind().code(),
@@ -158,7 +169,7 @@ pub(super) async fn set_up(session: &Session, store: &PipeStore) -> Result<()> {
     if store.record().checkpoint.is_some() {
         let names: Vec<TableName> = store.records().tables.keys().cloned().collect();
         let changed = session
-            .bind_recorded(store, &matched(&session.config.tables, &names)?)
+            .bind_recorded(store, &recorded(&session.config, &names)?)
             .await?;
         if store.record().term > 0 && !changed.is_empty() {
             take_up_plugins(session, store, changed).await?;
@@ -416,7 +427,9 @@ pub(super) fn ensure_unchanged(config: &PipeConfig, store: &PipeStore) -> Result
         return Ok(());
     };
     let mut changed = Vec::new();
-    differences("", &established, &fingerprint(config)?, &mut changed);
+    let (mut before, mut after) = (established, fingerprint(config)?);
+    keep_common_tables(&mut before, &mut after);
+    differences("", &before, &after, &mut changed);
     if changed.is_empty() {
         return Ok(());
     }
@@ -428,6 +441,32 @@ pub(super) fn ensure_unchanged(config: &PipeConfig, store: &PipeStore) -> Result
         "put the former values back and start the pipe again, or resync it, which loads every table beside the live one \
          as the file says now",
     ))
+}
+
+/// Leaves the entries of `tables` that both have, by their sources: one that was added or taken out changes nothing of the
+/// others.
+fn keep_common_tables(before: &mut serde_json::Value, after: &mut serde_json::Value) {
+    let by_source = |value: &mut serde_json::Value| -> serde_json::Map<_, _> {
+        let entries = match value.get_mut("tables").map(serde_json::Value::take) {
+            Some(serde_json::Value::Array(entries)) => entries,
+            _ => Vec::new(),
+        };
+        let named = |entry: serde_json::Value| {
+            let part = |part: &str| {
+                entry["source"][part]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            (format!("{}.{}", part("database"), part("table")), entry)
+        };
+        entries.into_iter().map(named).collect()
+    };
+    let (mut old, mut new) = (by_source(before), by_source(after));
+    old.retain(|source, _| new.contains_key(source));
+    new.retain(|source, _| old.contains_key(source));
+    before["tables"] = old.into();
+    after["tables"] = new.into();
 }
 
 fn differences(

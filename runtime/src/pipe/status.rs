@@ -4,6 +4,7 @@ use super::document::{
     ChangedColumn, CheckpointDocument, PipeDocument, Reason, ReasonKind, RowsDocument,
     SnapshotDocument, TableDocument, Timestamp,
 };
+use super::files;
 use super::lifecycle::{Failure, PipeState};
 use super::record::{Checkpoint, Records, TableRecord};
 use super::supervisor::Pipe;
@@ -22,6 +23,7 @@ pub(super) fn of(pipe: &Pipe) -> PipeDocument {
     if let PipeState::Failed { failure } = &state {
         reasons.push(reason(ReasonKind::Failed, failure, written_at));
     }
+    reasons.extend(pipe.refused());
     PipeDocument {
         pipe: pipe.store.pipe().to_owned(),
         state: state.name().to_owned(),
@@ -35,6 +37,7 @@ pub(super) fn of(pipe: &Pipe) -> PipeDocument {
                 .map(|checkpoint| checkpoint_document(record.term, checkpoint))
         }),
         lag_seconds: pipe.progress.lag_seconds(),
+        drift: files::drift(pipe, &records),
     }
 }
 

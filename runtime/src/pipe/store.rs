@@ -7,8 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
+use super::files::Applied;
+use super::journal::{self, Event, Journal, Note};
 use super::lifecycle::{PipeEvent, PipeState};
 use super::record::{Overlay, PipeRecord, Records, RowCounts, TableRecord, random_id};
 use super::values::ValueCounts;
@@ -24,6 +26,7 @@ pub struct PipeStore {
     /// The revisions of all keys written; held for the length of a commit.
     revisions: Arc<Mutex<BTreeMap<String, i64>>>,
     published: watch::Sender<Arc<Records>>,
+    journal: Arc<Journal>,
 }
 
 impl PipeStore {
@@ -38,6 +41,11 @@ impl PipeStore {
         if let Some(entry) = own {
             revisions.insert(format!("pipe/{pipe}"), entry.revision);
             records.pipe = Some(entry.value);
+        }
+        let applied: Option<Entry<Applied>> = store.get(&applied_key(pipe)).await?;
+        if let Some(entry) = applied {
+            revisions.insert(applied_key(pipe), entry.revision);
+            records.applied = Some(Arc::new(entry.value));
         }
         let tables: Vec<(String, Entry<TableRecord>)> =
             store.list(&format!("table/{pipe}/")).await?;
@@ -65,11 +73,18 @@ impl PipeStore {
             revisions.insert(key, entry.revision);
             records.values.insert(entry.value.0, entry.value.1);
         }
+        let mut events = Vec::new();
+        let kept: Vec<(String, Entry<Event>)> = store.list(&format!("event/{pipe}/")).await?;
+        for (key, entry) in kept {
+            revisions.insert(key, entry.revision);
+            events.push(entry.value);
+        }
         Ok(Arc::new(Self {
             store,
             pipe: pipe.to_owned(),
             revisions: Arc::new(Mutex::new(revisions)),
             published: watch::Sender::new(Arc::new(records)),
+            journal: Journal::new(events),
         }))
     }
 
@@ -81,6 +96,11 @@ impl PipeStore {
     /// A way to wait for the next commit.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Records>> {
         self.published.subscribe()
+    }
+
+    /// What has happened to the pipe.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     /// All records as last persisted.
@@ -180,7 +200,7 @@ impl PipeStore {
     /// # Errors
     /// The edit's own error, or the store's.
     pub async fn commit<T>(&self, edit: impl FnOnce(&mut Records) -> Result<T>) -> Result<T> {
-        let mut revisions = Arc::clone(&self.revisions).lock_owned().await;
+        let revisions = Arc::clone(&self.revisions).lock_owned().await;
         let before = self.records();
         let mut draft = Records::clone(&before);
         let result = edit(&mut draft)?;
@@ -188,7 +208,43 @@ impl PipeStore {
         if writes.is_empty() {
             return Ok(result);
         }
+        let notes = match draft.dropped {
+            true => Vec::new(),
+            false => journal::transitions(&before, &draft),
+        };
+        self.write(revisions, writes, notes, Some(draft)).await?;
+        Ok(result)
+    }
+
+    /// Writes an event that no change of the records tells of.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn note(&self, note: Note) -> Result<()> {
+        let revisions = Arc::clone(&self.revisions).lock_owned().await;
+        self.write(revisions, Vec::new(), vec![note], None).await
+    }
+
+    /// Writes records and events together, and only then shows them.
+    async fn write(
+        &self,
+        mut revisions: OwnedMutexGuard<BTreeMap<String, i64>>,
+        mut writes: Vec<(String, Write)>,
+        notes: Vec<Note>,
+        draft: Option<Records>,
+    ) -> Result<()> {
+        let (events, outdated) = self.journal.number(notes);
+        let key = |id: u64| format!("event/{}/{id:020}", self.pipe);
+        for event in &events {
+            let key = key(event.id);
+            writes.push((key.clone(), Write::put(key, event, 0)?));
+        }
+        for key in outdated.into_iter().map(key) {
+            let expected = revisions.get(&key).copied().unwrap_or(0);
+            writes.push((key.clone(), Write::delete(key, expected)));
+        }
         let (store, published) = (Arc::clone(&self.store), self.published.clone());
+        let journal = Arc::clone(&self.journal);
         let write = tokio::spawn(async move {
             let keys: Vec<(String, bool)> = writes
                 .iter()
@@ -203,13 +259,15 @@ impl PipeStore {
                     false => *revisions.entry(key).or_insert(0) += 1,
                 }
             }
-            published.send_replace(Arc::new(draft));
+            if let Some(draft) = draft {
+                published.send_replace(Arc::new(draft));
+            }
+            journal.publish(events);
             Ok::<(), Error>(())
         });
         write.await.map_err(|error| {
             Error::new(ErrorKind::Internal, "a state write panicked").with_source(error)
-        })??;
-        Ok(result)
+        })?
     }
 
     /// One write for each record that the draft changed. Only finished partitions are ever removed: those of a load that
@@ -237,6 +295,11 @@ impl PipeStore {
             && before.pipe.as_ref() != Some(record)
         {
             put(format!("pipe/{}", self.pipe), record)?;
+        }
+        if let Some(applied) = &draft.applied
+            && before.applied.as_ref() != Some(applied)
+        {
+            put(applied_key(&self.pipe), &**applied)?;
         }
         for (name, table) in &draft.tables {
             if before
@@ -278,6 +341,13 @@ impl PipeStore {
         }
         Ok(writes)
     }
+}
+
+/// The prefix of the keys that hold what pipes were told.
+pub(super) const APPLIED: &str = "file/";
+
+fn applied_key(pipe: &str) -> String {
+    format!("{APPLIED}{pipe}")
 }
 
 /// Lets one closure write records of several types.

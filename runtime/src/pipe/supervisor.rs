@@ -3,7 +3,7 @@
 //! A command that only changes the lifecycle is persisted at once. One that changes tables or settings is checked while
 //! the pipe works on, waits until the work has stopped at a checkpoint, and is then recorded in one write.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{Change, Command};
 use super::document::{Reason, ReasonKind};
+use super::journal::{EventKind, Level, Note};
 use super::lifecycle::{Failure, PipeEvent, PipeState};
 use super::operate::operate;
 use super::progress::Progress;
@@ -46,6 +47,8 @@ pub(super) struct Pipe {
     pub(super) store: Arc<PipeStore>,
     pub(super) engine: Arc<Engine>,
     pub(super) progress: Progress,
+    /// What of its changed file was not taken up. It stands beside the state, and degrades nothing.
+    pub(super) refused: RwLock<Vec<Reason>>,
     pub(super) shutdown: CancellationToken,
     /// Where the pipe's own tasks leave what they want of the supervisor.
     pub(super) wishes: mpsc::WeakSender<Request>,
@@ -57,6 +60,8 @@ pub(super) struct Supervisor {
     pub(super) commands: mpsc::Receiver<Request>,
     /// Checked, and waiting for the work to stop.
     pub(super) pending: Option<(Change, oneshot::Sender<Result<()>>)>,
+    /// What the history tells of since the pipe last worked: two servers that are both away take turns.
+    pub(super) told: Vec<ErrorKind>,
 }
 
 impl Supervisor {
@@ -67,6 +72,11 @@ impl Supervisor {
             if let Some((change, answer)) = self.pending.take() {
                 let done = change.carry_out(&self.pipe).await;
                 self.settle().await;
+                if let Err(error) = &done {
+                    let text = "the change was refused";
+                    self.note(Note::over(Level::Warning, EventKind::Command, text, error))
+                        .await;
+                }
                 // Who asked may have gone.
                 answer.send(done).ok();
                 continue;
@@ -90,7 +100,7 @@ impl Supervisor {
                 }
             };
             match result {
-                Ok(()) => {}
+                Ok(()) => self.told.clear(),
                 Err(error) if error.kind() == ErrorKind::Stopped => {}
                 Err(error) if error.kind().retry() == Retry::Backoff => {
                     self.wait_to_retry(&error, &mut delay).await
@@ -148,6 +158,7 @@ impl Supervisor {
         self.pipe.progress.set_following(false);
         if began.elapsed() > BACKOFF_LONGEST {
             *delay = BACKOFF_FIRST;
+            self.told.clear();
         }
         result
     }
@@ -193,10 +204,28 @@ impl Supervisor {
 
     async fn on_command(&mut self, request: Request) {
         let Request { command, answer } = request;
+        let asked = command.to_string();
+        // The pipe's own wish comes every ten seconds, and mostly finds nothing.
+        if command != Command::FollowNewTables {
+            self.note(Note::new(Level::Info, EventKind::Command, asked.clone()))
+                .await;
+        }
         match command::prepare(&self.pipe, command).await {
             Ok(Some(change)) => self.pending = Some((change, answer)),
             Ok(None) => drop(answer.send(Ok(()))),
-            Err(error) => drop(answer.send(Err(error))),
+            Err(error) => {
+                let refused = format!("{asked} was refused");
+                let note = Note::over(Level::Warning, EventKind::Command, &refused, &error);
+                self.note(note).await;
+                answer.send(Err(error)).ok();
+            }
+        }
+    }
+
+    /// The history is worth less than what it tells of: a disk that does not take it stops nothing.
+    async fn note(&self, note: Note) {
+        if let Err(error) = self.pipe.store.note(note).await {
+            tracing::warn!(pipe = self.pipe.store.pipe(), "{}", error.chain());
         }
     }
 
@@ -216,6 +245,10 @@ impl Supervisor {
             .find(|standing| standing.code == reason.code)
         {
             reason.since = standing.since;
+        }
+        if !self.told.contains(&reason.code) {
+            self.told.push(reason.code);
+            self.note(Note::standing(&reason)).await;
         }
         let trouble = reason.since.age() > RETRYING_IS_TROUBLE;
         self.pipe.progress.set_reasons(vec![reason]);

@@ -31,17 +31,43 @@ pub(super) fn unknown(name: &TableName) -> Error {
     .with_hint("`pipewright status PIPE` lists its tables; names are compared with case")
 }
 
-/// Prepares the addition of what `entries` mean.
+/// Where added tables stand from then on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// In the overlay: a command added them.
+    Command,
+    /// In the pipe file, which has them already.
+    File,
+}
+
+/// Prepares the addition of what `entries` mean, and nothing else: other tables that a wildcard means by now, or that a
+/// person took out, stay as they are.
 ///
 /// # Errors
 /// `Config` for an entry that cannot be read, that means no table or only tables of the pipe, or that clashes with
 /// another; else everything that Setup would refuse the tables for.
-pub(super) async fn add(pipe: &Arc<Pipe>, entries: Vec<serde_json::Value>) -> Result<Change> {
+pub(super) async fn add(
+    pipe: &Arc<Pipe>,
+    entries: Vec<serde_json::Value>,
+    whose: Whose,
+) -> Result<Change> {
     let mut overlay = pipe.store.record().overlay;
+    let count = entries.len();
     overlay.tables.extend(entries);
     let config = Arc::new(overlay.over(&pipe.config)?);
-    let session = Session::connect(config, &pipe.engine).await?;
-    let new = new_tables(&session, pipe).await?;
+    let session = Session::connect(Arc::clone(&config), &pipe.engine).await?;
+    // What is laid over comes last.
+    let asked = config
+        .tables
+        .get(config.tables.len().saturating_sub(count)..);
+    let mut new = new_tables(&session, pipe).await?;
+    new.retain(|(_, name)| {
+        asked
+            .iter()
+            .copied()
+            .flatten()
+            .any(|entry| entry.source.matches(name))
+    });
     if new.is_empty() {
         return Err(Error::new(
             ErrorKind::Config,
@@ -52,7 +78,9 @@ pub(super) async fn add(pipe: &Arc<Pipe>, entries: Vec<serde_json::Value>) -> Re
     let change = take_in(&session, pipe, new).await?;
     let edit = change.edit;
     Ok(Change::new(change.event, move |draft| {
-        draft.pipe_mut().overlay = overlay;
+        if whose == Whose::Command {
+            draft.pipe_mut().overlay = overlay;
+        }
         edit(draft)
     }))
 }

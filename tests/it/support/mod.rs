@@ -6,9 +6,9 @@ mod workload;
 use std::future::Future;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::Value;
 use testbed::SourceKind;
 use testbed::harness::{Launch, Pipe, PipeLog, Plugins, Stage};
@@ -157,6 +157,26 @@ pub(crate) async fn running_with(file: &Value) -> Result<Pipe> {
     let mut pipe = start(launch(file))?;
     pipe.wait_state("Running", START).await?;
     Ok(pipe)
+}
+
+/// Waits until a pipe of the process, by name, is as wanted: for processes with more pipes than one.
+pub(crate) async fn wait_for_pipe(
+    pipe: &Pipe,
+    name: &str,
+    what: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Result<Value> {
+    let until = Instant::now() + START;
+    loop {
+        let document = pipe.get(&format!("/v1/pipes/{name}")).await;
+        if let Ok(document) = &document
+            && wanted(document)
+        {
+            return Ok(document.clone());
+        }
+        ensure!(Instant::now() < until, "no `{what}` in time: {document:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Waits for everything committed so far, and compares these tables.

@@ -256,14 +256,23 @@ impl Pipe {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<(u16, Value)> {
-        let url = format!("{}/v1/pipes/{}{path}", self.url(), self.launch.name);
-        let mut request = self.client.request(method, url);
-        if let Some(body) = body {
-            request = request
-                .header("content-type", "application/json")
-                .body(body.to_string());
-        }
-        let answer = request.timeout(Duration::from_secs(60)).send().await?;
+        let path = format!("/v1/pipes/{}{path}", self.launch.name);
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.call(method, &path, body).await
+    }
+
+    /// Any request: the answer's status and document.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<String>,
+    ) -> Result<(u16, Value)> {
+        let request = self.client.request(method, self.url() + path);
+        let request = request
+            .header("content-type", "application/json")
+            .body(body.into());
+        let answer = request.timeout(Duration::from_secs(90)).send().await?;
         let status = answer.status().as_u16();
         Ok((
             status,

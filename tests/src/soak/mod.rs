@@ -2,6 +2,7 @@
 //!
 //! Each has a small twin among the tests. All choices come from a seed that is printed, so that a run can be repeated.
 
+pub mod api;
 pub mod corpus;
 pub mod fuzz;
 pub mod types;

@@ -168,7 +168,25 @@ pub(in crate::cli) fn details(pipe: &PipeDocument) -> String {
             grouped(table.rows.deleted),
         ]);
     }
-    text + "\n" + &aligned(&rows) + &changed_values(pipe)
+    text + "\n" + &aligned(&rows) + &changed_values(pipe) + &drift(pipe)
+}
+
+/// What commands have made different from the pipe file, if anything.
+fn drift(pipe: &PipeDocument) -> String {
+    let said = |value: &Option<serde_json::Value>| match value {
+        Some(value) => clean(&value.to_string()),
+        None => "-".to_owned(),
+    };
+    let mut rows = vec![["DRIFT", "FILE", "RUNNING"].map(str::to_owned)];
+    rows.extend(
+        pipe.drift
+            .iter()
+            .map(|drift| [clean(&drift.key), said(&drift.file), said(&drift.running)]),
+    );
+    if rows.len() == 1 {
+        return String::new();
+    }
+    format!("\n{}", aligned(&rows))
 }
 
 /// What declared policies have changed, if anything.
@@ -261,7 +279,7 @@ fn reason_line(reason: &Reason) -> String {
 }
 
 /// Names come from the source, where anybody may have made a table called like an escape sequence.
-fn clean(text: &str) -> String {
+pub(in crate::cli) fn clean(text: &str) -> String {
     text.chars()
         .map(|character| {
             if character.is_control() {
@@ -354,6 +372,7 @@ mod tests {
             ],
             checkpoint: None,
             lag_seconds: Some(0.5),
+            drift: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod catalog;
 mod connection;
 pub mod date_rules;
 pub mod decode;
+pub mod inspect;
 mod labels;
 pub mod position;
 pub mod preflight;

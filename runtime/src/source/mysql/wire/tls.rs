@@ -5,11 +5,8 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -17,6 +14,7 @@ use tokio_rustls::client::TlsStream;
 use super::error::unavailable;
 use crate::config::{SourceConfig, TlsConfig, TlsMode};
 use crate::error::{Error, ErrorKind, Result};
+use crate::tls::authorities;
 
 /// Encrypts `stream` as the configuration asks.
 pub(super) async fn encrypt(
@@ -60,7 +58,7 @@ pub(super) async fn encrypt(
 
 fn client_config(tls: &TlsConfig) -> Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
-    let roots = Arc::new(roots(tls)?);
+    let roots = Arc::new(authorities(tls.ca.as_deref(), "source.tls.ca")?);
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(tls_error)?;
@@ -87,34 +85,6 @@ fn client_config(tls: &TlsConfig) -> Result<ClientConfig> {
 
 fn tls_error(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Config, "TLS cannot be set up as configured").with_source(error)
-}
-
-/// The authorities: those of the file, or else the public ones; never both.
-fn roots(tls: &TlsConfig) -> Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    let Some(path) = &tls.ca else {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        return Ok(roots);
-    };
-    let unreadable = || {
-        Error::new(
-            ErrorKind::Config,
-            format!("`{}` holds no readable certificate", path.display()),
-        )
-        .with_hint("`source.tls.ca` names a PEM file of authorities")
-    };
-    let certificates =
-        CertificateDer::pem_file_iter(path).map_err(|error| unreadable().with_source(error))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| unreadable().with_source(error))?;
-        roots
-            .add(certificate)
-            .map_err(|error| unreadable().with_source(error))?;
-    }
-    if roots.is_empty() {
-        return Err(unreadable());
-    }
-    Ok(roots)
 }
 
 /// Checks the chain but no name (`verify_ca`), or neither (`required`). Signatures are always checked, so that the

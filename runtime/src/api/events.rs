@@ -1,0 +1,160 @@
+//! A pipe's history, as a list or as a stream that goes on.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{Event as Message, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::Stream;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Pipes;
+use super::body::Asked;
+use super::problem::Problem;
+use super::routes::{Shared, find};
+use crate::pipe::document::Timestamp;
+use crate::pipe::journal::{EVENTS_KEPT, Event, Journal};
+
+/// Events of one answer, unless more or fewer are asked for.
+const EVENTS_SHOWN: usize = 100;
+
+/// Proxies give up on connections that say nothing for a minute.
+const STILL_HERE: Duration = Duration::from_secs(15);
+
+/// Which events are meant.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Which {
+    /// Only events that are no older.
+    since: Option<Timestamp>,
+    /// Only events after the one with this id; the oldest of them first, so that asking again goes on.
+    after: Option<u64>,
+    /// How many at most.
+    #[schemars(range(min = 1, max = 1000))]
+    limit: Option<usize>,
+}
+
+/// Events, oldest first.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct EventList {
+    events: Vec<Event>,
+}
+
+pub(super) async fn events<P: Pipes>(
+    State(shared): State<Shared<P>>,
+    Path(name): Path<String>,
+    Asked(which): Asked<Which>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    find(&*shared.pipes, &name)?;
+    let limit = which.limit.unwrap_or(EVENTS_SHOWN);
+    if !(1..=EVENTS_KEPT).contains(&limit) {
+        let detail = format!("`limit` is {limit}, and must be between 1 and {EVENTS_KEPT}");
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "query",
+            detail,
+        ));
+    }
+    // Dropped in between.
+    let journal = shared.pipes.journal(&name).ok_or_else(|| gone(&name))?;
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let streamed = text(header::ACCEPT).is_some_and(|accept| accept.contains("text/event-stream"));
+    if streamed {
+        let last_seen = text(header::HeaderName::from_static("last-event-id"));
+        let after = last_seen
+            .and_then(|id| id.trim().parse().ok())
+            .or(which.after);
+        let follower = Follower::new(&journal, after, which.since, shared.draining);
+        let alive = KeepAlive::new().interval(STILL_HERE);
+        return Ok(Sse::new(follower.stream())
+            .keep_alive(alive)
+            .into_response());
+    }
+    let mut events = match which.after {
+        Some(after) => journal.after(after, EVENTS_KEPT),
+        None => journal.newest(which.since, limit),
+    };
+    events.retain(|event| which.since.is_none_or(|since| event.time >= since));
+    events.truncate(limit);
+    Ok(Json(EventList { events }).into_response())
+}
+
+fn gone(name: &str) -> Problem {
+    let detail = format!("pipe `{}` was dropped", name.escape_debug());
+    Problem::new(StatusCode::NOT_FOUND, "unknown_pipe", detail)
+}
+
+/// Reads the journal as it grows. It holds no more than the journal does, however slow the reader.
+struct Follower {
+    /// Not held: the stream ends when the pipe is dropped or made anew.
+    journal: Weak<Journal>,
+    newest: watch::Receiver<u64>,
+    seen: u64,
+    ready: VecDeque<Event>,
+    draining: CancellationToken,
+}
+
+impl Follower {
+    /// From the event after `after`, else from `since`, else from now on.
+    fn new(
+        journal: &Arc<Journal>,
+        after: Option<u64>,
+        since: Option<Timestamp>,
+        draining: CancellationToken,
+    ) -> Self {
+        let newest = journal.subscribe();
+        let last = *newest.borrow();
+        let seen = match (after, since) {
+            (Some(after), _) => after,
+            (None, None) => last,
+            (None, Some(_)) => journal
+                .newest(since, EVENTS_KEPT)
+                .first()
+                .map_or(last, |event| event.id - 1),
+        };
+        Self {
+            journal: Arc::downgrade(journal),
+            newest,
+            seen,
+            ready: VecDeque::new(),
+            draining,
+        }
+    }
+
+    fn stream(self) -> impl Stream<Item = Result<Message, Infallible>> {
+        futures_util::stream::unfold(self, async |mut follower| {
+            let event = follower.next().await?;
+            // The type serialises: it holds texts, numbers and names.
+            let message = Message::default()
+                .id(event.id.to_string())
+                .json_data(&event);
+            Some((Ok(message.unwrap_or_default()), follower))
+        })
+    }
+
+    /// The next event; none when the pipe is gone or the process is going.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                self.seen = event.id;
+                return Some(event);
+            }
+            self.newest.borrow_and_update();
+            self.ready = self.journal.upgrade()?.after(self.seen, EVENTS_KEPT).into();
+            if self.ready.is_empty() {
+                tokio::select! {
+                    changed = self.newest.changed() => changed.ok()?,
+                    () = self.draining.cancelled() => return None,
+                }
+            }
+        }
+    }
+}

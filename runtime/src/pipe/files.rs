@@ -1,0 +1,415 @@
+//! What a pipe was told by its file, and what becomes of a file that says something else.
+//!
+//! The document as last applied stands in the state. Against it a changed file is compared key by key: what the two say
+//! alike is left alone, a table that is new is taken in and one that is gone taken out as the commands do it, other
+//! settings hold from the next run on. Where a command has changed the same key, the command's value stays, and the
+//! pipe's status names the key. The applied document gets a new table only when that has been taken in or refused, so a
+//! crash in between repeats the attempt.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::command::{self, Command};
+use super::document::{Drift, Reason, ReasonKind};
+use super::journal::{EventKind, Level, Note};
+use super::lifecycle::{PipeEvent, PipeState};
+use super::record::{Overlay, Records};
+use super::setup;
+use super::supervisor::{Pipe, Request};
+use super::table_state::TableState;
+use crate::batch::TableName;
+use crate::config::{self, Difference, PipeConfig, source_of};
+use crate::error::{Error, ErrorKind, Result, Retry};
+
+/// How long to wait before a server that did not answer is asked again for a table that the file added.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// What a pipe was last told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Applied {
+    /// By whom.
+    pub origin: Origin,
+    /// The document as it was written; of a file, without passwords that are written out.
+    pub document: Value,
+    /// Whether the pipe was paused because its file is gone.
+    #[serde(default)]
+    pub gone: bool,
+}
+
+/// Where a pipe's document comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A pipe file, which is read at each start.
+    File,
+    /// A request; only the state holds it.
+    Request,
+}
+
+/// Tables that a changed file has added, to be taken in while the pipe runs.
+#[derive(Debug)]
+pub(super) struct Additions {
+    entries: Vec<Value>,
+    whole: Applied,
+}
+
+/// Compares what the pipe was last told with `document`, and takes up what needs no server. The pipe must not be
+/// running yet; its configuration is the document's already.
+///
+/// # Errors
+/// When the store fails, or overlay and document do not fit together at all.
+pub(super) async fn take_up(
+    pipe: &Pipe,
+    document: &Value,
+    origin: Origin,
+) -> Result<Option<Additions>> {
+    let records = pipe.store.records();
+    let whole = Applied {
+        origin,
+        document: match origin {
+            Origin::File => config::shown(document),
+            Origin::Request => document.clone(),
+        },
+        gone: false,
+    };
+    let before = records.applied.as_deref();
+    if before.is_some_and(|applied| applied.gone) {
+        let paused = |state: &PipeState| matches!(state, PipeState::Paused { .. });
+        pipe.transition_where(paused, PipeEvent::Resume).await?;
+    }
+    let differences = differences(before, &whole);
+    // Before Setup is done nothing has been made of what the former document said.
+    let set_up = pipe.store.record().checkpoint.is_some();
+    if differences.is_empty() || !set_up {
+        remember(pipe, whole).await?;
+        return Ok(None);
+    }
+    let mut change = FileChange::new(pipe.store.record().overlay, &records);
+    differences
+        .iter()
+        .for_each(|difference| change.weigh(difference));
+    let config = change.overlay.over(&pipe.config)?;
+    let unnamed = no_longer_named(&config, &records);
+    let keys: Vec<&str> = differences
+        .iter()
+        .map(|difference| difference.key.as_str())
+        .collect();
+    let text = format!("the changed pipe file is taken up: {}", keys.join(", "));
+    pipe.store
+        .note(Note::new(Level::Info, EventKind::File, text))
+        .await?;
+    for conflict in change.conflicts {
+        pipe.refuse(conflict).await;
+    }
+    let (overlay, entries) = (change.overlay, change.added);
+    // So that a table which leaves the file may come back with other settings.
+    let established = match setup::ensure_unchanged(&pipe.config, &pipe.store) {
+        Ok(()) => Some(setup::fingerprint(&pipe.config)?),
+        Err(_) => None,
+    };
+    let partly = Arc::new(Applied {
+        document: without_entries(&whole.document, &entries),
+        ..whole.clone()
+    });
+    pipe.store
+        .commit(|draft| {
+            let record = draft.pipe_mut();
+            record.overlay = overlay;
+            record.established = established.or(record.established.take());
+            draft.applied = Some(partly);
+            unnamed
+                .iter()
+                .try_for_each(|name| command::take_out(draft, name))
+        })
+        .await?;
+    Ok((!entries.is_empty()).then_some(Additions { entries, whole }))
+}
+
+/// What `whole` says otherwise than what was applied.
+fn differences(before: Option<&Applied>, whole: &Applied) -> Vec<Difference> {
+    let shown = |applied: &Applied| config::shown(&applied.document);
+    before.map_or_else(Vec::new, |before| {
+        config::compare(&shown(before), &shown(whole))
+    })
+}
+
+async fn remember(pipe: &Pipe, applied: Applied) -> Result<()> {
+    pipe.store
+        .commit(|draft| {
+            draft.applied = Some(Arc::new(applied));
+            Ok(())
+        })
+        .await
+}
+
+fn without_entries(document: &Value, entries: &[Value]) -> Value {
+    let mut document = document.clone();
+    if let Some(tables) = document.get_mut("tables").and_then(Value::as_array_mut) {
+        tables.retain(|entry| !entries.contains(entry));
+    }
+    document
+}
+
+/// Tables in service that no entry means any more.
+fn no_longer_named(config: &PipeConfig, records: &Records) -> Vec<TableName> {
+    let named = |name: &TableName| config.tables.iter().any(|entry| entry.source.matches(name));
+    records
+        .tables
+        .iter()
+        .filter(|(name, table)| table.state != TableState::Removed && !named(name))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+/// The difference between two documents, weighed against what commands have changed.
+struct FileChange<'a> {
+    overlay: Overlay,
+    records: &'a Records,
+    added: Vec<Value>,
+    conflicts: Vec<Reason>,
+}
+
+impl<'a> FileChange<'a> {
+    fn new(overlay: Overlay, records: &'a Records) -> Self {
+        Self {
+            overlay,
+            records,
+            added: Vec::new(),
+            conflicts: Vec::new(),
+        }
+    }
+
+    fn weigh(&mut self, difference: &Difference) {
+        let key = difference.key.as_str();
+        match key.split_once('.') {
+            _ if key.starts_with("tables[") => self.weigh_table(difference),
+            Some(("sync", name)) => {
+                let set = self.overlay.sync.get(name).cloned();
+                if self.weigh_set(difference, set, "pipewright set PIPE KEY=VALUE") {
+                    self.overlay.sync.remove(name);
+                }
+            }
+            Some(("snapshot", name)) => {
+                let set = self.overlay.snapshot.get(name).cloned();
+                if self.weigh_set(
+                    difference,
+                    set,
+                    "pipewright resync PIPE --snapshot KEY=VALUE",
+                ) {
+                    self.overlay.snapshot.remove(name);
+                }
+            }
+            // Whatever may not change was refused before the document got here.
+            _ => {}
+        }
+    }
+
+    /// Whether a command's value for this key is now the file's own, and no longer needed.
+    fn weigh_set(&mut self, difference: &Difference, set: Option<Value>, verb: &str) -> bool {
+        let agreed = set.is_some() && set == difference.after;
+        if let (Some(set), false) = (set, agreed) {
+            let file = difference
+                .after
+                .as_ref()
+                .map_or("nothing".to_owned(), Value::to_string);
+            let text =
+                format!("the file now says {file}, and {set}, which a command has set, stays");
+            self.conflict(
+                &difference.key,
+                &text,
+                &format!("set the file's value too, with `{verb}`, or write {set} into the file"),
+            );
+        }
+        agreed
+    }
+
+    fn weigh_table(&mut self, difference: &Difference) {
+        let entry = difference.after.as_ref().or(difference.before.as_ref());
+        let source = entry.map(source_of).unwrap_or_default();
+        let laid_over = |entry: &Value| source_of(entry) == source;
+        if let Some(at) = self.overlay.tables.iter().position(laid_over) {
+            if self.overlay.tables.get(at) == difference.after.as_ref() {
+                self.overlay.tables.remove(at);
+            } else {
+                let text =
+                    "the file says otherwise now, and the entry that a command has added stays";
+                let remedy = "write the command's entry into the file (`pipewright export PIPE` shows it), or remove the \
+                              table with `pipewright tables remove` and add it again";
+                self.conflict(&difference.key, text, remedy);
+            }
+            return;
+        }
+        let removed = |(name, table): (&TableName, &Arc<super::record::TableRecord>)| {
+            name.to_string() == source && table.state == TableState::Removed
+        };
+        match (&difference.before, &difference.after) {
+            (None, Some(entry)) => self.added.push(entry.clone()),
+            (Some(_), Some(_)) if self.records.tables.iter().any(removed) => {
+                let text =
+                    "the file changes an entry whose table a command has taken out; it stays out";
+                let remedy = "take the entry out of the file, or add the table again with `pipewright tables add`";
+                self.conflict(&difference.key, text, remedy);
+            }
+            _ => {}
+        }
+    }
+
+    fn conflict(&mut self, key: &str, text: &str, remedy: &str) {
+        let error = Error::new(ErrorKind::Config, format!("`{key}`: {text}")).with_hint(remedy);
+        self.conflicts
+            .push(Reason::new(ReasonKind::Warning, &error));
+    }
+}
+
+impl Additions {
+    /// Asks for the tables as soon as the pipe takes such a command, until they are taken in or refused.
+    pub(super) async fn carry_out(self, pipe: Arc<Pipe>, commands: mpsc::Sender<Request>) {
+        let mut records = pipe.store.subscribe();
+        loop {
+            let at_work =
+                |state: &PipeState| state.is_at_work() || matches!(state, PipeState::Paused { .. });
+            tokio::select! {
+                ready = records.wait_for(|records| records.dropped || at_work(&records.state())) => {
+                    if ready.map_or(true, |records| records.dropped) {
+                        return;
+                    }
+                }
+                () = pipe.shutdown.cancelled() => return,
+            }
+            let command = Command::TakeIn {
+                entries: self.entries.clone(),
+            };
+            let (answer, answered) = oneshot::channel();
+            if commands.send(Request { command, answer }).await.is_err() {
+                return;
+            }
+            let Ok(answer) = answered.await else {
+                return;
+            };
+            let again = |kind: ErrorKind| {
+                kind.retry() == Retry::Backoff || kind == ErrorKind::IllegalCommand
+            };
+            match answer {
+                Err(error) if error.kind() == ErrorKind::Stopped => return,
+                Err(error) if again(error.kind()) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(ASK_AGAIN) => continue,
+                        () = pipe.shutdown.cancelled() => return,
+                    }
+                }
+                Err(error) => pipe.refuse(Reason::new(ReasonKind::Warning, &error)).await,
+                Ok(()) => {}
+            }
+            if let Err(error) = remember(&pipe, self.whole).await {
+                tracing::error!(pipe = pipe.store.pipe(), "{}", error.chain());
+            }
+            return;
+        }
+    }
+}
+
+impl Pipe {
+    /// What of the changed file was not taken up.
+    pub(super) fn refused(&self) -> Vec<Reason> {
+        self.refused
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Lets a reason stand beside the state, and in the history.
+    pub(super) async fn refuse(&self, reason: Reason) {
+        tracing::warn!(
+            pipe = self.store.pipe(),
+            hint = reason.remedy,
+            "{}",
+            reason.message
+        );
+        let note = Note::of_file(&reason);
+        self.refused
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(reason);
+        if let Err(error) = self.store.note(note).await {
+            tracing::warn!(pipe = self.store.pipe(), "{}", error.chain());
+        }
+    }
+
+    /// A file that is as it was applied has nothing to be refused.
+    pub(super) fn accept(&self) {
+        self.refused
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+}
+
+/// The applied document with what commands have laid over it; none for a pipe that has none yet.
+pub(super) fn merged(records: &Records) -> Option<Value> {
+    let applied = records.applied.as_deref()?;
+    let overlay = serde_json::to_value(&records.pipe.as_ref()?.overlay).ok()?;
+    let document = config::shown(&applied.document);
+    let (removed, carried): (Vec<_>, Vec<_>) = records
+        .tables
+        .iter()
+        .partition(|(_, table)| table.state == TableState::Removed);
+    let names = |tables: Vec<(&TableName, _)>| -> Vec<TableName> {
+        tables.into_iter().map(|(name, _)| name.clone()).collect()
+    };
+    Some(config::merged(
+        &document,
+        &overlay,
+        &names(removed),
+        &names(carried),
+    ))
+}
+
+/// Where the pipe does not run as its document says.
+pub(super) fn drift(pipe: &Pipe, records: &Records) -> Vec<Drift> {
+    let untouched = records
+        .pipe
+        .as_ref()
+        .is_none_or(|record| record.overlay.is_empty())
+        && records
+            .tables
+            .values()
+            .all(|table| table.state != TableState::Removed);
+    let mut drift: Vec<Drift> = match (&records.applied, merged(records)) {
+        (Some(applied), Some(merged)) if !untouched => {
+            config::compare(&config::shown(&applied.document), &merged)
+                .into_iter()
+                .map(|difference| Drift {
+                    key: difference.key,
+                    file: difference.before,
+                    running: difference.after,
+                })
+                .collect()
+        }
+        _ => Vec::new(),
+    };
+    if records
+        .pipe
+        .as_ref()
+        .is_some_and(|record| record.checkpoint.is_some())
+    {
+        let entries = pipe.config.tables.iter().map(|entry| &entry.source);
+        drift.extend(
+            entries
+                .filter(|source| !source.is_wildcard())
+                .filter(|source| {
+                    let name = TableName::new(&source.database, &source.table);
+                    !records.tables.contains_key(&name)
+                })
+                .map(|source| Drift {
+                    key: format!("tables[{source}]"),
+                    file: Some(source.to_string().into()),
+                    running: None,
+                }),
+        );
+    }
+    drift
+}

@@ -1,0 +1,185 @@
+//! What programs ask of a running process beyond commands: pipes made by request, documents checked, sources looked at.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Runtime;
+use super::document::PipeDocument;
+use super::files::{self, Applied, Origin};
+use super::plan::findings_with;
+use super::setup;
+use super::store::APPLIED;
+use crate::config::{self, PipeFile, Problem};
+use crate::destination::clickhouse::Owner;
+use crate::error::{Error, ErrorKind, Finding, Result, Severity};
+use crate::source::mysql::Source;
+use crate::source::mysql::inspect::{self, Inspection};
+use crate::state::Entry;
+
+/// How long servers may take to answer all questions of one request.
+const SERVERS_TIME: Duration = Duration::from_secs(60);
+
+/// Why a document that was sent is not taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// It has faults.
+    Document(Vec<Problem>),
+    /// Something else stands against it.
+    Error(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Refused::Error(error)
+    }
+}
+
+/// What stands against a pipe document.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Validation {
+    /// Whether a pipe could start with it.
+    pub valid: bool,
+    /// The pipe's name; none where the document does not say.
+    pub pipe: Option<String>,
+    /// The document's faults. With any, no server was asked.
+    pub problems: Vec<Problem>,
+    /// What both servers have against it, warnings too: the findings of Setup.
+    pub findings: Vec<Finding>,
+}
+
+impl Runtime {
+    /// Makes a pipe of a document that was sent; a restart of the process runs it again.
+    ///
+    /// # Errors
+    /// The document's faults, or `IllegalCommand` for a name that is taken.
+    pub async fn create(&self, text: &str) -> Result<PipeDocument, Refused> {
+        let file = self.read(text).map_err(Refused::Document)?;
+        let name = file.config.pipe.clone();
+        // One at a time: two requests of one name must not both find it free.
+        let _turn = self.creating.lock().await;
+        if self.pipe(&name).is_some() {
+            let message = format!("a pipe named `{name}` exists");
+            let hint = "choose another name, change that pipe with PATCH, or drop it with DELETE";
+            return Err(Error::new(ErrorKind::IllegalCommand, message)
+                .with_hint(hint)
+                .into());
+        }
+        self.ensure_apart(&file)?;
+        self.open(file, Origin::Request).await?;
+        let gone = || Error::new(ErrorKind::Stopped, "the pipe was dropped at once");
+        self.pipe(&name).ok_or_else(|| gone().into())
+    }
+
+    /// Says everything that stands against a document, as Setup would.
+    pub async fn validate(&self, text: &str) -> Validation {
+        let file = match self.read(text) {
+            Ok(file) => file,
+            Err(problems) => {
+                return Validation {
+                    valid: false,
+                    pipe: None,
+                    problems,
+                    findings: Vec::new(),
+                };
+            }
+        };
+        // A pipe that runs owns its targets.
+        let token = self
+            .handles()
+            .get(&file.config.pipe)
+            .and_then(|handle| Some(handle.pipe.store.records().pipe.as_ref()?.id.clone()));
+        let owner = Owner::new(file.config.pipe.clone(), token.unwrap_or_default());
+        let asked = in_time(findings_with(&file.config, &self.engine, &owner)).await;
+        let findings = asked.unwrap_or_else(|error| vec![setup::finding(&error)]);
+        let refused = |finding: &Finding| finding.severity == Severity::Error;
+        Validation {
+            valid: !findings.iter().any(refused),
+            pipe: Some(file.config.pipe),
+            problems: Vec::new(),
+            findings,
+        }
+    }
+
+    /// Looks at every table of a source, given as the `source` section of a pipe document.
+    ///
+    /// # Errors
+    /// The section's faults, or what the server fails with.
+    pub async fn inspect(&self, section: Value) -> Result<Inspection, Refused> {
+        // A whole document, so that the section is read by the same rules.
+        let document = serde_json::json!({
+            "version": 1,
+            "pipe": "inspect",
+            "source": section,
+            "destination": { "url": "http://127.0.0.1:8123", "database": "none" },
+            "tables": [{ "source": "*.*" }],
+        });
+        let file = self
+            .read(&document.to_string())
+            .map_err(Refused::Document)?;
+        let looked = in_time(async {
+            let source = Source::connect(&file.config.source).await?;
+            inspect::inspect(&source).await
+        });
+        looked.await.map_err(|error| match error.kind() {
+            // It is the request that names the server.
+            ErrorKind::SourceUnavailable => Refused::Error(
+                Error::new(ErrorKind::SourceMissing, error.chain())
+                    .with_hint(error.hint().unwrap_or("check host, port and firewall")),
+            ),
+            _ => Refused::Error(error),
+        })
+    }
+
+    /// The document that a pipe runs by, with what commands have laid over it; passwords that are written out are hidden.
+    pub fn file(&self, name: &str) -> Option<Value> {
+        let handles = self.handles();
+        files::merged(&handles.get(name)?.pipe.store.records())
+    }
+
+    fn read(&self, text: &str) -> Result<PipeFile, Vec<Problem>> {
+        config::read_sent(text, &self.options.folders, &config::environment)
+    }
+
+    /// Starts the pipes that requests have made in former processes. One whose document no longer holds is left out, and
+    /// the log says why.
+    pub(super) async fn open_requested(&self) -> Result<()> {
+        let kept: Vec<(String, Entry<Applied>)> = self.state.list(APPLIED).await?;
+        for (key, entry) in kept {
+            let name = key.strip_prefix(APPLIED).unwrap_or(&key);
+            if entry.value.origin != Origin::Request || self.pipe(name).is_some() {
+                continue;
+            }
+            let opened = match self.read(&entry.value.document.to_string()) {
+                Ok(file) => match self.ensure_apart(&file) {
+                    Ok(()) => self.open(file, Origin::Request).await,
+                    Err(error) => Err(error),
+                },
+                Err(problems) => {
+                    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                    Err(Error::new(ErrorKind::Config, texts.join("; ")))
+                }
+            };
+            if let Err(error) = opened {
+                tracing::error!(pipe = name, "the pipe is not started: {}", error.chain());
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn in_time<T>(asked: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = || {
+        let message = format!(
+            "the servers have not answered within {} s",
+            SERVERS_TIME.as_secs()
+        );
+        Error::new(ErrorKind::SourceUnavailable, message)
+    };
+    match tokio::time::timeout(SERVERS_TIME, asked).await {
+        Ok(result) => result,
+        Err(_) => Err(late()),
+    }
+}

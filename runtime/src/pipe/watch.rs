@@ -1,0 +1,244 @@
+//! Folders of pipe files, watched while their pipes run: a new file starts a pipe, a changed one is applied or refused,
+//! one that is gone pauses its pipes.
+//!
+//! A file is looked at once it has kept its size and time from one look to the next, so that one which an editor is
+//! still writing is left alone. A changed pipe is stopped at a checkpoint and started anew, the way a restart of the
+//! process would do it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::command::Command;
+use super::document::{Reason, ReasonKind};
+use super::files::{Applied, Origin};
+use super::supervisor::Request;
+use super::{Handle, Runtime, setup};
+use crate::config::{self, PipeFile, Problem, Secrets, Stamp, stamp};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How soon a change is seen: twice this.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A file as last seen.
+#[derive(Debug, Default)]
+struct Watched {
+    seen: Stamp,
+    taken_up: Stamp,
+    pipes: BTreeSet<String>,
+}
+
+impl Runtime {
+    /// Watches `folders` until the process shuts down.
+    pub async fn watch(&self, folders: Vec<PathBuf>) {
+        let mut watched: BTreeMap<PathBuf, Watched> = BTreeMap::new();
+        for handle in self.handles().values() {
+            let file = handle.file.file();
+            if folders.iter().any(|folder| file.parent() == Some(folder)) {
+                let entry = watched.entry(file.to_owned()).or_default();
+                entry.seen = stamp(file);
+                entry.taken_up = entry.seen;
+                entry.pipes.insert(handle.file.config.pipe.clone());
+            }
+        }
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = self.shutdown.cancelled() => return,
+            }
+            self.look(&folders, &mut watched).await;
+        }
+    }
+
+    async fn look(&self, folders: &[PathBuf], watched: &mut BTreeMap<PathBuf, Watched>) {
+        let mut present = BTreeSet::new();
+        for folder in folders {
+            match config::pipe_files(folder) {
+                Ok(files) => present.extend(files),
+                // A folder that cannot be read for a moment has not lost its files.
+                Err(error) => {
+                    tracing::warn!("the folder `{}` cannot be read: {error}", folder.display());
+                    return;
+                }
+            }
+        }
+        let mut gone: BTreeSet<String> = BTreeSet::new();
+        watched.retain(|path, file| {
+            let there = present.contains(path);
+            if !there {
+                gone.append(&mut file.pipes);
+            }
+            there
+        });
+        for path in present {
+            let file = watched.entry(path.clone()).or_default();
+            let now = stamp(&path);
+            let settled = now.is_some() && file.seen == now;
+            file.seen = now;
+            if settled && file.taken_up != now {
+                file.taken_up = now;
+                self.take_up_file(&path, file, &mut gone).await;
+            }
+        }
+        // A pipe that has moved to another file is not gone.
+        for file in watched.values() {
+            gone.retain(|pipe| !file.pipes.contains(pipe));
+        }
+        for pipe in gone {
+            self.file_gone(&pipe).await;
+        }
+    }
+
+    async fn take_up_file(&self, path: &Path, file: &mut Watched, gone: &mut BTreeSet<String>) {
+        let paths = [path.to_owned()];
+        match config::load_files(&paths, &config::environment, Secrets::Resolve) {
+            Ok(pipes) => {
+                let names = pipes.iter().map(|pipe| pipe.config.pipe.clone()).collect();
+                let former = std::mem::replace(&mut file.pipes, names);
+                gone.extend(former.difference(&file.pipes).cloned());
+                for pipe in pipes {
+                    self.take_up_pipe(pipe).await;
+                }
+            }
+            Err(problems) => {
+                let error = refusal(&problems);
+                for name in &file.pipes {
+                    self.refuse_file(name, &error).await;
+                }
+                if file.pipes.is_empty() {
+                    tracing::error!(hint = error.hint(), "{}", error.message());
+                }
+            }
+        }
+    }
+
+    /// Starts a new pipe, or takes up the changed file of one that runs.
+    async fn take_up_pipe(&self, file: PipeFile) {
+        let name = file.config.pipe.clone();
+        let handle = self.handles().get(&name).cloned();
+        let result = match &handle {
+            None => self.open_beside_others(file).await,
+            Some(handle) => self.change_file(handle, file).await,
+        };
+        if let Err(error) = result {
+            match handle {
+                Some(_) => self.refuse_file(&name, &error).await,
+                None => tracing::error!(pipe = name, hint = error.hint(), "{}", error.chain()),
+            }
+        }
+    }
+
+    async fn open_beside_others(&self, file: PipeFile) -> Result<()> {
+        self.ensure_apart(&file)?;
+        self.open(file, Origin::File).await
+    }
+
+    /// Nothing stands against running `file` beside all pipes but the one of its own name.
+    pub(super) fn ensure_apart(&self, file: &PipeFile) -> Result<()> {
+        let handles = self.handles();
+        let others = handles.values().map(|handle| &*handle.file);
+        let others = others.filter(|other| other.config.pipe != file.config.pipe);
+        let problems = config::apart(others.chain([file]));
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(refusal(&problems))
+    }
+
+    async fn change_file(&self, handle: &Handle, file: PipeFile) -> Result<()> {
+        let pipe = &handle.pipe;
+        pipe.accept();
+        let records = pipe.store.records();
+        let applied = records.applied.as_deref();
+        let returned = applied.is_some_and(|applied| applied.gone);
+        let by_file = applied.is_some_and(|applied| applied.origin == Origin::File);
+        if handle.file.document == file.document && !returned && by_file {
+            return Ok(());
+        }
+        self.ensure_apart(&file)?;
+        setup::ensure_unchanged(&file.config, &pipe.store)?;
+        pipe.shutdown.cancel();
+        handle.ended.cancelled().await;
+        self.open(file, Origin::File).await
+    }
+
+    async fn refuse_file(&self, name: &str, error: &Error) {
+        let handle = self.handles().get(name).cloned();
+        if let Some(handle) = handle {
+            handle.pipe.accept();
+            let message = format!("the changed pipe file is not taken up: {}", error.message());
+            let refused = Error::new(error.kind(), message).with_hint(
+                error
+                    .hint()
+                    .unwrap_or("correct the file; the pipe goes on as it was"),
+            );
+            let reason = Reason::new(ReasonKind::Warning, &refused);
+            handle.pipe.refuse(reason).await;
+        }
+    }
+
+    /// Pauses a pipe whose file is gone; it resumes when the file is back.
+    async fn file_gone(&self, name: &str) {
+        let handle = self.handles().get(name).cloned();
+        let Some(handle) = handle else {
+            return;
+        };
+        let (answer, answered) = oneshot::channel();
+        let command = Command::Pause;
+        if handle
+            .commands
+            .send(Request { command, answer })
+            .await
+            .is_err()
+        {
+            return;
+        }
+        let paused = matches!(answered.await, Ok(Ok(())));
+        let marked = handle
+            .pipe
+            .store
+            .commit(|draft| {
+                draft.applied = draft.applied.take().map(|applied| {
+                    Arc::new(Applied {
+                        gone: paused,
+                        ..Applied::clone(&applied)
+                    })
+                });
+                Ok(())
+            })
+            .await;
+        if let Err(error) = marked {
+            tracing::error!(pipe = name, "{}", error.chain());
+        }
+        let message = format!("its pipe file is gone: `{}`", handle.file.file().display());
+        let error = Error::new(ErrorKind::Config, message)
+            .with_hint("put the file back to resume the pipe, or drop the pipe: pipewright drop");
+        handle.pipe.accept();
+        handle
+            .pipe
+            .refuse(Reason::new(ReasonKind::Warning, &error))
+            .await;
+    }
+}
+
+/// Problems of a file as one error.
+fn refusal(problems: &[Problem]) -> Error {
+    let texts: Vec<String> = problems
+        .iter()
+        .map(|problem| {
+            let (file, line) = (problem.file.display(), problem.line);
+            format!(
+                "{file}:{line}: {}: found {}, expected {}",
+                problem.path, problem.found, problem.expected
+            )
+        })
+        .collect();
+    let remedies: Vec<&str> = problems
+        .iter()
+        .map(|problem| problem.remedy.as_str())
+        .collect();
+    Error::new(ErrorKind::Config, texts.join("; ")).with_hint(remedies.join("; "))
+}

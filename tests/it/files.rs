@@ -1,0 +1,251 @@
+//! Pipe files against what commands have changed, at a start and while the process runs.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::Stage;
+
+use crate::support::{
+    CATCH_UP, START, launch, on_both_sources, once, running_with, start, wait_for_pipe,
+};
+
+on_both_sources! {
+    a_changed_file_is_taken_up_as_commands_would_except_where_a_command_was_first: 300,
+}
+
+once! {
+    a_watched_folder_starts_changes_and_pauses_pipes: 300,
+}
+
+async fn with_tables(kind: SourceKind) -> Result<Stage> {
+    let stage = Stage::shared(kind).await?;
+    for table in ["a", "b", "c", "d"] {
+        stage
+            .source
+            .execute_all([
+                format!("CREATE TABLE {table} (id INT PRIMARY KEY, n INT)"),
+                format!("INSERT INTO {table} VALUES (1, 1), (2, 2)"),
+            ])
+            .await?;
+    }
+    Ok(stage)
+}
+
+fn table<'a>(stage: &Stage, document: &'a Value, name: &str) -> &'a Value {
+    let source = format!("{}.{name}", stage.database);
+    let tables = document["tables"].as_array();
+    let found = tables.and_then(|tables| tables.iter().find(|table| table["source"] == *source));
+    found.unwrap_or(&Value::Null)
+}
+
+fn drift<'a>(document: &'a Value, key: &str) -> &'a Value {
+    let drift = document["drift"].as_array();
+    let found = drift.and_then(|drift| drift.iter().find(|drift| drift["key"] == key));
+    found.unwrap_or(&Value::Null)
+}
+
+fn has_reason(document: &Value, text: &str) -> bool {
+    document["reasons"].to_string().contains(text)
+}
+
+async fn a_changed_file_is_taken_up_as_commands_would_except_where_a_command_was_first(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = with_tables(kind).await?;
+    let mut pipe = running_with(&stage.pipe_file(&["a", "b"])).await?;
+    let added = format!("{}.c", stage.database);
+    let body = json!({ "tables": { "add": [{ "source": added }] }, "sync": { "interval": "5s" } });
+    let (status, document) = pipe.change(body).await?;
+    ensure!(status == 200, "{document}");
+    let document = pipe.wait_state("Running", START).await?;
+    let interval = drift(&document, "sync.interval");
+    ensure!(
+        interval["file"] == "200ms" && interval["running"] == "5s",
+        "{document}"
+    );
+    let entry = drift(&document, &format!("tables[{added}]"));
+    ensure!(
+        entry["file"].is_null() && entry["running"]["source"] == *added,
+        "{document}"
+    );
+
+    let exported = pipe
+        .cli(&["export", &stage.database, "--server", &pipe.url()])
+        .await?;
+    ensure!(
+        exported.code == 0 && exported.stdout.contains("interval: 5s"),
+        "{exported:?}"
+    );
+    ensure!(
+        exported.stdout.contains(&added) && !exported.stdout.contains("password: pipewright"),
+        "{exported:?}"
+    );
+    let plan = pipe
+        .cli(&[
+            "plan",
+            &pipe.path().display().to_string(),
+            "--server",
+            &pipe.url(),
+            "--detailed-exitcode",
+        ])
+        .await?;
+    ensure!(
+        plan.code == 3 && plan.stdout.contains("sync.interval"),
+        "{plan:?}"
+    );
+
+    // b leaves, d joins, one key that nobody has touched, and one that the command has.
+    ensure!(pipe.stop().await? == 0);
+    let mut file = stage.pipe_file(&["a", "d"]);
+    file["sync"] = json!({ "interval": "1s", "max_rows": 500 });
+    pipe.change_file(&file);
+    pipe.restart()?;
+    let document = pipe
+        .wait_for("d in the stream", START, |document| {
+            document["state"] == "Running" && table(&stage, document, "d")["state"] == "Streaming"
+        })
+        .await?;
+    ensure!(
+        table(&stage, &document, "b")["state"] == "Removed",
+        "{document}"
+    );
+    ensure!(
+        table(&stage, &document, "c")["state"] == "Streaming",
+        "{document}"
+    );
+    ensure!(has_reason(&document, "`sync.interval`"), "{document}");
+    let interval = drift(&document, "sync.interval");
+    ensure!(
+        interval["file"] == "1s" && interval["running"] == "5s",
+        "{document}"
+    );
+    ensure!(drift(&document, "sync.max_rows").is_null(), "{document}");
+    let events = pipe
+        .get(&format!("/v1/pipes/{}/events?limit=1000", stage.database))
+        .await?;
+    let told = events["events"].as_array().context("events")?;
+    let told = told
+        .iter()
+        .find(|event| event["kind"] == "file" && event["level"] == "warning");
+    ensure!(
+        told.is_some_and(|event| event["remedy"].is_string()),
+        "{events:#}"
+    );
+
+    for table in ["a", "b", "c", "d"] {
+        stage
+            .source
+            .execute_all([
+                format!("UPDATE {table} SET n = 9 WHERE id = 1"),
+                format!("DELETE FROM {table} WHERE id = 2"),
+            ])
+            .await?;
+    }
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    for table in ["a", "c", "d"] {
+        stage.assert_same(table).await?;
+    }
+    let sql = format!(
+        "SELECT count() FROM `{}`.b_current WHERE n < 9",
+        stage.database
+    );
+    ensure!(
+        stage.clickhouse.number(&sql).await? == 2,
+        "a table that left the file still receives rows"
+    );
+
+    // An unchanged file leaves everything as it is; the file's own word for the key ends the drift.
+    ensure!(pipe.stop().await? == 0);
+    pipe.restart()?;
+    let document = pipe.wait_state("Running", START).await?;
+    ensure!(
+        drift(&document, "sync.interval")["running"] == "5s",
+        "{document}"
+    );
+    ensure!(
+        table(&stage, &document, "b")["state"] == "Removed",
+        "{document}"
+    );
+    ensure!(pipe.stop().await? == 0);
+    file["sync"]["interval"] = json!("5s");
+    pipe.change_file(&file);
+    pipe.restart()?;
+    let document = pipe.wait_state("Running", START).await?;
+    ensure!(
+        drift(&document, "sync.interval").is_null() && !has_reason(&document, "sync"),
+        "{document}"
+    );
+    Ok(())
+}
+
+fn write(path: &Path, file: &Value) -> Result<()> {
+    Ok(std::fs::write(path, format!("{file:#}"))?)
+}
+
+async fn a_watched_folder_starts_changes_and_pauses_pipes() -> Result<()> {
+    let (stage, other) = (
+        with_tables(SourceKind::MariaDb).await?,
+        with_tables(SourceKind::MySql).await?,
+    );
+    let folder = tempfile::tempdir()?;
+    let (path, later) = (
+        folder.path().join("one.yaml"),
+        folder.path().join("two.yml"),
+    );
+    write(&path, &stage.pipe_file(&["a"]))?;
+    let base = with_tables(SourceKind::MariaDb).await?;
+    let launched = launch(&base.pipe_file(&["a"])).argument(folder.path().display().to_string());
+    let mut pipe = start(launched)?;
+    let name = &stage.database;
+    let running = |document: &Value| document["state"] == "Running";
+    wait_for_pipe(&pipe, name, "Running", running).await?;
+
+    write(&path, &stage.pipe_file(&["a", "b"]))?;
+    wait_for_pipe(&pipe, name, "the new table", |document| {
+        running(document) && table(&stage, document, "b")["state"] == "Streaming"
+    })
+    .await?;
+
+    // Neither broken YAML nor a change that would need a resync touches what runs.
+    std::fs::write(&path, "version: 1\npipe: [")?;
+    wait_for_pipe(&pipe, name, "the refusal", |document| {
+        running(document) && has_reason(document, "broken YAML")
+    })
+    .await?;
+    let mut file = stage.pipe_file(&["a", "b"]);
+    file["nullable"] = json!(false);
+    write(&path, &file)?;
+    wait_for_pipe(&pipe, name, "the other refusal", |document| {
+        running(document)
+            && has_reason(document, "nullable")
+            && !has_reason(document, "broken YAML")
+    })
+    .await?;
+    write(&path, &stage.pipe_file(&["a", "b"]))?;
+    wait_for_pipe(&pipe, name, "nothing to refuse", |document| {
+        running(document) && document["reasons"] == json!([])
+    })
+    .await?;
+
+    std::fs::remove_file(&path)?;
+    wait_for_pipe(&pipe, name, "Paused", |document| {
+        document["state"] == "Paused" && has_reason(document, "file is gone")
+    })
+    .await?;
+    stage.source.execute("UPDATE b SET n = n + 1").await?;
+    write(&path, &stage.pipe_file(&["a", "b"]))?;
+    wait_for_pipe(&pipe, name, "Running again", running).await?;
+    write(&later, &other.pipe_file(&["c"]))?;
+    wait_for_pipe(&pipe, &other.database, "the new pipe", running).await?;
+    for (stage, table) in [(&stage, "b"), (&other, "c"), (&base, "a")] {
+        stage
+            .source
+            .execute(format!("DELETE FROM {table} WHERE id = 1"))
+            .await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+        stage.assert_same(table).await?;
+    }
+    Ok(())
+}
