@@ -6,68 +6,20 @@ use serde_json::json;
 use testbed::SourceKind;
 use testbed::harness::{Comparison, Stage};
 
-use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, running_with};
+use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, once, running_with};
 
 on_both_sources! {
-    keys_of_every_kind_are_cut_loaded_and_followed: 400,
-    names_of_every_kind_are_quoted_at_both_ends: 400,
     a_table_without_a_primary_key_goes_by_its_unique_key: 300,
 }
 
-/// pitfall 18, pitfall 117, pitfall 118, pitfall 120, pitfall 121, pitfall 122, pitfall 123, pitfall 124: cut into
-/// partitions of two rows, then moved about, several rows of one statement onto keys that others have just left.
-async fn keys_of_every_kind_are_cut_loaded_and_followed(kind: SourceKind) -> Result<()> {
-    let stage = Stage::shared(kind).await?;
-    stage
-        .source
-        .execute_all([
-            "CREATE TABLE labels (k ENUM('zebra', 'ape', 'mule', 'bee', 'cow', 'asp'), n INT, PRIMARY KEY (k))",
-            "INSERT INTO labels VALUES ('zebra', 1), ('ape', 2), ('mule', 3), ('bee', 4), ('cow', 5)",
-            "CREATE TABLE fronts (k TEXT NOT NULL, n INT, PRIMARY KEY (k(4)))",
-            "INSERT INTO fronts VALUES ('aaaa-1', 1), ('bbbb-2', 2), ('cc', 3), ('', 4), ('dddd''\\\\', 5)",
-            "CREATE TABLE bytes (k BINARY(4) PRIMARY KEY, n INT)",
-            "INSERT INTO bytes VALUES (X'01', 1), (X'0100FF00', 2), (X'00', 3), (X'FF', 4), (X'5C27', 5)",
-            "CREATE TABLE words (k VARCHAR(20) PRIMARY KEY, n INT)",
-            "INSERT INTO words VALUES ('a', 1), ('Ä b', 2), ('STRASSE', 3), ('z ', 4), ('it''s \\\\', 5), ('?', 6)",
-            "CREATE TABLE sparse (tenant INT UNSIGNED, id BIGINT UNSIGNED, n INT, PRIMARY KEY (tenant, id))",
-            "INSERT INTO sparse VALUES (1, 1, 1), (1, 18446744073709551615, 2), (1, 9223372036854775808, 3), \
-             (4294967295, 1, 4), (2, 7, 5)",
-            "CREATE TABLE moments (k DATETIME(3), d DECIMAL(20,5), n INT, PRIMARY KEY (k, d))",
-            "INSERT INTO moments VALUES ('2024-01-01', -1.5, 1), ('2024-01-01', 1.5, 2), ('2024-01-01 00:00:00.001', 0, 3), \
-             ('1970-01-01', 99999999999999.99999, 4)",
-        ])
-        .await?;
-    let tables = ["labels", "fronts", "bytes", "words", "sparse", "moments"];
-    let mut file = stage.pipe_file(&tables);
-    file["snapshot"] = json!({ "rows_per_partition": 2, "tables_in_parallel": 3 });
-    let mut pipe = running_with(&file).await?;
-    assert_caught_up(&stage, &mut pipe, &tables).await?;
-    stage
-        .source
-        .execute_all([
-            "UPDATE labels SET k = 'asp' WHERE k = 'ape'",
-            "UPDATE labels SET k = k - 1 WHERE n IN (3, 4, 5) ORDER BY k",
-            "UPDATE fronts SET k = CONCAT(k, ' and more') WHERE n < 3",
-            "UPDATE fronts SET k = UPPER(k) WHERE n = 5",
-            "UPDATE bytes SET k = CONCAT(SUBSTR(k, 1, 1), X'01') WHERE n IN (1, 4)",
-            "DELETE FROM bytes WHERE k = X'00000000'",
-            "UPDATE words SET k = 'A' WHERE k = 'a'",
-            "UPDATE words SET k = 'z' WHERE n = 4",
-            "UPDATE words SET k = 'Straße' WHERE n = 3",
-            "REPLACE INTO words VALUES ('ä B', 20)",
-            "UPDATE sparse SET id = id - 1 WHERE tenant = 1 AND id > 1 ORDER BY id",
-            "UPDATE sparse SET tenant = 4294967295 - tenant ORDER BY tenant",
-            "UPDATE moments SET k = k + INTERVAL 1 DAY ORDER BY k DESC, d DESC",
-            "UPDATE moments SET d = -d WHERE d <> 0 ORDER BY d",
-        ])
-        .await?;
-    assert_caught_up(&stage, &mut pipe, &tables).await
+once! {
+    names_of_every_kind_are_quoted_at_both_ends: 400,
 }
 
 /// pitfall 112, pitfall 114: keywords, quotes, dashes, question marks, spaces, 64 characters, twins that differ in case;
 /// in statements of sessions whose modes give quotes and backslashes another meaning.
-async fn names_of_every_kind_are_quoted_at_both_ends(kind: SourceKind) -> Result<()> {
-    let stage = Stage::shared(kind).await?;
+async fn names_of_every_kind_are_quoted_at_both_ends() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
     let long = "n".repeat(64);
     let names = [
         "select",

@@ -110,6 +110,13 @@ impl fmt::Display for Command {
                     })
             }
             Command::FollowNewTables => f.write_str("take in tables that match a wildcard"),
+            Command::FollowStatement { fates, .. } => {
+                f.write_str("follow a statement:")?;
+                fates.iter().try_for_each(|(name, fate)| match fate {
+                    ddl::Fate::Reload => write!(f, " load {name} anew"),
+                    ddl::Fate::Gone => write!(f, " let {name} go"),
+                })
+            }
             Command::RemoveTables { tables } => write!(f, "remove tables{}", names(tables)),
             Command::Configure { sync } => write!(f, "set{}", settings(sync)),
             Command::Drop => f.write_str("drop"),
