@@ -9,7 +9,7 @@ use super::record::{PinnedPlugin, Shadow};
 use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
-use crate::config::{PipeConfig, TableConfig};
+use crate::config::{PipeConfig, PositionMode, RowImage, TableConfig};
 use crate::destination::clickhouse::{ClickHouse, LabelsByColumn, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::Source;
@@ -68,6 +68,12 @@ impl LiveTable {
 }
 
 impl Session {
+    /// Whether rows whose images leave columns out are read from the source.
+    pub(super) fn completes_rows(&self) -> bool {
+        let by_gtid = self.config.source.position != PositionMode::File && self.source.has_gtid();
+        self.config.row_image == RowImage::Complete && by_gtid
+    }
+
     /// Connects both ends and loads the plugins.
     ///
     /// # Errors
