@@ -207,6 +207,15 @@ async fn finished_partitions_are_not_read_again(kind: SourceKind) -> Result<()> 
     pipe.wait_state("Running", START).await?;
     ensure!(stage.assert_same("t").await? == 1 << 20);
     let (_, total) = partitions_done(&pipe).await?;
+    let dives: Vec<Vec<u8>> = stage
+        .source
+        .rows("SELECT argument FROM mysql.general_log WHERE argument LIKE 'EXPLAIN%'")
+        .await?;
+    ensure!(
+        dives.len() as u64 * 3 < total,
+        "{total} partitions were planned with {} looks at the index, one after the other",
+        dives.len()
+    );
     let statements = partition_selects(&stage).await?;
     let mut read = BTreeMap::<Vec<u8>, u32>::new();
     for statement in statements {

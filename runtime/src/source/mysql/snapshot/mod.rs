@@ -13,6 +13,7 @@ mod predicate;
 pub mod reader;
 mod samples;
 mod split_key;
+mod spread;
 
 pub use boundary::{SnapshotSession, newest_place, take_place};
 pub use partitions::{Partition, plan_partitions};

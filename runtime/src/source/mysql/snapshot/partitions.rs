@@ -126,31 +126,32 @@ async fn estimated_rows(conn: &mut Conn, table: &SourceTable) -> Result<f64> {
 }
 
 /// A range of keys on its way to become a partition.
-struct Segment {
+pub(super) struct Segment {
     /// Where it begins; the first is open.
-    cut: Option<Vec<String>>,
+    pub(super) cut: Option<Vec<String>>,
     /// The leading values that all its rows share; the column after them cuts.
-    prefix: Vec<String>,
+    pub(super) prefix: Vec<String>,
     /// Its first and last value of that column, as the server sent them.
-    first: Vec<u8>,
-    last: Vec<u8>,
-    rows: f64,
+    pub(super) first: Vec<u8>,
+    pub(super) last: Vec<u8>,
+    pub(super) rows: f64,
     /// How many cuts in a row have taken next to nothing off its beginning.
-    slivers: u32,
-    settled: bool,
+    pub(super) slivers: u32,
+    pub(super) settled: bool,
 }
 
-struct Planner<'a> {
-    conn: &'a mut Conn,
+pub(super) struct Planner<'a> {
+    pub(super) conn: &'a mut Conn,
     table: String,
     index: String,
-    columns: Vec<KeyColumn>,
-    wanted: f64,
+    pub(super) columns: Vec<KeyColumn>,
+    pub(super) wanted: f64,
 }
 
 /// What a step did to a segment.
 enum Step {
-    Cut(Segment),
+    /// What is cut off its end.
+    Cut(Vec<Segment>),
     Descended,
     Stuck,
 }
@@ -187,7 +188,7 @@ impl Planner<'_> {
                 break;
             };
             match self.step(segment).await? {
-                Step::Cut(right) => segments.insert(index + 1, right),
+                Step::Cut(behind) => drop(segments.splice(index + 1..index + 1, behind)),
                 Step::Descended => {}
                 Step::Stuck => segment.settled = true,
             }
@@ -212,11 +213,15 @@ impl Planner<'_> {
     }
 
     async fn step(&mut self, segment: &mut Segment) -> Result<Step> {
+        let behind = self.spread(segment).await?;
+        if !behind.is_empty() {
+            return Ok(Step::Cut(behind));
+        }
         if segment.slivers < MAX_SLIVERS
             && let Some((key, before, share)) = self.find_cut(segment).await?
             && let Some(right) = self.divide(segment, key, before, share).await?
         {
-            return Ok(Step::Cut(right));
+            return Ok(Step::Cut(vec![right]));
         }
         self.descend(segment).await
     }
@@ -277,27 +282,9 @@ impl Planner<'_> {
         segment: &Segment,
         aim: &str,
     ) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
-        let Some((first, last)) = self.literals(segment) else {
+        let Some((after, before)) = self.probes_around(segment, aim) else {
             return Ok(None);
         };
-        let after = self.probe(
-            &segment.prefix,
-            &[
-                (Comparison::Greater, &first),
-                (Comparison::AtLeast, aim),
-                (Comparison::AtMost, &last),
-            ],
-            "ASC",
-        );
-        let before = self.probe(
-            &segment.prefix,
-            &[
-                (Comparison::AtLeast, &first),
-                (Comparison::Less, aim),
-                (Comparison::AtMost, &last),
-            ],
-            "DESC",
-        );
         let rows = match self
             .conn
             .query::<Row, _>(format!("SELECT ({after}), ({before})"))
@@ -317,6 +304,30 @@ impl Planner<'_> {
         };
         let before = before.as_ref().unwrap_or(&segment.first);
         Ok(Some((key.clone(), before.clone())))
+    }
+
+    /// The queries for the first key from `aim` on and for the last before it, within the segment.
+    pub(super) fn probes_around(&self, segment: &Segment, aim: &str) -> Option<(String, String)> {
+        let (first, last) = self.literals(segment)?;
+        let after = self.probe(
+            &segment.prefix,
+            &[
+                (Comparison::Greater, &first),
+                (Comparison::AtLeast, aim),
+                (Comparison::AtMost, &last),
+            ],
+            "ASC",
+        );
+        let before = self.probe(
+            &segment.prefix,
+            &[
+                (Comparison::AtLeast, &first),
+                (Comparison::Less, aim),
+                (Comparison::AtMost, &last),
+            ],
+            "DESC",
+        );
+        Some((after, before))
     }
 
     async fn key_after_first(&mut self, segment: &Segment) -> Result<Option<Vec<u8>>> {
@@ -363,7 +374,7 @@ impl Planner<'_> {
             &segment.prefix,
             &[(Comparison::AtLeast, &cut), (Comparison::AtMost, &last)],
         );
-        let (left, right) = shares(self.estimates(&left, &right).await?, segment.rows, share);
+        let (left, right) = shares(&self.estimates(&[left, right]).await?, segment.rows, share);
         let mut tuple = segment.prefix.clone();
         tuple.push(cut);
         let slivers = if left < self.wanted / 16.0 {
@@ -435,7 +446,7 @@ impl Planner<'_> {
         )
     }
 
-    fn condition(&self, prefix: &[String], bounds: &[(Comparison, &str)]) -> String {
+    pub(super) fn condition(&self, prefix: &[String], bounds: &[(Comparison, &str)]) -> String {
         let mut terms: Vec<String> = self
             .columns
             .iter()
@@ -455,22 +466,21 @@ impl Planner<'_> {
         terms.join(" AND ")
     }
 
-    /// What the index dives say of two ranges; none where the optimizer would rather scan. Both in one UNION: on a
-    /// lone SELECT with FORCE INDEX, MySQL leaves the dives out and guesses.
-    async fn estimates(&mut self, left: &str, right: &str) -> Result<(Option<f64>, Option<f64>)> {
-        let select = |condition: &str| {
-            format!(
-                "SELECT * FROM {} FORCE INDEX ({}) WHERE {condition}",
-                self.table, self.index
-            )
-        };
-        let sql = format!(
-            "EXPLAIN FORMAT=TRADITIONAL {} UNION ALL {}",
-            select(left),
-            select(right)
-        );
+    /// What the index dives say of some ranges; none where the optimizer would rather scan. All in one UNION: on a lone
+    /// SELECT with FORCE INDEX, MySQL leaves the dives out and guesses.
+    pub(super) async fn estimates(&mut self, ranges: &[String]) -> Result<Vec<Option<f64>>> {
+        let selects: Vec<String> = ranges
+            .iter()
+            .map(|condition| {
+                format!(
+                    "SELECT * FROM {} FORCE INDEX ({}) WHERE {condition}",
+                    self.table, self.index
+                )
+            })
+            .collect();
+        let sql = format!("EXPLAIN FORMAT=TRADITIONAL {}", selects.join(" UNION ALL "));
         let rows: Vec<Row> = self.conn.query(sql).await.map_err(query_error)?;
-        let mut estimates = rows.iter().map(|row| {
+        let estimates = rows.iter().take(ranges.len()).map(|row| {
             let text = |name: &str| {
                 row.get_opt::<Option<String>, _>(name)
                     .and_then(std::result::Result::ok)
@@ -485,20 +495,20 @@ impl Planner<'_> {
                 ),
             }
         });
-        Ok((estimates.next().flatten(), estimates.next().flatten()))
+        Ok(estimates.collect())
     }
 }
 
 /// Rows on either side of a cut. InnoDB's dives say up to double of a long range, yet never more than half the table;
 /// so only their ratio counts, as long as the sum known before is not far too low.
-fn shares(estimates: (Option<f64>, Option<f64>), rows: f64, share: f64) -> (f64, f64) {
-    match estimates {
-        (Some(left), Some(right)) if left + right > 0.0 => {
+fn shares(estimates: &[Option<f64>], rows: f64, share: f64) -> (f64, f64) {
+    match *estimates {
+        [Some(left), Some(right)] if left + right > 0.0 => {
             let scale = (rows / (left + right)).max(0.5);
             (left * scale, right * scale)
         }
-        (Some(left), None) => (left.min(rows), (rows - left).max(0.0)),
-        (None, Some(right)) => ((rows - right).max(0.0), right.min(rows)),
+        [Some(left), None] => (left.min(rows), (rows - left).max(0.0)),
+        [None, Some(right)] => ((rows - right).max(0.0), right.min(rows)),
         _ => (rows * share, rows * (1.0 - share)),
     }
 }
@@ -509,11 +519,11 @@ mod tests {
 
     #[test]
     fn estimates_are_brought_to_the_known_sum_unless_that_is_far_too_low() {
-        assert_eq!(shares((Some(50.0), Some(10.0)), 120.0, 0.5), (100.0, 20.0));
-        assert_eq!(shares((Some(90.0), Some(90.0)), 100.0, 0.5), (50.0, 50.0));
-        assert_eq!(shares((Some(90.0), Some(30.0)), 10.0, 0.5), (45.0, 15.0));
-        assert_eq!(shares((None, Some(30.0)), 100.0, 0.5), (70.0, 30.0));
-        assert_eq!(shares((None, None), 100.0, 0.25), (25.0, 75.0));
+        assert_eq!(shares(&[Some(50.0), Some(10.0)], 120.0, 0.5), (100.0, 20.0));
+        assert_eq!(shares(&[Some(90.0), Some(90.0)], 100.0, 0.5), (50.0, 50.0));
+        assert_eq!(shares(&[Some(90.0), Some(30.0)], 10.0, 0.5), (45.0, 15.0));
+        assert_eq!(shares(&[None, Some(30.0)], 100.0, 0.5), (70.0, 30.0));
+        assert_eq!(shares(&[None, None], 100.0, 0.25), (25.0, 75.0));
     }
 
     #[test]
