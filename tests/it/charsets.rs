@@ -1,4 +1,4 @@
-//! Every charset that a server ships: each of its characters on both paths, codes that are none, labels, and keys.
+//! Every charset that a server ships (pitfalls 20, 21 and 22): each of its characters on both paths, codes that are none, labels, and keys.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;

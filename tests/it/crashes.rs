@@ -4,48 +4,18 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use rand::Rng;
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::SourceKind;
-use testbed::harness::{Comparison, Stage};
+use testbed::harness::Stage;
 
-use crate::support::{CATCH_UP, START, Seed, Workload, launch, on_both_sources, plugins, start};
-
-/// Kills of one test.
-const KILLS: u32 = 10;
-
-/// What the filter keeps of `people`; the workload moves rows into it and out of it.
-const KEPT: &str = "kind < 7";
+use crate::support::{
+    CATCH_UP, KILLS, START, Seed, Workload, assert_filtered, assert_stream_survives_kills,
+    filtered, launch, on_both_sources, start,
+};
 
 on_both_sources! {
     a_load_killed_at_random_moments_converges: 300,
     a_stream_killed_at_random_moments_converges: 300,
-}
-
-async fn filtered(stage: &Stage) -> Result<Value> {
-    let plugins = plugins().await?;
-    let entries = Workload::TABLES
-        .iter()
-        .map(|table| {
-            let transforms: &[&str] = if *table == "people" { &["kept"] } else { &[] };
-            json!({ "source": format!("{}.{table}", stage.database), "transforms": transforms })
-        })
-        .collect();
-    let mut file = stage.pipe_file_of(entries);
-    file["transforms"]["kept"] =
-        json!({ "plugin": plugins.path("filter"), "config": { "where": KEPT } });
-    file["destination"]["durability"] = json!("fsync");
-    file["sync"] = json!({ "interval": "100ms", "max_rows": 200 });
-    Ok(file)
-}
-
-async fn assert_equal(stage: &Stage) -> Result<()> {
-    stage
-        .assert(Comparison::of("people").only_where(KEPT))
-        .await?;
-    for table in Workload::TABLES.iter().filter(|table| **table != "people") {
-        stage.assert_same(table).await?;
-    }
-    Ok(())
 }
 
 async fn a_load_killed_at_random_moments_converges(kind: SourceKind) -> Result<()> {
@@ -82,30 +52,11 @@ async fn a_load_killed_at_random_moments_converges(kind: SourceKind) -> Result<(
         "the load was over before the first kill"
     );
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    assert_equal(&stage).await
+    assert_filtered(&stage).await
 }
 
 async fn a_stream_killed_at_random_moments_converges(kind: SourceKind) -> Result<()> {
     let seed = Seed::new("a_stream_killed_at_random_moments_converges");
-    let mut moments = seed.generator(0);
     let stage = Stage::shared(kind).await?;
-    let workload = Workload { row_count: 2_000 };
-    workload.create(&stage).await?;
-    let mut pipe = start(launch(&filtered(&stage).await?))?;
-    pipe.wait_state("Running", START).await?;
-    let writers = [1, 2, 3].map(|which| workload.write(&stage.source, seed.generator(which)));
-    for _ in 0..KILLS {
-        tokio::time::sleep(Duration::from_millis(moments.random_range(50..1500))).await;
-        pipe.kill9()?;
-        // Sometimes the backlog is longer than one flush.
-        tokio::time::sleep(Duration::from_millis(moments.random_range(0..400))).await;
-        pipe.restart()?;
-    }
-    let mut written = 0;
-    for writer in writers {
-        written += writer.stop().await?;
-    }
-    ensure!(written > 100, "only {written} transactions were written");
-    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    assert_equal(&stage).await
+    assert_stream_survives_kills(&stage, &filtered(&stage).await?, seed).await
 }

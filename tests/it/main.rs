@@ -6,6 +6,7 @@ mod testbed;
 
 mod architecture;
 mod documents;
+mod pitfalls;
 
 mod settings;
 

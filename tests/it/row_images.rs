@@ -1,28 +1,20 @@
 //! Row images that leave columns out: refused by name, or completed from the source, and never NULL by mistake
 //! (pitfalls 44 and 45).
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use rand::Rng;
 use serde_json::{Value, json};
-use testbed::harness::{Comparison, Pipe, Stage};
+use testbed::harness::{Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
-    CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, plugins, running,
-    running_with, start,
+    CATCH_UP, START, Seed, assert_caught_up, assert_stream_survives_kills, filtered,
+    on_both_sources, running, running_with,
 };
 
-/// Kills of one test.
-const KILLS: u32 = 8;
-
 const IMAGES: [&str; 2] = ["MINIMAL", "NOBLOB"];
-
-/// What the filter keeps of `people`; the workload moves rows into it and out of it.
-const KEPT: &str = "kind < 7";
 
 on_both_sources! {
     rows_of_partial_images_are_completed: 300,
@@ -371,46 +363,11 @@ async fn a_stream_of_minimal_images_killed_at_random_moments_converges(
     kind: SourceKind,
 ) -> Result<()> {
     let seed = Seed::new("a_stream_of_minimal_images_killed_at_random_moments_converges");
-    let mut moments = seed.generator(0);
     let stage = Stage::with_source(move || {
         SourceServer::start(SourceOptions::new(kind).arg("--binlog-row-image=MINIMAL"))
     })
     .await?;
-    let workload = Workload { row_count: 2_000 };
-    workload.create(&stage).await?;
-    let plugins = plugins().await?;
-    let entries = Workload::TABLES
-        .iter()
-        .map(|table| {
-            let transforms: &[&str] = if *table == "people" { &["kept"] } else { &[] };
-            json!({ "source": format!("{}.{table}", stage.database), "transforms": transforms })
-        })
-        .collect();
-    let mut file = stage.pipe_file_of(entries);
-    file["transforms"]["kept"] =
-        json!({ "plugin": plugins.path("filter"), "config": { "where": KEPT } });
-    file["sync"] = json!({ "interval": "100ms", "max_rows": 200 });
+    let mut file = filtered(&stage).await?;
     file["row_image"] = json!("complete");
-    let mut pipe = start(launch(&file))?;
-    pipe.wait_state("Running", START).await?;
-    let writers = [1, 2, 3].map(|which| workload.write(&stage.source, seed.generator(which)));
-    for _ in 0..KILLS {
-        tokio::time::sleep(Duration::from_millis(moments.random_range(50..1500))).await;
-        pipe.kill9()?;
-        tokio::time::sleep(Duration::from_millis(moments.random_range(0..400))).await;
-        pipe.restart()?;
-    }
-    let mut written = 0;
-    for writer in writers {
-        written += writer.stop().await?;
-    }
-    ensure!(written > 100, "only {written} transactions were written");
-    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    stage
-        .assert(Comparison::of("people").only_where(KEPT))
-        .await?;
-    for table in Workload::TABLES.iter().filter(|table| **table != "people") {
-        stage.assert_same(table).await?;
-    }
-    Ok(())
+    assert_stream_survives_kills(&stage, &file, seed).await
 }

@@ -22,6 +22,7 @@ on_both_sources! {
     a_resync_takes_up_what_the_stream_could_not: 300,
     tables_join_and_leave_while_the_others_stream: 300,
     a_removed_table_that_comes_back_is_loaded_again: 240,
+    a_removed_table_that_comes_back_without_a_load_streams_on_and_says_what_it_lacks: 240,
     a_table_that_begins_to_match_a_wildcard_joins_by_itself: 300,
     a_failed_or_completed_pipe_is_loaded_anew: 300,
     additions_and_resyncs_survive_kills: 400,
@@ -407,6 +408,61 @@ async fn a_removed_table_that_comes_back_is_loaded_again(kind: SourceKind) -> Re
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     stage.assert(Comparison::of("t").without("b")).await?;
     stage.assert_same("u").await.map(drop)
+}
+
+async fn a_removed_table_that_comes_back_without_a_load_streams_on_and_says_what_it_lacks(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = two_tables(kind).await?;
+    let mut file = stage.pipe_file(&["t", "u"]);
+    file["mode"] = json!("cdc_only");
+    let mut pipe = running_with(&file).await?;
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (20, 'before', 1)")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let remove = json!({ "tables": { "remove": [name_of(&stage, "t")] } });
+    ensure!(pipe.change(remove).await?.0 == 200);
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (21, 'while away', 2)")
+        .await?;
+    let add = json!({ "tables": { "add": [{ "source": name_of(&stage, "t") }] } });
+    let (status, document) = pipe.change(add).await?;
+    ensure!(status == 200, "{status}: {document:#}");
+    pipe.wait_for("table t Streaming", CATCH_UP, |status| {
+        table(status, "t")["state"] == "Streaming" && status["state"] == "Degraded"
+    })
+    .await?;
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (22, 'back', 3)")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage
+        .assert(Comparison::of("t").only_where("id IN (20, 22)"))
+        .await?;
+    let status = pipe.status().await?.to_string();
+    for said in [
+        "between its removal and its return",
+        "pipewright resync --table",
+    ] {
+        ensure!(status.contains(said), "no `{said}` in {status}");
+    }
+    // As it was after a restart too.
+    pipe.kill9()?;
+    pipe.restart()?;
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (23, 'restarted', 4)")
+        .await?;
+    pipe.wait_state("Degraded", START).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage
+        .assert(Comparison::of("t").only_where("id IN (20, 22, 23)"))
+        .await
+        .map(drop)
 }
 
 async fn a_table_that_begins_to_match_a_wildcard_joins_by_itself(kind: SourceKind) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod columns;
 mod json;
+mod labels;
 mod large;
 mod mariadb;
 mod spatial;
@@ -106,6 +107,7 @@ fn names(count: usize) -> String {
         .join(", ")
 }
 
+/// Pitfalls 8, 9 and 10: signs, three bytes, TINYINT(1), ZEROFILL.
 async fn integers_of_every_width(kind: SourceKind) -> Result<()> {
     both_paths(
         kind,
@@ -135,6 +137,7 @@ async fn integers_of_every_width(kind: SourceKind) -> Result<()> {
     .await
 }
 
+/// Pitfall 11.
 async fn decimals_of_every_size(kind: SourceKind) -> Result<()> {
     let nines = "9".repeat(35);
     let fraction = "9".repeat(30);
@@ -189,6 +192,7 @@ async fn decimals_of_every_size(kind: SourceKind) -> Result<()> {
     .await
 }
 
+/// Pitfall 12.
 async fn floating_point_numbers_keep_every_bit(kind: SourceKind) -> Result<()> {
     both_paths(
         kind,
@@ -235,6 +239,7 @@ async fn floating_point_numbers_keep_every_bit(kind: SourceKind) -> Result<()> {
     .await
 }
 
+/// Pitfalls 7 and 13.
 async fn bits_and_years(kind: SourceKind) -> Result<()> {
     let ones = format!("b'{}'", "1".repeat(64));
     let high = format!("b'1{}'", "0".repeat(63));
@@ -253,6 +258,7 @@ async fn bits_and_years(kind: SourceKind) -> Result<()> {
     .await
 }
 
+/// Pitfalls 3 and 6: dates beyond the range are the nearest in it, times may be negative and longer than a day.
 async fn dates_and_times_with_their_extremes(kind: SourceKind) -> Result<()> {
     both_paths(
         kind,
@@ -355,6 +361,7 @@ async fn dates_and_times_with_their_extremes(kind: SourceKind) -> Result<()> {
     .await
 }
 
+/// Pitfalls 1 and 2.
 async fn zero_and_impossible_dates_are_null(kind: SourceKind) -> Result<()> {
     both_paths(
         kind,
@@ -399,6 +406,7 @@ async fn zero_and_impossible_dates_are_null(kind: SourceKind) -> Result<()> {
     .await
 }
 
+/// Pitfalls 4 and 5: a TIMESTAMP is a moment, a DATETIME a wall clock.
 async fn timestamps_are_moments_whatever_the_time_zone(kind: SourceKind) -> Result<()> {
     let stage = Stage::shared(kind).await?;
     stage
@@ -430,6 +438,7 @@ async fn timestamps_are_moments_whatever_the_time_zone(kind: SourceKind) -> Resu
     Ok(())
 }
 
+/// Pitfalls 17 and 19.
 async fn texts_in_utf8(kind: SourceKind) -> Result<()> {
     let long = format!("REPEAT('aé€😀', {})", 20_000);
     both_paths(
@@ -466,6 +475,7 @@ async fn texts_in_utf8(kind: SourceKind) -> Result<()> {
     .await
 }
 
+/// Pitfall 20.
 async fn texts_in_other_charsets(kind: SourceKind) -> Result<()> {
     // Bytes 80 to 9F are Windows-1252 in the server's latin1, and five of them nothing at all.
     let all = (0x20..=0xff)
@@ -502,6 +512,7 @@ async fn texts_in_other_charsets(kind: SourceKind) -> Result<()> {
     .await
 }
 
+/// Pitfall 18.
 async fn bytes_as_they_are(kind: SourceKind) -> Result<()> {
     both_paths(
         kind,
@@ -532,6 +543,7 @@ async fn bytes_as_they_are(kind: SourceKind) -> Result<()> {
     .await
 }
 
+/// Pitfalls 14 and 16.
 async fn enums_and_sets(kind: SourceKind) -> Result<()> {
     let many: Vec<String> = (0..300).map(|n| format!("'label {n}'")).collect();
     let many = format!("ENUM({})", many.join(","));

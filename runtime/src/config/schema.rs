@@ -6,6 +6,7 @@
 
 mod ddl;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -321,41 +322,34 @@ struct Types {
     geometry_form: Option<GeometryForm>,
 }
 
-/// What was chosen for a column: its type, or policies, which win over the pipe's.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields, extend("minProperties" = 1))]
-struct ColumnChoice {
-    /// The ClickHouse type, such as `LowCardinality(String)`; every value of the column must fit.
-    #[schemars(rename = "type")]
-    column_type: Option<String>,
-    /// Zero and partial dates, and days that no month has. Every such value is counted. They act before plugins.
-    #[schemars(schema_with = "zero_dates")]
-    zero_dates: Option<()>,
-    /// DATE outside of 1900 to 2299, which Date32 does not hold; every such value is counted. `string` concerns DATETIME
-    /// too, and acts before plugins, the others after them.
-    #[schemars(schema_with = "date_range")]
-    date_range: Option<()>,
-    /// TINYINT(1), after plugins.
-    #[schemars(extend("default" = "int8"))]
-    tinyint1: Option<Tinyint1>,
-    /// ENUM, after plugins.
-    #[schemars(rename = "enum", extend("default" = "label"))]
-    enum_form: Option<EnumForm>,
-    /// SET, after plugins.
-    #[schemars(rename = "set", extend("default" = "string"))]
-    set_form: Option<SetForm>,
-    /// BINARY, VARBINARY and BLOB, after plugins.
-    #[schemars(rename = "binary", extend("default" = "raw"))]
-    binary_form: Option<BinaryForm>,
-    /// JSON, after plugins. MariaDB's is a LONGTEXT, for which its column has to say so.
-    #[schemars(rename = "json", extend("default" = "string"))]
-    json_form: Option<JsonForm>,
-    /// DECIMAL, after plugins.
-    #[schemars(rename = "decimal", extend("default" = "decimal"))]
-    decimal_form: Option<DecimalForm>,
-    /// The geometry types, before plugins.
-    #[schemars(rename = "geometry", extend("default" = "wkt"))]
-    geometry_form: Option<GeometryForm>,
+/// What was chosen for a column: the keys of [`Types`], and its type.
+struct ColumnChoice;
+
+impl JsonSchema for ColumnChoice {
+    fn schema_name() -> Cow<'static, str> {
+        "ColumnChoice".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Types::json_schema(generator);
+        schema.insert(
+            "description".to_owned(),
+            "What was chosen for a column: its type, or policies, which win over the pipe's."
+                .into(),
+        );
+        schema.insert("minProperties".to_owned(), 1.into());
+        let column_type = json_schema!({
+            "description": "The ClickHouse type, such as `LowCardinality(String)`; every value of the column must fit.",
+            "type": ["string", "null"],
+        });
+        if let Some(keys) = schema
+            .get_mut("properties")
+            .and_then(|keys| keys.as_object_mut())
+        {
+            keys.insert("type".to_owned(), column_type.to_value());
+        }
+        schema
+    }
 }
 
 /// How the geometry types arrive.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::clock::now_us;
 use super::command::{Change, give_up_shadow};
-use super::lifecycle::{PipeEvent, PipeState};
+use super::lifecycle::{Failure, PipeEvent, PipeState};
 use super::record::{
     Checkpoint, PinnedPlugin, Records, Shadow, Skip, TablePlace, TableRecord, random_server_id,
 };
@@ -218,17 +218,44 @@ impl Fresh {
         Ok(())
     }
 
-    /// Makes the tables stream from the start place, as they are.
+    /// Makes the tables stream from the start place, as they are. One that comes back goes on in the target that it left,
+    /// and says what it lacks.
     pub(super) fn record_without_load(self, draft: &mut Records) -> Result<()> {
         let names: Vec<TableName> = self
             .tables
             .iter()
             .map(|t| t.source.name().clone())
             .collect();
-        self.record(draft, true)?;
-        names
+        let returning: Vec<TableName> = names
             .iter()
-            .try_for_each(|name| draft.table_event(name, TableEvent::Loaded))
+            .filter(|name| draft.tables.contains_key(name))
+            .cloned()
+            .collect();
+        self.record(draft, true)?;
+        for name in &names {
+            draft.table_event(name, TableEvent::Loaded)?;
+            // Nothing fills it, and nothing makes it.
+            draft.table_mut(name).shadow = None;
+        }
+        for name in &returning {
+            draft.table_mut(name).inexact = Some(missed(name));
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a table that was out of the pipe and is not loaded again.
+fn missed(name: &TableName) -> Failure {
+    Failure {
+        kind: ErrorKind::SchemaConflict,
+        message: format!(
+            "table `{name}`: what changed between its removal and its return is not in its target"
+        ),
+        table: Some(name.clone()),
+        remedy: Some(format!(
+            "resync the table: pipewright resync --table {name}"
+        )),
+        at_us: Some(now_us()),
     }
 }
 

@@ -10,7 +10,7 @@ use super::record::{PinnedPlugin, Shadow};
 use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
-use crate::config::{PipeConfig, TableConfig};
+use crate::config::{PipeConfig, PositionMode, RowImage, TableConfig};
 use crate::destination::clickhouse::{ClickHouse, LabelsByColumn, TargetTable};
 use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
 use crate::source::mysql::Source;
@@ -72,6 +72,12 @@ impl LiveTable {
 }
 
 impl Session {
+    /// Whether rows whose images leave columns out are read from the source.
+    pub(super) fn completes_rows(&self) -> bool {
+        let by_gtid = self.config.source.position != PositionMode::File && self.source.has_gtid();
+        self.config.row_image == RowImage::Complete && by_gtid
+    }
+
     /// Connects both ends and loads the plugins.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use crate::fault;
 use crate::source::mysql::binlog::{StreamOptions, TableFilter, statements_between};
 use crate::source::mysql::catalog::{self, SourceTable};
 use crate::source::mysql::position::{Position, StreamPlace};
+use crate::source::mysql::types::ensure_images_whole;
 use crate::source::mysql::{preflight, snapshot};
 
 /// How often a start place may be spoiled by a statement before Setup gives up for the moment.
@@ -238,9 +239,13 @@ pub(super) async fn definitions(
     };
     let tables = catalog::load_tables(&mut conn, &session.source, &names, excluded).await?;
     conn.disconnect().await.ok();
+    let images_matter = session.config.mode != Mode::Snapshot && !session.completes_rows();
     tables
         .into_iter()
         .map(|table| {
+            if images_matter {
+                ensure_images_whole(&table, session.source.flavor(), session.source.version())?;
+            }
             let name = table.name().clone();
             let entry = matched.iter().find(|(_, matched)| *matched == name);
             match entry {

@@ -1,5 +1,6 @@
 //! What every end-to-end test runs in: a place in the queue, a deadline (for a hang, not for speed), and the pipe's log when it fails.
 
+mod kills;
 mod seed;
 
 use std::future::Future;
@@ -13,6 +14,7 @@ use testbed::SourceKind;
 use testbed::harness::{Launch, Pipe, PipeLog, Plugins, Stage};
 use tokio::sync::Semaphore;
 
+pub(crate) use kills::{KILLS, assert_filtered, assert_stream_survives_kills, filtered};
 pub(crate) use seed::Seed;
 pub(crate) use testbed::harness::Workload;
 

@@ -22,6 +22,8 @@ on_all_sources! {
 
 once! {
     mariadb_11_names_the_generated_column_that_it_does_not_log: 240,
+    generated_columns_that_mariadb_11_does_not_log_are_read_by_setting: 240,
+    neither_views_nor_sequences_are_tables: 240,
     generated_invisible_keys_are_keys_even_where_the_server_hides_them: 240,
     hidden_columns_of_functional_indexes_do_not_shift_the_others: 240,
 }
@@ -88,10 +90,85 @@ async fn mariadb_11_names_the_generated_column_that_it_does_not_log() -> Result<
     for word in [
         "`s` is generated",
         "exclude_columns",
+        "row_image: complete",
         &format!("{}.t", stage.database),
     ] {
         ensure!(log.contains(word), "no {word} in:\n{log}");
     }
+    Ok(())
+}
+
+/// Pitfall 40: what an image leaves out of a generated column has changed with the others.
+async fn generated_columns_that_mariadb_11_does_not_log_are_read_by_setting() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MariaDb11).await?;
+    stage
+        .source
+        .execute_all([
+            GENERATED,
+            "INSERT INTO t (id, a, z) VALUES (1, 1, 'one'), (2, NULL, NULL), (3, 3, 'three')",
+            "CREATE TABLE plain (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO plain VALUES (1, 1)",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t", "plain"]);
+    file["row_image"] = json!("complete");
+    let mut pipe = running_with(&file).await?;
+    ensure!(stage.assert_same("t").await? == 3);
+    stage.source.execute_all(CHANGES).await?;
+    stage
+        .source
+        .execute_all([
+            "UPDATE t SET a = a + 1 WHERE id = 1",
+            "UPDATE t SET z = 'two' WHERE id = 2",
+            "UPDATE t SET a = NULL, z = NULL WHERE id = 3",
+            "UPDATE plain SET a = 2",
+            "START TRANSACTION",
+            "UPDATE t SET a = 50 WHERE id = 1",
+            "UPDATE t SET id = 30 WHERE id = 1",
+            "UPDATE t SET a = 51 WHERE id = 30",
+            "COMMIT",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(stage.assert_same("t").await? == 5);
+    stage.assert_same("plain").await.map(drop)
+}
+
+/// Pitfall 39: a sequence logs row events like a table's.
+async fn neither_views_nor_sequences_are_tables() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MariaDb).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+            "CREATE SEQUENCE numbers",
+            "CREATE VIEW seen AS SELECT * FROM t",
+            "INSERT INTO t VALUES (NEXTVAL(numbers), 1)",
+        ])
+        .await?;
+    let mut pipe = running(&stage, &["*"]).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t VALUES (NEXTVAL(numbers), 2)",
+            "DO SETVAL(numbers, 5000)",
+            "CREATE TEMPORARY TABLE passing (id INT PRIMARY KEY)",
+            "INSERT INTO passing VALUES (1)",
+            "INSERT INTO t VALUES (NEXTVAL(numbers), 3)",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(stage.assert_same("t").await? == 3);
+    for name in ["numbers", "seen", "passing"] {
+        ensure!(
+            !stage.clickhouse.exists(&stage.database, name).await?,
+            "`{name}` has a target"
+        );
+    }
+    let mut pipe = start(launch(&stage.pipe_file(&["numbers"])))?;
+    pipe.wait_exit(START).await?;
+    let log = pipe.log().tail();
+    ensure!(log.contains("numbers"), "{log}");
     Ok(())
 }
 

@@ -15,6 +15,7 @@ once! {
     json_of_every_kind_on_mysql: 240,
 }
 
+/// Pitfalls 24 and 29: MySQL prints its binary form, MariaDB keeps the text as it was written.
 async fn json_as_the_server_prints_it(kind: SourceKind) -> Result<()> {
     both_paths(
         kind,
@@ -41,6 +42,7 @@ async fn json_as_the_server_prints_it(kind: SourceKind) -> Result<()> {
     .await
 }
 
+/// Pitfalls 25 and 27: opaque values, integers of 64 bits, depth, doubles of every size.
 async fn json_of_every_kind_on_mysql() -> Result<()> {
     let deep = format!("'{}1{}'", "[".repeat(90), "]".repeat(90));
     let long_text = "JSON_OBJECT('k', REPEAT('x', 70000))";

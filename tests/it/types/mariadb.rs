@@ -7,7 +7,9 @@ use testbed::SourceKind;
 use testbed::harness::Stage;
 
 use super::{both_paths, both_paths_on};
-use crate::support::{CATCH_UP, on_both_mariadbs, once, plugins, running, running_with};
+use crate::support::{
+    CATCH_UP, assert_caught_up, on_both_mariadbs, once, plugins, running, running_with,
+};
 
 once! {
     timestamps_reach_2106_on_mariadb_11: 240,
@@ -17,12 +19,14 @@ on_both_mariadbs! {
     uuids_of_every_version: 240,
     addresses_of_both_families: 240,
     a_uuid_may_be_the_key: 240,
+    keys_of_uuids_and_addresses_are_cut_and_completed: 300,
     plugins_see_the_text_of_uuids_and_addresses: 300,
     compressed_columns_arrive_plain: 240,
     times_in_the_layouts_of_before_10_1: 240,
     oracle_mode_has_other_names_for_the_same_types: 240,
 }
 
+/// Pitfall 33.
 async fn uuids_of_every_version(kind: SourceKind) -> Result<()> {
     both_paths(
         kind,
@@ -54,6 +58,7 @@ async fn uuids_of_every_version(kind: SourceKind) -> Result<()> {
     .await
 }
 
+/// Pitfall 33.
 async fn addresses_of_both_families(kind: SourceKind) -> Result<()> {
     both_paths(
         kind,
@@ -121,6 +126,97 @@ async fn a_uuid_may_be_the_key(kind: SourceKind) -> Result<()> {
     stage.assert_same("t").await.map(drop)
 }
 
+/// Pitfalls 33 and 124: the server sorts UUIDs by their last group first, but for those of version 6 and later.
+async fn keys_of_uuids_and_addresses_are_cut_and_completed(kind: SourceKind) -> Result<()> {
+    const RANDOM: &str =
+        "CONCAT(LEFT(MD5(seq), 12), '4', SUBSTR(MD5(seq), 14, 3), 'a', SUBSTR(MD5(seq), 18))";
+    const BY_TIME: &str = "CONCAT(LPAD(HEX(1700000000000 + seq * 1000), 12, '0'), '7', SUBSTR(MD5(seq), 14, 3), '9', \
+         SUBSTR(MD5(seq), 18))";
+    let stage = Stage::shared(kind).await?;
+    let keys = [
+        ("random", "UUID", RANDOM.to_owned(), "UUID()"),
+        (
+            "by_time",
+            "UUID",
+            BY_TIME.to_owned(),
+            "'018e6f3c-7b2a-7c3d-9e4f-001122330000'",
+        ),
+        (
+            "by_clock",
+            "UUID",
+            "UUID()".to_owned(),
+            "'f47ac10b-58cc-4372-a567-0e02b2c30000'",
+        ),
+        (
+            "mixed",
+            "UUID",
+            format!("IF(seq % 2, {RANDOM}, {BY_TIME})"),
+            "UUID()",
+        ),
+        (
+            "v4",
+            "INET4",
+            "INET_NTOA(seq * 1400000)".to_owned(),
+            "'255.255.0.0'",
+        ),
+        (
+            "v6",
+            "INET6",
+            "CONCAT('2001:db8:', HEX(seq), '::', HEX(seq % 7))".to_owned(),
+            "'fe80::'",
+        ),
+    ];
+    let mut tables = Vec::new();
+    for (name, column, key, _) in &keys {
+        for (suffix, order) in [("", "k"), ("_pair", "n, k")] {
+            let table = format!("{name}{suffix}");
+            stage
+                .source
+                .execute_all([
+                    format!("CREATE TABLE {table} (k {column} NOT NULL, n INT NOT NULL, w VARCHAR(9) DEFAULT 'd', PRIMARY KEY ({order}))"),
+                    format!("INSERT INTO {table} (k, n) SELECT {key}, seq % 4 FROM seq_1_to_3000"),
+                    format!("ANALYZE TABLE {table}"),
+                ])
+                .await?;
+            tables.push(table);
+        }
+    }
+    let names: Vec<&str> = tables.iter().map(String::as_str).collect();
+    let mut file = stage.pipe_file(&names);
+    file["row_image"] = json!("complete");
+    file["snapshot"] = json!({ "rows_per_partition": 400 });
+    let mut pipe = running_with(&file).await?;
+    let status = pipe.status().await?;
+    for table in &tables {
+        let source = format!("{}.{table}", stage.database);
+        let mut shown = status["tables"].as_array().into_iter().flatten();
+        let shown = shown.find(|shown| shown["source"] == source.as_str());
+        let total = shown.and_then(|shown| shown["snapshot"]["partitions_total"].as_u64());
+        ensure!(total >= Some(5), "{table}: {shown:?}");
+        ensure!(stage.assert_same(table).await? == 3000, "{table}");
+    }
+    let mut conn = stage.source.connect().await?;
+    conn.query_drop("SET SESSION binlog_row_image = 'MINIMAL'")
+        .await?;
+    for (name, _, _, other) in &keys {
+        for suffix in ["", "_pair"] {
+            for statement in [
+                "UPDATE {table} SET w = 'changed' WHERE n = 1",
+                "DELETE FROM {table} WHERE n = 2 LIMIT 100",
+                "UPDATE {table} SET k = {other} WHERE n = 3 LIMIT 1",
+                "UPDATE {table} SET w = NULL WHERE k = {other}",
+            ] {
+                let statement = statement
+                    .replace("{table}", &format!("{name}{suffix}"))
+                    .replace("{other}", other);
+                conn.query_drop(statement).await?;
+            }
+        }
+    }
+    drop(conn);
+    assert_caught_up(&stage, &mut pipe, &names).await
+}
+
 /// A filter by the text of one column, a mask over another, and a third that passes untouched beside them.
 async fn plugins_see_the_text_of_uuids_and_addresses(kind: SourceKind) -> Result<()> {
     let plugins = plugins().await?;
@@ -177,6 +273,7 @@ async fn plugins_see_the_text_of_uuids_and_addresses(kind: SourceKind) -> Result
     Ok(())
 }
 
+/// Pitfall 34.
 async fn compressed_columns_arrive_plain(kind: SourceKind) -> Result<()> {
     let noise = "CONCAT(UUID(), UUID(), UUID(), UUID())";
     both_paths(
@@ -302,6 +399,7 @@ async fn timestamps_reach_2106_on_mariadb_11() -> Result<()> {
     .await
 }
 
+/// Pitfall 37.
 async fn oracle_mode_has_other_names_for_the_same_types(kind: SourceKind) -> Result<()> {
     let stage = Stage::shared(kind).await?;
     let mut conn = stage.source.connect().await?;

@@ -1,4 +1,4 @@
-//! Geometries, compared with the text that the source's own `ST_AsText` prints, coordinates in stored order.
+//! Geometries (pitfall 31), compared with the text that the source's own `ST_AsText` prints, coordinates in stored order.
 
 use std::fmt::Write as _;
 

@@ -16,8 +16,8 @@ use self::cells::Cells;
 use super::connection::query_error;
 use super::date_rules::DateRule;
 use super::labels::{complete_labels, parse_labels};
-use super::types::{Geometry, column_type, ensure_images_whole};
-use super::{Flavor, ServerVersion, Source};
+use super::types::{Geometry, column_type};
+use super::{Flavor, Source};
 use crate::batch::{Column, TableName, TableSchema};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -228,15 +228,7 @@ pub async fn load_tables(
     tables: &[TableName],
     exclude: impl Fn(&TableName) -> Vec<String>,
 ) -> Result<Vec<SourceTable>> {
-    load_tables_of(conn, (source.flavor(), source.version()), tables, exclude).await
-}
-
-async fn load_tables_of(
-    conn: &mut Conn,
-    (flavor, version): (Flavor, ServerVersion),
-    tables: &[TableName],
-    exclude: impl Fn(&TableName) -> Vec<String>,
-) -> Result<Vec<SourceTable>> {
+    let flavor = source.flavor();
     let listed = describe_tables(conn, tables).await?;
     let names: Vec<TableName> = listed.iter().map(|table| table.name.clone()).collect();
     let mut columns = load_columns(conn, flavor, &names).await?;
@@ -269,9 +261,7 @@ async fn load_tables_of(
             .with_table(name)
             .with_hint(format!("drop the index `{}`, or make it one over a prefix of the column", part.index)));
         }
-        let built = build_table(name, described, &parts, &exclude(name))?;
-        ensure_images_whole(&built, flavor, version)?;
-        loaded.push(built);
+        loaded.push(build_table(name, described, &parts, &exclude(name))?);
     }
     Ok(loaded)
 }

@@ -69,7 +69,8 @@ pub fn column_type(column: &SourceColumn) -> Result<ColumnType> {
 }
 
 /// MariaDB 11 leaves generated columns out of the images of updates and deletes, stored ones too, whatever
-/// `binlog_row_image` says (seen on 11.8; 10.11 does not), and nobody but the server can compute them (pitfall 40).
+/// `binlog_row_image` says (seen on 11.8; 10.11 does not), and nobody but the server can compute them (pitfall 40): such
+/// rows have to be read from the source, which only happens where the pipe file asks for it.
 ///
 /// # Errors
 /// `Unsupported` for an included generated column on such a server; the hint names the column.
@@ -96,7 +97,8 @@ pub fn ensure_images_whole(
         )
         .with_table(table.name())
         .with_hint(format!(
-            "name `{}` in this table's `exclude_columns`, and compute it at the destination",
+            "name `{}` in this table's `exclude_columns`, and compute it at the destination; or set `row_image: complete`, \
+             with places in GTIDs, so that changed rows are read from the source",
             column.name
         ))),
     }
@@ -278,7 +280,7 @@ mod tests {
         assert!(
             error
                 .hint()
-                .is_some_and(|hint| hint.contains("exclude_columns"))
+                .is_some_and(|hint| hint.contains("exclude_columns") && hint.contains("row_image"))
         );
         for (table, flavor, version) in [
             (table(None, true), Flavor::MariaDb, new),

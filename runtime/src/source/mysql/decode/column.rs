@@ -88,10 +88,14 @@ enum Values {
     Json(ByteValues),
     Enum {
         labels: Vec<String>,
+        /// Of a key, the number that reads as another one.
+        refused: Option<u64>,
         values: ByteValues,
     },
+    /// As an ENUM, bits in place of the number.
     Set {
         labels: Vec<String>,
+        refused: Option<u64>,
         values: ByteValues,
     },
     Geometry {
@@ -171,11 +175,21 @@ impl ColumnBuilder {
         self
     }
 
-    /// The column of a key: a text that could become the same as another one is an error.
+    /// The column of a key: a text or label that could become the same as another one is an error.
     #[must_use]
     pub fn of_key(mut self) -> Self {
-        if let Values::Text { key, .. } = &mut self.values {
-            *key = true;
+        let empty = |labels: &[String]| labels.iter().position(String::is_empty);
+        match &mut self.values {
+            Values::Text { key, .. } => *key = true,
+            // Number 0, of a value that is no label, reads as '' too (pitfall 14).
+            Values::Enum {
+                labels, refused, ..
+            } => *refused = empty(labels).map(|_| 0),
+            // So does the empty set.
+            Values::Set {
+                labels, refused, ..
+            } => *refused = empty(labels).map(|place| 1 << place),
+            _ => {}
         }
         self
     }
@@ -336,6 +350,7 @@ impl Values {
             (ColumnType::Time { .. }, _) => Values::Time(vec![]),
             (ColumnType::Label, "enum") => Values::Enum {
                 labels: labels(),
+                refused: None,
                 values: values(),
             },
             (ColumnType::Label, _) => {
@@ -356,6 +371,7 @@ impl Values {
             }
             (ColumnType::Text, "set") => Values::Set {
                 labels: labels(),
+                refused: None,
                 values: values(),
             },
             (ColumnType::Text, "date") => Values::DateText {

@@ -40,6 +40,12 @@ pub enum DecodeError {
         "a key holds a character in a coding that is not the server's own, so it could be taken for another key"
     )]
     AmbiguousKey,
+    /// An ENUM or SET of a key without a label, or with none but '', where the column declares that label.
+    #[error(
+        "a row's key holds a value that reads as the empty label, as another key does: '' is a label of the column, and is \
+         also what a value without a label reads as"
+    )]
+    AmbiguousLabel,
     /// NULL in a column that the recorded schema declares NOT NULL.
     #[error("a value is NULL in a column that is recorded as NOT NULL")]
     UnexpectedNull,
@@ -84,6 +90,7 @@ impl DecodeError {
             | DecodeError::UnknownWireType(_)
             | DecodeError::AbsentGenerated
             | DecodeError::AmbiguousKey
+            | DecodeError::AmbiguousLabel
             | DecodeError::ImpossibleKeyDate => ErrorKind::Unsupported,
             DecodeError::AbsentColumn => ErrorKind::SourceSetting,
             // The callers flush long before; a single value is at most 1 GiB.
@@ -104,6 +111,10 @@ impl DecodeError {
             ),
             DecodeError::BadGeometry(_) => Some(
                 "mend the value at the source, or name the column in this table's `exclude_columns`",
+            ),
+            DecodeError::AmbiguousLabel => Some(
+                "give such rows a label that is not empty, at the source; or rename the label '' of the column: \
+                 ALTER TABLE ... MODIFY; then load the table anew",
             ),
             DecodeError::ImpossibleKeyDate => Some(
                 "correct the rows at the source; or, where the column is a DATE or DATETIME, choose \

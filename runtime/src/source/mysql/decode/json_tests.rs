@@ -45,6 +45,7 @@ fn containers_print_with_the_servers_spacing() {
     assert_eq!(text(&[2, 0, 0, 4, 0]).as_deref(), Ok("[]"));
 }
 
+/// Pitfall 26.
 #[test]
 fn a_document_of_no_bytes_is_null() {
     assert_eq!(text(&[]).as_deref(), Ok("null"));

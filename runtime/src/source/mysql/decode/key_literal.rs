@@ -8,10 +8,10 @@ use std::fmt::Write;
 use super::cursor::{take_array, take_be, take_le};
 use super::image::{Layout, take_prefixed};
 use super::temporal::{self, wire};
-use super::{DecodeError, ImageFormat, decimal};
+use super::{DecodeError, ImageFormat, decimal, network};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::catalog::SourceColumn;
-use crate::source::mysql::sql::quote_bytes;
+use crate::source::mysql::sql::{quote_bytes, quote_string};
 
 /// Appends the literal of `value`, a value of `column` as an image of `format` holds it. Compared with the column by a
 /// session in UTC it is equal to that value; under a collation to others as well.
@@ -72,7 +72,14 @@ fn literal(
             String::from_utf8(text).map_err(|_| DecodeError::BadValue("decimal"))?
         }
         Layout::Temporal(_) => moment(format, cursor)?,
-        Layout::Bytes(prefix) => return Ok(string(column, take_prefixed(prefix, cursor)?)),
+        Layout::Bytes(prefix) => {
+            let bytes = take_prefixed(prefix, cursor)?;
+            let address = network::text(&column.data_type, bytes)?;
+            return Ok(match address {
+                Some(text) => Some(quote_string(&text)),
+                None => string(column, bytes),
+            });
+        }
         // No index holds a compressed column.
         Layout::Json(_) | Layout::Compressed(_) | Layout::Nothing => return Ok(None),
     }))
@@ -229,6 +236,23 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_texts() {
+        let uuid = column("uuid", None);
+        assert_eq!(
+            of(&uuid, 254, 0xfe10, &[2, 0xa0, 0xee]),
+            "'a0ee0000-0000-0000-0000-000000000000'"
+        );
+        assert_eq!(
+            of(&column("inet4", None), 254, 0xfe04, &[1, 10]),
+            "'10.0.0.0'"
+        );
+        assert_eq!(
+            of(&column("inet6", None), 254, 0xfe10, &[1, 0xfe]),
+            "'fe00::'"
+        );
+    }
+
+    #[test]
     fn labels_are_numbers() {
         assert_eq!(of(&column("enum", Some("latin1")), 254, 0xf701, &[3]), "3");
         assert_eq!(of(&column("set", Some("latin1")), 254, 0xf801, &[5]), "5");
@@ -241,7 +265,7 @@ mod tests {
             wire_type: 254,
             meta: 0xfe10,
         };
-        let error = key_literal(&column("uuid", None), format, &[1, 1], &mut out).unwrap_err();
+        let error = key_literal(&column("point", None), format, &[1, 1], &mut out).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.message().contains("`k`"));
     }

@@ -34,6 +34,7 @@ pub use error::DecodeError;
 pub use image::{ImageFormat, image_key_slices, skip_image_row};
 pub use key_literal::key_literal;
 pub use labels::labels_agree;
+pub(super) use network::uuid_text;
 pub use table::{Absent, TableBuilder};
 
 /// Appends the text of a document in MySQL's binary form: for fuzzing, which has no row around it.

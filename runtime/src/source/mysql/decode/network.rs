@@ -6,6 +6,25 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::DecodeError;
 
+/// The text of a row image's value, as `data_type` is written; none for another type.
+pub(super) fn text(data_type: &str, bytes: &[u8]) -> Result<Option<String>, DecodeError> {
+    Ok(Some(match data_type {
+        "uuid" => uuid_text(u128::from_be_bytes(padded(bytes)?)),
+        "inet4" => Ipv4Addr::from(padded::<4>(bytes)?).to_string(),
+        "inet6" => Ipv6Addr::from(padded::<16>(bytes)?).to_string(),
+        _ => return Ok(None),
+    }))
+}
+
+/// A UUID's text.
+pub(in crate::source::mysql) fn uuid_text(uuid: u128) -> String {
+    let mut text = format!("{uuid:032x}");
+    for hyphen in [20, 16, 12, 8] {
+        text.insert(hyphen, '-');
+    }
+    text
+}
+
 /// A UUID from its 36 characters.
 pub(super) fn uuid_from_text(text: &[u8]) -> Result<[u8; 16], DecodeError> {
     const BAD: DecodeError = DecodeError::BadValue("UUID");
@@ -84,6 +103,17 @@ mod tests {
         }
         assert!(inet4_from_text(b"1.2.3").is_err() && inet4_from_text(b"\xff").is_err());
         assert!(inet6_from_text(b"1.2.3.4").is_err());
+    }
+
+    #[test]
+    fn bytes_become_the_text_that_they_came_from() {
+        let uuid = "a0eebc99-9c0b-11ee-8000-0242ac120002";
+        let bytes = uuid_from_text(uuid.as_bytes()).expect("a UUID");
+        assert_eq!(text("uuid", &bytes), Ok(Some(uuid.to_owned())));
+        assert_eq!(text("inet4", &[10]), Ok(Some("10.0.0.0".to_owned())));
+        assert_eq!(text("inet6", &[]), Ok(Some("::".to_owned())));
+        assert_eq!(text("binary", &[1]), Ok(None));
+        assert!(text("inet4", &[1; 5]).is_err());
     }
 
     #[test]

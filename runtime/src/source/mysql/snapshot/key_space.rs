@@ -3,6 +3,10 @@
 //! These values only aim: a partition's bound is always a real key that the server found from there on by its own
 //! comparison, so an aim that misses costs balance and never rows.
 
+mod network;
+
+pub(super) use network::Network;
+
 use super::super::decode::Charset;
 use super::super::sql::{quote_bytes, quote_string};
 
@@ -23,6 +27,8 @@ pub(super) enum Space {
     Bytes,
     /// The label's number (pitfall 121).
     Enum { labels: u32 },
+    /// MariaDB's UUIDs and addresses.
+    Network(Network),
 }
 
 impl Space {
@@ -50,6 +56,7 @@ impl Space {
             Space::Date | Space::DateTime => std::str::from_utf8(raw).ok().map(quote_string),
             Space::Text(alphabet) => Some(alphabet.literal(raw)),
             Space::Bytes => Some(quote_bytes(raw)),
+            Space::Network(network) => network.literal(raw),
         }
     }
 
@@ -86,6 +93,7 @@ impl Space {
                 moment_text(number).map(|text| quote_string(&text))
             }
             Space::Text(alphabet) => alphabet.aim(first, last, part, parts),
+            Space::Network(network) => network.between(first, last, part, parts),
             Space::Bytes => {
                 bytes_between(first, last, part, parts).map(|bytes| quote_bytes(&bytes))
             }

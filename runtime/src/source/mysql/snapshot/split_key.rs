@@ -6,7 +6,7 @@ use super::super::catalog::{SourceColumn, SourceTable};
 use super::super::sql::{quote_identifier, quote_string};
 use super::super::{Flavor, ServerVersion, Source};
 use super::answer::{query, value};
-use super::key_space::{Alphabet, Space};
+use super::key_space::{Alphabet, Network, Space};
 use super::predicate::KeyColumn;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -181,6 +181,9 @@ async fn space(
             Space::Text(Alphabet::new(ranks, charset).of_collation(collation))
         }
         "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Space::Bytes,
+        "uuid" => Space::Network(Network::Uuid),
+        "inet4" => Space::Network(Network::Inet4),
+        "inet6" => Space::Network(Network::Inet6),
         "enum" if column.labels.len() <= MAX_LABELS => Space::Enum {
             labels: u32::try_from(column.labels.len()).unwrap_or(0),
         },

@@ -78,6 +78,7 @@ impl ChangeBuilder {
                         merged,
                     } = &mut row;
                     merge_cells(formats, before, image, changed, merged)?;
+                    self.forget_computed(image, merged);
                     self.updated(formats, &row, (place(left), place(after)))?;
                     counts.updated += 1;
                 }
@@ -88,6 +89,17 @@ impl ChangeBuilder {
             }
         }
         Ok(counts)
+    }
+
+    /// A generated column that the after image leaves out has changed with the columns that it is made of, so the before
+    /// image's value is not its own (pitfall 40). One of the key is in the image whenever it changes.
+    fn forget_computed<'a>(&self, after: &[Cell<'a>], row: &mut [Cell<'a>]) {
+        let columns = self.table.columns.iter().zip(after).zip(row).enumerate();
+        for (ordinal, ((column, after), cell)) in columns {
+            if column.generated && *after == Cell::Absent && !self.key_ordinals.contains(&ordinal) {
+                *cell = Cell::Absent;
+            }
+        }
     }
 
     fn updated(

@@ -4,7 +4,7 @@ use super::{ColumnBuilder, Values};
 use crate::source::mysql::decode::cursor::{take_array, take_be, take_le, take_u8};
 use crate::source::mysql::decode::image::{Layout, take_prefixed};
 use crate::source::mysql::decode::temporal::{self, Stored};
-use crate::source::mysql::decode::text::{push_label, push_set, push_text};
+use crate::source::mysql::decode::text::{distinct, push_label, push_set, push_text};
 use crate::source::mysql::decode::{DecodeError, ImageFormat, compressed, decimal, json, network};
 
 /// Bytes of room that stay between compressed values.
@@ -177,12 +177,30 @@ impl ColumnBuilder {
                 let document = take_prefixed(prefix, cursor)?;
                 values.push_with(|out| json::print(document, out))
             }
-            (Values::Enum { labels, values }, Layout::Enum(length)) => {
-                push_label(labels, take_le(cursor, length)?, values)
-            }
-            (Values::Set { labels, values }, Layout::Set(length)) => {
-                push_set(labels, take_le(cursor, length)?, values)
-            }
+            (
+                Values::Enum {
+                    labels,
+                    refused,
+                    values,
+                },
+                Layout::Enum(length),
+            ) => push_label(
+                labels,
+                distinct(*refused, take_le(cursor, length)?)?,
+                values,
+            ),
+            (
+                Values::Set {
+                    labels,
+                    refused,
+                    values,
+                },
+                Layout::Set(length),
+            ) => push_set(
+                labels,
+                distinct(*refused, take_le(cursor, length)?)?,
+                values,
+            ),
             (Values::Geometry { .. } | Values::Vector(_), Layout::Bytes(prefix)) => {
                 self.push_stored(take_prefixed(prefix, cursor)?)
             }

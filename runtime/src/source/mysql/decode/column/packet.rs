@@ -2,7 +2,7 @@
 
 use super::{ColumnBuilder, Values};
 use crate::source::mysql::decode::cursor::{take_array, take_be, take_lenenc, take_u8};
-use crate::source::mysql::decode::text::{push_label, push_set, push_text};
+use crate::source::mysql::decode::text::{distinct, push_label, push_set, push_text};
 use crate::source::mysql::decode::{DecodeError, decimal, network, temporal};
 
 impl ColumnBuilder {
@@ -73,11 +73,21 @@ impl ColumnBuilder {
                 values.push(take_lenenc(cursor)?)
             }
             // By number, as in row images: see the load's SELECT.
-            Values::Enum { labels, values } => {
-                push_label(labels, u64::from_le_bytes(take_array(cursor)?), values)
+            Values::Enum {
+                labels,
+                refused,
+                values,
+            } => {
+                let number = distinct(*refused, u64::from_le_bytes(take_array(cursor)?))?;
+                push_label(labels, number, values)
             }
-            Values::Set { labels, values } => {
-                push_set(labels, u64::from_le_bytes(take_array(cursor)?), values)
+            Values::Set {
+                labels,
+                refused,
+                values,
+            } => {
+                let bits = distinct(*refused, u64::from_le_bytes(take_array(cursor)?))?;
+                push_set(labels, bits, values)
             }
             Values::Uuid(_) | Values::Inet4(_) | Values::Inet6(_) => {
                 self.push_address_text(take_lenenc(cursor)?)
