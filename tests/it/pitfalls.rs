@@ -15,9 +15,9 @@ fn cited(comment: &str) -> BTreeSet<u32> {
     let lower = comment.to_lowercase();
     for (at, word) in lower.match_indices("pitfall") {
         let rest = &lower[at + word.len()..];
-        let mut words = rest.strip_prefix('s').unwrap_or(rest).split_whitespace();
+        let words = rest.strip_prefix('s').unwrap_or(rest).split_whitespace();
         let (mut last, mut range) = (None::<u32>, false);
-        while let Some(word) = words.next() {
+        for word in words {
             if matches!(word, "and" | "to") {
                 range = word == "to";
                 continue;
