@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testbed::harness::{Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
-use crate::support::{CATCH_UP, assert_caught_up, launch, on_both_sources, running_with, start};
+use crate::support::{CATCH_UP, launch, on_both_sources, running_with, start};
 
 on_both_sources! {
     everything_that_stands_in_the_way_is_found_at_once: 300,
@@ -161,5 +161,15 @@ async fn everything_that_stands_in_the_way_is_found_at_once(kind: SourceKind) ->
         .source
         .execute("INSERT INTO t VALUES (1, 'one')")
         .await?;
-    assert_caught_up(&stage, &mut pipe, &["t"]).await
+    // Not by the marker table, into which MariaDB 10.11 refuses to write here: error 1031, after the XA ROLLBACK.
+    pipe.wait_for("the row", CATCH_UP, |status| {
+        status["tables"].as_array().is_some_and(|tables| {
+            tables.iter().any(|table| {
+                table["target"] == "t" && table["rows"]["inserted"].as_u64() == Some(1)
+            })
+        })
+    })
+    .await?;
+    ensure!(stage.assert_same("t").await? == 1);
+    Ok(())
 }
