@@ -77,6 +77,9 @@ pub(super) enum Verb {
     Set(Set),
     /// Forget a pipe. Its tables in ClickHouse stay as they are.
     Drop(Ask),
+    /// See rows that plugins could not transform, and send them again.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// Work on transform plugins.
     #[command(subcommand)]
     Plugin(Plugin),
@@ -86,6 +89,31 @@ pub(super) enum Verb {
     /// Print the manual page, or write that of every verb into a folder.
     #[command(after_help = MAN_EXAMPLES)]
     Man(Man),
+}
+
+/// Verbs below `dead-letters`.
+#[derive(Debug, Subcommand)]
+pub(super) enum DeadLetters {
+    /// Show the rows, with the reason and the plugin of each.
+    List(Letters),
+    /// Send the rows through the present plugins, with the versions that they had: what has changed since wins.
+    #[command(after_help = LETTERS_EXAMPLES)]
+    Replay(Letters),
+}
+
+const LETTERS_EXAMPLES: &str = "\
+Examples:
+  pipewright dead-letters list shop --table shop.orders
+  pipewright dead-letters replay shop";
+
+/// Options of the verbs below `dead-letters`.
+#[derive(Debug, Args)]
+pub(super) struct Letters {
+    #[command(flatten)]
+    pub(super) ask: Ask,
+    /// Only those of this table, written database.table.
+    #[arg(long, value_name = "TABLE")]
+    pub(super) table: Option<String>,
 }
 
 /// Options of `run`.

@@ -85,6 +85,7 @@ fn verb(arguments: Arguments) -> Result<Exit> {
         Verb::Tables(verb) => block_on(client::tables(verb, as_json)),
         Verb::Set(options) => block_on(client::set(options, as_json)),
         Verb::Drop(options) => block_on(client::drop_pipe(&options, as_json)),
+        Verb::DeadLetters(verb) => block_on(client::dead_letters(verb, as_json)),
         Verb::Plugin(Plugin::Build(options)) => plugin::build(&options, as_json),
         Verb::Completions(options) => manual::completions(options.shell),
         Verb::Man(options) => manual::man(options.dir.as_deref()),

@@ -37,9 +37,9 @@ pub use problem::Problem;
 pub use schema::{json_schema, pipe_file_schema, source_schema};
 pub use section::Folders;
 pub use settings::{
-    DestinationConfig, Durability, Engine, LimitsConfig, Mode, OnError, PipeConfig, PluginConfig,
-    PositionMode, RowImage, Secret, SnapshotConfig, SourceConfig, SourceType, SyncConfig,
-    SystemColumns, TableConfig, TablePattern, TlsConfig, TlsMode, TransformConfig,
+    DestinationConfig, Durability, Engine, LimitsConfig, Mode, OnError, OnRejected, PipeConfig,
+    PluginConfig, PositionMode, RowImage, Secret, SnapshotConfig, SourceConfig, SourceType,
+    SyncConfig, SystemColumns, TableConfig, TablePattern, TlsConfig, TlsMode, TransformConfig,
 };
 pub use values::duration as parse_duration;
 

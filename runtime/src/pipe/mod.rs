@@ -13,9 +13,11 @@ mod ddl;
 #[cfg(test)]
 mod diagram_tests;
 pub mod document;
+mod faults;
 pub mod files;
 mod follow;
 pub mod journal;
+mod letters;
 pub mod lifecycle;
 mod load;
 mod operate;
@@ -59,6 +61,7 @@ use crate::state::StateStore;
 use crate::transform::Engine;
 
 pub use command::Command;
+pub use letters::{DeadLetter, Replayed};
 pub use plan::{Plan, plan, validate_online};
 
 /// Commands waiting for a pipe: more than a person or script sends before the first is answered.
@@ -228,13 +231,38 @@ impl Runtime {
         self.pipes.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The dead letters of a pipe, of one table or of all; `limit` at most.
+    ///
+    /// # Errors
+    /// `Config` for an unknown pipe, else whatever the destination fails with.
+    pub async fn letters(
+        &self,
+        name: &str,
+        table: Option<&str>,
+        limit: u64,
+    ) -> Result<Vec<DeadLetter>> {
+        letters::list(&self.handle(name)?.pipe, table, limit).await
+    }
+
+    /// Sends the dead letters of a pipe, of one table or of all, through the present plugins.
+    ///
+    /// # Errors
+    /// As [`Runtime::letters`], or whatever a plugin fails with.
+    pub async fn replay_letters(&self, name: &str, table: Option<&str>) -> Result<Replayed> {
+        letters::replay(&self.handle(name)?.pipe, table).await
+    }
+
+    fn handle(&self, name: &str) -> Result<Handle> {
+        let unknown = || Error::new(ErrorKind::Config, format!("no pipe is named `{name}`"));
+        self.handles().get(name).cloned().ok_or_else(unknown)
+    }
+
     /// Gives a command to a pipe and waits until it is persisted.
     ///
     /// # Errors
     /// `Config` for an unknown pipe, `IllegalCommand` naming the state where the command has no place.
     pub async fn command(&self, name: &str, command: Command) -> Result<PipeDocument> {
-        let unknown = || Error::new(ErrorKind::Config, format!("no pipe is named `{name}`"));
-        let handle = self.handles().get(name).cloned().ok_or_else(unknown)?;
+        let handle = self.handle(name)?;
         let last = command == Command::Drop;
         let stopped = || Error::new(ErrorKind::Stopped, "the process is shutting down");
         let (answer, answered) = oneshot::channel();

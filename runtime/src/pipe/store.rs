@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
+use super::faults::FaultCounts;
 use super::files::Applied;
 use super::journal::{self, Event, Journal, Note};
 use super::lifecycle::{PipeEvent, PipeState};
@@ -72,6 +73,12 @@ impl PipeStore {
         for (key, entry) in values {
             revisions.insert(key, entry.revision);
             records.values.insert(entry.value.0, entry.value.1);
+        }
+        let faults: Vec<(String, Entry<(TableName, FaultCounts)>)> =
+            store.list(&format!("faults/{pipe}/")).await?;
+        for (key, entry) in faults {
+            revisions.insert(key, entry.revision);
+            records.faults.insert(entry.value.0, entry.value.1);
         }
         let mut events = Vec::new();
         let kept: Vec<(String, Entry<Event>)> = store.list(&format!("event/{pipe}/")).await?;
@@ -333,6 +340,11 @@ impl PipeStore {
         for (name, values) in &draft.values {
             if before.values.get(name) != Some(values) {
                 put(format!("values/{}/{name}", self.pipe), &(name, values))?;
+            }
+        }
+        for (name, faults) in &draft.faults {
+            if before.faults.get(name) != Some(faults) {
+                put(format!("faults/{}/{name}", self.pipe), &(name, faults))?;
             }
         }
         for key in gone {
