@@ -23,6 +23,7 @@ mod row_images;
 
 mod positions;
 
+mod author;
 mod plugins;
 mod transform;
 

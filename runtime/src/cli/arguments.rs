@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::plugin::arguments::Plugin;
 use crate::pipe::document::Timestamp;
 use crate::telemetry::LogFormat;
 
@@ -378,31 +379,6 @@ const SET_EXAMPLES: &str = "\
 Examples:
   pipewright set shop interval=5s
   pipewright set shop max_rows=50000 max_bytes=32MiB";
-
-/// Verbs below `plugin`.
-#[derive(Debug, Subcommand)]
-pub(super) enum Plugin {
-    /// Compile a plugin's crate to a WebAssembly component.
-    #[command(after_help = BUILD_EXAMPLES)]
-    Build(Build),
-}
-
-/// Options of `plugin build`.
-#[derive(Debug, Args)]
-pub(super) struct Build {
-    /// The folder of the plugin's Cargo.toml.
-    pub(super) dir: PathBuf,
-    /// Where the component goes [default: plugins/NAME.wasm in cargo's target folder].
-    #[arg(long, value_name = "FILE")]
-    pub(super) out: Option<PathBuf>,
-}
-
-const BUILD_EXAMPLES: &str = "\
-Examples:
-  pipewright plugin build plugins/mask
-  pipewright plugin build my-plugin --out my-plugin.wasm
-
-Needs Rust with the wasm32-unknown-unknown target: rustup target add wasm32-unknown-unknown";
 
 /// `key=value`; the value a number where it is one.
 fn setting(text: &str) -> Result<(String, serde_json::Value), String> {

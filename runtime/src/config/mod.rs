@@ -5,6 +5,7 @@
 //! replacement comes after parsing, no value of the environment can add a key or a list entry.
 
 mod across;
+mod alone;
 mod ends;
 mod field;
 mod file;
@@ -24,6 +25,7 @@ mod tests;
 mod transforms;
 mod values;
 
+pub use alone::transform_alone;
 pub use file::{
     PipeFile, Stamp, apart, environment, load, load_files, pipe_files, read_sent, stamp,
 };

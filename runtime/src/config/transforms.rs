@@ -134,6 +134,18 @@ pub(super) fn json(node: &Node, redact: bool) -> serde_json::Value {
     }
 }
 
+impl TransformConfig {
+    /// A plugin with every default: to be looked at, before anything is said of it.
+    pub fn of(plugin: &std::path::Path) -> Self {
+        Self {
+            plugin: plugin.to_owned(),
+            config: PluginConfig::default(),
+            on_error: OnError::Fail,
+            limits: default_limits(),
+        }
+    }
+}
+
 fn default_limits() -> LimitsConfig {
     LimitsConfig {
         memory_bytes: PLUGIN_MEMORY,

@@ -25,6 +25,7 @@ mod quarantine;
 pub mod record;
 pub mod requests;
 mod resync;
+mod sample;
 mod session;
 mod setup;
 mod status;
@@ -60,6 +61,7 @@ use crate::transform::Engine;
 
 pub use command::Command;
 pub use plan::{Plan, plan, validate_online};
+pub use sample::{Sample, sample};
 
 /// Commands waiting for a pipe: more than a person or script sends before the first is answered.
 const COMMANDS_WAITING: usize = 16;

@@ -58,6 +58,26 @@ impl Plugin {
         bytes: &[u8],
         config: TransformConfig,
     ) -> Result<Self> {
+        let plugin = Self::described(engine, name, bytes, config)?;
+        plugin.start()?;
+        Ok(plugin)
+    }
+
+    /// What the plugin says of itself, without a configuration.
+    pub(super) fn describe_only(
+        engine: Arc<Engine>,
+        bytes: &[u8],
+        config: TransformConfig,
+    ) -> Result<PluginInfo> {
+        Ok(Self::described(engine, "inspected".to_owned(), bytes, config)?.info)
+    }
+
+    fn described(
+        engine: Arc<Engine>,
+        name: String,
+        bytes: &[u8],
+        config: TransformConfig,
+    ) -> Result<Self> {
         let digest = hex(&Sha256::digest(bytes));
         let component = engine
             .compile(&digest, bytes)
@@ -79,6 +99,7 @@ impl Plugin {
             info: PluginInfo {
                 name: String::new(),
                 version: String::new(),
+                config_schema: None,
             },
             name,
             digest,
@@ -88,7 +109,6 @@ impl Plugin {
             linked,
         };
         plugin.info = plugin.describe()?;
-        plugin.start()?;
         Ok(plugin)
     }
 

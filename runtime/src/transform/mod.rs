@@ -17,14 +17,16 @@ mod chain;
 mod component;
 mod convert;
 mod engine;
+mod inspect;
 mod instance;
 mod limits;
 mod pool;
 mod verdict;
 mod version;
 
-pub use build::{Built, build_plugin};
+pub use build::{Built, build_plugin, build_plugin_to, finish_component};
 pub use chain::{Chain, StepDescription};
 pub use engine::Engine;
+pub use inspect::Inspection;
 pub use instance::Plugin;
 pub use version::PluginInfo;

@@ -24,6 +24,8 @@ pub struct PluginInfo {
     pub name: String,
     /// Its own version.
     pub version: String,
+    /// A JSON Schema of its configuration.
+    pub config_schema: Option<String>,
 }
 
 /// One thing that a plugin finds wrong with its configuration.

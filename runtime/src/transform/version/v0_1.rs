@@ -61,6 +61,7 @@ impl Exports {
         Ok(PluginInfo {
             name: info.name,
             version: info.version,
+            config_schema: info.config_schema,
         })
     }
 
