@@ -5,6 +5,7 @@ mod support;
 mod testbed;
 
 mod architecture;
+mod contract;
 mod documents;
 
 mod settings;
@@ -23,7 +24,10 @@ mod row_images;
 
 mod positions;
 
+mod author;
+mod dead_letters;
 mod plugins;
+mod routes;
 mod transform;
 
 mod statements;

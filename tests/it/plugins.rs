@@ -13,6 +13,7 @@ on_both_sources! {
     mask_hides_addresses_on_load_and_stream: 300,
     filter_shows_exactly_the_rows_that_match: 300,
     mask_and_filter_work_one_after_the_other: 300,
+    expressions_and_json_paths_make_the_same_columns_on_load_and_stream: 300,
 }
 
 once! {
@@ -136,6 +137,60 @@ async fn mask_and_filter_work_one_after_the_other(kind: SourceKind) -> Result<()
         .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     stage.assert(expected).await.map(drop)
+}
+
+async fn expressions_and_json_paths_make_the_same_columns_on_load_and_stream(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = people(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "ALTER TABLE people ADD COLUMN doc JSON NULL",
+            "UPDATE people SET doc = '{\"address\": {\"city\": \"Berlin\"}, \"tags\": [1, 2]}' WHERE id = 1",
+        ])
+        .await?;
+    let paths = json!([{ "name": "city", "path": "/address/city", "type": "text" }]);
+    let transforms = [
+        (
+            "paths",
+            "flatten_json",
+            json!({ "column": "doc", "columns": paths }),
+        ),
+        (
+            "columns",
+            "compute",
+            json!({ "columns": { "name": "upper(name)", "months": "age * 12" } }),
+        ),
+        (
+            "select",
+            "sql",
+            json!({ "query": "SELECT *, coalesce(city, 'none') AS place FROM people WHERE months IS NULL OR months >= 216" }),
+        ),
+    ];
+    let mut pipe = running_with(&through(&stage, &transforms).await?).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO people VALUES (6, NULL, 'six', 20, '{\"address\": {\"city\": \"Köln\"}}'), (7, NULL, 'young', 5, NULL)",
+            "UPDATE people SET age = 18 WHERE id = 4",
+            "UPDATE people SET age = 3 WHERE id = 5",
+            "UPDATE people SET id = 60 WHERE id = 6",
+            "DELETE FROM people WHERE id = 2",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let shown = format!(
+        "SELECT arrayStringConcat(groupArray(line), ';') FROM (SELECT concat(toString(id), ' ', name, ' ', toString(months), ' ', place) AS line \
+         FROM `{}`.people_current ORDER BY id)",
+        stage.database
+    );
+    let shown = stage.clickhouse.query(&shown).await?;
+    ensure!(
+        shown.trim() == "1 ADA 432 Berlin;4 ZOË 216 none;60 SIX 240 Köln",
+        "{shown}"
+    );
+    Ok(())
 }
 
 async fn mask_has_a_method_for_every_need() -> Result<()> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{bench, demo};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use pipewright::author::{Language, fetch_toolchain};
 use testbed::charsets;
 use testbed::soak::{corpus, fuzz, types};
 use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind, SourceOptions, SourceServer};
@@ -235,18 +236,17 @@ fn fetch() -> Result<()> {
     timed("clickhouse", || {
         Ok(ClickHouseServer::start(ClickHouseOptions::default())?.version())
     })?;
-    timed(
-        "guest toolchain",
-        || Ok(testbed::guest_toolchain()?.version),
-    )?;
+    timed("guest toolchain", || {
+        Ok(fetch_toolchain(Language::Rust)?.version)
+    })?;
     println!("cache {}", testbed::cache_folder()?.display());
     Ok(())
 }
 
 /// Nothing is printed when the machine's own compiler has the target.
 fn env() -> Result<()> {
-    let toolchain = testbed::guest_toolchain()?;
-    eprintln!("{} for {}", toolchain.version, testbed::GUEST_TARGET);
+    let toolchain = fetch_toolchain(Language::Rust)?;
+    eprintln!("{}", toolchain.version);
     for (name, value) in toolchain.envs() {
         println!("export {name}='{}'", value.replace('\'', r"'\''"));
     }

@@ -17,9 +17,10 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::destination::clickhouse::DeadLetter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipe::document::PipeDocument;
-use crate::pipe::{Command, Runtime};
+use crate::pipe::{Command, Replayed, Runtime};
 
 /// What the interface needs of the pipes behind it.
 pub trait Pipes: Send + Sync + 'static {
@@ -36,6 +37,21 @@ pub trait Pipes: Send + Sync + 'static {
         name: &str,
         command: Command,
     ) -> impl Future<Output = Result<PipeDocument>> + Send;
+
+    /// The dead letters of a pipe, of one table or of all, that have not been replayed; `limit` at most.
+    fn letters(
+        &self,
+        name: &str,
+        table: Option<&str>,
+        limit: u64,
+    ) -> impl Future<Output = Result<Vec<DeadLetter>>> + Send;
+
+    /// Sends dead letters through the present plugins.
+    fn replay_letters(
+        &self,
+        name: &str,
+        table: Option<&str>,
+    ) -> impl Future<Output = Result<Replayed>> + Send;
 }
 
 impl Pipes for Runtime {
@@ -49,6 +65,19 @@ impl Pipes for Runtime {
 
     async fn command(&self, name: &str, command: Command) -> Result<PipeDocument> {
         self.command(name, command).await
+    }
+
+    async fn letters(
+        &self,
+        name: &str,
+        table: Option<&str>,
+        limit: u64,
+    ) -> Result<Vec<DeadLetter>> {
+        self.letters(name, table, limit).await
+    }
+
+    async fn replay_letters(&self, name: &str, table: Option<&str>) -> Result<Replayed> {
+        self.replay_letters(name, table).await
     }
 }
 

@@ -7,18 +7,19 @@ use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch};
-use serde::Serialize;
+use axum::routing::{get, patch, post};
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
 use super::{Pipes, commands, metrics};
-use crate::pipe::Command;
+use crate::destination::clickhouse::DeadLetter;
 use crate::pipe::document::PipeDocument;
+use crate::pipe::{Command, Replayed};
 
 struct Shared<P> {
     pipes: Arc<P>,
@@ -43,6 +44,11 @@ pub(super) fn router<P: Pipes>(pipes: Arc<P>, draining: CancellationToken) -> Ro
             get(show::<P>).patch(change::<P>).delete(forget::<P>),
         )
         .route("/v1/pipes/{pipe}/state", patch(command::<P>))
+        .route("/v1/pipes/{pipe}/dead-letters", get(letters::<P>))
+        .route(
+            "/v1/pipes/{pipe}/dead-letters/replay",
+            post(replay_letters::<P>),
+        )
         .route("/metrics", get(scrape::<P>))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::<P>))
@@ -91,6 +97,48 @@ async fn change<P: Pipes>(
         document = shared.pipes.command(&name, command).await?;
     }
     Ok(Json(document))
+}
+
+/// Which dead letters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LettersQuery {
+    table: Option<String>,
+    #[serde(default = "letters_limit")]
+    limit: u64,
+}
+
+/// A page of letters, which hold whole rows.
+fn letters_limit() -> u64 {
+    100
+}
+
+#[derive(Serialize)]
+struct LetterList {
+    dead_letters: Vec<DeadLetter>,
+}
+
+async fn letters<P: Pipes>(
+    State(shared): State<Shared<P>>,
+    Path(name): Path<String>,
+    query: Query<LettersQuery>,
+) -> Result<Json<LetterList>, Problem> {
+    find(&*shared.pipes, &name)?;
+    let read = shared
+        .pipes
+        .letters(&name, query.table.as_deref(), query.limit);
+    let dead_letters = read.await?;
+    Ok(Json(LetterList { dead_letters }))
+}
+
+async fn replay_letters<P: Pipes>(
+    State(shared): State<Shared<P>>,
+    Path(name): Path<String>,
+    query: Query<LettersQuery>,
+) -> Result<Json<Replayed>, Problem> {
+    find(&*shared.pipes, &name)?;
+    let replayed = shared.pipes.replay_letters(&name, query.table.as_deref());
+    Ok(Json(replayed.await?))
 }
 
 async fn forget<P: Pipes>(

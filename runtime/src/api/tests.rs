@@ -22,6 +22,22 @@ impl Pipes for FixedPipes {
         self.pipes().into_iter().find(|pipe| pipe.pipe == name)
     }
 
+    async fn letters(
+        &self,
+        _name: &str,
+        _table: Option<&str>,
+        _limit: u64,
+    ) -> Result<Vec<DeadLetter>> {
+        Ok(Vec::new())
+    }
+
+    async fn replay_letters(&self, _name: &str, _table: Option<&str>) -> Result<Replayed> {
+        Ok(Replayed {
+            passed: 2,
+            failing: 1,
+        })
+    }
+
     async fn command(&self, _name: &str, command: Command) -> Result<PipeDocument> {
         let mut pipe = self.0.lock().expect("no panic");
         if pipe.state == "Failed" {
@@ -74,6 +90,7 @@ async fn served() -> Served {
                 policy: "zero_dates".to_owned(),
                 values: 4,
             }],
+            failed_rows: Vec::new(),
         }],
         checkpoint: Some(CheckpointDocument {
             position: "0-1-14".to_owned(),

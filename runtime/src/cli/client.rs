@@ -7,11 +7,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::arguments::{Ask, OneTable, Server, Set, Tables};
+use super::arguments::{Ask, DeadLetters, OneTable, Server, Set, Tables};
 use super::exit::Exit;
 use super::output::{self, Failure, Result};
 use super::progress::view;
+use crate::destination::clickhouse::DeadLetter;
 use crate::error::{Error, ErrorKind};
+use crate::pipe::Replayed;
 use crate::pipe::document::PipeDocument;
 
 /// A command answers when it is persisted: once the servers have been asked, and the work has stopped at a checkpoint.
@@ -20,6 +22,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 #[derive(Deserialize)]
 struct PipeList {
     pipes: Vec<PipeDocument>,
+}
+
+#[derive(Deserialize)]
+struct LetterList {
+    dead_letters: Vec<DeadLetter>,
 }
 
 /// What of an error answer is told again.
@@ -85,6 +92,60 @@ pub(super) async fn drop_pipe(options: &Ask, as_json: bool) -> Result<Exit> {
     let name = named(options).await?;
     let path = format!("/{name}");
     send(&options.server, Method::DELETE, &path, None, as_json).await
+}
+
+pub(super) async fn dead_letters(verb: DeadLetters, as_json: bool) -> Result<Exit> {
+    let (options, replays) = match verb {
+        DeadLetters::List(options) => (options, false),
+        DeadLetters::Replay(options) => (options, true),
+    };
+    let name = named(&options.ask).await?;
+    let mut path = match replays {
+        true => format!("/{name}/dead-letters/replay"),
+        false => format!("/{name}/dead-letters"),
+    };
+    if let Some(table) = &options.table {
+        // Only to write the name as a query does.
+        let query = reqwest::Url::parse_with_params("http://localhost", [("table", table)]);
+        let query = query.expect("an address that is written here");
+        path.push_str(&format!("?{}", query.query().unwrap_or_default()));
+    }
+    let server = &options.ask.server;
+    if replays {
+        let replayed: Replayed = ask(server, Method::POST, &path, None).await?;
+        match as_json {
+            true => output::data(&json!(replayed)),
+            false => output::text(&format!(
+                "{} passed, {} fail still\n",
+                replayed.passed, replayed.failing
+            )),
+        }
+        return Ok(match replayed.failing {
+            0 => Exit::Done,
+            _ => Exit::Failed,
+        });
+    }
+    let list: LetterList = ask(server, Method::GET, &path, None).await?;
+    match as_json {
+        true => output::data(&json!({ "dead_letters": list.dead_letters })),
+        false => {
+            let lines = list.dead_letters.iter().map(|letter| {
+                format!(
+                    "{} {} {} version {}: plugin {}: {}: {}\n  {}\n",
+                    letter.table,
+                    letter.key,
+                    letter.op,
+                    letter.version,
+                    letter.plugin,
+                    letter.code,
+                    letter.reason,
+                    letter.row
+                )
+            });
+            output::text(&lines.collect::<String>());
+        }
+    }
+    Ok(Exit::Done)
 }
 
 async fn one_table(options: &OneTable, command: &str, as_json: bool) -> Result<Exit> {

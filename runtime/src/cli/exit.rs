@@ -45,6 +45,12 @@ impl Exit {
             | ErrorKind::PluginTimeout
             | ErrorKind::PluginMemory
             | ErrorKind::PluginOutput
+            | ErrorKind::PluginOutputSize
+            | ErrorKind::PluginSchema
+            | ErrorKind::PluginRowCount
+            | ErrorKind::PluginKey
+            | ErrorKind::PluginLog
+            | ErrorKind::PluginCutDependent
             | ErrorKind::PluginRejected
             | ErrorKind::State
             | ErrorKind::Busy

@@ -5,6 +5,7 @@
 //! replacement comes after parsing, no value of the environment can add a key or a list entry.
 
 mod across;
+mod alone;
 mod ends;
 mod field;
 mod interpolate;
@@ -25,6 +26,7 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
+pub use alone::transform_alone;
 pub use matching::match_tables;
 pub use overlay::lay_over;
 pub use policies::{
@@ -34,9 +36,9 @@ pub use policies::{
 pub use problem::Problem;
 pub use schema::json_schema;
 pub use settings::{
-    DestinationConfig, Durability, Engine, LimitsConfig, Mode, OnError, PipeConfig, PluginConfig,
-    PositionMode, RowImage, Secret, SnapshotConfig, SourceConfig, SourceType, SyncConfig,
-    SystemColumns, TableConfig, TablePattern, TlsConfig, TlsMode, TransformConfig,
+    DestinationConfig, Durability, Engine, LimitsConfig, Mode, OnError, OnRejected, PipeConfig,
+    PluginConfig, PositionMode, RowImage, Secret, SnapshotConfig, SourceConfig, SourceType,
+    SyncConfig, SystemColumns, TableConfig, TablePattern, TlsConfig, TlsMode, TransformConfig,
 };
 pub use values::duration as parse_duration;
 

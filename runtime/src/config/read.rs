@@ -50,7 +50,10 @@ const UNBUILT: [(&str, &str); 7] = [
     ),
     ("memory", "remove it; `sync.max_bytes` bounds what waits"),
     ("spill_dir", "remove it"),
-    ("grants", "remove it; plugins have no access to anything"),
+    (
+        "grants",
+        "put it below the transform: `transforms.NAME.grants`",
+    ),
 ];
 
 /// Reads one document. Complains of all that is wrong with it; what could be made out for the rules across pipes comes

@@ -10,6 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::complete::Completer;
+use super::faults::{FaultCounts, keep_letters};
 use super::follow::{Changed, Flush};
 use super::progress::Progress;
 use super::record::RowCounts;
@@ -21,6 +22,7 @@ use crate::batch::{ChangeBatch, TableName};
 use crate::destination::clickhouse::Durable;
 use crate::error::Result;
 use crate::source::mysql::position::StreamPlace;
+use crate::transform::Applied;
 
 /// Tables that are transformed and inserted at once: enough to hide one insert's wait behind another's work.
 const TABLES_AT_ONCE: usize = 4;
@@ -39,6 +41,15 @@ struct Counted {
     table: TableName,
     rows: RowCounts,
     values: ValueCounts,
+    faults: FaultCounts,
+}
+
+/// What was written of one table.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) durable: Vec<Durable>,
+    pub(super) values: ValueCounts,
+    pub(super) faults: FaultCounts,
 }
 
 impl Applier<'_> {
@@ -70,10 +81,11 @@ impl Applier<'_> {
             .iter_mut()
             .filter_map(|changed| Some((Arc::clone(&changed.table), changed.incomplete.take()?)))
             .collect();
+        let at = &flush.sent.position.to_string();
         let written: Vec<(Vec<Durable>, Counted)> = stream::iter(flush.batches)
             .map(|changed| async move {
                 let table = changed.table.source.name().clone();
-                self.write(changed)
+                self.write(changed, at)
                     .await
                     .map_err(|error| error.with_table(&table))
             })
@@ -92,6 +104,7 @@ impl Applier<'_> {
                 table,
                 rows: RowCounts::default(),
                 values: completed.values,
+                faults: completed.faults,
             });
         }
         let counted = if flush.sent == flush.end {
@@ -109,6 +122,7 @@ impl Applier<'_> {
                 |draft| {
                     for counted in counted {
                         draft.add_values(&counted.table, &counted.values);
+                        draft.add_faults(&counted.table, &counted.faults);
                         let rows = draft.rows.entry(counted.table).or_default();
                         rows.add(counted.rows);
                     }
@@ -124,30 +138,26 @@ impl Applier<'_> {
         Ok(())
     }
 
-    async fn write(&self, changed: Changed) -> Result<(Vec<Durable>, Counted)> {
-        let mut durable = Vec::new();
-        let mut values = ValueCounts::default();
-        values.add(&changed.values);
+    async fn write(&self, changed: Changed, at: &str) -> Result<(Vec<Durable>, Counted)> {
+        let mut written = Written::default();
+        written.values.add(&changed.values);
         if let Some(batch) = changed.batch {
-            write(
-                self.session,
-                &changed.table,
-                batch,
-                &mut durable,
-                &mut values,
-            )
-            .await?;
+            write(self.session, &changed.table, batch, at, &mut written).await?;
+        }
+        if !written.faults.is_empty() {
+            self.progress.rows_failed();
         }
         let counted = Counted {
             table: changed.table.source.name().clone(),
             rows: changed.counts,
-            values,
+            values: written.values,
+            faults: written.faults,
         };
-        Ok((durable, counted))
+        Ok((written.durable, counted))
     }
 }
 
-/// Sends a batch through the table's plugins into each of its targets.
+/// Sends a batch through the table's plugins into each of its targets. `at` says for dead letters where the rows stood.
 ///
 /// # Errors
 /// Whatever a plugin or the destination fails with.
@@ -155,19 +165,43 @@ pub(super) async fn write(
     session: &Session,
     table: &LiveTable,
     batch: ChangeBatch,
-    durable: &mut Vec<Durable>,
-    values: &mut ValueCounts,
+    at: &str,
+    written: &mut Written,
 ) -> Result<()> {
-    let batches = [table.chain.apply(batch).await?];
-    for (number, target) in table.stream_targets().enumerate() {
-        let written = session.destination.insert(target, &batches).await?;
-        // Both tables of a resync change the same values; they count once.
-        if number == 0 {
-            values.add(written.adjustments(0));
+    let (applied, letters) = transform(session, table, batch, at).await?;
+    written.durable.extend(letters);
+    written.faults.add(&applied.faults);
+    for (output, batch) in applied.batches {
+        let batches = [batch];
+        for (number, target) in table.stream_targets_of(output).enumerate() {
+            let durable = session.destination.insert(target, &batches).await?;
+            // Both tables of a resync change the same values; they count once.
+            if number == 0 {
+                written.values.add(durable.adjustments(0));
+            }
+            written.durable.push(durable);
         }
-        durable.push(written);
     }
     Ok(())
+}
+
+/// Sends a batch through the table's plugins; rows that fail are durable as dead letters, where they are kept.
+///
+/// # Errors
+/// As [`write`].
+pub(super) async fn transform(
+    session: &Session,
+    table: &LiveTable,
+    batch: ChangeBatch,
+    at: &str,
+) -> Result<(Applied, Option<Durable>)> {
+    let kept = table.chain.keeps_letters().then(|| batch.clone());
+    let applied = table.chain.apply(batch).await?;
+    let letters = match &kept {
+        Some(batch) => keep_letters(session, table, batch, &applied.faults, at).await?,
+        None => None,
+    };
+    Ok((applied, letters))
 }
 
 /// A place as the mirror keeps it: the same JSON as in the state.

@@ -138,8 +138,15 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
             .is_some_and(|record| record.state.is_loading());
         let tag = |error: Error| error.with_table(name);
         if loading {
-            let made = session.destination.create(table.load_target(), &owner);
-            made.await.map_err(tag)?;
+            for target in table.load_targets() {
+                let made = session.destination.create(target, &owner);
+                made.await.map_err(tag)?;
+            }
+            // Of a resync that brings a plugin with other targets than before.
+            for target in &table.routed {
+                let made = session.destination.create(target, &owner);
+                made.await.map_err(tag)?;
+            }
         }
         for target in table.stream_targets() {
             let found = session.destination.ensure_unchanged(target, &owner);
@@ -166,14 +173,18 @@ async fn drop_orphans(session: &Session, store: &PipeStore, owner: &Owner) -> Re
 }
 
 /// Takes changed plugins up for all rows from the checkpoint on. The term is raised first: rows that the former plugins
-/// have written beyond the checkpoint are written again and must lose. A plugin of this build gives every row image one
-/// row of the same key, so that none of them stays.
+/// have written beyond the checkpoint are written again and must lose. A plugin whose rows stay gives every row image one
+/// row of the same key, so that none of them stays. One that chooses targets or keys does not: what the former one made
+/// of a row is not known to the present one, so such a change is taken up by a load alone.
 pub(super) async fn take_up_plugins(
     session: &Session,
     store: &PipeStore,
     changed: Vec<TableName>,
 ) -> Result<()> {
     let tables: Vec<String> = changed.iter().map(ToString::to_string).collect();
+    for name in &changed {
+        ensure_rows_stay(session, store, name)?;
+    }
     tracing::warn!(
         pipe = store.pipe(),
         tables = tables.join(", "),
@@ -184,18 +195,39 @@ pub(super) async fn take_up_plugins(
     let pins: Vec<_> = changed
         .into_iter()
         .map(|name| {
-            let pins = session.pins(&session.table(&name).config);
-            (name, pins)
+            let table = session.table(&name);
+            (name, session.pins(&table.config), table)
         })
         .collect();
     store
         .commit(|draft| {
-            for (name, pins) in pins {
-                draft.table_mut(&name).plugins = pins;
+            for (name, pins, table) in pins {
+                let record = draft.table_mut(&name);
+                (record.plugins, record.routing) = (pins, table.chain.is_routing());
+                record.routed = table.routed_names();
             }
             Ok(())
         })
         .await
+}
+
+/// Sees that a changed plugin neither chooses targets or keys nor takes the place of one that did, unless the table is
+/// being loaded again beside the live ones.
+fn ensure_rows_stay(session: &Session, store: &PipeStore, name: &TableName) -> Result<()> {
+    let records = store.records();
+    let record = records.tables.get(name);
+    let was_routing = record.is_some_and(|record| record.routing);
+    let is_loading = record.is_some_and(|record| record.shadow.is_some());
+    if is_loading || !(was_routing || session.table(name).chain.is_routing()) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::PluginRefused,
+        "the plugins that choose this table's targets have changed, and rows that the former ones sent out would stay where \
+         they are",
+    )
+    .with_hint("resync the pipe, which loads every table through the present plugins; or put the former ones back")
+    .with_table(name))
 }
 
 /// Compares the mirror of our checkpoint with the checkpoint.

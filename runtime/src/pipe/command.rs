@@ -260,6 +260,9 @@ pub(super) async fn go_on_with_all(pipe: &Pipe) -> Result<()> {
 /// Leaves the table that was being loaded beside the live one to be dropped.
 pub(super) fn give_up_shadow(table: &mut super::record::TableRecord) {
     if let Some(shadow) = table.shadow.take() {
+        let routed = table.routed.iter();
+        let beside = routed.map(|live| shadow.name_for(live, &table.target));
+        table.orphans.extend(beside);
         table.orphans.push(shadow.name);
     }
 }

@@ -105,9 +105,11 @@ fn fill_added(before: &SourceTable, after: &mut LiveTable) -> Result<()> {
             ColumnDefault::Literal(text) => Some(text.as_str()),
             ColumnDefault::None | ColumnDefault::Computed => None,
         };
-        after.target.ensure_fillable(&column.name, literal)?;
-        if let Some(text) = literal {
-            after.target = after.target.clone().with_fill(&column.name, text);
+        for target in std::iter::once(&mut after.target).chain(&mut after.routed) {
+            target.ensure_fillable(&column.name, literal)?;
+            if let Some(text) = literal {
+                *target = target.clone().with_fill(&column.name, text);
+            }
         }
     }
     Ok(())

@@ -14,7 +14,12 @@ pub(super) struct Progress {
     loading: AtomicBool,
     following: AtomicBool,
     reasons: Mutex<Vec<Reason>>,
+    /// When a plugin last failed on a row that was passed over, microseconds since 1970; 0 when none has.
+    rows_failed_us: AtomicU64,
 }
+
+/// For how long rows that were passed over stand against the pipe after the last of them.
+const ROWS_FAILED_STAND_US: u64 = 60_000_000;
 
 impl Progress {
     /// A flush has been checkpointed.
@@ -51,6 +56,17 @@ impl Progress {
         self.following
             .load(Ordering::Relaxed)
             .then_some(lag_us as f64 / 1e6)
+    }
+
+    /// A plugin has failed on rows of the stream, which were passed over.
+    pub(super) fn rows_failed(&self) {
+        self.rows_failed_us.store(now_us(), Ordering::Relaxed);
+    }
+
+    /// When rows were last passed over, if that was lately.
+    pub(super) fn rows_failed_lately(&self) -> Option<u64> {
+        let at = self.rows_failed_us.load(Ordering::Relaxed);
+        (at > 0 && now_us().saturating_sub(at) < ROWS_FAILED_STAND_US).then_some(at)
     }
 
     /// Replaces the standing reasons.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::faults::FaultCounts;
 use super::lifecycle::{Failure, PipeState};
 use super::table_state::{TableEvent, TableState};
 use super::values::ValueCounts;
@@ -116,6 +117,12 @@ pub struct TableRecord {
     pub source: SourceTable,
     /// The target table's name.
     pub target: String,
+    /// The names of further targets, which a plugin sends rows to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routed: Vec<String>,
+    /// Whether its last plugin chooses targets or keys, so that only a load can change it.
+    #[serde(default)]
+    pub routing: bool,
     /// Where the table is.
     pub state: TableState,
     /// Its own place, while it is out of the pipe's stream; the pipe's checkpoint otherwise.
@@ -190,6 +197,19 @@ pub struct Shadow {
     pub alone: bool,
     /// What each of the two was before the exchange; persisted before it, so that it is never done twice.
     pub exchange: Option<Exchange>,
+    /// The same for further targets, by the live table's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub routed: BTreeMap<String, Exchange>,
+}
+
+impl Shadow {
+    /// The name of the table beside `live`, which is `own` or a further target of the same table.
+    pub fn name_for(&self, live: &str, own: &str) -> String {
+        match self.name.rsplit_once("_resync_") {
+            Some((_, generation)) if live != own => format!("{live}_resync_{generation}"),
+            _ => self.name.clone(),
+        }
+    }
 }
 
 /// The identities before an exchange.
@@ -228,6 +248,8 @@ impl TableRecord {
     pub fn new(source: SourceTable) -> Self {
         Self {
             target: source.name().table.clone(),
+            routed: Vec::new(),
+            routing: false,
             source,
             state: TableState::Pending,
             place: None,
@@ -339,6 +361,8 @@ pub struct Records {
     pub rows: BTreeMap<TableName, RowCounts>,
     /// Values that policies have changed, by source table.
     pub values: BTreeMap<TableName, ValueCounts>,
+    /// Rows that plugins failed on and that were passed over, by source table.
+    pub faults: BTreeMap<TableName, FaultCounts>,
     /// Set when the pipe is to be forgotten: every record of it is removed in that write.
     pub dropped: bool,
 }

@@ -7,6 +7,7 @@
 //! pipe itself has failed or is Completed; then its checkpoint is set to the new start place and a term is claimed that
 //! no row has had before. Rows that were deleted at the source are not carried over.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::clock::now_us;
@@ -177,6 +178,8 @@ struct FreshTable {
     source: SourceTable,
     plugins: Vec<PinnedPlugin>,
     target: String,
+    routed: Vec<String>,
+    routing: bool,
 }
 
 impl Fresh {
@@ -212,7 +215,9 @@ impl Fresh {
             }
             let table = draft.table_mut(&name);
             (table.source, table.plugins) = (fresh.source, fresh.plugins);
-            (table.target, table.place) = (fresh.target, place.clone());
+            (table.target, table.routed) = (fresh.target, fresh.routed);
+            table.routing = fresh.routing;
+            table.place.clone_from(&place);
         }
         Ok(())
     }
@@ -255,6 +260,8 @@ pub(super) async fn begin_anew(
             source: SourceTable::clone(&table.source),
             plugins: session.pins(&table.config),
             target: table.target.name().to_owned(),
+            routed: table.routed_names(),
+            routing: table.chain.is_routing(),
         })
         .collect();
     Ok(Fresh { start, tables })
@@ -277,14 +284,21 @@ async fn check(session: &Session, pipe: &Pipe, names: &[TableName]) -> Result<()
 async fn check_targets(session: &Session, pipe: &Pipe, bound: &[LiveTable]) -> Result<()> {
     let owner = Owner::new(pipe.store.pipe(), pipe.store.record().id);
     let records = pipe.store.records();
-    let targets: Vec<_> = bound
-        .iter()
-        .map(|table| match records.tables.get(table.source.name()) {
-            Some(record) => table.target.with_name(shadow_name(record)),
-            None => table.target.clone(),
-        })
-        .collect();
-    setup::refuse(&session.destination.preflight(&targets, &owner).await?)
+    let mut targets = Vec::new();
+    for table in bound {
+        match records.tables.get(table.source.name()) {
+            Some(record) => {
+                let shadow = next_shadow(record, false);
+                targets.extend(table.targets().map(|target| {
+                    target.with_name(shadow.name_for(target.name(), table.target.name()))
+                }));
+            }
+            None => targets.extend(table.targets().cloned()),
+        }
+    }
+    let mut findings = setup::shared_targets(&records, bound);
+    findings.extend(session.destination.preflight(&targets, &owner).await?);
+    setup::refuse(&findings)
 }
 
 /// Every table of the pipe, so that each entry of the file means at least one, and those in question.
@@ -296,9 +310,14 @@ fn known(pipe: &Pipe, names: &[TableName]) -> Vec<TableName> {
     known
 }
 
-/// The name of the next table beside the live one: never used before.
-fn shadow_name(table: &TableRecord) -> String {
-    format!("{}_resync_{}", table.target, table.generation + 1)
+/// The next table beside the live one, of a name never used before.
+fn next_shadow(table: &TableRecord, alone: bool) -> Shadow {
+    Shadow {
+        name: format!("{}_resync_{}", table.target, table.generation + 1),
+        alone,
+        exchange: None,
+        routed: BTreeMap::new(),
+    }
 }
 
 /// Makes the table's next load begin, into a table of its own.
@@ -307,11 +326,7 @@ fn load_beside(draft: &mut Records, name: &TableName, alone: bool) {
     let table = draft.table_mut(name);
     let was_alone = table.shadow.as_ref().is_some_and(|shadow| shadow.alone);
     give_up_shadow(table);
-    table.shadow = Some(Shadow {
-        name: shadow_name(table),
-        alone: alone || was_alone,
-        exchange: None,
-    });
+    table.shadow = Some(next_shadow(table, alone || was_alone));
     table.generation += 1;
     (table.partitions, table.load_end) = (None, None);
     (table.rows_loaded, table.rows_estimated) = (0, None);

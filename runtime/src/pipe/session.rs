@@ -9,12 +9,12 @@ use super::record::{PinnedPlugin, Shadow};
 use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
-use crate::config::{PipeConfig, TableConfig};
+use crate::config::{PipeConfig, RowImage, TableConfig};
 use crate::destination::clickhouse::{ClickHouse, LabelsByColumn, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::Source;
 use crate::source::mysql::catalog::SourceTable;
-use crate::transform::{Chain, Engine, Plugin};
+use crate::transform::{Chain, ChainOutput, Engine, Plugin};
 
 /// Both ends and everything bound between them.
 #[derive(Debug)]
@@ -32,9 +32,12 @@ pub(super) struct LiveTable {
     pub(super) config: TableConfig,
     pub(super) source: Arc<SourceTable>,
     pub(super) chain: Chain,
+    /// The target of the chain's first output; for most tables the only one.
     pub(super) target: TargetTable,
-    /// The table that is being loaded beside the target, and whether it alone receives the stream.
-    shadow: Option<(TargetTable, bool)>,
+    /// Those of the others, in their order.
+    pub(super) routed: Vec<TargetTable>,
+    /// The tables that are being loaded beside the targets, in the same order, and whether they alone receive the stream.
+    shadow: Option<(Vec<TargetTable>, bool)>,
     /// Ordinals in the source table of the columns that make the destination's key.
     pub(super) key_ordinals: Vec<usize>,
     /// Read-held by each partition from its SELECT until its rows are durable; write-held where the stream needs every
@@ -45,25 +48,50 @@ pub(super) struct LiveTable {
 impl LiveTable {
     /// Gives the table a shadow, or none.
     pub(super) fn with_shadow(mut self, shadow: Option<&Shadow>) -> Self {
-        self.shadow = shadow.map(|shadow| (self.target.with_name(&shadow.name), shadow.alone));
+        self.shadow = shadow.map(|shadow| {
+            let beside = self
+                .targets()
+                .map(|target| target.with_name(shadow.name_for(target.name(), self.target.name())));
+            (beside.collect(), shadow.alone)
+        });
         self
     }
 
-    /// Where the rows of the stream go: to the live table, to its shadow, or to both.
-    pub(super) fn stream_targets(&self) -> impl Iterator<Item = &TargetTable> {
-        let live = match &self.shadow {
-            Some((_, true)) => None,
-            Some((_, false)) | None => Some(&self.target),
-        };
-        live.into_iter()
-            .chain(self.shadow.as_ref().map(|(shadow, _)| shadow))
+    /// The names of the targets beside the first.
+    pub(super) fn routed_names(&self) -> Vec<String> {
+        let routed = self.routed.iter();
+        routed.map(|target| target.name().to_owned()).collect()
     }
 
-    /// Where the rows of a load go.
-    pub(super) fn load_target(&self) -> &TargetTable {
-        self.shadow
-            .as_ref()
-            .map_or(&self.target, |(shadow, _)| shadow)
+    /// The live tables, one for each of the chain's outputs.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &TargetTable> {
+        std::iter::once(&self.target).chain(&self.routed)
+    }
+
+    /// Where the stream's rows of one output go: to the live table, to its shadow, or to both.
+    pub(super) fn stream_targets_of(&self, output: usize) -> impl Iterator<Item = &TargetTable> {
+        let live = match &self.shadow {
+            Some((_, true)) => None,
+            Some((_, false)) | None => self.targets().nth(output),
+        };
+        live.into_iter().chain(
+            self.shadow
+                .as_ref()
+                .and_then(|(shadows, _)| shadows.get(output)),
+        )
+    }
+
+    /// All tables that rows of the stream go to.
+    pub(super) fn stream_targets(&self) -> impl Iterator<Item = &TargetTable> {
+        (0..self.chain.outputs().len()).flat_map(|output| self.stream_targets_of(output))
+    }
+
+    /// Where the rows of a load go, one for each of the chain's outputs.
+    pub(super) fn load_targets(&self) -> Vec<&TargetTable> {
+        match &self.shadow {
+            Some((shadows, _)) => shadows.iter().collect(),
+            None => self.targets().collect(),
+        }
     }
 }
 
@@ -116,15 +144,32 @@ impl Session {
             .await
             .map_err(|error| error.with_table(&name))?;
         let labels = labels(&source, &chain);
-        let target = self
-            .destination
-            .plan(&self.config, config, chain.output(), &labels)?;
-        let key_ordinals = key_ordinals(&source, &chain, &target)?;
+        let mut targets = Vec::with_capacity(chain.outputs().len());
+        for output in chain.outputs() {
+            let entry = match &output.target {
+                None => config.clone(),
+                Some(target) => routed_entry(config, target, output),
+            };
+            targets.push(
+                self.destination
+                    .plan(&self.config, &entry, &output.schema, &labels)?,
+            );
+        }
+        let target = targets.remove(0);
+        let key_ordinals = match chain.is_routing() {
+            // Both images come in any case, whatever their keys.
+            true => {
+                ensure_whole_images(&self.config).map_err(|error| error.with_table(&name))?;
+                Vec::new()
+            }
+            false => key_ordinals(&source, &chain, &target)?,
+        };
         Ok(LiveTable {
             config: config.clone(),
             source,
             chain,
             target,
+            routed: targets,
             shadow: None,
             key_ordinals,
             gate,
@@ -209,6 +254,29 @@ impl Session {
             self.put(bound.with_shadow(record.shadow.as_ref()));
         }
         Ok(changed)
+    }
+}
+
+/// The entry of a target that a plugin names: what the file says of the table's own target does not concern it, but for
+/// the columns that they have in common.
+fn routed_entry(config: &TableConfig, target: &str, output: &ChainOutput) -> TableConfig {
+    let mut entry = config.clone();
+    entry.target = Some(target.to_owned());
+    (entry.order_by, entry.partition_by) = (None, None);
+    let has = |name: &str| output.schema.index_of(name).is_some();
+    entry.columns.retain(|name, _| has(name));
+    entry
+}
+
+/// What an image has become is known from the whole image only, of the row that was as of the one that is.
+fn ensure_whole_images(config: &PipeConfig) -> Result<()> {
+    match config.row_image {
+        RowImage::Refuse => Ok(()),
+        RowImage::Complete => Err(Error::new(
+            ErrorKind::Config,
+            "a plugin sends this table's rows to targets of its own, for which images before changes must be whole",
+        )
+        .with_hint("set binlog_row_image = FULL at the source, and `row_image: refuse`")),
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, watch};
 
+use super::faults::FaultCounts;
 use super::lifecycle::{PipeEvent, PipeState};
 use super::record::{Overlay, PipeRecord, Records, RowCounts, TableRecord, random_id};
 use super::values::ValueCounts;
@@ -64,6 +65,12 @@ impl PipeStore {
         for (key, entry) in values {
             revisions.insert(key, entry.revision);
             records.values.insert(entry.value.0, entry.value.1);
+        }
+        let faults: Vec<(String, Entry<(TableName, FaultCounts)>)> =
+            store.list(&format!("faults/{pipe}/")).await?;
+        for (key, entry) in faults {
+            revisions.insert(key, entry.revision);
+            records.faults.insert(entry.value.0, entry.value.1);
         }
         Ok(Arc::new(Self {
             store,
@@ -270,6 +277,11 @@ impl PipeStore {
         for (name, values) in &draft.values {
             if before.values.get(name) != Some(values) {
                 put(format!("values/{}/{name}", self.pipe), &(name, values))?;
+            }
+        }
+        for (name, faults) in &draft.faults {
+            if before.faults.get(name) != Some(faults) {
+                put(format!("faults/{}/{name}", self.pipe), &(name, faults))?;
             }
         }
         for key in gone {

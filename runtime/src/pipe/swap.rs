@@ -10,7 +10,7 @@ use super::supervisor::Pipe;
 use super::table_state::TableEvent;
 use crate::batch::TableName;
 use crate::config::Mode;
-use crate::destination::clickhouse::Owner;
+use crate::destination::clickhouse::{Owner, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Exchanges every table whose load has passed its end place, then moves the pipe on.
@@ -30,20 +30,23 @@ pub(super) async fn swap(pipe: &Pipe) -> Result<()> {
             .and_then(|table| table.shadow.clone());
         if let Some(shadow) = shadow {
             let table = session.table(&name);
-            let exchange = match shadow.exchange {
-                Some(exchange) => exchange,
-                None => identities(pipe, &session.destination, &name, &shadow.name).await?,
-            };
-            session
-                .destination
-                .exchange(
-                    &table.target,
-                    &shadow.name,
-                    exchange.live.as_deref(),
-                    &exchange.shadow,
-                    &owner,
-                )
-                .await?;
+            for target in table.targets() {
+                let (live, own) = (target.name(), table.target.name());
+                let beside = shadow.name_for(live, own);
+                let known = match live == own {
+                    true => shadow.exchange.clone(),
+                    false => shadow.routed.get(live).cloned(),
+                };
+                let exchange = match known {
+                    Some(exchange) => exchange,
+                    None => identities(pipe, &session.destination, &name, target, &beside).await?,
+                };
+                let (old, fresh) = (exchange.live.as_deref(), &exchange.shadow);
+                session
+                    .destination
+                    .exchange(target, &beside, old, fresh, &owner)
+                    .await?;
+            }
             tracing::info!(pipe = pipe.store.pipe(), table = %name, "the freshly loaded table is live");
         }
         pipe.store
@@ -65,14 +68,10 @@ async fn identities(
     pipe: &Pipe,
     destination: &crate::destination::clickhouse::ClickHouse,
     name: &TableName,
+    target: &TargetTable,
     shadow: &str,
 ) -> Result<Exchange> {
-    let records = pipe.store.records();
-    let target = records
-        .tables
-        .get(name)
-        .map(|table| table.target.clone())
-        .unwrap_or_default();
+    let target = target.name();
     let gone = || {
         Error::new(
             ErrorKind::DestinationLost,
@@ -82,13 +81,18 @@ async fn identities(
         .with_hint("resync the pipe")
     };
     let exchange = Exchange {
-        live: destination.identity(&target).await?,
+        live: destination.identity(target).await?,
         shadow: destination.identity(shadow).await?.ok_or_else(gone)?,
     };
     pipe.store
         .commit(|draft| {
-            if let Some(shadow) = &mut draft.table_mut(name).shadow {
-                shadow.exchange = Some(exchange.clone());
+            let table = draft.table_mut(name);
+            let is_own = table.target == target;
+            if let Some(shadow) = &mut table.shadow {
+                match is_own {
+                    true => shadow.exchange = Some(exchange.clone()),
+                    false => drop(shadow.routed.insert(target.to_owned(), exchange.clone())),
+                }
             }
             Ok(())
         })

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::faults::FaultCounts;
 use super::record::Records;
 use crate::batch::{Adjustment, Policy, TableName};
 use crate::destination::clickhouse::Durable;
+use crate::transform::Fault;
 
 /// The counts of one table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +67,10 @@ impl Records {
 
 /// What was changed in partitions that are not finished: it counts when they are.
 #[derive(Debug, Default)]
-pub(super) struct Unfinished(BTreeMap<u32, ValueCounts>);
+pub(super) struct Unfinished {
+    values: BTreeMap<u32, ValueCounts>,
+    faults: BTreeMap<u32, FaultCounts>,
+}
 
 impl Unfinished {
     /// Takes what was changed in one insert, of whose batches each belongs to a partition.
@@ -78,13 +83,25 @@ impl Unfinished {
     /// Takes what was changed in a part of a partition.
     pub(super) fn add(&mut self, partition: u32, changed: &[Adjustment]) {
         if !changed.is_empty() {
-            self.0.entry(partition).or_default().add(changed);
+            self.values.entry(partition).or_default().add(changed);
         }
     }
 
     /// What was changed in a partition that is finished.
     pub(super) fn take(&mut self, partition: u32) -> ValueCounts {
-        self.0.remove(&partition).unwrap_or_default()
+        self.values.remove(&partition).unwrap_or_default()
+    }
+
+    /// Takes the rows of a part of a partition that plugins failed on.
+    pub(super) fn add_faults(&mut self, partition: u32, faults: &[Fault]) {
+        if !faults.is_empty() {
+            self.faults.entry(partition).or_default().add(faults);
+        }
+    }
+
+    /// The rows that plugins failed on in a partition that is finished.
+    pub(super) fn take_faults(&mut self, partition: u32) -> FaultCounts {
+        self.faults.remove(&partition).unwrap_or_default()
     }
 }
 

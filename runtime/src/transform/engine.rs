@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Component;
 
 use super::cache::CompiledCache;
 use super::component;
-use super::instance::Plugin;
-use super::limits::EPOCH_TICK;
+use super::instance::{Plugin, hex};
+use super::limits::{EPOCH_TICK, Lookup, Lookups};
 use super::pool::Pool;
 use crate::config::TransformConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -63,10 +64,16 @@ impl Engine {
         config: &TransformConfig,
     ) -> Result<Arc<Plugin>> {
         let bytes = component::read(name, &config.plugin).await?;
+        let mut lookups = Lookups::new();
+        for (lookup, path) in &config.lookups {
+            let bytes = component::read_lookup(name, lookup, path).await?;
+            let digest = hex(&Sha256::digest(&bytes));
+            lookups.insert(lookup.clone(), Lookup { digest, bytes });
+        }
         let engine = Arc::clone(self);
         let name = name.to_owned();
         let config = config.clone();
-        blocking(move || Plugin::load(engine, name, &bytes, config).map(Arc::new)).await
+        blocking(move || Plugin::load(engine, name, &bytes, lookups, config).map(Arc::new)).await
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {

@@ -342,6 +342,7 @@ mod tests {
                 deleted: 3,
             },
             columns: Vec::new(),
+            failed_rows: Vec::new(),
         };
         PipeDocument {
             pipe: "shop".to_owned(),

@@ -331,6 +331,46 @@ pub(super) fn insert_checkpoint(database: &str, name: &str) -> String {
     )
 }
 
+/// One row a letter; a replayed one outranks the same letter as it was written.
+pub(super) fn create_letters(database: &str, name: &str, fsync: bool) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {}\n(\n    pipe String,\n    table String,\n    version UInt64,\n    key String,\n    \
+         op LowCardinality(String),\n    row String,\n    position String,\n    plugin LowCardinality(String),\n    \
+         digest String,\n    code LowCardinality(String),\n    reason String,\n    replayed UInt8,\n    \
+         at DateTime64(6, 'UTC') DEFAULT now64(6)\n)\n\
+         ENGINE = ReplacingMergeTree(replayed)\nORDER BY (pipe, table, version, key){}\n\
+         COMMENT 'pipewright: rows that plugins could not transform'",
+        qualified(database, name),
+        settings(fsync),
+    )
+}
+
+pub(super) fn insert_letters(database: &str, name: &str) -> String {
+    format!(
+        "INSERT INTO {} (pipe, table, version, key, op, row, position, plugin, digest, code, reason, replayed) \
+         FORMAT JSONEachRow",
+        qualified(database, name)
+    )
+}
+
+pub(super) fn select_letters(
+    database: &str,
+    name: &str,
+    pipe: &str,
+    table: Option<&str>,
+    limit: u64,
+) -> String {
+    let table = table.map_or(String::new(), |table| {
+        format!(" AND table = {}", text(table))
+    });
+    format!(
+        "SELECT pipe, table, version, key, op, row, position, plugin, digest, code, reason, replayed\n\
+         FROM {} FINAL WHERE pipe = {}{table} AND replayed = 0 ORDER BY table, version, key LIMIT {limit}",
+        qualified(database, name),
+        text(pipe)
+    )
+}
+
 /// The highest place that the pipe has reached, a loser's claim standing below the winner's checkpoints.
 pub(super) fn highest_checkpoint(database: &str, name: &str, pipe: &str) -> String {
     format!(

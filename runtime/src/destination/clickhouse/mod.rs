@@ -12,6 +12,7 @@ mod checkpoints;
 mod client;
 mod convert;
 mod ddl;
+mod dead_letters;
 mod encode;
 mod exchange;
 mod failure;
@@ -28,6 +29,7 @@ mod writer;
 
 pub use checkpoints::{CHECKPOINTS_TABLE, Mirror, MirrorRow};
 pub use client::{ClickHouse, ServerFacts};
+pub use dead_letters::{DEAD_LETTERS_TABLE, DeadLetter};
 pub use forms::LabelsByColumn;
 pub use tables::{ExistingColumn, ExistingTable, Owner, TableUuid};
 pub use target::{TargetColumn, TargetTable};
