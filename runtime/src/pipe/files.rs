@@ -391,11 +391,7 @@ pub(super) fn drift(pipe: &Pipe, records: &Records) -> Vec<Drift> {
         }
         _ => Vec::new(),
     };
-    if records
-        .pipe
-        .as_ref()
-        .is_some_and(|record| record.checkpoint.is_some())
-    {
+    if records.checkpoint().is_some() {
         let entries = pipe.config.tables.iter().map(|entry| &entry.source);
         drift.extend(
             entries

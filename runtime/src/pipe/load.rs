@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::document::{BatchDocument, BatchKind, Timestamp};
+use super::record::Records;
 use super::session::Session;
 use super::store::PipeStore;
 use super::supervisor::Pipe;
@@ -134,22 +135,12 @@ async fn wait_until_met(
     stop: &CancellationToken,
 ) -> Result<bool> {
     let now = snapshot::newest_place(&session.source, session.config.source.position).await?;
-    let mut changed = store.subscribe();
-    loop {
-        let met = changed
-            .borrow_and_update()
-            .pipe
-            .as_ref()
-            .and_then(|record| record.checkpoint.as_ref())
-            .is_some_and(|at| at.place.position.contains(&now) == Some(true));
-        if met {
-            return Ok(true);
-        }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(false),
-            result = changed.changed() => result.expect("the store outlives its pipe"),
-        }
-    }
+    let met = |records: &Arc<Records>| {
+        records
+            .checkpoint()
+            .is_some_and(|at| at.place.position.contains(&now) == Some(true))
+    };
+    Ok(store.wait_until(stop, met).await)
 }
 
 async fn load_rest(

@@ -163,11 +163,7 @@ async fn check_retention(pipe: &Pipe, source: &Source) -> Result<Option<Error>> 
 /// Each distinct place once: the pipe's, and those of tables that wait for a person.
 fn places(pipe: &Pipe, records: &Records) -> Vec<Held> {
     let mut places = Vec::new();
-    if let Some(at) = records
-        .pipe
-        .as_ref()
-        .and_then(|pipe| pipe.checkpoint.as_ref())
-    {
+    if let Some(at) = records.checkpoint() {
         // Without a commit before it, the place was taken when the checkpoint was written.
         let age = at
             .committed_at_us

@@ -244,7 +244,11 @@ impl Run {
         let (start, stop) = (start.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             load::load(&session, &pipe, &start, &stop).await?;
-            if wait_until_passed(&pipe.store, &stop).await? {
+            if pipe
+                .store
+                .wait_until(&stop, |records| all_passed(records))
+                .await
+            {
                 finish_load(&pipe, &stop).await?;
             }
             Ok(())
@@ -284,7 +288,9 @@ impl Run {
         .await?;
         let (pipe, name, stop) = (Arc::clone(&self.pipe), name.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            wait_until_met(&pipe.store, &name, &stop).await;
+            pipe.store
+                .wait_until(&stop, |records| has_met(records, &name))
+                .await;
             // Ends this run at a checkpoint; the next one carries the table in the pipe's stream.
             stop.cancel();
             Ok(())
@@ -314,10 +320,7 @@ pub(super) fn has_met(records: &Records, name: &TableName) -> bool {
         .get(name)
         .filter(|table| table.state == TableState::CatchingUp)
         .and_then(|table| Some((table.place.as_ref()?, table.skip)));
-    let at = records
-        .pipe
-        .as_ref()
-        .and_then(|record| record.checkpoint.as_ref());
+    let at = records.checkpoint();
     let passes = |one: &Position, other: &Position| one.contains(other) == Some(true);
     match (own, at) {
         (Some((own, skip)), Some(at)) => {
@@ -329,38 +332,10 @@ pub(super) fn has_met(records: &Records, name: &TableName) -> bool {
     }
 }
 
-async fn wait_until_met(store: &PipeStore, name: &TableName, stop: &CancellationToken) {
-    let mut changed = store.subscribe();
-    loop {
-        if has_met(&changed.borrow_and_update(), name) {
-            return;
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            result = changed.changed() => result.expect("the store outlives its pipe"),
-        }
-    }
-}
-
-/// Waits until the checkpoint has passed the end place of every load; false when stopped before.
-async fn wait_until_passed(store: &PipeStore, stop: &CancellationToken) -> Result<bool> {
-    let mut changed = store.subscribe();
-    loop {
-        if all_passed(&changed.borrow_and_update()) {
-            return Ok(true);
-        }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(false),
-            result = changed.changed() => result.expect("the store outlives its pipe"),
-        }
-    }
-}
-
+/// Whether the checkpoint has passed the end place of every load.
 fn all_passed(records: &Records) -> bool {
     let at = records
-        .pipe
-        .as_ref()
-        .and_then(|record| record.checkpoint.as_ref())
+        .checkpoint()
         .map(|checkpoint| &checkpoint.place.position);
     records
         .tables

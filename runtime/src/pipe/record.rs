@@ -283,6 +283,11 @@ impl TableRecord {
 }
 
 impl Records {
+    /// Up to where everything is durable; none before Setup is done.
+    pub(super) fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.pipe.as_ref()?.checkpoint.as_ref()
+    }
+
     /// Where the pipe is in its life.
     pub fn state(&self) -> PipeState {
         self.pipe

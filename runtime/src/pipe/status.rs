@@ -18,8 +18,8 @@ pub(super) fn of(pipe: &Pipe) -> PipeDocument {
     let records = pipe.store.records();
     let record = records.pipe.as_ref();
     let state = records.state();
-    let written_at = record
-        .and_then(|record| record.checkpoint.as_ref())
+    let written_at = records
+        .checkpoint()
         .map(|checkpoint| checkpoint.written_at_us);
     let mut reasons = standing(pipe);
     if let PipeState::Failed { failure } = &state {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::files::Applied;
 use super::journal::{self, Event, Journal, Note};
@@ -96,6 +97,24 @@ impl PipeStore {
     /// A way to wait for the next commit.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Records>> {
         self.published.subscribe()
+    }
+
+    /// Waits until the records are so; false when stopped before.
+    pub(super) async fn wait_until(
+        &self,
+        stop: &CancellationToken,
+        wanted: impl FnMut(&Arc<Records>) -> bool,
+    ) -> bool {
+        let mut changed = self.subscribe();
+        tokio::select! {
+            // What is so already counts, also for one who is to stop.
+            biased;
+            found = changed.wait_for(wanted) => {
+                found.expect("the store outlives its pipe");
+                true
+            }
+            () = stop.cancelled() => false,
+        }
     }
 
     /// What has happened to the pipe.

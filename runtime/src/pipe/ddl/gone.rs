@@ -63,12 +63,10 @@ fn has_followed(records: &Records, name: &TableName, end: Option<&Position>) -> 
     if !table.state.is_in_stream() && table.state != TableState::CatchingUp {
         return true;
     }
-    let checkpoint = records
-        .pipe
-        .as_ref()
-        .and_then(|record| record.checkpoint.as_ref());
     let own = table.place.as_ref().map(|own| &own.place.position);
-    let at = own.or(checkpoint.map(|checkpoint| &checkpoint.place.position));
+    let at = own.or(records
+        .checkpoint()
+        .map(|checkpoint| &checkpoint.place.position));
     matches!((at, end), (Some(at), Some(end)) if at.contains(end) == Some(true))
 }
 

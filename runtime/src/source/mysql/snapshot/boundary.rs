@@ -119,7 +119,7 @@ async fn place_now(conn: &mut WireConn, source: &Source, by_gtid: bool) -> Resul
         }
         (Flavor::MySql, false) => mysql_file(conn, source).await,
         (Flavor::MariaDb, by_gtid) => {
-            let (file, offset, list) = mariadb_snapshot(conn).await?;
+            let (file, offset, list) = mariadb_snapshot(conn, source).await?;
             Ok(if by_gtid {
                 Position::MariaGtid {
                     list: list.parse()?,
@@ -210,7 +210,7 @@ pub(in crate::source::mysql) fn binlog_status_sql(source: &Source) -> &'static s
 }
 
 /// File, offset and GTID list of what a consistent snapshot shows at this moment.
-async fn mariadb_snapshot(conn: &mut WireConn) -> Result<(String, u64, String)> {
+async fn mariadb_snapshot(conn: &mut WireConn, source: &Source) -> Result<(String, u64, String)> {
     let mut attempt = 1;
     loop {
         conn.query_ok("START TRANSACTION WITH CONSISTENT SNAPSHOT")
@@ -218,7 +218,7 @@ async fn mariadb_snapshot(conn: &mut WireConn) -> Result<(String, u64, String)> 
         let place = mariadb_snapshot_place(conn).await?;
         let mut list = None;
         if let Some((file, offset)) = &place {
-            list = mariadb_list_at_end(conn, file, *offset).await?;
+            list = mariadb_list_at_end(conn, source, file, *offset).await?;
             if list.is_none() && attempt == LISTS_TRIED {
                 let sql = format!("SELECT BINLOG_GTID_POS({}, {offset})", quote_string(file));
                 list = conn.query_value(&sql).await?;
@@ -268,19 +268,13 @@ async fn mariadb_snapshot_place(conn: &mut WireConn) -> Result<Option<(String, u
 /// end too.
 async fn mariadb_list_at_end(
     conn: &mut WireConn,
+    source: &Source,
     file: &str,
     offset: u64,
 ) -> Result<Option<String>> {
     let list = conn.query_value("SELECT @@GLOBAL.gtid_binlog_pos").await?;
-    let rows = conn.query_text("SHOW MASTER STATUS").await?;
-    let is_end = match rows.first().map(Vec::as_slice) {
-        Some([Some(end), Some(at), ..]) => {
-            String::from_utf8_lossy(end) == file
-                && String::from_utf8_lossy(at).parse() == Ok(offset)
-        }
-        _ => false,
-    };
-    Ok(list.filter(|_| is_end))
+    let (end, at) = binlog_end(conn, source).await?;
+    Ok(list.filter(|_| end == file && at == offset))
 }
 
 async fn ensure_same_server(conn: &mut WireConn, source: &Source) -> Result<()> {
@@ -347,7 +341,9 @@ pub async fn prove_executed(conn: &mut WireConn, source: &Source, place: &Positi
                 );
                 conn.query_value(&sql).await?.as_deref() == Some("1")
             }
-            Position::MariaGtid { list } => mariadb_executed(conn).await?.contains_list(list),
+            Position::MariaGtid { list } => {
+                mariadb_executed(conn, source).await?.contains_list(list)
+            }
             Position::File {
                 server,
                 file,
@@ -379,8 +375,8 @@ pub async fn prove_executed(conn: &mut WireConn, source: &Source, place: &Positi
 
 /// What SELECT shows, in GTIDs: the consistent snapshot's place, and on a replica its own place, which commits along
 /// with the rows. `gtid_binlog_pos` would be ahead.
-async fn mariadb_executed(conn: &mut WireConn) -> Result<GtidList> {
-    let (.., snapshot) = mariadb_snapshot(conn).await?;
+async fn mariadb_executed(conn: &mut WireConn, source: &Source) -> Result<GtidList> {
+    let (.., snapshot) = mariadb_snapshot(conn, source).await?;
     let replica = conn
         .query_value("SELECT @@GLOBAL.gtid_slave_pos")
         .await?

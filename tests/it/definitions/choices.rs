@@ -1,0 +1,149 @@
+//! What the pipe file chooses to become of statements.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use testbed::SourceKind;
+use testbed::harness::{Pipe, Stage};
+
+use super::{settled, wait_exists};
+use crate::support::{CATCH_UP, on_both_sources, once, running_with};
+
+on_both_sources! {
+    chosen_policies_are_kept: 500,
+}
+
+once! {
+    rows_without_a_load_are_not_invented: 300,
+}
+
+/// pitfall 101: what the pipe file chooses for each kind of statement.
+async fn chosen_policies_are_kept(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    for table in ["cut", "kept", "gone", "held"] {
+        stage
+            .source
+            .execute_all([
+                format!("CREATE TABLE {table} (id INT PRIMARY KEY, a INT NOT NULL, b INT)"),
+                format!("INSERT INTO {table} VALUES (1, 1, 1), (2, 2, 2)"),
+            ])
+            .await?;
+    }
+    let mut file = stage.pipe_file(&["cut", "kept", "gone", "held"]);
+    file["ddl"] = json!({
+        "truncate": "archive", "drop_column": "archive", "drop_table": "apply", "add_column": "quarantine",
+    });
+    let mut pipe = running_with(&file).await?;
+    stage
+        .source
+        .execute_all([
+            "TRUNCATE TABLE cut",
+            "INSERT INTO cut VALUES (2, 3, 4)",
+            "ALTER TABLE kept DROP COLUMN a",
+            "INSERT INTO kept VALUES (3, 3)",
+            "DROP TABLE gone",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert_same("cut").await?;
+    stage.assert_same("kept").await?;
+    let database = &stage.database;
+    let archive = format!(
+        "SELECT name FROM system.tables WHERE database = '{database}' AND name LIKE 'cut_truncated_%'"
+    );
+    let archive = stage.clickhouse.query(&archive).await?;
+    let copied = format!("SELECT count() FROM `{database}`.`{archive}` FINAL");
+    ensure!(
+        stage.clickhouse.number(&copied).await? == 2,
+        "the copy lacks rows"
+    );
+    let filled = format!(
+        "SELECT groupArray((id, a)) FROM (SELECT id, a FROM `{database}`.kept FINAL ORDER BY id)"
+    );
+    let filled = stage.clickhouse.query(&filled).await?;
+    ensure!(
+        filled == "[(1,1),(2,2),(3,NULL)]",
+        "the dropped column holds {filled}"
+    );
+    wait_exists(&stage, "gone", false).await?;
+    stage
+        .source
+        .execute("ALTER TABLE held ADD COLUMN c INT")
+        .await?;
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
+    ensure!(
+        status["reasons"].to_string().contains("ADD COLUMN `c`"),
+        "the reason does not say what is to be decided: {status:#}"
+    );
+    other_policies_are_kept(&stage, &mut pipe, file).await
+}
+
+/// Policies may be changed while the pipe is down.
+async fn other_policies_are_kept(
+    stage: &Stage,
+    pipe: &mut Pipe,
+    mut file: serde_json::Value,
+) -> Result<()> {
+    let database = &stage.database;
+    ensure!(pipe.stop().await? == 0);
+    file["ddl"] = json!({ "truncate": "ignore", "drop_table": "ignore", "reload": "quarantine" });
+    pipe.change_file(&file);
+    pipe.restart()?;
+    settled(stage, pipe, &["held"]).await?;
+    stage
+        .source
+        .execute_all([
+            "TRUNCATE TABLE cut",
+            "INSERT INTO cut VALUES (7, 7, 7)",
+            "DROP TABLE kept",
+        ])
+        .await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    let left = format!("SELECT count() FROM `{database}`.cut_current");
+    ensure!(
+        stage.clickhouse.number(&left).await? == 2,
+        "TRUNCATE was not ignored"
+    );
+    let left = format!("SELECT count() FROM `{database}`.kept FINAL");
+    ensure!(
+        stage.clickhouse.number(&left).await? == 3,
+        "DROP was not ignored"
+    );
+    stage
+        .source
+        .execute("ALTER TABLE held DROP PRIMARY KEY, ADD PRIMARY KEY (id, a)")
+        .await?;
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
+    ensure!(
+        status["reasons"].to_string().contains("the key is"),
+        "{status:#}"
+    );
+    Ok(())
+}
+
+/// A pipe that never loads does not begin to because of a statement.
+async fn rows_without_a_load_are_not_invented() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO t VALUES (1, 1)",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["mode"] = json!("cdc_only");
+    let mut pipe = running_with(&file).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t VALUES (2, 2)",
+            "ALTER TABLE t MODIFY a VARCHAR(20)",
+        ])
+        .await?;
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
+    ensure!(
+        status["reasons"].to_string().contains("cdc_only"),
+        "{status:#}"
+    );
+    Ok(())
+}
