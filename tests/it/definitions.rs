@@ -211,15 +211,7 @@ async fn changes_of_values_or_keys_load_the_table_anew(kind: SourceKind) -> Resu
             "`{statement}` was taken for harmless"
         );
     }
-    let left = format!(
-        "SELECT count() FROM system.tables WHERE database = '{}' AND name LIKE '%resync%'",
-        stage.database
-    );
-    ensure!(
-        stage.clickhouse.number(&left).await? == 0,
-        "tables of loads are left behind"
-    );
-    Ok(())
+    stage.assert_no_load_left().await
 }
 
 /// pitfall 113, pitfall 47: the catalog is ahead of the binlog by several statements, with rows between them.

@@ -101,18 +101,6 @@ async fn done(pipe: &mut Pipe, (status, document): (u16, Value)) -> Result<()> {
     pipe.wait_state("Running", START).await.map(drop)
 }
 
-async fn assert_nothing_left(stage: &Stage) -> Result<()> {
-    let sql = format!(
-        "SELECT count() FROM system.tables WHERE database = '{}' AND name LIKE '%resync%'",
-        stage.database
-    );
-    ensure!(
-        stage.clickhouse.number(&sql).await? == 0,
-        "a load's table was left behind"
-    );
-    Ok(())
-}
-
 async fn additions_and_removals_go_on_from_every_step() -> Result<()> {
     let seed = Seed::new("additions_and_removals_go_on_from_every_step");
     let stage = Stage::shared(SourceKind::MySql).await?;
@@ -151,7 +139,7 @@ async fn additions_and_removals_go_on_from_every_step() -> Result<()> {
     done(&mut pipe, again).await?;
     writer.stop().await?;
     assert_caught_up(&stage, &mut pipe, &["people", "fixed", "words"]).await?;
-    assert_nothing_left(&stage).await
+    stage.assert_no_load_left().await
 }
 
 async fn loads_and_exchanges_go_on_from_every_step() -> Result<()> {
@@ -197,7 +185,7 @@ async fn loads_and_exchanges_go_on_from_every_step() -> Result<()> {
     reader.abort();
     writer.stop().await?;
     assert_caught_up(&stage, &mut pipe, &["people", "fixed"]).await?;
-    assert_nothing_left(&stage).await
+    stage.assert_no_load_left().await
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use mysql_async::prelude::Queryable;
 use serde_json::{Value, json};
 
@@ -189,6 +189,19 @@ impl Stage {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// No table of a load stands beside a live one any more.
+    pub async fn assert_no_load_left(&self) -> Result<()> {
+        let sql = format!(
+            "SELECT count() FROM system.tables WHERE database = '{}' AND name LIKE '%resync%'",
+            self.database
+        );
+        ensure!(
+            self.clickhouse.number(&sql).await? == 0,
+            "a load's table was left behind"
+        );
+        Ok(())
     }
 
     /// The table is equal at both ends.

@@ -200,13 +200,5 @@ async fn assert_equal(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
     for table in tables {
         stage.assert_same(table).await?;
     }
-    let left = format!(
-        "SELECT count() FROM system.tables WHERE database = '{}' AND name LIKE '%resync%'",
-        stage.database
-    );
-    ensure!(
-        stage.clickhouse.number(&left).await? == 0,
-        "a load's table was left behind"
-    );
-    Ok(())
+    stage.assert_no_load_left().await
 }

@@ -55,7 +55,7 @@ impl Alteration {
             let found = renamed.iter().find(|(from, _)| from == name);
             found.map_or(name.to_owned(), |(_, to)| to.clone())
         };
-        let (key, next_key) = (key_names(before), key_names(after));
+        let (key, next_key) = (before.key_names(), after.key_names());
         if key != next_key {
             return Err(format!(
                 "the key is ({}) in the place of ({})",
@@ -201,15 +201,6 @@ impl Alteration {
                 .iter()
                 .any(|column| column.name == name)
     }
-}
-
-fn key_names(target: &TargetTable) -> Vec<&str> {
-    target
-        .key_columns()
-        .iter()
-        .filter_map(|&index| target.columns().get(index))
-        .map(|column| column.name.as_str())
-        .collect()
 }
 
 /// Whether ClickHouse turns each value of the one type into the same value of the other.

@@ -102,10 +102,7 @@ pub(super) fn create_table(target: &TargetTable, owner: Option<&Owner>) -> Strin
         "{} {SYNCED_AT_TYPE} DEFAULT {SYNCED_AT_DEFAULT}",
         ident(&system.synced_at)
     ));
-    let key = target
-        .key_columns()
-        .iter()
-        .map(|&index| target.columns()[index].name.as_str());
+    let key = target.key_names().into_iter();
     let partition = target
         .partition_by()
         .map(|expression| format!("\nPARTITION BY {expression}"))

@@ -68,7 +68,7 @@ fn engine(target: &TargetTable, existing: &ExistingTable, found: &mut Vec<Misfit
 }
 
 fn keys(target: &TargetTable, existing: &ExistingTable, found: &mut Vec<Misfit>) {
-    let key = key_names(target);
+    let key = target.key_names();
     // `ORDER BY (a)` is printed with its parentheses, `ORDER BY (a, b)` without.
     let ordered = bare(&existing.sorting_key);
     if ordered.trim_matches(['(', ')']) != bare(&key.join(",")).trim_matches(['(', ')']) {
@@ -89,15 +89,6 @@ fn keys(target: &TargetTable, existing: &ExistingTable, found: &mut Vec<Misfit>)
             alter: None,
         });
     }
-}
-
-fn key_names(target: &TargetTable) -> Vec<&str> {
-    target
-        .key_columns()
-        .iter()
-        .filter_map(|&index| target.columns().get(index))
-        .map(|column| column.name.as_str())
-        .collect()
 }
 
 /// A column that is planned.

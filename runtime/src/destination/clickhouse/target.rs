@@ -214,6 +214,12 @@ impl TargetTable {
         &self.key
     }
 
+    /// Their names.
+    pub(super) fn key_names(&self) -> Vec<&str> {
+        let columns = self.key.iter().filter_map(|&index| self.columns.get(index));
+        columns.map(|column| column.name.as_str()).collect()
+    }
+
     /// The PARTITION BY expression.
     pub fn partition_by(&self) -> Option<&str> {
         self.partition_by.as_deref()

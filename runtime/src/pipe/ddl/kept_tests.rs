@@ -9,20 +9,9 @@ fn column(
 ) -> SourceColumn {
     let text = data_type.ends_with("text") || data_type.ends_with("char");
     let mut column = SourceColumn {
-        name: "c".to_owned(),
-        included: Some(0),
-        data_type: data_type.to_owned(),
-        column_type: data_type.to_owned(),
-        unsigned: false,
-        nullable: true,
         charset: text.then(|| "utf8mb4".to_owned()),
         length,
-        precision: None,
-        scale: None,
-        labels: vec![],
-        generated: false,
-        geometry: None,
-        default: ColumnDefault::None,
+        ..SourceColumn::sample(data_type)
     };
     edit(&mut column);
     column

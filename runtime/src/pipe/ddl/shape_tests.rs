@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::batch::{Column, ColumnType, TableName};
-use crate::source::mysql::catalog::ColumnDefault;
 
 fn table(columns: &[(&str, &str)]) -> SourceTable {
     let described = columns.iter().map(|(name, data_type)| Column {
@@ -14,18 +13,8 @@ fn table(columns: &[(&str, &str)]) -> SourceTable {
     let column = |(index, (name, data_type)): (usize, &(&str, &str))| SourceColumn {
         name: (*name).to_owned(),
         included: Some(index),
-        data_type: (*data_type).to_owned(),
-        column_type: (*data_type).to_owned(),
-        unsigned: false,
         nullable: false,
-        charset: None,
-        length: None,
-        precision: None,
-        scale: None,
-        labels: vec![],
-        generated: false,
-        geometry: None,
-        default: ColumnDefault::None,
+        ..SourceColumn::sample(data_type)
     };
     SourceTable {
         schema: Arc::new(TableSchema {

@@ -4,18 +4,8 @@ fn int(name: &str, nullable: bool) -> SourceColumn {
     SourceColumn {
         name: name.into(),
         included: None,
-        data_type: "int".into(),
-        column_type: "int".into(),
-        unsigned: false,
         nullable,
-        charset: None,
-        length: None,
-        precision: None,
-        scale: None,
-        labels: vec![],
-        generated: false,
-        geometry: None,
-        default: ColumnDefault::None,
+        ..SourceColumn::sample("int")
     }
 }
 

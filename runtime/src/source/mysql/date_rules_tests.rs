@@ -4,7 +4,6 @@ use std::sync::Arc;
 use super::*;
 use crate::batch::{Column, TableName, TableSchema};
 use crate::config::{ColumnConfig, Engine, TablePattern};
-use crate::source::mysql::catalog::ColumnDefault;
 
 /// `day DATE` is the key; `born DATE`, `at DATETIME`, `seen TIMESTAMP`, `note INT`.
 fn table() -> SourceTable {
@@ -18,18 +17,9 @@ fn table() -> SourceTable {
     let source = |(index, (name, data_type)): (usize, &(&str, &str))| SourceColumn {
         name: (*name).to_owned(),
         included: Some(index),
-        data_type: (*data_type).to_owned(),
-        column_type: (*data_type).to_owned(),
-        unsigned: false,
         nullable: index > 0,
-        charset: None,
-        length: None,
-        precision: None,
         scale: Some(0),
-        labels: Vec::new(),
-        default: ColumnDefault::None,
-        generated: false,
-        geometry: None,
+        ..SourceColumn::sample(data_type)
     };
     let described = |(name, data_type): &(&str, &str)| Column {
         name: (*name).to_owned(),

@@ -215,20 +215,10 @@ mod tests {
 
     fn column(data_type: &str, column_type: &str) -> SourceColumn {
         SourceColumn {
-            name: "c".into(),
-            included: Some(0),
-            data_type: data_type.into(),
             column_type: column_type.into(),
             unsigned: column_type.contains("unsigned"),
-            nullable: true,
-            charset: None,
-            length: None,
-            precision: None,
-            scale: None,
-            labels: vec![],
-            generated: false,
             geometry: Geometry::of(Flavor::MySql, data_type),
-            default: crate::source::mysql::catalog::ColumnDefault::None,
+            ..SourceColumn::sample(data_type)
         }
     }
 

@@ -4,7 +4,7 @@ use arrow::array::{Array, Int32Array};
 
 use super::*;
 use crate::batch::{Column, ColumnType, TableName, TableSchema};
-use crate::source::mysql::catalog::{ColumnDefault, SourceColumn};
+use crate::source::mysql::catalog::SourceColumn;
 
 pub(super) const LONG: ImageFormat = ImageFormat {
     wire_type: 3,
@@ -18,18 +18,10 @@ pub(super) fn table() -> Arc<SourceTable> {
     let source_column = |index: usize, name: &str| SourceColumn {
         name: name.into(),
         included: Some(index),
-        data_type: "int".into(),
-        column_type: "int".into(),
-        unsigned: false,
         nullable: index == 1,
-        charset: None,
-        length: None,
         precision: Some(10),
         scale: Some(0),
-        labels: Vec::new(),
-        generated: false,
-        geometry: None,
-        default: ColumnDefault::None,
+        ..SourceColumn::sample("int")
     };
     let column = |index: usize, name: &str| Column {
         name: name.into(),

@@ -6,22 +6,7 @@ use super::*;
 use crate::source::mysql::types::column_type;
 
 fn column(data_type: &str) -> SourceColumn {
-    SourceColumn {
-        name: "c".into(),
-        included: Some(0),
-        data_type: data_type.into(),
-        column_type: data_type.into(),
-        unsigned: false,
-        nullable: true,
-        charset: None,
-        length: None,
-        precision: None,
-        scale: None,
-        labels: vec![],
-        generated: false,
-        geometry: None,
-        default: ColumnDefault::None,
-    }
+    SourceColumn::sample(data_type)
 }
 
 fn builder(column: &SourceColumn) -> ColumnBuilder {

@@ -1,5 +1,4 @@
 use super::*;
-use crate::source::mysql::catalog::ColumnDefault;
 
 fn format(wire_type: u8, mut block: &[u8]) -> ImageFormat {
     let format = ImageFormat::read(wire_type, &mut block).expect("readable");
@@ -9,20 +8,9 @@ fn format(wire_type: u8, mut block: &[u8]) -> ImageFormat {
 
 fn column(data_type: &str, length: Option<u64>, labels: usize) -> SourceColumn {
     SourceColumn {
-        name: "c".into(),
-        included: Some(0),
-        data_type: data_type.into(),
-        column_type: data_type.into(),
-        unsigned: false,
-        nullable: true,
-        charset: None,
         length,
-        precision: None,
-        scale: None,
         labels: (0..labels).map(|label| label.to_string()).collect(),
-        generated: false,
-        geometry: None,
-        default: ColumnDefault::None,
+        ..SourceColumn::sample(data_type)
     }
 }
 

@@ -160,24 +160,14 @@ fn string(column: &SourceColumn, bytes: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::mysql::catalog::ColumnDefault;
 
     fn column(data_type: &str, charset: Option<&str>) -> SourceColumn {
         SourceColumn {
             name: "k".into(),
-            included: Some(0),
-            data_type: data_type.into(),
-            column_type: data_type.into(),
-            unsigned: false,
             nullable: false,
             charset: charset.map(str::to_owned),
             length: Some(4),
-            precision: None,
-            scale: None,
-            labels: vec![],
-            default: ColumnDefault::None,
-            generated: false,
-            geometry: None,
+            ..SourceColumn::sample(data_type)
         }
     }
 

@@ -27,24 +27,13 @@ pub fn labels_agree(column: &SourceColumn, told: &[Vec<u8>]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::mysql::catalog::ColumnDefault;
 
     fn column(charset: &str, labels: &[&str]) -> SourceColumn {
         SourceColumn {
-            name: "c".into(),
-            included: Some(0),
-            data_type: "enum".into(),
             column_type: "enum(...)".into(),
-            unsigned: false,
-            nullable: true,
             charset: Some(charset.into()),
-            length: None,
-            precision: None,
-            scale: None,
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
-            default: ColumnDefault::None,
-            generated: false,
-            geometry: None,
+            ..SourceColumn::sample("enum")
         }
     }
 

@@ -1,4 +1,3 @@
-use crate::source::mysql::catalog::ColumnDefault;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
@@ -13,18 +12,10 @@ fn table() -> SourceTable {
     let describe = |name: &str, data_type: &str, nullable, included| SourceColumn {
         name: name.into(),
         included,
-        data_type: data_type.into(),
-        column_type: data_type.into(),
-        unsigned: false,
         nullable,
         charset: (data_type == "varchar").then(|| "utf8mb4".into()),
         length: Some(20),
-        precision: None,
-        scale: None,
-        labels: vec![],
-        generated: false,
-        geometry: None,
-        default: ColumnDefault::None,
+        ..SourceColumn::sample(data_type)
     };
     let columns = vec![
         describe("id", "int", false, Some(0)),

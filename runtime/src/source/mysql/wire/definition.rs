@@ -66,7 +66,6 @@ impl Definition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::mysql::catalog::ColumnDefault;
 
     fn packet(wire_type: u8, flags: u16) -> Vec<u8> {
         let mut packet = Vec::new();
@@ -94,19 +93,7 @@ mod tests {
     fn a_column_of_another_type_or_sign_does_not_fit() {
         let int = SourceColumn {
             name: "a".into(),
-            included: Some(0),
-            data_type: "int".into(),
-            column_type: "int".into(),
-            unsigned: false,
-            nullable: true,
-            charset: None,
-            length: None,
-            precision: None,
-            scale: None,
-            labels: vec![],
-            default: ColumnDefault::None,
-            generated: false,
-            geometry: None,
+            ..SourceColumn::sample("int")
         };
         let of = |wire_type, flags| Definition::parse(&packet(wire_type, flags)).unwrap();
         assert!(of(3, 0).fits(&int));

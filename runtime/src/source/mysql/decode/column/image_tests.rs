@@ -4,25 +4,13 @@ use arrow::datatypes::{Float32Type, Time64MicrosecondType, UInt32Type};
 use super::*;
 use crate::config::GeometryForm;
 use crate::source::mysql::Flavor;
-use crate::source::mysql::catalog::{ColumnDefault, SourceColumn};
+use crate::source::mysql::catalog::SourceColumn;
 use crate::source::mysql::types::{Geometry, column_type};
 
 fn column(data_type: &str) -> SourceColumn {
     SourceColumn {
-        name: "c".into(),
-        included: Some(0),
-        data_type: data_type.into(),
-        column_type: data_type.into(),
-        unsigned: false,
-        nullable: true,
-        charset: None,
-        length: None,
-        precision: None,
-        scale: None,
-        labels: vec![],
-        generated: false,
         geometry: Geometry::of(Flavor::MySql, data_type),
-        default: ColumnDefault::None,
+        ..SourceColumn::sample(data_type)
     }
 }
 
