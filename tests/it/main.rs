@@ -23,7 +23,9 @@ mod partial_json;
 mod policies;
 mod row_images;
 
+mod failover;
 mod positions;
+mod transactions;
 
 mod plugins;
 mod transform;

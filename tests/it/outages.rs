@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use mysql_async::prelude::Queryable;
 use serde_json::json;
-use testbed::harness::Stage;
+use testbed::harness::{Held, Stage};
 use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
@@ -20,6 +20,7 @@ const LOAD: Duration = Duration::from_secs(180);
 
 on_both_sources! {
     clickhouse_killed_for_ten_seconds_loses_nothing: 240,
+    clickhouse_away_costs_neither_the_binlog_connection_nor_a_second_reading: 360,
     a_source_restarted_while_streaming_loses_nothing: 300,
     a_source_killed_during_the_load_loses_nothing: 300,
     a_connection_killed_by_the_source_is_opened_again: 300,
@@ -60,6 +61,58 @@ async fn clickhouse_killed_for_ten_seconds_loses_nothing(kind: SourceKind) -> Re
         })
         .await?;
     ensure!(cleared["state"] == "Running");
+    Ok(())
+}
+
+/// pitfall 71: longer than a silent source is waited for, with more rows than the pipe holds, of one statement.
+async fn clickhouse_away_costs_neither_the_binlog_connection_nor_a_second_reading(
+    kind: SourceKind,
+) -> Result<()> {
+    const LONG: Duration = Duration::from_secs(45);
+    let (source, clickhouse) = tokio::task::spawn_blocking(move || {
+        anyhow::Ok((
+            SourceServer::start(SourceOptions::new(kind))?,
+            ClickHouseServer::start(ClickHouseOptions::default())?,
+        ))
+    })
+    .await??;
+    let stage = Stage::on(Held::Own(Box::new(source)), Held::Own(Box::new(clickhouse))).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(200))",
+            "INSERT INTO t (a) VALUES ('1'), ('2'), ('3'), ('4'), ('5'), ('6'), ('7'), ('8'), ('9'), ('10')",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["sync"] = json!({ "interval": "200ms", "max_rows": 5_000 });
+    file["destination"]["durability"] = json!("fsync");
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_state("Running", START).await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    let dumps = "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'";
+    let before: Vec<u64> = stage.source.rows(dumps).await?;
+    ensure!(before.len() == 1, "{before:?}");
+    tokio::task::block_in_place(|| stage.clickhouse_server.kill())?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t (a) SELECT CONCAT(REPEAT('x', 150), a.id) FROM t a, t b, t c, t d, t e",
+            "UPDATE t SET a = CONCAT('changed ', id)",
+            "DELETE FROM t WHERE id % 3 = 0",
+        ])
+        .await?;
+    tokio::time::sleep(LONG).await;
+    let status = pipe.status().await?;
+    ensure!(
+        !status["reasons"].as_array().is_none_or(Vec::is_empty),
+        "the outage is not among the reasons: {status:#}"
+    );
+    tokio::task::block_in_place(|| stage.clickhouse_server.start_again())?;
+    stage.wait_caught_up(&mut pipe, LOAD).await?;
+    ensure!(stage.assert_same("t").await? > 60_000);
+    let after: Vec<u64> = stage.source.rows(dumps).await?;
+    ensure!(before == after, "{before:?} became {after:?}");
     Ok(())
 }
 

@@ -16,8 +16,6 @@ on_both_sources! {
     a_transaction_open_over_the_start_arrives_when_it_commits: 240,
     commits_around_the_start_are_neither_lost_nor_doubled: 240,
     a_prepared_xa_transaction_holds_the_start_until_it_is_resolved: 300,
-    a_prepared_xa_transaction_is_refused_by_name: 300,
-    an_xa_transaction_of_one_phase_arrives: 300,
     a_load_alone_holds_one_moment_of_each_row: 240,
     keys_of_every_kind_are_cut_into_partitions: 300,
 }
@@ -104,66 +102,6 @@ async fn a_prepared_xa_transaction_holds_the_start_until_it_is_resolved(
     assert_caught_up(&stage, &mut pipe, &["t"]).await?;
     ensure!(stage.source.number("SELECT COUNT(*) FROM t").await? == 2);
     Ok(())
-}
-
-async fn a_prepared_xa_transaction_is_refused_by_name(kind: SourceKind) -> Result<()> {
-    let stage = own_source(kind).await?;
-    stage
-        .source
-        .execute_all([
-            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
-            "INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)",
-        ])
-        .await?;
-    let mut pipe = running_with(&stage.pipe_file(&["t"])).await?;
-    let mut conn = stage.source.connect().await?;
-    for statement in [
-        "XA START 'one'",
-        "UPDATE t SET a = 100 WHERE id = 1",
-        "INSERT INTO t VALUES (4, 4)",
-        "XA END 'one'",
-        "XA PREPARE 'one'",
-    ] {
-        conn.query_drop(statement).await?;
-    }
-    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
-    let reason = status["reasons"][0].to_string();
-    ensure!(
-        reason.contains("XA") && reason.contains(&format!("{}.t", stage.database)),
-        "{status:#}"
-    );
-    let unchanged = format!(
-        "SELECT count() FROM `{}`.t_current WHERE a < 100 AND id < 4",
-        stage.database
-    );
-    ensure!(
-        stage.clickhouse.number(&unchanged).await? == 3,
-        "a prepared transaction is visible"
-    );
-    conn.query_drop("XA ROLLBACK 'one'").await?;
-    Ok(())
-}
-
-async fn an_xa_transaction_of_one_phase_arrives(kind: SourceKind) -> Result<()> {
-    let stage = own_source(kind).await?;
-    stage
-        .source
-        .execute_all([
-            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
-            "INSERT INTO t VALUES (1, 1), (3, 3)",
-        ])
-        .await?;
-    let mut pipe = running_with(&stage.pipe_file(&["t"])).await?;
-    let mut conn = stage.source.connect().await?;
-    for statement in [
-        "XA START 'three'",
-        "DELETE FROM t WHERE id = 3",
-        "XA END 'three'",
-        "XA COMMIT 'three' ONE PHASE",
-    ] {
-        conn.query_drop(statement).await?;
-    }
-    assert_caught_up(&stage, &mut pipe, &["t"]).await
 }
 
 async fn a_load_alone_holds_one_moment_of_each_row(kind: SourceKind) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::support::{
 on_both_sources! {
     places_by_file_and_offset_carry_a_pipe_over_a_restart: 300,
     binlog_files_may_be_rotated_under_the_stream: 300,
+    a_binlog_purged_or_made_anew_fails_the_pipe_by_name: 420,
 }
 
 once! {
@@ -23,6 +24,8 @@ once! {
     anonymous_and_named_gtid_domains_of_mariadb_are_followed: 300,
     events_without_checksums_are_read: 300,
     minimal_row_images_are_refused_by_name: 240,
+    tagged_gtids_and_gaps_carry_a_pipe_over_a_restart: 300,
+    offsets_that_mariadb_11_leaves_out_of_transactions_are_not_needed: 420,
 }
 
 /// Writes before the start, while streaming, while the pipe is stopped and after it has come back.
@@ -256,6 +259,142 @@ async fn minimal_row_images_are_refused_by_name() -> Result<()> {
         ensure!(
             log.contains("binlog_row_image") && log.contains("FULL"),
             "{log}"
+        );
+    }
+    Ok(())
+}
+
+/// pitfall 60, pitfall 62: both are told apart before anything is read.
+async fn a_binlog_purged_or_made_anew_fails_the_pipe_by_name(kind: SourceKind) -> Result<()> {
+    let reset = match kind.is_mariadb() {
+        true => "RESET MASTER",
+        false => "RESET BINARY LOGS AND GTIDS",
+    };
+    for (code, remedy) in [
+        ("position_purged", "keep the binlog"),
+        ("source_diverged", "resync"),
+    ] {
+        let stage =
+            Stage::with_source(move || SourceServer::start(SourceOptions::new(kind))).await?;
+        stage
+            .source
+            .execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY)")
+            .await?;
+        let mut pipe = start(launch(&stage.pipe_file(&["t"])))?;
+        pipe.wait_state("Running", START).await?;
+        assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+        pipe.kill9()?;
+        if code == "position_purged" {
+            stage
+                .source
+                .execute_all(["INSERT INTO t VALUES (), ()", "FLUSH BINARY LOGS"])
+                .await?;
+            let files: Vec<mysql_async::Row> = stage.source.rows("SHOW BINARY LOGS").await?;
+            let newest: String = files.last().and_then(|row| row.get(0)).unwrap_or_default();
+            stage
+                .source
+                .execute(format!("PURGE BINARY LOGS TO '{newest}'"))
+                .await?;
+        } else {
+            stage.source.execute(reset).await?;
+        }
+        pipe.restart()?;
+        let status = pipe
+            .wait_for("Failed", CATCH_UP, |status| status["state"] == "Failed")
+            .await?;
+        let text = status.to_string();
+        ensure!(text.contains(code) && text.contains(remedy), "{status:#}");
+    }
+    Ok(())
+}
+
+/// pitfall 58, pitfall 59
+async fn tagged_gtids_and_gaps_carry_a_pipe_over_a_restart() -> Result<()> {
+    let stage =
+        Stage::with_source(|| SourceServer::start(SourceOptions::new(SourceKind::MySql))).await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a INT)")
+        .await?;
+    let mut pipe = start(launch(&stage.pipe_file(&["t"])))?;
+    pipe.wait_state("Running", START).await?;
+    let mut conn = stage.source.connect().await?;
+    let uuid: Option<String> = conn.query_first("SELECT @@server_uuid").await?;
+    let uuid = uuid.unwrap_or_default();
+    for round in 0..3_u32 {
+        let far = 100_000 - round * 10_000;
+        for next in [
+            "AUTOMATIC:night".to_owned(),
+            format!("{uuid}:{far}"),
+            format!("{uuid}:day:{far}"),
+            "AUTOMATIC".to_owned(),
+        ] {
+            conn.query_drop(format!("SET SESSION gtid_next = '{next}'"))
+                .await?;
+            conn.query_drop(format!("INSERT INTO t (a) VALUES ({round})"))
+                .await?;
+        }
+        conn.query_drop("SET SESSION gtid_next = 'AUTOMATIC'")
+            .await?;
+        assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+        pipe.kill9()?;
+        conn.query_drop("UPDATE t SET a = a + 10").await?;
+        pipe.restart()?;
+    }
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    let status = pipe.status().await?;
+    let position = status["checkpoint"]["position"]
+        .as_str()
+        .unwrap_or_default();
+    ensure!(
+        position.contains(":night:1-3") && position.contains(":100000"),
+        "{position}"
+    );
+    Ok(())
+}
+
+/// pitfall 83: since 11.4 events inside a transaction are written without their end. The place behind the transaction is
+/// the server's to tell, and reading begins there again.
+async fn offsets_that_mariadb_11_leaves_out_of_transactions_are_not_needed() -> Result<()> {
+    for legacy in [false, true] {
+        let stage = Stage::with_source(move || {
+            let options = SourceOptions::new(SourceKind::MariaDb11);
+            SourceServer::start(
+                options.arg(format!("--binlog-legacy-event-pos={}", u8::from(legacy))),
+            )
+        })
+        .await?;
+        let mut conn = stage.source.connect().await?;
+        let effective: Option<bool> = conn
+            .query_first("SELECT @@GLOBAL.binlog_legacy_event_pos")
+            .await?;
+        ensure!(effective == Some(legacy), "the server is set otherwise");
+        conn.query_drop("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY)")
+            .await?;
+        let mut file = stage.pipe_file(&["t"]);
+        file["source"]["position"] = json!("file");
+        let mut pipe = start(launch(&file))?;
+        pipe.wait_state("Running", START).await?;
+        for _ in 0..3 {
+            for statement in [
+                "START TRANSACTION",
+                "INSERT INTO t VALUES (), ()",
+                "DELETE FROM t ORDER BY id LIMIT 1",
+                "COMMIT",
+            ] {
+                conn.query_drop(statement).await?;
+            }
+            assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+            pipe.kill9()?;
+            conn.query_drop("INSERT INTO t VALUES (), ()").await?;
+            pipe.restart()?;
+        }
+        assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+        let status = pipe.status().await?;
+        let position = status["checkpoint"]["position"].as_str();
+        ensure!(
+            position.is_some_and(|position| position.starts_with("binlog.")),
+            "{status:#}"
         );
     }
     Ok(())

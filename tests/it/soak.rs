@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use rand::Rng;
-use testbed::SourceKind;
 use testbed::harness::{Stage, run_to_end};
-use testbed::soak::{commands, types};
+use testbed::soak::{commands, seeds, types};
+use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{Seed, on_both_sources, once, program};
 
 on_both_sources! {
     random_tables_are_equal_by_both_paths: 240,
     random_commands_under_write_load_end_equal: 600,
+    everything_at_once_under_sigkill_ends_equal: 600,
 }
 
 once! {
@@ -39,6 +40,24 @@ async fn random_commands_under_write_load_end_equal(kind: SourceKind) -> Result<
     for which in 0..SEQUENCES {
         let stage = Stage::shared(kind).await?;
         commands::round(&stage, program(), seed.generator(which).random()).await?;
+    }
+    Ok(())
+}
+
+/// Rounds of everything at once on each server.
+const ROUNDS: u64 = 3;
+
+async fn everything_at_once_under_sigkill_ends_equal(kind: SourceKind) -> Result<()> {
+    let seed = Seed::new("everything_at_once_under_sigkill_ends_equal");
+    for which in 0..ROUNDS {
+        let server = move || SourceServer::start(SourceOptions::new(kind));
+        let stage = Stage::with_source(server).await?;
+        seeds::round(
+            &stage,
+            program(),
+            seed.generator(which).random_range(0..1_000_000),
+        )
+        .await?;
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use crate::{bench, demo};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use testbed::charsets;
-use testbed::soak::{api, commands, corpus, fuzz, types};
+use testbed::harness::Stage;
+use testbed::soak::{api, commands, corpus, fuzz, large, seeds, types};
 use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind, SourceOptions, SourceServer};
 
 /// Real MySQL, MariaDB and ClickHouse servers without root or containers.
@@ -53,7 +54,7 @@ struct Soak {
     what: SoakWhat,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum SoakWhat {
     /// Mutated event bodies of real servers through the decoders: no panic, no memory out of proportion
     Fuzz {
@@ -81,6 +82,30 @@ enum SoakWhat {
         /// The first seed; the others follow it
         #[arg(long)]
         seed: Option<u64>,
+    },
+    /// Pipes under writers, XA, definitions, restarts and SIGKILL, on both servers, compared in the end
+    Seeds {
+        /// How many rounds on each server
+        #[arg(long, default_value_t = 100)]
+        count: u64,
+        /// The first seed; the others follow it
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// One transaction of 2 GiB through a budget of 256 MiB, on both servers
+    Spill {
+        /// How large the transaction is
+        #[arg(long, default_value_t = 2_048)]
+        mebibytes: u64,
+        /// The pipe's budget
+        #[arg(long, default_value = "256MiB")]
+        memory: String,
+    },
+    /// Thousands of tables behind a wildcard, one with 4,096 columns, on both servers
+    Tables {
+        /// How many
+        #[arg(long, default_value_t = 10_000)]
+        count: u32,
     },
     /// Requests that a property-based checker makes up from the OpenAPI document, against a running pipe: no 5xx, and
     /// every answer as described
@@ -161,6 +186,28 @@ fn soak(what: SoakWhat) -> Result<()> {
             let program = std::env::current_exe()?;
             runtime.block_on(commands::run(&program, sequences, chosen(seed)))
         }
+        SoakWhat::Seeds { count, seed } => {
+            let program = std::env::current_exe()?;
+            runtime.block_on(seeds::run(&program, chosen(seed), count))
+        }
+        SoakWhat::Spill { mebibytes, memory } => runtime.block_on(async {
+            let program = std::env::current_exe()?;
+            for kind in [SourceKind::MySql, SourceKind::MariaDb] {
+                let server = move || SourceServer::start(SourceOptions::new(kind));
+                let stage = Stage::with_source(server).await?;
+                let peak = large::spill(&stage, &program, mebibytes, &memory).await?;
+                println!("{}: equal, {} MiB at the most", kind.label(), peak >> 20);
+            }
+            Ok(())
+        }),
+        SoakWhat::Tables { count } => runtime.block_on(async {
+            let program = std::env::current_exe()?;
+            for kind in [SourceKind::MySql, SourceKind::MariaDb] {
+                large::tables(kind, &program, count).await?;
+                println!("{}: equal", kind.label());
+            }
+            Ok(())
+        }),
         SoakWhat::Api { seconds, seed } => {
             let program = std::env::current_exe()?;
             let duration = Duration::from_secs(seconds);

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::field::Field;
 use super::{
-    DestinationConfig, Durability, PositionMode, Secret, Secrets, SourceConfig, SourceType,
-    TlsConfig, TlsMode,
+    DestinationConfig, Durability, HostPort, PositionMode, Secret, Secrets, SourceConfig,
+    SourceType, TlsConfig, TlsMode,
 };
 
 /// MySQL's and MariaDB's own port.
@@ -51,6 +51,7 @@ pub(super) fn source(field: &Field<'_>, secrets: Secrets) -> Option<SourceConfig
     let password = section.or("password", Secret::default(), |field| password(&field));
     let tls = match section.get("tls") {
         Some(field) => tls(&field, secrets),
+        // The first server's; the others have no settings of their own.
         None => Some(TlsConfig {
             mode: host.map_or(TlsMode::VerifyIdentity, default_tls_mode),
             ca: None,
@@ -67,17 +68,74 @@ pub(super) fn source(field: &Field<'_>, secrets: Secrets) -> Option<SourceConfig
         )
     });
     let server_id = section.maybe("server_id", |field| field.positive());
-    section.unbuilt("hosts", "name one server in `host`");
+    let hosts = match (section.get("hosts"), port) {
+        (Some(field), Some(port)) => hosts(&field, port, position),
+        _ => Some(Vec::new()),
+    };
     section.finish();
     Some(SourceConfig {
         source_type: source_type?,
         host: host?.to_owned(),
         port: port?,
+        hosts: hosts?,
         user: user?.to_owned(),
         password: password?,
         tls: tls?,
         position: position?,
         server_id: server_id?,
+    })
+}
+
+/// Further servers, which only a place in GTIDs can be carried to.
+fn hosts(field: &Field<'_>, port: u16, position: Option<PositionMode>) -> Option<Vec<HostPort>> {
+    if position == Some(PositionMode::File) {
+        field.problem(
+            "further servers with `position: file`",
+            "`position: auto` or `position: gtid`",
+            "a file and an offset mean something on their own server only; remove `hosts`, or name places by GTIDs",
+        );
+        return None;
+    }
+    field
+        .items()
+        .into_iter()
+        .map(|item| {
+            let text = item.text_where(
+                |text| host_port(text, 1).is_some(),
+                "a name or an address, followed by `:port` where that is not `source.port`",
+                "write `db2`, `db2:3307`, `10.0.0.2` or `[2001:db8::2]:3307`",
+            )?;
+            host_port(text, port).or_else(|| {
+                // A reference that is not resolved.
+                Some(HostPort {
+                    host: text.to_owned(),
+                    port,
+                })
+            })
+        })
+        .collect()
+}
+
+fn host_port(text: &str, default: u16) -> Option<HostPort> {
+    let bracketed = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+        .map(|(host, rest)| (host, rest.strip_prefix(':')));
+    let (host, port) = match bracketed {
+        Some((host, port)) => (host, port),
+        None if text.parse::<IpAddr>().is_ok() => (text, None),
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let port = match port {
+        Some(port) => port.parse().ok().filter(|port| *port > 0)?,
+        None => default,
+    };
+    (!host.is_empty() && is_host(host)).then(|| HostPort {
+        host: host.to_owned(),
+        port,
     })
 }
 

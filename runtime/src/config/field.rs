@@ -109,18 +109,7 @@ impl<'a> Field<'a> {
 
     /// `text` as a path relative to the pipe file. Only a pipe about to run needs the file to be there.
     pub(super) fn file(&self, text: &str, secrets: Secrets, expected: &str) -> Option<PathBuf> {
-        let whose = match self.path.starts_with("transforms.") {
-            true => Whose::Plugin,
-            false => Whose::Secret,
-        };
-        let path = match self.checks.relative(Path::new(text), whose) {
-            Ok(path) => path,
-            Err(why) => {
-                let found = format!("{}, {why}", self.shown());
-                self.problem(found, expected, "give a plain path relative to that folder");
-                return None;
-            }
-        };
+        let path = self.path_of(text, expected)?;
         if secrets == Secrets::Resolve && !path.is_file() {
             self.problem(
                 format!("{}, which is no file", self.shown()),
@@ -130,6 +119,35 @@ impl<'a> Field<'a> {
             return None;
         }
         Some(path)
+    }
+
+    /// `text` as a folder relative to the pipe file. Only a pipe about to run needs it to be there.
+    pub(super) fn folder(&self, text: &str, secrets: Secrets) -> Option<PathBuf> {
+        let path = self.path_of(text, "a folder")?;
+        if secrets == Secrets::Resolve && !path.is_dir() {
+            self.problem(
+                format!("{}, which is no folder", self.shown()),
+                "a folder",
+                "paths are relative to the pipe file; make the folder, or correct the path",
+            );
+            return None;
+        }
+        Some(path)
+    }
+
+    fn path_of(&self, text: &str, expected: &str) -> Option<PathBuf> {
+        let whose = match self.path.starts_with("transforms.") {
+            true => Whose::Plugin,
+            false => Whose::Secret,
+        };
+        match self.checks.relative(Path::new(text), whose) {
+            Ok(path) => Some(path),
+            Err(why) => {
+                let found = format!("{}, {why}", self.shown());
+                self.problem(found, expected, "give a plain path relative to that folder");
+                None
+            }
+        }
     }
 
     /// A whole number in `range`; a string is taken where it came out of `${...}`.

@@ -39,10 +39,10 @@ pub use problem::Problem;
 pub use schema::{json_schema, pipe_file_schema, source_schema};
 pub use section::Folders;
 pub use settings::{
-    Cascades, DestinationConfig, Durability, Engine, LimitsConfig, Mode, ObjectivesConfig, OnError,
-    PipeConfig, PluginConfig, PositionMode, RowImage, Secret, SnapshotConfig, SourceConfig,
-    SourceType, SyncConfig, SystemColumns, TableConfig, TablePattern, TlsConfig, TlsMode,
-    TransformConfig,
+    Cascades, DestinationConfig, Durability, Engine, HostPort, LimitsConfig, Mode,
+    ObjectivesConfig, OnError, PipeConfig, PluginConfig, PositionMode, RowImage, Secret,
+    SnapshotConfig, SourceConfig, SourceType, SyncConfig, SystemColumns, TableConfig, TablePattern,
+    TlsConfig, TlsMode, TransformConfig,
 };
 pub use values::duration as parse_duration;
 

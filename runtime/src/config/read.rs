@@ -27,11 +27,13 @@ pub(super) const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) const SYNC_MAX_ROWS: u64 = 100_000;
 /// Large enough for ClickHouse to make parts of a good size, small enough to hold several at once.
 pub(super) const SYNC_MAX_BYTES: u64 = 64 << 20;
+/// Room for batches of [`SYNC_MAX_BYTES`].
+pub(super) const MEMORY_BYTES: u64 = 512 << 20;
 /// The names of our columns.
 pub(super) const SYSTEM_COLUMNS: [&str; 3] = ["_version", "_is_deleted", "_synced_at"];
 
 /// Keys of the design that another version brings, at the top of a document.
-const UNBUILT: [(&str, &str); 5] = [
+const UNBUILT: [(&str, &str); 3] = [
     (
         "exclude",
         "list the tables to copy one by one instead of a wildcard",
@@ -40,8 +42,6 @@ const UNBUILT: [(&str, &str); 5] = [
         "keyless",
         "remove it; give each table a primary key or a unique key without NULLs",
     ),
-    ("memory", "remove it; `sync.max_bytes` bounds what waits"),
-    ("spill_dir", "remove it"),
     ("grants", "remove it; plugins have no access to anything"),
 ];
 
@@ -120,6 +120,13 @@ pub(super) fn pipe(
     let objectives = root.or("objectives", ObjectivesConfig::default(), |field| {
         objectives(&field)
     });
+    let memory_bytes = root.or("memory", MEMORY_BYTES, |field| {
+        field.size(64 << 20..=1 << 40)
+    });
+    let spill_dir = root.maybe("spill_dir", |field| {
+        let text = field.text()?;
+        field.folder(text, secrets)
+    });
     for (key, instead) in UNBUILT {
         root.unbuilt(key, instead);
     }
@@ -153,6 +160,8 @@ pub(super) fn pipe(
             cascades: cascades?,
             ddl: ddl?,
             objectives: objectives?,
+            memory_bytes: memory_bytes?,
+            spill_dir: spill_dir?,
         })
     };
     (config(), Some(outline))

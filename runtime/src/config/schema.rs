@@ -81,6 +81,12 @@ struct PipeFile {
     ddl: Option<ddl::Ddl>,
     /// Beyond what the pipe is Degraded, until it is well within again.
     objectives: Option<Objectives>,
+    /// What rows on their way may take of memory: an eighth is the most that a batch takes, or a transaction's row events
+    /// before the rest of them goes to disk.
+    #[schemars(schema_with = "size", extend("default" = show_size(read::MEMORY_BYTES)))]
+    memory: Option<String>,
+    /// The folder for transactions that are larger; the system's folder for temporary files when absent.
+    spill_dir: Option<String>,
 }
 
 /// What becomes of rows that change by a foreign key.
@@ -141,6 +147,10 @@ struct Source {
     /// TCP port.
     #[schemars(schema_with = "port", extend("default" = ends::SOURCE_PORT))]
     port: Option<u16>,
+    /// Further servers with the same data, as `name` or `name:port`. When a connection is opened, the first that can be
+    /// written to is taken, and where there is none the first that answers; the place in the binlog is carried over by
+    /// GTIDs.
+    hosts: Option<Vec<String>>,
     /// The account; it needs SELECT on the tables, REPLICATION SLAVE and REPLICATION CLIENT.
     user: String,
     /// Its password; best as `${NAME}` or `${file:path}`.

@@ -132,6 +132,22 @@ pub struct PipeConfig {
     pub ddl: DdlPolicies,
     /// Beyond what the pipe is Degraded.
     pub objectives: ObjectivesConfig,
+    /// What rows on their way may take of memory.
+    pub memory_bytes: u64,
+    /// Where transactions go that are larger; the system's folder for temporary files when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spill_dir: Option<PathBuf>,
+}
+
+/// The parts that `memory` is cut into: a transaction being read, the batch being filled, the one waiting, the one being
+/// inserted, and the copies that transforming and encoding make of it.
+const MEMORY_PARTS: u64 = 8;
+
+impl PipeConfig {
+    /// What one transaction's row events, or one batch, may take of memory.
+    pub fn memory_part(&self) -> u64 {
+        self.memory_bytes / MEMORY_PARTS
+    }
 }
 
 /// Beyond what the pipe is Degraded.
@@ -195,6 +211,9 @@ pub struct SourceConfig {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Further servers with the same data, in the order in which they are tried.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostPort>,
     /// Account.
     pub user: String,
     /// Its password.
@@ -205,6 +224,32 @@ pub struct SourceConfig {
     pub position: PositionMode,
     /// The replica identity; random when absent, and then stable for the pipe's life.
     pub server_id: Option<NonZeroU32>,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HostPort {
+    /// Name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl SourceConfig {
+    /// The same settings for each server in the order in which they are tried.
+    pub fn each_host(&self) -> impl Iterator<Item = SourceConfig> {
+        let first = HostPort {
+            host: self.host.clone(),
+            port: self.port,
+        };
+        std::iter::once(first)
+            .chain(self.hosts.iter().cloned())
+            .map(|HostPort { host, port }| SourceConfig {
+                host,
+                port,
+                ..self.clone()
+            })
+    }
 }
 
 /// Encryption of the source connection.

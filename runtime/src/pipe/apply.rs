@@ -3,18 +3,23 @@
 //! The order is the whole of the safety: the flush's end is persisted as *sent*; the rows go out, several tables at
 //! once; when every insert is durable, the mirror in the destination is written, then the checkpoint in the state. A
 //! crash between any two of these replays from the older checkpoint, and the replayed rows carry the same versions.
+//!
+//! A destination that is away is waited for in place ([`Patience`]): the flush, and the source's stream behind it, stay.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::complete::Completer;
 use super::document::{BatchDocument, BatchKind, Timestamp};
 use super::follow::{Changed, Flush};
 use super::heal::Kinship;
 use super::lag::Split;
+use super::patience::Patience;
+use super::prepared;
 use super::progress::Progress;
 use super::record::RowCounts;
 use super::session::{LiveTable, Session};
@@ -36,6 +41,8 @@ pub(super) struct Applier<'a> {
     pub(super) progress: &'a Progress,
     pub(super) track: Track,
     pub(super) kinship: &'a Kinship,
+    /// Ends the waiting for a destination that is away.
+    pub(super) stop: CancellationToken,
 }
 
 /// What a table's changes count for.
@@ -105,27 +112,38 @@ impl Applier<'_> {
             durable.iter().map(Durable::rows).sum(),
             durable.iter().map(Durable::bytes).sum(),
         );
+        let mut kept = Vec::with_capacity(flush.prepared.len());
+        for prepared in &mut flush.prepared {
+            kept.push(prepared::keep(self.store, prepared).await?);
+        }
         let counted = if flush.sent == flush.end {
             std::mem::take(held)
         } else {
             Vec::new()
         };
+        let (end, committed_at_us) = (flush.end, flush.committed_at_us);
+        let mut patience = self.patience();
+        while let Err(error) = self
+            .track
+            .mirror(self.session, self.store, &end, committed_at_us, &durable)
+            .await
+        {
+            patience.again(error).await?;
+        }
+        patience.over();
         self.track
-            .checkpoint(
-                self.session,
-                self.store,
-                flush.end,
-                flush.committed_at_us,
-                &durable,
-                |draft| {
-                    for counted in counted {
-                        self.kinship.mark(draft, &counted.table, counted.rows);
-                        draft.add_values(&counted.table, &counted.values);
-                        let rows = draft.rows.entry(counted.table).or_default();
-                        rows.add(counted.rows);
-                    }
-                },
-            )
+            .checkpoint(self.store, end, committed_at_us, |draft| {
+                prepared::record_kept(draft, kept);
+                if !draft.prepared.is_empty() {
+                    prepared::record_decided(draft, &self.track, &flush.decided);
+                }
+                for counted in counted {
+                    self.kinship.mark(draft, &counted.table, counted.rows);
+                    draft.add_values(&counted.table, &counted.values);
+                    let rows = draft.rows.entry(counted.table).or_default();
+                    rows.add(counted.rows);
+                }
+            })
             .await?;
         if self.track == Track::Pipe {
             let split = flush.newest.map(|newest| {
@@ -159,19 +177,39 @@ impl Applier<'_> {
         });
     }
 
+    fn patience(&self) -> Patience<'_> {
+        Patience {
+            session: self.session,
+            store: self.store,
+            progress: self.progress,
+            track: &self.track,
+            stop: &self.stop,
+            delay: None,
+        }
+    }
+
     async fn write(&self, changed: Changed) -> Result<(Vec<Durable>, Counted)> {
         let mut durable = Vec::new();
         let mut values = ValueCounts::default();
         values.add(&changed.values);
         if let Some(batch) = changed.batch {
-            write(
-                self.session,
-                &changed.table,
-                batch,
-                &mut durable,
-                &mut values,
-            )
-            .await?;
+            let began = Instant::now();
+            let batches = [changed.table.chain.apply(batch).await?];
+            let transformed = Instant::now();
+            for (number, target) in changed.table.stream_targets().enumerate() {
+                let mut patience = self.patience();
+                let inserted = loop {
+                    match self.session.destination.insert(target, &batches).await {
+                        Ok(inserted) => break inserted,
+                        Err(error) => patience.again(error).await?,
+                    }
+                };
+                patience.over();
+                take(inserted, number, &mut durable, &mut values);
+            }
+            self.session
+                .spent
+                .add(transformed - began, transformed.elapsed());
         }
         let counted = Counted {
             table: changed.table.source.name().clone(),
@@ -201,16 +239,20 @@ pub(super) async fn write(
     let transformed = Instant::now();
     for (number, target) in table.stream_targets().enumerate() {
         let written = session.destination.insert(target, &batches).await?;
-        // Both tables of a resync change the same values; they count once.
-        if number == 0 {
-            values.add(written.adjustments(0));
-        }
-        durable.push(written);
+        take(written, number, durable, values);
     }
     session
         .spent
         .add(transformed - began, transformed.elapsed());
     Ok(())
+}
+
+/// Both tables of a resync change the same values; they count once, for the first.
+fn take(written: Durable, number: usize, durable: &mut Vec<Durable>, values: &mut ValueCounts) {
+    if number == 0 {
+        values.add(written.adjustments(0));
+    }
+    durable.push(written);
 }
 
 /// A place as the mirror keeps it: the same JSON as in the state.

@@ -12,7 +12,8 @@ use crate::batch::{MAX_STREAM_OFFSET, TableName};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
-use crate::source::mysql::position::StreamPlace;
+use crate::source::mysql::past;
+use crate::source::mysql::position::{Position, StreamPlace};
 use crate::source::mysql::snapshot::SnapshotSession;
 
 use super::lifecycle::{PipeEvent, PipeState};
@@ -48,7 +49,8 @@ pub(super) async fn connected(pipe: &Pipe) -> Result<Session> {
 }
 
 async fn bound(pipe: &Pipe) -> Result<(Session, Vec<TableName>)> {
-    let session = Session::connect(pipe.effective_config()?, &pipe.engine).await?;
+    let past = pipe.past();
+    let session = Session::connect(pipe.effective_config()?, &pipe.engine, past.as_ref()).await?;
     let names: Vec<TableName> = pipe.store.records().tables.keys().cloned().collect();
     let matched = recorded(&session.config, &names)?;
     let changed = session.bind_recorded(&pipe.store, &matched).await?;
@@ -273,9 +275,8 @@ async fn ensure_source_past(session: &Session, store: &PipeStore) -> Result<()> 
     let checkpoint = record
         .checkpoint
         .expect("a pipe that is set up has a checkpoint");
-    let newest = record
-        .sent
-        .map_or(checkpoint.place.position, |sent| sent.position);
+    let newest = newest(record.sent, checkpoint.place.position);
+    past::ensure_holds(&session.source, &newest).await?;
     SnapshotSession::open(&session.source, Some(&newest))
         .await?
         .close()
@@ -288,6 +289,28 @@ async fn ensure_source_past(session: &Session, store: &PipeStore) -> Result<()> 
         raise_term(session, store).await?;
     }
     Ok(())
+}
+
+/// Up to where rows may be at the destination.
+fn newest(sent: Option<StreamPlace>, checkpoint: Position) -> Position {
+    match sent {
+        // A checkpoint that foreign transactions have moved is ahead of the rows last sent.
+        Some(sent) if sent.position.contains(&checkpoint) == Some(true) => sent.position,
+        _ => checkpoint,
+    }
+}
+
+impl Pipe {
+    /// Up to where rows may be at the destination; none before the pipe has read anything.
+    pub(super) fn past(&self) -> Option<Position> {
+        let records = self.store.records();
+        let record = records.pipe.as_ref()?;
+        let checkpoint = record.checkpoint.as_ref()?;
+        Some(newest(
+            record.sent.clone(),
+            checkpoint.place.position.clone(),
+        ))
+    }
 }
 
 /// Offsets that were counted on another server mean nothing here: tables that read by themselves claim anew.

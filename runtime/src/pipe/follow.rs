@@ -6,6 +6,8 @@
 //! bounded however slow the destination is. A flush always ends where a transaction ends: only such a place can become
 //! a checkpoint.
 //!
+//! The rows of an XA transaction wait for its decision ([`prepared`]).
+//!
 //! A statement that changes a replicated table is a barrier: everything before it is applied and checkpointed, then the
 //! statement is, then the checkpoint moves past it.
 //!
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ddl::{self, Outcome, Stand};
 use super::lag::Commit;
+use super::prepared::{self, Waiting, WaitingByXid};
 use super::progress::Progress;
 use super::record::RowCounts;
 use super::session::{LiveTable, Session};
@@ -33,7 +36,8 @@ use crate::batch::{Adjustment, ChangeBatch, TableName};
 use crate::config::RowImage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::{
-    BinlogStream, ChangeBuilder, Idle, IncompleteRows, Item, RowEvent, Statement, Transaction,
+    BinlogStream, ChangeBuilder, Decided, Idle, IncompleteRows, Item, Prepared, RowEvent,
+    RowEvents, Statement, Transaction, Xid,
 };
 use crate::source::mysql::position::{Position, StreamPlace};
 
@@ -74,6 +78,10 @@ pub(super) struct Flush {
     pub(super) oldest: Option<Commit>,
     /// The last one.
     pub(super) newest: Option<Commit>,
+    /// XA transactions that wait for their decision at `end`, and are not in the state yet.
+    pub(super) prepared: Vec<Prepared>,
+    /// Those that were decided before `end` and are in the state, each with the place behind its decision.
+    pub(super) decided: Vec<(String, Position)>,
     /// Answered when everything up to `end` is checkpointed.
     pub(super) done: Option<oneshot::Sender<()>>,
 }
@@ -90,6 +98,10 @@ struct Open {
     due: Option<Instant>,
     /// Whether `end` has moved since the last flush.
     moved: bool,
+    /// XA transactions that are prepared and not decided at `end`.
+    waiting: WaitingByXid,
+    /// Those decided since the last flush.
+    decided: Vec<(String, Position)>,
 }
 
 /// Follows the binlog from `stream`'s place until `stop`, then flushes what is whole.
@@ -105,6 +117,8 @@ pub(super) struct Follower<'a> {
     pub(super) passed: BTreeMap<TableName, Position>,
     /// What may be done with the next transaction beside applying it.
     pub(super) pace: Pace,
+    /// XA transactions that were prepared and not decided where the stream begins.
+    pub(super) waiting: WaitingByXid,
 }
 
 /// How a follower cuts its flushes.
@@ -138,6 +152,8 @@ impl Follower<'_> {
             rows: 0,
             due: None,
             moved: false,
+            waiting: std::mem::take(&mut self.waiting),
+            decided: Vec::new(),
         };
         let flushes = self.flushes.clone();
         loop {
@@ -156,6 +172,8 @@ impl Follower<'_> {
                 },
                 item = stream.next(), if !full => match item? {
                     Item::Transaction(transaction) => self.on_transaction(&mut open, transaction).await?,
+                    Item::Prepared(prepared) => self.on_prepared(&mut open, prepared),
+                    Item::Decided(decided) => self.on_decided(&mut open, decided).await?,
                     Item::Idle(idle) => self.on_idle(&mut open, idle),
                     Item::Statement(statement) => {
                         // Cancelled, the statement waits for the next run.
@@ -189,14 +207,15 @@ impl Follower<'_> {
     }
 
     fn is_over_budget(&self, open: &Open) -> bool {
-        let sync = self.session.config.sync;
+        let config = &self.session.config;
+        let (sync, most) = (config.sync, config.memory_part());
         open.rows >= sync.max_rows
             || open
                 .builders
                 .values()
                 .map(|(_, builder, _)| builder.byte_count() as u64)
                 .sum::<u64>()
-                >= sync.max_bytes
+                >= sync.max_bytes.min(most)
     }
 
     async fn on_transaction(
@@ -213,38 +232,167 @@ impl Follower<'_> {
         }
         self.passed
             .retain(|_, place| place.contains(&end.position) == Some(true));
-        if open.rows == 0 {
-            // The interval counts from the first row, not from a checkpoint that was due without rows.
-            open.due = Some(Instant::now() + self.longest_wait());
-        }
+        self.wait_from_first_row(open);
         let commit = self.progress.lag.read(committed_at_us);
-        let mut events = transaction.row_events()?;
-        while let Some(event) = events.next()? {
-            if self.passed.contains_key(&event.table.name) {
-                continue;
-            }
-            open.push(self, &event)?;
-            drop(event);
-            if open.oldest.is_none() {
-                open.oldest = Some(commit);
-                if self.track == Track::Pipe {
-                    self.progress.lag.waits(commit);
-                }
-            }
-            if self.is_over_budget(open) {
-                // Part of a transaction larger than the budget: its commit is known, so the rows may go out, but the
-                // checkpoint stays before it.
-                let flush = open.take(end.clone(), None)?;
-                if self.flushes.send(flush).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
+        self.push_all(open, transaction.row_events()?, &end, commit)
+            .await?;
         open.newest = Some(commit);
         open.moved_to(end, committed_at_us);
         // A part that went out above has taken the due time with it.
         open.due
             .get_or_insert_with(|| Instant::now() + self.longest_wait());
+        Ok(())
+    }
+
+    /// The interval counts from the first row, not from a checkpoint that was due without rows.
+    fn wait_from_first_row(&self, open: &mut Open) {
+        if open.rows == 0 {
+            open.due = Some(Instant::now() + self.longest_wait());
+        }
+    }
+
+    /// Decodes the rows of what is committed at `end`. More than the budget goes out in parts: the commit is known, so
+    /// the rows may be written, but the checkpoint stays before it.
+    async fn push_all(
+        &self,
+        open: &mut Open,
+        mut events: RowEvents<'_>,
+        end: &StreamPlace,
+        commit: Commit,
+    ) -> Result<()> {
+        while let Some(event) = events.next()? {
+            if self.passed.contains_key(&event.table.name) || self.is_rolled_back(&event)? {
+                continue;
+            }
+            open.push(self, &event)?;
+            drop(event);
+            self.note_waiting(open, commit);
+            if self.is_over_budget(open) {
+                let flush = open.take(end.clone(), None)?;
+                if self.flushes.send(flush).await.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether rows of a rollback that was logged are gone: those of an engine that cannot roll back have stayed.
+    fn is_rolled_back(&self, event: &RowEvent<'_>) -> Result<bool> {
+        if !event.undone {
+            return Ok(false);
+        }
+        let table = self.session.table(&event.table.name);
+        table.source.transactional.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unsupported,
+                "rows were rolled back although they were logged, and whether the table's engine rolls back is not known",
+            )
+            .with_hint("resync the table")
+            .with_table(&event.table.name)
+        })
+    }
+
+    /// The lag counts from the first commit of which rows wait.
+    fn note_waiting(&self, open: &mut Open, commit: Commit) {
+        if open.oldest.is_none() {
+            open.oldest = Some(commit);
+            if self.track == Track::Pipe {
+                self.progress.lag.waits(commit);
+            }
+        }
+    }
+
+    fn on_prepared(&self, open: &mut Open, prepared: Prepared) {
+        let (end, committed_at_us) = (prepared.end.clone(), prepared.committed_at_us);
+        let (xid, id) = (prepared.xid.clone(), prepared.id.clone());
+        let rows = Some(prepared);
+        open.waiting.insert(xid, Waiting { id, rows });
+        open.moved_to(end, committed_at_us);
+        open.due
+            .get_or_insert_with(|| Instant::now() + self.longest_wait());
+    }
+
+    /// The rows that were prepared become visible at this place, or never.
+    async fn on_decided(&mut self, open: &mut Open, decided: Decided) -> Result<()> {
+        let Decided {
+            xid,
+            commit,
+            base,
+            end,
+            committed_at_us,
+        } = decided;
+        self.passed
+            .retain(|_, place| place.contains(&end.position) == Some(true));
+        let passed_over = commit && self.pace == Pace::PassOverFirst;
+        if passed_over {
+            self.pass_over_first(&end).await?;
+        }
+        match open.waiting.get(&xid) {
+            None if commit && !passed_over => return Err(prepared::unread(&xid)),
+            Some(_) if commit && !passed_over => {
+                self.wait_from_first_row(open);
+                let commit = self.progress.lag.read(committed_at_us);
+                self.push_prepared(open, &xid, base, &end, commit).await?;
+                open.newest = Some(commit);
+            }
+            _ => {}
+        }
+        if let Some(Waiting { id, rows: None }) = open.waiting.remove(&xid) {
+            open.decided.push((id, end.position.clone()));
+        }
+        open.moved_to(end, committed_at_us);
+        open.due
+            .get_or_insert_with(|| Instant::now() + self.longest_wait());
+        Ok(())
+    }
+
+    async fn push_prepared(
+        &self,
+        open: &mut Open,
+        xid: &Xid,
+        base: u64,
+        end: &StreamPlace,
+        commit: Commit,
+    ) -> Result<()> {
+        let small = |rows: &Prepared| rows.byte_count() <= prepared::IN_MEMORY_BYTES;
+        let Some(waiting) = open.waiting.get_mut(xid) else {
+            return Ok(());
+        };
+        if let Some(mut rows) = waiting.rows.take_if(|rows| small(rows)) {
+            let mut events = rows.row_events(base)?;
+            while let Some(event) = events.next()? {
+                if !self.passed.contains_key(&event.table.name) {
+                    open.push(self, &event)?;
+                    self.note_waiting(open, commit);
+                }
+            }
+            drop(events);
+            // Nothing of it is in the state, so nothing has to be forgotten there.
+            if let Some(waiting) = open.waiting.get_mut(xid) {
+                waiting.rows = Some(rows);
+            }
+            return Ok(());
+        }
+        let id = waiting.id.clone();
+        // The rows are in the state once everything before this place is.
+        open.moved = true;
+        self.flush_and_wait(open).await?;
+        let records = self.store.records();
+        let pieces = records
+            .prepared
+            .get(&id)
+            .map(|record| record.pieces.clone());
+        for (table, count) in pieces.unwrap_or_default() {
+            if !self.track.carries(&records, &table) || self.passed.contains_key(&table) {
+                continue;
+            }
+            for number in 1..=count {
+                let piece = prepared::kept(self.store, &id, &table, number).await?;
+                self.push_all(open, piece.row_events(base), end, commit)
+                    .await?;
+            }
+        }
         Ok(())
     }
 
@@ -341,9 +489,9 @@ impl Follower<'_> {
         }
         let (done, wait) = oneshot::channel();
         let flush = open.take(open.end.clone(), Some(done))?;
-        if self.flushes.send(flush).await.is_ok() {
-            // A dropped sender means that the applier failed: its own error is reported.
-            wait.await.ok();
+        if self.flushes.send(flush).await.is_err() || wait.await.is_err() {
+            // The applier failed, and its error ends the run. Nothing that comes after may be applied until then.
+            return std::future::pending().await;
         }
         Ok(())
     }
@@ -400,6 +548,8 @@ impl Open {
                 });
             }
         }
+        let waiting = self.waiting.values_mut();
+        let prepared = waiting.filter_map(|waiting| waiting.rows.take()).collect();
         self.rows = 0;
         self.due = None;
         self.moved = false;
@@ -410,6 +560,8 @@ impl Open {
             committed_at_us: self.committed_at_us,
             oldest: self.oldest.take(),
             newest: self.newest.take(),
+            prepared,
+            decided: std::mem::take(&mut self.decided),
             done,
         })
     }

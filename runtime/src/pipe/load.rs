@@ -168,7 +168,7 @@ async fn load_rest(
     if stop.is_cancelled() && !is_done(pipe, name) {
         return Ok(());
     }
-    let end = snapshot::take_place(&session.source, session.config.source.position).await?;
+    let end = snapshot::newest_place(&session.source, session.config.source.position).await?;
     pipe.store
         .commit(|draft| {
             draft.table_mut(name).load_end = Some(end);

@@ -91,7 +91,7 @@ pub(super) async fn watch_paused(pipe: &Pipe) -> Result<()> {
     loop {
         let checked = async {
             let config = pipe.effective_config()?;
-            let source = Source::connect(&config.source).await?;
+            let source = Source::connect(&config.source, pipe.past().as_ref()).await?;
             check_retention(pipe, &source).await
         };
         let unwatched = match checked.await {

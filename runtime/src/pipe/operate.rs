@@ -18,6 +18,7 @@ use super::command::Command;
 use super::follow::{FLUSHES_WAITING, Follower, Pace};
 use super::heal::{self, Kinship};
 use super::lifecycle::{PipeEvent, PipeState, Resume};
+use super::prepared;
 use super::progress::Alarm;
 use super::record::{Records, Skip, random_server_id};
 use super::session::Session;
@@ -130,7 +131,13 @@ impl Run {
     /// Opens a stream and spawns its follower and applier.
     async fn follow(&mut self, line: &Line) -> Result<()> {
         let filter = Arc::new(TableFilter::new(line.names.iter().cloned()));
-        let options = StreamOptions::new(line.server_id);
+        let (waiting, lengths) =
+            prepared::waiting_at(&self.pipe.store.records(), &line.place.position);
+        let config = &self.session.config;
+        let mut options = StreamOptions::new(line.server_id);
+        options.prepared = lengths;
+        options.memory_bytes = usize::try_from(config.memory_part()).unwrap_or(usize::MAX);
+        options.spill_folder.clone_from(&config.spill_dir);
         let stream =
             BinlogStream::open(&self.session.source, &line.place, filter, &options).await?;
         let (flushes, received) = mpsc::channel(FLUSHES_WAITING);
@@ -156,6 +163,7 @@ impl Run {
                 flushes,
                 passed,
                 pace,
+                waiting,
             };
             follower.run(stream, from, &until).await
         });
@@ -165,6 +173,7 @@ impl Run {
             line.track.clone(),
         );
         let kinship = Arc::clone(&self.kinship);
+        let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let applier = Applier {
                 session: &session,
@@ -172,6 +181,7 @@ impl Run {
                 progress: &pipe.progress,
                 track,
                 kinship: &kinship,
+                stop,
             };
             applier.run(received).await
         });

@@ -110,7 +110,7 @@ fn nobody(config: &PipeConfig) -> Owner {
 }
 
 async fn prepare(config: &PipeConfig, engine: &Arc<Engine>, owner: &Owner) -> Result<Prepared> {
-    let session = match Session::connect(Arc::new(config.clone()), engine).await {
+    let session = match Session::connect(Arc::new(config.clone()), engine, None).await {
         Ok(session) => session,
         Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
         Err(_) => {

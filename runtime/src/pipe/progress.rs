@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::document::{BatchDocument, Reason, RetentionDocument};
+use super::document::{BatchDocument, Reason, ReasonKind, RetentionDocument};
 use super::lag::Lag;
 use super::record::Records;
 use crate::batch::TableName;
+use crate::error::Error;
 
 /// How many batches are shown: enough to see a trend, few enough to read.
 const BATCHES_SHOWN: usize = 20;
@@ -83,6 +84,17 @@ impl Progress {
     /// Replaces the reasons that hold the pipe's work up.
     pub(super) fn set_reasons(&self, reasons: Vec<Reason>) {
         *lock(&self.reasons) = reasons;
+    }
+
+    /// Lets one reason stand: that something is being tried again. It keeps the time since when.
+    pub(super) fn retrying(&self, error: &Error) -> Reason {
+        let mut reason = Reason::new(ReasonKind::Retrying, error);
+        let mut reasons = lock(&self.reasons);
+        if let Some(standing) = reasons.iter().find(|standing| standing.code == reason.code) {
+            reason.since = standing.since;
+        }
+        *reasons = vec![reason.clone()];
+        reason
     }
 
     /// What holds the pipe's work up.

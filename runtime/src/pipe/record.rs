@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::Applied;
 use super::lifecycle::{Failure, PipeState};
+use super::prepared::PreparedRecord;
 use super::table_state::{TableEvent, TableState};
 use super::values::ValueCounts;
 use crate::batch::TableName;
@@ -378,6 +379,8 @@ pub struct Records {
     pub done: BTreeMap<TableName, Arc<BTreeSet<u32>>>,
     /// Applied changes by source table.
     pub rows: BTreeMap<TableName, RowCounts>,
+    /// XA transactions between PREPARE and decision, by the id of the PREPARE.
+    pub prepared: BTreeMap<String, Arc<PreparedRecord>>,
     /// What the pipe was last told by its file, or by the request that made it.
     pub applied: Option<Arc<Applied>>,
     /// Values that policies have changed, by source table.

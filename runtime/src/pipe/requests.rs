@@ -120,7 +120,7 @@ impl Runtime {
             .read(&document.to_string())
             .map_err(Refused::Document)?;
         let looked = in_time(async {
-            let source = Source::connect(&file.config.source).await?;
+            let source = Source::connect(&file.config.source, None).await?;
             inspect::inspect(&source).await
         });
         looked.await.map_err(|error| match error.kind() {

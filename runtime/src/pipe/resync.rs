@@ -55,7 +55,7 @@ pub(super) async fn one(
         }
         _ => {}
     }
-    let session = Session::connect(config, &pipe.engine).await?;
+    let session = Session::connect(config, &pipe.engine, None).await?;
     let fresh = match table.state.is_in_stream() {
         true => {
             check(&session, pipe, std::slice::from_ref(&name)).await?;
@@ -96,7 +96,7 @@ pub(super) async fn all(pipe: &Arc<Pipe>, config: Arc<PipeConfig>) -> Result<Cha
         )
         .with_hint("mend what Setup refused, then `start` it"));
     }
-    let session = Session::connect(config, &pipe.engine).await?;
+    let session = Session::connect(config, &pipe.engine, None).await?;
     if whole_pipe {
         return begin_pipe_anew(&session, pipe).await;
     }
@@ -153,6 +153,8 @@ async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
         record.sent = None;
         // Attaching claims a term above everything that has been written.
         record.claiming = Some(record.term);
+        // Nothing is prepared at the new place, and nothing before it counts.
+        draft.prepared.clear();
         let gone: Vec<TableName> = draft
             .tables
             .keys()

@@ -15,6 +15,7 @@ use crate::destination::clickhouse::{ClickHouse, LabelsByColumn, TargetTable};
 use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
 use crate::source::mysql::Source;
 use crate::source::mysql::catalog::SourceTable;
+use crate::source::mysql::position::Position;
 use crate::source::mysql::preflight;
 use crate::transform::{Chain, Engine, Plugin};
 
@@ -78,13 +79,17 @@ impl Session {
         self.config.row_image == RowImage::Complete && by_gtid
     }
 
-    /// Connects both ends and loads the plugins.
+    /// Connects both ends and loads the plugins. A pipe that has read something goes on behind `past`.
     ///
     /// # Errors
     /// Whatever either end or a plugin refuses with.
-    pub(super) async fn connect(config: Arc<PipeConfig>, engine: &Arc<Engine>) -> Result<Self> {
+    pub(super) async fn connect(
+        config: Arc<PipeConfig>,
+        engine: &Arc<Engine>,
+        past: Option<&Position>,
+    ) -> Result<Self> {
         let (source, destination) = tokio::try_join!(
-            Source::connect(&config.source),
+            Source::connect(&config.source, past),
             ClickHouse::connect(&config.destination)
         )?;
         let mut plugins = BTreeMap::new();
@@ -125,7 +130,7 @@ impl Session {
                 Ok(())
             }
         };
-        let source = match Source::connect(&config.source).await {
+        let source = match Source::connect(&config.source, None).await {
             Ok(source) => Some(source),
             Err(error) => {
                 refused("source", error)?;

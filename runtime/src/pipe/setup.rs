@@ -406,11 +406,16 @@ pub(super) fn fingerprint(config: &PipeConfig) -> Result<serde_json::Value> {
             "ddl",
             "cascades",
             "objectives",
+            "memory_bytes",
+            "spill_dir",
         ] {
             map.remove(free);
         }
         for (end, free) in [
-            ("source", &["host", "port", "user", "password", "tls"][..]),
+            (
+                "source",
+                &["host", "port", "hosts", "user", "password", "tls"][..],
+            ),
             ("destination", &["url", "user", "password"]),
         ] {
             if let Some(end) = map.get_mut(end).and_then(serde_json::Value::as_object_mut) {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::files::Applied;
 use super::journal::{self, Event, Journal, Note};
 use super::lifecycle::{PipeEvent, PipeState};
+use super::prepared::PreparedRecord;
 use super::record::{Overlay, PipeRecord, Records, RowCounts, TableRecord, random_id};
 use super::values::ValueCounts;
 use crate::batch::TableName;
@@ -74,6 +75,17 @@ impl PipeStore {
             revisions.insert(key, entry.revision);
             records.values.insert(entry.value.0, entry.value.1);
         }
+        let prepared: Vec<(String, Entry<PreparedRecord>)> =
+            store.list(&format!("xa/{pipe}/")).await?;
+        for (key, entry) in prepared {
+            revisions.insert(key, entry.revision);
+            let record = Arc::new(entry.value);
+            records.prepared.insert(record.id.clone(), record);
+        }
+        if records.prepared.is_empty() {
+            // Rows that were kept for records which never came to be.
+            store.remove(&rows_key(pipe, "")).await?;
+        }
         let mut events = Vec::new();
         let kept: Vec<(String, Entry<Event>)> = store.list(&format!("event/{pipe}/")).await?;
         for (key, entry) in kept {
@@ -92,6 +104,23 @@ impl PipeStore {
     /// The pipe's name.
     pub fn pipe(&self) -> &str {
         &self.pipe
+    }
+
+    /// Keeps rows of a prepared XA transaction. They mean nothing until a record names them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn keep_rows(&self, key: String, rows: Vec<u8>) -> Result<()> {
+        let write = Write::bytes(rows_key(&self.pipe, &key), &rows);
+        self.store.write(vec![write]).await
+    }
+
+    /// Rows that were kept.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn kept_rows(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.store.bytes(&rows_key(&self.pipe, key)).await
     }
 
     /// A way to wait for the next commit.
@@ -224,6 +253,7 @@ impl PipeStore {
         let mut draft = Records::clone(&before);
         let result = edit(&mut draft)?;
         let writes = self.difference(&revisions, &before, &draft)?;
+        let forgotten = forgotten_rows(&self.pipe, &before, &draft);
         if writes.is_empty() {
             return Ok(result);
         }
@@ -232,6 +262,10 @@ impl PipeStore {
             false => journal::transitions(&before, &draft),
         };
         self.write(revisions, writes, notes, Some(draft)).await?;
+        // Whoever goes away before this leaves rows that nothing names, and the next opening removes.
+        for prefix in forgotten {
+            self.store.remove(&prefix).await?;
+        }
         Ok(result)
     }
 
@@ -289,8 +323,8 @@ impl PipeStore {
         })?
     }
 
-    /// One write for each record that the draft changed. Only finished partitions are ever removed: those of a load that
-    /// is begun again.
+    /// One write for each record that the draft changed. Only finished partitions are ever removed, those of a load that
+    /// is begun again, and prepared transactions.
     fn difference(
         &self,
         revisions: &BTreeMap<String, i64>,
@@ -349,6 +383,19 @@ impl PipeStore {
                 put(format!("rows/{}/{name}", self.pipe), &(name, rows))?;
             }
         }
+        for (id, record) in &draft.prepared {
+            let old = before.prepared.get(id);
+            if old.is_none_or(|old| old != record) {
+                put(format!("xa/{}/{id}", self.pipe), &**record)?;
+            }
+        }
+        for id in before
+            .prepared
+            .keys()
+            .filter(|id| !draft.prepared.contains_key(*id))
+        {
+            gone.push(format!("xa/{}/{id}", self.pipe));
+        }
         for (name, values) in &draft.values {
             if before.values.get(name) != Some(values) {
                 put(format!("values/{}/{name}", self.pipe), &(name, values))?;
@@ -360,6 +407,22 @@ impl PipeStore {
         }
         Ok(writes)
     }
+}
+
+/// Where rows of prepared XA transactions are kept.
+fn rows_key(pipe: &str, key: &str) -> String {
+    format!("xarows/{pipe}/{key}")
+}
+
+/// The rows that no record of the draft names any more, as prefixes of their keys.
+fn forgotten_rows(pipe: &str, before: &Records, draft: &Records) -> Vec<String> {
+    if draft.dropped {
+        return vec![rows_key(pipe, "")];
+    }
+    let gone = before.prepared.keys();
+    gone.filter(|id| !draft.prepared.contains_key(*id))
+        .map(|id| rows_key(pipe, &format!("{id}/")))
+        .collect()
 }
 
 /// The prefix of the keys that hold what pipes were told.

@@ -145,7 +145,7 @@ impl Supervisor {
         let pipe = Arc::clone(&self.pipe);
         let work = async move {
             let config = pipe.effective_config()?;
-            let session = match Session::connect(Arc::clone(&config), &pipe.engine).await {
+            let session = match Session::connect(Arc::clone(&config), &pipe.engine, None).await {
                 Ok(session) => session,
                 Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
                 Err(error) => {
@@ -251,25 +251,12 @@ impl Supervisor {
             "{}",
             error.chain()
         );
-        let mut reason = Reason::new(ReasonKind::Retrying, error);
-        if let Some(standing) = self
-            .pipe
-            .progress
-            .reasons()
-            .iter()
-            .find(|standing| standing.code == reason.code)
-        {
-            reason.since = standing.since;
-        }
+        let reason = self.pipe.progress.retrying(error);
         if !self.told.contains(&reason.code) {
             self.told.push(reason.code);
             self.note(Note::standing(&reason)).await;
         }
-        let trouble = reason.since.age() > RETRYING_IS_TROUBLE;
-        self.pipe.progress.set_reasons(vec![reason]);
-        if trouble {
-            self.settle().await;
-        }
+        self.settle().await;
         // Jitter keeps pipes that lost one server from returning all at once.
         let jittered = delay.mul_f64(rand::random_range(0.75..1.25));
         self.drive(
@@ -373,12 +360,15 @@ impl Pipe {
         Ok(())
     }
 
-    /// Moves between Running and Degraded as reasons come and go.
+    /// Moves between Running and Degraded as reasons come and go; what is being tried again counts after a while.
     ///
     /// # Errors
     /// When the store fails.
     pub(super) async fn settle(&self) -> Result<()> {
-        if super::status::standing(self).is_empty() {
+        let counts = |reason: &Reason| {
+            reason.kind != ReasonKind::Retrying || reason.since.age() > RETRYING_IS_TROUBLE
+        };
+        if !super::status::standing(self).iter().any(counts) {
             self.transition_where(|state| *state == PipeState::Degraded, PipeEvent::Recover)
                 .await
         } else {

@@ -61,7 +61,7 @@ pub(super) async fn add(
     let count = entries.len();
     overlay.tables.extend(entries);
     let config = Arc::new(overlay.over(&pipe.config)?);
-    let session = Session::connect(Arc::clone(&config), &pipe.engine).await?;
+    let session = Session::connect(Arc::clone(&config), &pipe.engine, pipe.past().as_ref()).await?;
     // What is laid over comes last.
     let asked = config
         .tables
@@ -96,7 +96,8 @@ pub(super) async fn add(
 /// # Errors
 /// As [`add`].
 pub(super) async fn follow_new(pipe: &Arc<Pipe>) -> Result<Option<Change>> {
-    let session = Session::connect(pipe.effective_config()?, &pipe.engine).await?;
+    let session =
+        Session::connect(pipe.effective_config()?, &pipe.engine, pipe.past().as_ref()).await?;
     let new = unseen(&session, pipe).await?;
     if new.is_empty() {
         return Ok(None);

@@ -51,35 +51,48 @@ impl Track {
             .await
     }
 
-    /// Moves the place: for the pipe first its mirror in the destination, then the state, together with `edit`. Tables
-    /// in the stream whose own place is passed by it follow the pipe's from then on.
+    /// Writes the mirror of a checkpoint of the pipe into the destination, before the checkpoint itself; may be repeated.
     ///
     /// # Errors
-    /// When either write fails; both may be repeated.
-    pub(super) async fn checkpoint(
+    /// When the write fails.
+    pub(super) async fn mirror(
         &self,
         session: &Session,
         store: &PipeStore,
-        place: StreamPlace,
+        place: &StreamPlace,
         committed_at_us: Option<u64>,
         durable: &[Durable],
+    ) -> Result<()> {
+        if let Track::Table(_) = self {
+            return Ok(());
+        }
+        let record = store.record();
+        let mirror = MirrorRow {
+            term: record.term,
+            offset: place.offset,
+            position: position_text(place)?,
+            owner: record.owner,
+            source_committed_at: committed_at_us
+                .map(|us| std::time::UNIX_EPOCH + std::time::Duration::from_micros(us)),
+        };
+        session
+            .destination
+            .write_mirror(store.pipe(), &mirror, durable)
+            .await
+    }
+
+    /// Moves the place, which has been mirrored, together with `edit`. Tables in the stream whose own place is passed by
+    /// it follow the pipe's from then on.
+    ///
+    /// # Errors
+    /// When the write fails; it may be repeated.
+    pub(super) async fn checkpoint(
+        &self,
+        store: &PipeStore,
+        place: StreamPlace,
+        committed_at_us: Option<u64>,
         edit: impl FnOnce(&mut Records),
     ) -> Result<()> {
-        if let Track::Pipe = self {
-            let record = store.record();
-            let mirror = MirrorRow {
-                term: record.term,
-                offset: place.offset,
-                position: position_text(&place)?,
-                owner: record.owner,
-                source_committed_at: committed_at_us
-                    .map(|us| std::time::UNIX_EPOCH + std::time::Duration::from_micros(us)),
-            };
-            session
-                .destination
-                .write_mirror(store.pipe(), &mirror, durable)
-                .await?;
-        }
         store
             .commit(|draft| {
                 match self {

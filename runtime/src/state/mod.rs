@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod schema;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -45,7 +47,8 @@ pub struct Entry<T> {
 pub struct Write {
     key: String,
     value: Option<String>,
-    expected: i64,
+    /// None where whatever is there is replaced.
+    expected: Option<i64>,
 }
 
 impl Write {
@@ -60,8 +63,17 @@ impl Write {
         Ok(Self {
             key: key.into(),
             value: Some(text),
-            expected,
+            expected: Some(expected),
         })
+    }
+
+    /// Writes bytes under `key`, whatever was there: for parts that mean nothing until a record names them.
+    pub fn bytes(key: impl Into<String>, bytes: &[u8]) -> Self {
+        Self {
+            key: key.into(),
+            value: Some(BASE64.encode(bytes)),
+            expected: None,
+        }
     }
 
     /// Removes `key`, whose revision must still be `expected`.
@@ -69,7 +81,7 @@ impl Write {
         Self {
             key: key.into(),
             value: None,
-            expected,
+            expected: Some(expected),
         }
     }
 
@@ -168,6 +180,48 @@ impl StateStore {
             .collect()
     }
 
+    /// Reads what [`Write::bytes`] wrote; none where there is nothing.
+    ///
+    /// # Errors
+    /// As [`StateStore::get`].
+    pub async fn bytes(self: &Arc<Self>, key: &str) -> Result<Option<Vec<u8>>> {
+        let wanted = key.to_owned();
+        let found: Option<(String, u32)> = self
+            .run(move |connection| {
+                connection
+                    .query_row(
+                        "SELECT value, checksum FROM entries WHERE key = ?1",
+                        [wanted],
+                        |row| Ok((row.get(0)?, row.get(1)?)),
+                    )
+                    .optional()
+            })
+            .await?;
+        let found = found.map(|(text, checksum)| {
+            ensure_whole(key, &text, checksum)?;
+            BASE64
+                .decode(text)
+                .map_err(|error| damaged(key).with_source(error))
+        });
+        found.transpose()
+    }
+
+    /// Removes every key that starts with `prefix`.
+    ///
+    /// # Errors
+    /// `State` when the store fails.
+    pub async fn remove(self: &Arc<Self>, prefix: &str) -> Result<()> {
+        let prefix = prefix.to_owned();
+        self.run(move |connection| {
+            connection.execute(
+                "DELETE FROM entries WHERE substr(key, 1, length(?1)) = ?1",
+                [prefix],
+            )
+        })
+        .await
+        .map(drop)
+    }
+
     /// Writes all or nothing. After `Ok` the write is on disk.
     ///
     /// # Errors
@@ -224,15 +278,22 @@ impl StateStore {
 impl Write {
     fn apply(&self, transaction: &rusqlite::Transaction<'_>) -> rusqlite::Result<bool> {
         let changed = match (&self.value, self.expected) {
-            (Some(value), 0) => transaction.execute(
+            (Some(value), None) => transaction.execute(
+                "INSERT INTO entries (key, value, revision, checksum) VALUES (?1, ?2, 1, ?3) \
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = revision + 1, \
+                 checksum = excluded.checksum",
+                (&self.key, value, schema::checksum(&self.key, value)),
+            )?,
+            (None, None) => 1,
+            (Some(value), Some(0)) => transaction.execute(
                 "INSERT INTO entries (key, value, revision, checksum) VALUES (?1, ?2, 1, ?3) ON CONFLICT (key) DO NOTHING",
                 (&self.key, value, schema::checksum(&self.key, value)),
             )?,
-            (Some(value), expected) => transaction.execute(
+            (Some(value), Some(expected)) => transaction.execute(
                 "UPDATE entries SET value = ?2, revision = revision + 1, checksum = ?4 WHERE key = ?1 AND revision = ?3",
                 (&self.key, value, expected, schema::checksum(&self.key, value)),
             )?,
-            (None, expected) => transaction
+            (None, Some(expected)) => transaction
                 .execute("DELETE FROM entries WHERE key = ?1 AND revision = ?2", (&self.key, expected))?,
         };
         Ok(changed == 1)
@@ -240,17 +301,23 @@ impl Write {
 }
 
 fn parse<T: DeserializeOwned>(key: &str, text: &str, checksum: u32) -> Result<T> {
-    let damaged = || {
-        Error::new(
-            ErrorKind::State,
-            format!("the state record `{key}` is damaged"),
-        )
-        .with_hint(schema::RESTORE)
-    };
-    if schema::checksum(key, text) != checksum {
-        return Err(damaged().with_source("its checksum does not fit"));
+    ensure_whole(key, text, checksum)?;
+    serde_json::from_str(text).map_err(|error| damaged(key).with_source(error))
+}
+
+fn ensure_whole(key: &str, text: &str, checksum: u32) -> Result<()> {
+    if schema::checksum(key, text) == checksum {
+        return Ok(());
     }
-    serde_json::from_str(text).map_err(|error| damaged().with_source(error))
+    Err(damaged(key).with_source("its checksum does not fit"))
+}
+
+fn damaged(key: &str) -> Error {
+    Error::new(
+        ErrorKind::State,
+        format!("the state record `{key}` is damaged"),
+    )
+    .with_hint(schema::RESTORE)
 }
 
 #[cfg(test)]
@@ -286,6 +353,28 @@ mod tests {
             (1, 1),
             "the failed write left nothing behind"
         );
+    }
+
+    #[tokio::test]
+    async fn bytes_are_replaced_and_removed_by_their_prefix() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = StateStore::open(folder.path()).expect("opens");
+        let bytes: Vec<u8> = (0..=255).collect();
+        for part in [&b"before"[..], &bytes] {
+            store
+                .write(vec![Write::bytes("rows/a/1", part)])
+                .await
+                .expect("written");
+        }
+        store
+            .write(vec![Write::bytes("rows/ab/1", b"other")])
+            .await
+            .expect("written");
+        assert_eq!(store.bytes("rows/a/1").await.expect("read"), Some(bytes));
+        store.remove("rows/a/").await.expect("removed");
+        assert_eq!(store.bytes("rows/a/1").await.expect("read"), None);
+        let other = store.bytes("rows/ab/1").await.expect("read");
+        assert_eq!(other.as_deref(), Some(&b"other"[..]));
     }
 
     #[tokio::test]

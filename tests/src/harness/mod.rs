@@ -11,6 +11,7 @@ mod pipe;
 mod plugins;
 mod process;
 mod proxy;
+pub mod replication;
 mod source;
 mod stage;
 mod workload;

@@ -83,6 +83,7 @@ impl Body {
             partial: self.kind == 39,
             body,
             offset: 1,
+            undone: false,
         })
     }
 }
@@ -195,7 +196,7 @@ async fn capture_one(server: &SourceServer, name: &str, session: &str) -> Result
     if server.kind() == SourceKind::MySql {
         conn.query_drop(MYSQL_STATEMENT).await?;
     }
-    let source = Source::connect(&source_config(server)).await?;
+    let source = Source::connect(&source_config(server), None).await?;
     let mut control = source.control().await?;
     let table = TableName::new(&database, "t");
     let table = load_tables(&mut control, &source, &[table], |_| Vec::new()).await?;
@@ -236,6 +237,7 @@ fn source_config(server: &SourceServer) -> SourceConfig {
         },
         host: server.host().to_owned(),
         port: server.port(),
+        hosts: Vec::new(),
         user: "pipewright".to_owned(),
         password: Secret::new("pipewright"),
         tls: TlsConfig {

@@ -17,6 +17,7 @@ pub(in super::super) fn config() -> PipeConfig {
             source_type: SourceType::Mysql,
             host: "h".to_owned(),
             port: 3306,
+            hosts: Vec::new(),
             user: "u".to_owned(),
             password: Secret::default(),
             tls: TlsConfig {
@@ -54,6 +55,8 @@ pub(in super::super) fn config() -> PipeConfig {
         follow_new_tables: false,
         row_image: crate::config::RowImage::Refuse,
         objectives: crate::config::ObjectivesConfig::default(),
+        memory_bytes: 512 << 20,
+        spill_dir: None,
         types: crate::config::TypePolicies::default(),
         cascades: crate::config::Cascades::Warn,
         ddl: crate::config::DdlPolicies::default(),

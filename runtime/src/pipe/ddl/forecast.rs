@@ -170,7 +170,7 @@ fn alter_table(table: &TableName, alter: &Alter, policies: DdlPolicies, found: &
             ),
             Clause::RenameTable => of(table, "RENAME", policies.drop_table, GONE),
             Clause::Rows | Clause::Unknown => of(table, "a clause that is not known", policies.reload, RELOAD),
-            Clause::Nothing => continue,
+            Clause::Engine | Clause::Nothing => continue,
         });
     }
 }

@@ -106,22 +106,23 @@ pub(super) async fn apply(stand: Stand<'_>, statement: &Statement) -> Result<Out
             Verdict::Nothing | Verdict::Reload(_) | Verdict::Gone => {}
         }
     }
-    let end = statement.end.clone();
-    stand
-        .track
-        .checkpoint(
-            stand.session,
-            stand.store,
-            end,
-            statement.committed_at_us,
-            &durable,
-            |draft| {
-                for (name, definition) in definitions {
-                    let table = draft.table_mut(&name);
-                    (table.source, table.altering) = (definition, false);
-                }
-            },
-        )
+    let (end, committed_at_us) = (statement.end.clone(), statement.committed_at_us);
+    let Stand {
+        session,
+        store,
+        track,
+        ..
+    } = stand;
+    track
+        .mirror(session, store, &end, committed_at_us, &durable)
+        .await?;
+    track
+        .checkpoint(store, end, committed_at_us, |draft| {
+            for (name, definition) in definitions {
+                let table = draft.table_mut(&name);
+                (table.source, table.altering) = (definition, false);
+            }
+        })
         .await?;
     Ok(Outcome::Applied)
 }

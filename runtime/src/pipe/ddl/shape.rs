@@ -92,7 +92,7 @@ pub(super) fn behind_first(
     let key = key_behind_first(before, series, now, &first, &slots)?;
     Some(Shape {
         origins: first.iter().map(|slot| origin(slot.id)).collect(),
-        table: build(before, columns, key)?,
+        table: build(before, columns, key, engine_behind_first(series, now))?,
     })
 }
 
@@ -168,7 +168,8 @@ fn apply(slots: &mut Vec<Slot>, alter: &Alter, number: usize, next_id: &mut usiz
                 put(slots, slot, place, Some(index))?;
             }
             Clause::Convert => slots.iter_mut().for_each(|slot| slot.defined_by = number),
-            Clause::Key | Clause::RenameTable | Clause::Rows | Clause::Nothing => {}
+            Clause::Key | Clause::RenameTable | Clause::Rows | Clause::Engine | Clause::Nothing => {
+            }
             Clause::Unknown => return None,
         }
     }
@@ -244,6 +245,7 @@ fn build(
     before: &SourceTable,
     definitions: Vec<Definition<'_>>,
     (key, key_is_primary): (Vec<usize>, bool),
+    transactional: Option<bool>,
 ) -> Option<SourceTable> {
     let mut schema = TableSchema {
         name: before.schema.name.clone(),
@@ -277,7 +279,17 @@ fn build(
         columns,
         date_rules,
         key_is_primary,
+        transactional,
     })
+}
+
+/// Whether the engine rolls back: the catalog's, unless a later statement has chosen it.
+fn engine_behind_first(series: &[&Alter], now: &SourceTable) -> Option<bool> {
+    let mut later = series.iter().skip(1);
+    match later.any(|alter| alter.clauses.contains(&Clause::Engine)) {
+        true => None,
+        false => now.transactional,
+    }
 }
 
 #[cfg(test)]

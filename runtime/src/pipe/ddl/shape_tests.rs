@@ -25,6 +25,7 @@ fn table(columns: &[(&str, &str)]) -> SourceTable {
         columns: columns.iter().enumerate().map(column).collect(),
         date_rules: BTreeMap::new(),
         key_is_primary: true,
+        transactional: Some(true),
     }
 }
 

@@ -36,6 +36,9 @@ pub struct SourceTable {
     /// Whether the schema's key is the primary key, and not another unique one.
     #[serde(default)]
     pub key_is_primary: bool,
+    /// Whether the table's engine can roll back; none for one that is not known.
+    #[serde(default)]
+    pub transactional: Option<bool>,
 }
 
 /// One column, with what its decoder must know.
@@ -284,7 +287,9 @@ pub async fn load_tables(
             .with_table(name)
             .with_hint(format!("drop the index `{}`, or make it one over a prefix of the column", part.index)));
         }
-        loaded.push(build_table(name, described, &parts, &exclude(name))?);
+        let mut built = build_table(name, described, &parts, &exclude(name))?;
+        built.transactional = table.engine.as_deref().and_then(rolls_back);
+        loaded.push(built);
     }
     Ok(loaded)
 }
@@ -446,7 +451,20 @@ fn build_table(
         columns,
         date_rules: BTreeMap::new(),
         key_is_primary: keys.iter().any(|part| part.index == "PRIMARY"),
+        transactional: None,
     })
+}
+
+/// Whether an engine rolls its rows back; none for one that nobody here has heard of.
+fn rolls_back(engine: &str) -> Option<bool> {
+    match engine.to_ascii_uppercase().as_str() {
+        "INNODB" | "ROCKSDB" | "TOKUDB" | "NDBCLUSTER" | "NDB" => Some(true),
+        // Aria survives a crash, and rolls nothing back.
+        "MYISAM" | "MEMORY" | "ARIA" | "ARCHIVE" | "CSV" | "BLACKHOLE" | "MRG_MYISAM" => {
+            Some(false)
+        }
+        _ => None,
+    }
 }
 
 /// The columns of the primary key, or else of the first unique index, by name, whose columns are all NOT NULL and whole.

@@ -8,6 +8,8 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, SslOpts};
 use serde::{Deserialize, Serialize};
 
+use super::past::{self, Fitness};
+use super::position::Position;
 use crate::config::{SourceConfig, SourceType, TlsMode};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -50,12 +52,64 @@ pub struct Source {
 }
 
 impl Source {
-    /// Connects, and reads what the server says of itself. Refuses a server of the other family.
+    /// Connects, and reads what the server says of itself. Refuses a server of the other family. Of several servers the
+    /// one is taken that a stream behind `past` can best go on with; names are resolved anew each time (pitfall 136).
     ///
     /// # Errors
     /// `SourceUnavailable` where no connection came about, `SourceDenied` on refused credentials, `SourceSetting` when
     /// the family is not the configured one.
-    pub async fn connect(config: &SourceConfig) -> Result<Arc<Self>> {
+    pub async fn connect(config: &SourceConfig, past: Option<&Position>) -> Result<Arc<Self>> {
+        if config.hosts.is_empty() {
+            return Self::connect_to(config).await.map(Arc::new);
+        }
+        let mut best: Option<(Fitness, Self)> = None;
+        let mut failed: Option<Error> = None;
+        for one in config.each_host() {
+            match Self::judged(&one, past).await {
+                Ok((fitness, source)) => {
+                    if best.as_ref().is_none_or(|(before, _)| fitness > *before) {
+                        best = Some((fitness, source));
+                    }
+                    if fitness == Fitness::Writable {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    tracing::info!("{}", error.chain());
+                    // What may pass is what the pipe waits for.
+                    if failed
+                        .as_ref()
+                        .is_none_or(|before| before.kind() != ErrorKind::SourceUnavailable)
+                    {
+                        failed = Some(error);
+                    }
+                }
+            }
+        }
+        match (best, failed) {
+            (Some((fitness, source)), _) => {
+                let SourceConfig { host, port, .. } = &source.config;
+                tracing::info!(host, port, ?fitness, identity = source.identity.0, "source");
+                Ok(Arc::new(source))
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(Error::new(ErrorKind::Internal, "a source without a host")),
+        }
+    }
+
+    async fn judged(config: &SourceConfig, past: Option<&Position>) -> Result<(Fitness, Self)> {
+        let source = Self::connect_to(config).await?;
+        if !source.gtid {
+            return Err(Error::new(
+                ErrorKind::SourceSetting,
+                format!("the server at {}:{} has no GTIDs, by which alone a place is carried to another server", config.host, config.port),
+            )
+            .with_hint("set gtid_mode = ON and enforce_gtid_consistency = ON, or remove `source.hosts`"));
+        }
+        Ok((past::fitness(&source, past).await?, source))
+    }
+
+    async fn connect_to(config: &SourceConfig) -> Result<Self> {
         let mut conn = open(config).await?;
         let comment: (String, String) = conn
             .query_first("SELECT VERSION(), @@version_comment")
@@ -109,13 +163,13 @@ impl Source {
             }
         };
         conn.disconnect().await.ok();
-        Ok(Arc::new(Self {
+        Ok(Self {
             config: config.clone(),
             flavor,
             version,
             identity: ServerIdentity(identity),
             gtid,
-        }))
+        })
     }
 
     /// A fresh control connection with the session settings that every query of ours relies on.
@@ -124,15 +178,6 @@ impl Source {
     /// As [`Source::connect`].
     pub async fn control(&self) -> Result<Conn> {
         open(&self.config).await
-    }
-
-    /// A connection that is to become a binlog stream. An event may be as large as the protocol allows, whatever the
-    /// server accepts from its clients: an update's event holds two images of a row.
-    ///
-    /// # Errors
-    /// As [`Source::connect`].
-    pub(super) async fn binlog(&self) -> Result<Conn> {
-        open_with(&self.config, Some(EVENT_BYTES_MAX)).await
     }
 
     /// The settings this source was reached with.
@@ -209,21 +254,13 @@ const SESSION: &str = "SET SESSION time_zone = '+00:00', sql_mode = 'NO_ENGINE_S
 const SHOW_GENERATED_KEYS: &str =
     "/*!80030 SET SESSION show_gipk_in_create_table_and_information_schema = ON */";
 
-/// What `replica_max_allowed_packet` is to a replica.
-const EVENT_BYTES_MAX: usize = 1 << 30;
-
 async fn open(config: &SourceConfig) -> Result<Conn> {
-    open_with(config, None).await
-}
-
-async fn open_with(config: &SourceConfig, max_allowed_packet: Option<usize>) -> Result<Conn> {
     let mut opts = OptsBuilder::default()
         .ip_or_hostname(config.host.clone())
         .tcp_port(config.port)
         .user(Some(config.user.clone()))
         .pass(Some(config.password.expose().to_owned()))
         .prefer_socket(Some(false))
-        .max_allowed_packet(max_allowed_packet)
         .init(vec![
             "SET NAMES utf8mb4".to_owned(),
             SESSION.to_owned(),

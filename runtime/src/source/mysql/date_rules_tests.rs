@@ -41,6 +41,7 @@ fn table() -> SourceTable {
         columns: columns.iter().enumerate().map(source).collect(),
         date_rules: BTreeMap::new(),
         key_is_primary: true,
+        transactional: None,
     }
 }
 

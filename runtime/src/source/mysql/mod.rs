@@ -11,6 +11,7 @@ pub mod date_rules;
 pub mod decode;
 pub mod inspect;
 mod labels;
+pub mod past;
 pub mod position;
 pub mod preflight;
 pub mod retention;

@@ -259,6 +259,7 @@ mod tests {
             }],
             date_rules: std::collections::BTreeMap::new(),
             key_is_primary: false,
+            transactional: None,
         };
         let new = ServerVersion(11, 8, 9);
         let error =

@@ -59,6 +59,7 @@ pub(super) mod code {
     pub(in super::super) const MARIA_WRITE_ROWS_COMPRESSED: u8 = 169;
     pub(in super::super) const MARIA_UPDATE_ROWS_COMPRESSED: u8 = 170;
     pub(in super::super) const MARIA_DELETE_ROWS_COMPRESSED: u8 = 171;
+    pub(in super::super) const MARIA_PARTIAL_ROW_DATA: u8 = 172;
 }
 
 /// Set by the server on events that it makes up for this connection.
@@ -82,6 +83,29 @@ pub(super) struct RawEvent<'a> {
     pub(super) flags: u16,
     /// The body without checksum.
     pub(super) body: &'a [u8],
+}
+
+impl<'a> RawEvent<'a> {
+    /// Header and body of an event without checksum.
+    ///
+    /// # Errors
+    /// `SourceCorrupt`.
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self> {
+        let mut fields = Fields::new("binlog", bytes);
+        let (timestamp, kind, server_id) = (fields.u32()?, fields.u8()?, fields.u32()?);
+        let (size, log_pos, flags) = (fields.u32()?, fields.u32()?, fields.u16()?);
+        if size as usize != bytes.len() {
+            return Err(truncated("binlog"));
+        }
+        Ok(RawEvent {
+            kind,
+            timestamp,
+            server_id,
+            log_pos,
+            flags,
+            body: fields.rest(),
+        })
+    }
 }
 
 /// Reads little-endian fields off the front of a body.
@@ -239,8 +263,6 @@ pub(super) struct MariaGtidEvent {
     pub(super) domain: u32,
     /// `STANDALONE`: one statement, no commit event (pitfall 81).
     pub(super) standalone: bool,
-    /// The group prepares an XA transaction.
-    pub(super) prepared_xa: bool,
     /// A two-phase ALTER that has only started, or was rolled back: it changes nothing (pitfall 89).
     pub(super) alter_without_effect: bool,
 }
@@ -266,7 +288,6 @@ impl MariaGtidEvent {
             sequence,
             domain,
             standalone: flags & Self::STANDALONE != 0,
-            prepared_xa: flags & Self::PREPARED_XA != 0,
             alter_without_effect: Self::extra_flags(fields, flags)
                 & (Self::START_ALTER | Self::ROLLBACK_ALTER)
                 != 0,
@@ -408,7 +429,7 @@ mod tests {
         body.extend([1, 0, 0, 0, 2, 1, b'a', b'b', b'c']);
         body.push(2);
         let gtid = MariaGtidEvent::parse(&body).unwrap();
-        assert!(gtid.standalone && gtid.alter_without_effect && !gtid.prepared_xa);
+        assert!(gtid.standalone && gtid.alter_without_effect);
         assert_eq!((gtid.domain, gtid.sequence), (3, 7));
         body.pop();
         assert!(!MariaGtidEvent::parse(&body).unwrap().alter_without_effect);

@@ -9,26 +9,32 @@
 //! in the body, which is never 0 and always below the length; so all images differ from each other and from every
 //! statement. Compressed events count as if they were plain: a server that begins to compress changes no version.
 //!
+//! An XA transaction is two groups: its rows come with the PREPARE, and take the places of the decision ([`super::xa`]).
+//!
 //! The states are few: no group; a group whose first content is awaited; a group that has begun and ends with XID,
 //! COMMIT, ROLLBACK or XA PREPARE. A MySQL group begins with BEGIN; a MariaDB group with its GTID unless that is
 //! flagged STANDALONE (pitfalls 56, 81). An event that fits none of them is an error and never passed over.
 
+mod control;
+
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::compress::Compressed;
-use super::ddl::{self, Class, Classified, Control, Dialect};
+use super::ddl::{Class, Classified, Dialect};
 use super::event::{
     FLAG_ARTIFICIAL, FLAG_IGNORABLE, Fields, MariaGtidEvent, MySqlGtid, Query, RawEvent, code,
 };
+use super::fragments::Fragments;
 use super::maps::Maps;
-use super::refusal::{incident, rolled_back, statement_format, unexpected};
+use super::refusal::{incident, statement_format, unexpected};
 use super::shape::RowShape;
 use super::transaction::{RowBuffer, RowEvent, Transaction};
+use super::xa::{Decided, Prepared, Xid};
 use super::{Statement, TableFilter};
 use crate::batch::MAX_STREAM_OFFSET;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::mysql::position::{MariaGtid, Position, StreamPlace};
+use crate::source::mysql::position::{GtidSet, MariaGtid, Position, StreamPlace};
 
 /// STRICT_TRANS_TABLES and STRICT_ALL_TABLES.
 const MODES_STRICT: u64 = 0x60_0000;
@@ -46,6 +52,10 @@ pub(super) enum Step {
     Transaction(Transaction),
     /// A statement that may concern us has ended its group.
     Statement(Statement),
+    /// A transaction waits for its decision.
+    Prepared(Prepared),
+    /// A transaction of an earlier group has been decided.
+    Decided(Decided),
 }
 
 /// What the grouping must know beside the events.
@@ -54,6 +64,8 @@ pub(super) struct GroupOptions {
     pub(super) dialect: Dialect,
     pub(super) memory_bytes: usize,
     pub(super) spill_folder: Option<PathBuf>,
+    /// What was prepared before the first group and not decided, with its length.
+    pub(super) prepared: HashMap<Xid, u64>,
 }
 
 /// Puts events together into groups.
@@ -72,6 +84,10 @@ pub(super) struct Grouper {
     /// Whether a format event has been read: before it nobody knows whether bodies end with a checksum.
     format_known: bool,
     plain: Vec<u8>,
+    /// What is prepared and not decided, with the bytes of its row events.
+    prepared: HashMap<Xid, u64>,
+    /// A row event that comes in pieces.
+    fragments: Option<Fragments>,
 }
 
 #[derive(Debug)]
@@ -80,13 +96,22 @@ struct Group {
     committed_at_us: Option<u64>,
     /// Ends with a commit event, not with its first statement.
     begun: bool,
-    /// Rows that an XA transaction prepares.
-    xa: bool,
+    /// The decision of an XA transaction that an earlier group has prepared.
+    decided: Option<Decision>,
+    /// The stream offset behind the group's own one.
+    base: u64,
     /// A two-phase ALTER that has only started.
     without_effect: bool,
     rows: RowBuffer,
     statement: Option<Statement>,
     savepoints: Vec<(Vec<u8>, u64)>,
+}
+
+#[derive(Debug)]
+struct Decision {
+    xid: Xid,
+    commit: bool,
+    base: u64,
 }
 
 #[derive(Debug)]
@@ -96,9 +121,28 @@ enum GroupGtid {
     Maria(MariaGtid),
 }
 
+impl GroupGtid {
+    fn text(&self) -> Option<String> {
+        match self {
+            GroupGtid::None => None,
+            GroupGtid::MySql(gtid) => {
+                let mut set = GtidSet::default();
+                set.add(gtid.uuid, &gtid.tag, gtid.number);
+                Some(set.to_string())
+            }
+            GroupGtid::Maria(gtid) => Some(gtid.to_string()),
+        }
+    }
+}
+
 impl Grouper {
-    pub(super) fn new(from: StreamPlace, filter: Arc<TableFilter>, options: GroupOptions) -> Self {
+    pub(super) fn new(
+        from: StreamPlace,
+        filter: Arc<TableFilter>,
+        mut options: GroupOptions,
+    ) -> Self {
         Self {
+            prepared: std::mem::take(&mut options.prepared),
             options,
             filter,
             counter: from.offset,
@@ -107,6 +151,7 @@ impl Grouper {
             group: None,
             maps: Maps::default(),
             format_known: false,
+            fragments: None,
             plain: Vec::new(),
         }
     }
@@ -124,6 +169,13 @@ impl Grouper {
 
     /// Takes the next event. After an error the grouping is over: the stream must be opened anew.
     pub(super) fn on_event(&mut self, event: &RawEvent<'_>) -> Result<Step> {
+        if self.fragments.is_some() && event.kind != code::MARIA_PARTIAL_ROW_DATA {
+            self.fragments = None;
+            // A crash or a broken connection leaves an event in pieces, and is followed by a format event.
+            if event.kind != code::FORMAT_DESCRIPTION && event.kind != code::ROTATE {
+                return Err(unexpected("cut"));
+            }
+        }
         match event.kind {
             code::GTID | code::ANONYMOUS_GTID | code::GTID_TAGGED => self.on_gtid(event),
             code::MARIA_GTID => self.on_maria_gtid(event),
@@ -134,6 +186,7 @@ impl Grouper {
             | code::MARIA_WRITE_ROWS_COMPRESSED_V1..=code::MARIA_DELETE_ROWS_COMPRESSED => {
                 self.on_rows(event)
             }
+            code::MARIA_PARTIAL_ROW_DATA => self.on_fragment(event),
             code::XID => self.on_commit(event),
             code::QUERY => self.on_query(event, &Query::parse(event.body, false)?),
             code::MARIA_QUERY_COMPRESSED => self.on_compressed_query(event),
@@ -193,7 +246,6 @@ impl Grouper {
         )?;
         if let Some(group) = &mut self.group {
             group.begun = !gtid.standalone;
-            group.xa = gtid.prepared_xa;
             group.without_effect = gtid.alter_without_effect;
         }
         Ok(step)
@@ -219,7 +271,8 @@ impl Grouper {
             gtid,
             committed_at_us,
             begun: false,
-            xa: false,
+            decided: None,
+            base: self.counter,
             without_effect: false,
             rows: RowBuffer::new(self.options.memory_bytes, self.options.spill_folder.clone()),
             statement: None,
@@ -253,6 +306,17 @@ impl Grouper {
         Ok(Step::Nothing)
     }
 
+    fn on_fragment(&mut self, event: &RawEvent<'_>) -> Result<Step> {
+        let Some(bytes) = Fragments::push(&mut self.fragments, event.body)? else {
+            return Ok(Step::Nothing);
+        };
+        let whole = RawEvent::parse(&bytes)?;
+        self.on_rows(&RawEvent {
+            log_pos: event.log_pos,
+            ..whole
+        })
+    }
+
     fn on_rows(&mut self, event: &RawEvent<'_>) -> Result<Step> {
         let shape = RowShape::of(event.kind)?;
         let body = shape.read(event.body)?;
@@ -272,80 +336,9 @@ impl Grouper {
             partial: shape.partial,
             body: body.bytes(&mut self.plain)?,
             offset,
+            undone: false,
         })?;
         Ok(Step::Nothing)
-    }
-
-    fn on_compressed_query(&mut self, event: &RawEvent<'_>) -> Result<Step> {
-        let query = Query::parse(event.body, false)?;
-        let compressed = Compressed::parse(query.text)?;
-        let mut text = Vec::new();
-        compressed.inflate(&mut text)?;
-        self.on_query(
-            event,
-            &Query {
-                text: &text,
-                ..query
-            },
-        )
-    }
-
-    fn on_query(&mut self, event: &RawEvent<'_>, query: &Query<'_>) -> Result<Step> {
-        let classified = match ddl::frequent_control(query) {
-            Some(control) => return self.on_control(event, control),
-            None => ddl::classify(query, self.options.dialect),
-        };
-        match classified.class {
-            Class::Control(control) => self.on_control(event, control),
-            _ => self.on_statement(event, query, classified),
-        }
-    }
-
-    fn on_control(&mut self, event: &RawEvent<'_>, control: Control) -> Result<Step> {
-        match control {
-            Control::Begin => self.open()?.begun = true,
-            Control::XaStart => {
-                let group = self.open()?;
-                (group.begun, group.xa) = (true, true);
-            }
-            Control::Commit => return self.on_commit(event),
-            Control::Rollback => return self.on_rollback(event),
-            Control::Savepoint(name) => {
-                let group = self.open()?;
-                let mark = group.rows.length();
-                group.savepoints.push((name, mark));
-            }
-            Control::RollbackTo(name) => self.on_rollback_to(&name)?,
-            Control::Release | Control::XaEnd => {}
-            // The rows, if they are ours, were refused when they were prepared.
-            Control::XaDecision => {
-                self.open()?.xa = false;
-                return self.on_commit(event);
-            }
-        }
-        Ok(Step::Nothing)
-    }
-
-    /// Logged only when something in the transaction cannot be rolled back (pitfall 94), and whether that is a row of
-    /// ours depends on its table's engine.
-    fn on_rollback_to(&mut self, name: &[u8]) -> Result<()> {
-        let group = self.open()?;
-        let mark = group
-            .savepoints
-            .iter()
-            .rposition(|(known, _)| known == name)
-            .map(|index| {
-                (
-                    index,
-                    group.savepoints.get(index).map_or(0, |known| known.1),
-                )
-            });
-        let (keep, length) = mark.map_or((0, 0), |(index, length)| (index + 1, length));
-        group.savepoints.truncate(keep);
-        match group.rows.first_table() {
-            Some(table) if group.rows.length() > length => Err(rolled_back(&table.name)),
-            _ => Ok(()),
-        }
     }
 
     fn on_statement(
@@ -410,16 +403,6 @@ impl Grouper {
         let Some(mut group) = self.group.take() else {
             return Err(unexpected("commit"));
         };
-        if group.xa
-            && let Some(table) = group.rows.first_table()
-        {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "rows were written in an XA transaction",
-            )
-            .with_hint("write to replicated tables outside XA transactions")
-            .with_table(&table.name));
-        }
         self.close(&group, event.log_pos, event.timestamp)?;
         let statement = group.statement.take();
         // Rows of a table that is made of them (pitfall 111): whoever takes it in loads it.
@@ -441,26 +424,17 @@ impl Grouper {
                 committed_at_us: self.committed_at_us,
                 rows: group.rows,
             })),
-            (None, None) => Ok(Step::Moved),
+            (None, None) => Ok(match group.decided {
+                Some(Decision { xid, commit, base }) => Step::Decided(Decided {
+                    xid,
+                    commit,
+                    base,
+                    end: self.place.clone(),
+                    committed_at_us: self.committed_at_us,
+                }),
+                None => Step::Moved,
+            }),
         }
-    }
-
-    /// A rollback is logged only when the transaction changed a table that cannot be rolled back (pitfall 93).
-    fn on_rollback(&mut self, event: &RawEvent<'_>) -> Result<Step> {
-        let Some(group) = self.group.take() else {
-            return Err(unexpected("rollback"));
-        };
-        if let Some(table) = group.rows.first_table() {
-            return Err(rolled_back(&table.name));
-        }
-        self.close(&group, event.log_pos, event.timestamp)?;
-        Ok(Step::Moved)
-    }
-
-    fn on_xa_prepare(&mut self, event: &RawEvent<'_>) -> Result<Step> {
-        let one_phase = Fields::new("XA PREPARE", event.body).u8()? != 0;
-        self.open()?.xa = !one_phase;
-        self.on_commit(event)
     }
 
     /// Moves the place behind `group`, which ended with an event of that `log_pos` and `timestamp`.

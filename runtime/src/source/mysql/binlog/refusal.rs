@@ -3,11 +3,10 @@
 //! Error 1236 stands for a dozen different troubles, told apart by its text alone (pitfall 62), and each has its own
 //! remedy.
 
-use mysql_async::ServerError;
-
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind};
 use crate::source::mysql::position::Position;
+use crate::source::mysql::wire::ServerError;
 
 const ER_SOURCE_FATAL_ERROR_READING_BINLOG: u16 = 1236;
 
@@ -128,27 +127,22 @@ const MEANINGS: [(&str, ErrorKind, &str, &str); 18] = [
 ];
 
 /// What `error` means for a stream that wanted to go on at `place`.
-pub(super) fn stream_error(error: mysql_async::Error, place: &Position) -> Error {
-    let mysql_async::Error::Server(server) = &error else {
-        return Error::new(
-            ErrorKind::SourceUnavailable,
-            "the connection to the source's binlog broke",
-        )
-        .with_source(error);
+pub(super) fn stream_error(error: Error, place: &Position) -> Error {
+    let Some(server) = ServerError::of(&error) else {
+        return error;
     };
-    let known = (server.code == ER_SOURCE_FATAL_ERROR_READING_BINLOG)
-        .then(|| meaning(server))
-        .flatten();
-    match known {
+    if server.code != ER_SOURCE_FATAL_ERROR_READING_BINLOG {
+        return error;
+    }
+    match meaning(server) {
         Some((kind, message, hint)) => Error::new(kind, format!("{message} (at {place})"))
             .with_hint(hint)
             .with_source(error),
-        None if server.code == ER_SOURCE_FATAL_ERROR_READING_BINLOG => Error::new(
+        None => Error::new(
             ErrorKind::SourceUnavailable,
             format!("the source ended the binlog stream (at {place})"),
         )
         .with_source(error),
-        None => super::super::connection::query_error(error),
     }
 }
 
@@ -210,15 +204,13 @@ pub(super) fn incident() -> Error {
     .with_hint("resync the pipe: what the missing events changed cannot be told")
 }
 
-/// Rows of ours in what was rolled back although it was logged.
-pub(super) fn rolled_back(table: &TableName) -> Error {
+/// A rollback to a savepoint that the group does not hold.
+pub(super) fn unknown_savepoint(table: &TableName) -> Error {
     Error::new(
-        ErrorKind::Unsupported,
-        "rows were rolled back in a transaction that also changed a table without transactions",
+        ErrorKind::SourceCorrupt,
+        "a transaction was rolled back to a savepoint that its binlog does not hold",
     )
-    .with_hint(
-        "write to tables of other engines in transactions of their own, then resync the table",
-    )
+    .with_hint("resync the table")
     .with_table(table)
 }
 
@@ -240,10 +232,9 @@ mod tests {
     use crate::source::mysql::position::GtidSet;
 
     fn kind(code: u16, message: &str) -> ErrorKind {
-        let error = mysql_async::Error::Server(ServerError {
+        let error = Error::from(ServerError {
             code,
             message: message.into(),
-            state: "HY000".into(),
         });
         let place = Position::Gtid {
             set: GtidSet::default(),
@@ -251,6 +242,7 @@ mod tests {
         stream_error(error, &place).kind()
     }
 
+    /// pitfall 62, pitfall 63
     #[test]
     fn the_many_meanings_of_error_1236_are_told_apart() {
         for (text, expected) in [

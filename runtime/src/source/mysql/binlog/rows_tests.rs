@@ -41,6 +41,7 @@ pub(super) fn table() -> Arc<SourceTable> {
             .collect(),
         date_rules: std::collections::BTreeMap::new(),
         key_is_primary: true,
+        transactional: None,
     })
 }
 
@@ -54,6 +55,7 @@ pub(super) fn map() -> TableMap {
         names: None,
         primary_key: None,
         labels: None,
+        body: Vec::new(),
     }
 }
 
@@ -81,6 +83,7 @@ fn push(builder: &mut ChangeBuilder, map: TableMap, kind: RowKind, body: &[u8]) 
         partial: false,
         body,
         offset: 1000,
+        undone: false,
     };
     builder.push_event(&event, TERM)
 }

@@ -4,6 +4,7 @@
 //! has failed is done; the caller opens another at the last place that it was handed, and reads the same groups with
 //! the same offsets.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::ddl::Class;
 use super::group::{GroupOptions, Grouper, Step};
 use super::transaction::Transaction;
 use super::transport::Transport;
+use super::xa::{Decided, Prepared, Xid};
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::Source;
@@ -44,6 +46,8 @@ pub struct StreamOptions {
     pub memory_bytes: usize,
     /// Where it goes; the system's folder for temporary files when absent.
     pub spill_folder: Option<PathBuf>,
+    /// XA transactions that are prepared and not decided at the place that is read from, with their lengths.
+    pub prepared: HashMap<Xid, u64>,
 }
 
 impl StreamOptions {
@@ -55,6 +59,7 @@ impl StreamOptions {
             silence: Duration::from_secs(30),
             memory_bytes: 64 << 20,
             spill_folder: None,
+            prepared: HashMap::new(),
         }
     }
 }
@@ -66,6 +71,10 @@ pub enum Item {
     Transaction(Transaction),
     /// A statement that may concern replicated tables.
     Statement(Statement),
+    /// An XA transaction that waits for its decision, whosever rows it has.
+    Prepared(Prepared),
+    /// The decision of one.
+    Decided(Decided),
     /// Nothing of ours up to this place.
     Idle(Idle),
 }
@@ -76,6 +85,8 @@ impl Item {
         match self {
             Item::Transaction(transaction) => &transaction.end,
             Item::Statement(statement) => &statement.end,
+            Item::Prepared(prepared) => &prepared.end,
+            Item::Decided(decided) => &decided.end,
             Item::Idle(idle) => &idle.end,
         }
     }
@@ -145,6 +156,7 @@ impl BinlogStream {
                 dialect,
                 memory_bytes: options.memory_bytes,
                 spill_folder: options.spill_folder.clone(),
+                prepared: options.prepared.clone(),
             },
         );
         Ok(Self {
@@ -165,21 +177,19 @@ impl BinlogStream {
     /// names the table where one is concerned.
     pub async fn next(&mut self) -> Result<Item> {
         loop {
-            let event = if self.idle_groups == 0 {
-                let deadline = self.deadline();
-                match tokio::time::timeout_at(deadline, self.transport.next()).await {
-                    Ok(event) => event?,
-                    Err(_) => return Err(self.silent()),
-                }
+            let (deadline, silence) = (self.deadline(), self.silence);
+            let received = if self.idle_groups == 0 {
+                let next = tokio::time::timeout_at(deadline, self.transport.next());
+                Some(next.await.map_err(|_| silent(silence))??)
             } else {
-                match self.transport.next().now_or_never() {
-                    Some(event) => event?,
-                    None => return Ok(self.idle(false)),
-                }
+                self.transport.next().now_or_never().transpose()?
+            };
+            let Some(event) = received else {
+                return Ok(self.idle(false));
             };
             let heard_before = std::mem::replace(&mut self.heard_at, Instant::now());
             self.grace_from = None;
-            match self.grouper.on_event(&self.transport.raw(&event))? {
+            match self.grouper.on_event(&event)? {
                 Step::Nothing => {}
                 Step::Moved if self.idle_groups >= IDLE_GROUPS_MAX => return Ok(self.idle(false)),
                 Step::Moved => self.idle_groups += 1,
@@ -194,6 +204,14 @@ impl BinlogStream {
                     self.idle_groups = 0;
                     return Ok(Item::Statement(statement));
                 }
+                Step::Prepared(prepared) => {
+                    self.idle_groups = 0;
+                    return Ok(Item::Prepared(prepared));
+                }
+                Step::Decided(decided) => {
+                    self.idle_groups = 0;
+                    return Ok(Item::Decided(decided));
+                }
             }
         }
     }
@@ -202,11 +220,6 @@ impl BinlogStream {
     /// between two items.
     pub fn set_wanted(&mut self, wanted: Arc<TableFilter>) {
         self.grouper.set_filter(wanted);
-    }
-
-    /// Ends the connection.
-    pub async fn close(self) {
-        self.transport.close().await;
     }
 
     /// When silence means a dead connection. Nobody heard what came while nobody asked, so the first question after the
@@ -230,16 +243,16 @@ impl BinlogStream {
             caught_up,
         })
     }
+}
 
-    fn silent(&self) -> Error {
-        Error::new(
-            ErrorKind::SourceUnavailable,
-            format!(
-                "neither event nor heartbeat from the source for {} s",
-                self.silence.as_secs()
-            ),
-        )
-    }
+fn silent(silence: Duration) -> Error {
+    Error::new(
+        ErrorKind::SourceUnavailable,
+        format!(
+            "neither event nor heartbeat from the source for {} s",
+            silence.as_secs()
+        ),
+    )
 }
 
 /// The statements between two places that name wanted tables or may concern them: whether definitions that were read at
@@ -270,7 +283,9 @@ pub async fn statements_between(
         match item {
             Item::Statement(statement) => statements.push(statement),
             Item::Idle(Idle { caught_up, .. }) if caught_up => silences += 1,
-            Item::Idle(_) | Item::Transaction(_) => silences = 0,
+            Item::Idle(_) | Item::Transaction(_) | Item::Prepared(_) | Item::Decided(_) => {
+                silences = 0
+            }
         }
         match arrived {
             Some(true) => break,
@@ -284,6 +299,5 @@ pub async fn statements_between(
             }
         }
     }
-    stream.close().await;
     Ok(statements)
 }

@@ -31,6 +31,8 @@ pub struct TableMap {
     /// The labels of each ENUM and SET in declared order and the column's own charset, where the event tells them; none
     /// for other columns.
     pub labels: Option<Vec<Option<Vec<Vec<u8>>>>>,
+    /// The event's body, from which the map can be read again.
+    pub(super) body: Vec<u8>,
 }
 
 /// The front of a TABLE_MAP event: as much as must be read of tables that are not replicated.
@@ -41,6 +43,7 @@ pub(super) struct TableMapHead<'a> {
     database: &'a [u8],
     table: &'a [u8],
     columns: Fields<'a>,
+    body: &'a [u8],
 }
 
 pub(super) const EVENT: &str = "TABLE_MAP";
@@ -78,6 +81,7 @@ impl<'a> TableMapHead<'a> {
             database,
             table,
             columns: fields,
+            body,
         })
     }
 
@@ -115,6 +119,7 @@ impl<'a> TableMapHead<'a> {
             names: None,
             primary_key: None,
             labels: None,
+            body: self.body.to_vec(),
         };
         map.read_optional(fields)?;
         Ok(map)

@@ -3,9 +3,13 @@
 //! Rows count only once the group has ended with a commit, and a group can be larger than memory (pitfall 97). So the
 //! bodies are appended to one buffer; past the budget the buffer goes to an unnamed file, and reading back goes through
 //! the file and then what is left in memory.
+//!
+//! What was rolled back although it was logged stays in the buffer, marked: whether its rows are gone depends on the
+//! engine of their table, which the binlog does not tell (pitfalls 93, 94).
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -45,6 +49,8 @@ pub struct RowEvent<'a> {
     pub body: &'a [u8],
     /// The stream offset before the event; a row image's own place in the body completes it.
     pub offset: u64,
+    /// Whether the source rolled it back: the rows stand only where their table's engine cannot roll back.
+    pub undone: bool,
 }
 
 /// A committed transaction with rows of replicated tables.
@@ -68,7 +74,7 @@ impl Transaction {
 
     /// The tables that have rows in it, each once.
     pub fn tables(&self) -> &[Arc<TableMap>] {
-        &self.rows.tables
+        self.rows.tables()
     }
 
     /// Bytes of row events, on disk and in memory.
@@ -87,6 +93,8 @@ pub(super) struct RowBuffer {
     spilled: u64,
     budget: usize,
     folder: Option<PathBuf>,
+    /// What was rolled back, as ranges of the bytes in it.
+    undone: Vec<Range<u64>>,
 }
 
 impl RowBuffer {
@@ -99,7 +107,21 @@ impl RowBuffer {
             spilled: 0,
             budget,
             folder,
+            undone: Vec::new(),
         }
+    }
+
+    /// Marks everything from byte `from` on as rolled back.
+    pub(super) fn undo_from(&mut self, from: u64) {
+        let end = self.length();
+        if from < end {
+            self.undone.push(from..end);
+        }
+    }
+
+    /// The tables that have rows in it, each once.
+    pub(super) fn tables(&self) -> &[Arc<TableMap>] {
+        &self.tables
     }
 
     /// Whether nothing is in it.
@@ -133,10 +155,6 @@ impl RowBuffer {
                 self.tables.len() - 1
             }
         };
-        let fits = |number: usize| {
-            u32::try_from(number)
-                .map_err(|_| Error::new(ErrorKind::Unsupported, "a row event is larger than 4 GiB"))
-        };
         let limit = if self.file.is_some() {
             SPILL_BYTES.min(self.budget)
         } else {
@@ -145,14 +163,7 @@ impl RowBuffer {
         if self.memory.len() + RECORD_HEAD + event.body.len() > limit {
             self.spill()?;
         }
-        self.memory
-            .extend_from_slice(&fits(event.body.len())?.to_le_bytes());
-        self.memory.extend_from_slice(&event.offset.to_le_bytes());
-        self.memory.extend_from_slice(&fits(table)?.to_le_bytes());
-        self.memory
-            .extend_from_slice(&[event.kind as u8, shape_bits(event)]);
-        self.memory.extend_from_slice(event.body);
-        Ok(())
+        append_record(&mut self.memory, event, table, event.offset)
     }
 
     fn spill(&mut self) -> Result<()> {
@@ -176,7 +187,11 @@ impl RowBuffer {
         Ok(())
     }
 
-    fn read(&mut self) -> Result<RowEvents<'_>> {
+    /// Reads the events from the first on.
+    ///
+    /// # Errors
+    /// `State` when the spill file cannot be read.
+    pub(super) fn read(&mut self) -> Result<RowEvents<'_>> {
         if let Some(file) = &mut self.file {
             file.seek(SeekFrom::Start(0)).map_err(spill_error)?;
         }
@@ -189,8 +204,33 @@ impl RowBuffer {
             file_left: self.spilled,
             memory: &self.memory,
             record: Vec::new(),
+            at: 0,
+            undone: &self.undone,
+            moved_by: 0,
         })
     }
+}
+
+/// Appends an event in the form that [`RowEvents`] reads.
+///
+/// # Errors
+/// `Unsupported` for a body of over 4 GiB.
+pub(super) fn append_record(
+    to: &mut Vec<u8>,
+    event: &RowEvent<'_>,
+    table: usize,
+    offset: u64,
+) -> Result<()> {
+    let fits = |number: usize| {
+        u32::try_from(number)
+            .map_err(|_| Error::new(ErrorKind::Unsupported, "a row event is larger than 4 GiB"))
+    };
+    to.extend_from_slice(&fits(event.body.len())?.to_le_bytes());
+    to.extend_from_slice(&offset.to_le_bytes());
+    to.extend_from_slice(&fits(table)?.to_le_bytes());
+    to.extend_from_slice(&[event.kind as u8, shape_bits(event)]);
+    to.extend_from_slice(event.body);
+    Ok(())
 }
 
 const EXTRA_DATA: u8 = 1;
@@ -217,9 +257,34 @@ pub struct RowEvents<'a> {
     file_left: u64,
     memory: &'a [u8],
     record: Vec<u8>,
+    /// Bytes read so far.
+    at: u64,
+    undone: &'a [Range<u64>],
+    /// Added to every offset.
+    moved_by: u64,
 }
 
-impl RowEvents<'_> {
+impl<'a> RowEvents<'a> {
+    /// The records of one table's rows, as [`append_record`] wrote them.
+    pub(super) fn of(table: &'a [Arc<TableMap>], records: &'a [u8]) -> Self {
+        Self {
+            tables: table,
+            file: None,
+            file_left: 0,
+            memory: records,
+            record: Vec::new(),
+            at: 0,
+            undone: &[],
+            moved_by: 0,
+        }
+    }
+
+    /// Gives the events other places: those that they take when another group makes them visible.
+    pub(super) fn moved_by(mut self, amount: u64) -> Self {
+        self.moved_by = amount;
+        self
+    }
+
     /// The next event; its body is valid until the one after is asked for.
     ///
     /// # Errors
@@ -241,7 +306,9 @@ impl RowEvents<'_> {
                 .file_left
                 .checked_sub(self.record.len() as u64)
                 .ok_or_else(broken)?;
-            return event(self.tables, &self.record).map(Some);
+            let place = (self.at, self.moved_by);
+            self.at += self.record.len() as u64;
+            return event(self.tables, &self.record, place, self.undone).map(Some);
         }
         if self.memory.is_empty() {
             return Ok(None);
@@ -252,7 +319,9 @@ impl RowEvents<'_> {
             .split_at_checked(RECORD_HEAD + length)
             .ok_or_else(broken)?;
         self.memory = rest;
-        event(self.tables, record).map(Some)
+        let place = (self.at, self.moved_by);
+        self.at += record.len() as u64;
+        event(self.tables, record, place, self.undone).map(Some)
     }
 }
 
@@ -286,7 +355,13 @@ impl RecordHead {
     }
 }
 
-fn event<'a>(tables: &[Arc<TableMap>], record: &'a [u8]) -> Result<RowEvent<'a>> {
+/// `at` is the record's place among the bytes, and what its offset is moved by.
+fn event<'a>(
+    tables: &[Arc<TableMap>],
+    record: &'a [u8],
+    (at, moved_by): (u64, u64),
+    undone: &[Range<u64>],
+) -> Result<RowEvent<'a>> {
     let head = RecordHead::parse(record).ok_or_else(broken)?;
     Ok(RowEvent {
         table: Arc::clone(tables.get(head.table).ok_or_else(broken)?),
@@ -294,7 +369,8 @@ fn event<'a>(tables: &[Arc<TableMap>], record: &'a [u8]) -> Result<RowEvent<'a>>
         extra_data: head.extra_data,
         partial: head.partial,
         body: record.get(RECORD_HEAD..).ok_or_else(broken)?,
-        offset: head.offset,
+        offset: head.offset + moved_by,
+        undone: undone.iter().any(|range| range.contains(&at)),
     })
 }
 
@@ -320,6 +396,7 @@ mod tests {
             names: None,
             primary_key: None,
             labels: None,
+            body: Vec::new(),
         })
     }
 
@@ -329,6 +406,7 @@ mod tests {
         for budget in [0, 100, 5_000, usize::MAX] {
             let tables = [table(1), table(2)];
             let mut buffer = RowBuffer::new(budget, None);
+            let mut mark = None;
             let bodies: Vec<Vec<u8>> = (0..200)
                 .map(|_| (0..rng.random_range(0..90)).map(|_| rng.random()).collect())
                 .collect();
@@ -341,8 +419,16 @@ mod tests {
                         partial: index % 5 == 1,
                         body,
                         offset: index as u64 * 7,
+                        undone: false,
                     })
                     .unwrap();
+                if index == 149 {
+                    let from = mark.unwrap();
+                    buffer.undo_from(from);
+                }
+                if index == 99 {
+                    mark = Some(buffer.length());
+                }
             }
             assert_eq!(buffer.file.is_some(), budget < usize::MAX);
             assert!(buffer.memory.len() <= budget.max(RECORD_HEAD + 90));
@@ -355,6 +441,7 @@ mod tests {
                     assert_eq!(event.offset, index as u64 * 7);
                     assert_eq!(event.extra_data, index % 2 == 1);
                     assert_eq!(event.partial, index % 5 == 1);
+                    assert_eq!(event.undone, (100..150).contains(&index));
                     assert_eq!(event.kind as usize, index % 3);
                 }
                 assert!(events.next().unwrap().is_none());

@@ -1,53 +1,44 @@
 //! The connection of a binlog stream: how it is asked for, and its events with their checksums verified.
 //!
-//! The driver brings the bytes: authentication, TLS, packets, and the expansion of compressed transactions. Three
-//! things it leaves to us. It verifies no checksum. A compressed transaction that it cannot expand it drops without a
-//! word, so the lengths of the inner events are counted against the length that the outer one promises. And it knows no
-//! silence: a peer that vanished looks like one that has nothing to say, which the heartbeat tells apart (pitfall 70).
+//! Events lie in the receive buffer of a [`WireConn`] and are handed out where they lie; those inside a compressed
+//! transaction are expanded one by one ([`Payload`]). A peer that vanished looks like one that has nothing to say, which
+//! the heartbeat tells apart (pitfall 70).
 
-use futures_util::StreamExt;
-use mysql_async::prelude::Queryable;
-use mysql_async::{BinlogStreamRequest, Conn, GnoInterval, Sid};
-use mysql_common::binlog::consts::BinlogChecksumAlg;
-use mysql_common::binlog::events::Event;
-use mysql_common::packets::Tag;
+use mysql_common::packets::{GnoInterval, Sid, Tag};
 
 use super::ddl::Dialect;
-use super::event::{Fields, RawEvent, code};
+use super::event::{RawEvent, code, truncated};
+use super::payload::Payload;
 use super::refusal::{diverged, lost_domains, purged, stream_error};
 use super::stream::StreamOptions;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::mysql::connection::query_error;
-use crate::source::mysql::position::{GtidList, GtidSet, Position};
+use crate::source::mysql::connection::identity_sql;
+use crate::source::mysql::position::{BinlogState, GtidList, GtidSet, Position};
+use crate::source::mysql::wire::{Dump, DumpStart, WireConn};
 use crate::source::mysql::{Flavor, Source};
 
 /// How long a transaction that we have read may take until the source shows it as executed: the dump may run ahead of
 /// the commit by the acknowledgement of a semi-synchronous replica.
 const EXECUTED_WAIT_SECONDS: u32 = 10;
 
+/// How long the source waits for us to take what it sends: for as long as ClickHouse may be away (pitfall 71).
+const SEND_PATIENCE_SECONDS: u32 = 7 * 24 * 3600;
+
 /// Set in the header of the event that opens a file still being written, and left out of its checksum.
 const FLAG_BINLOG_IN_USE: u16 = 1;
 
+const HEADER_BYTES: usize = 19;
+const CHECKSUM_BYTES: usize = 4;
+
 /// An open stream of events.
+#[derive(Debug)]
 pub(super) struct Transport {
-    stream: mysql_async::BinlogStream,
+    dump: Dump,
     place: Position,
+    /// Whether events end with a checksum; the format event says so, and comes first but for a made-up ROTATE.
+    checksums: bool,
     payload: Option<Payload>,
-}
-
-/// A compressed transaction whose inner events are being read.
-#[derive(Clone, Copy, Debug)]
-struct Payload {
-    bytes_left: u64,
-    log_pos: u32,
-}
-
-impl std::fmt::Debug for Transport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Transport")
-            .field("place", &self.place)
-            .finish_non_exhaustive()
-    }
+    inner: Vec<u8>,
 }
 
 impl Transport {
@@ -58,188 +49,113 @@ impl Transport {
         options: &StreamOptions,
     ) -> Result<(Self, Dialect)> {
         ensure_same_server(source, place)?;
-        let mut conn = source.binlog().await?;
+        let mut conn = WireConn::connect(source.config()).await?;
+        ensure_not_replaced(&mut conn, source).await?;
         let dialect = dialect(&mut conn).await?;
+        conn.query_ok(&format!(
+            "SET SESSION net_write_timeout = {SEND_PATIENCE_SECONDS}"
+        ))
+        .await?;
         match source.flavor() {
             Flavor::MySql => prepare_mysql(&mut conn, place, options).await?,
             Flavor::MariaDb => prepare_maria(&mut conn, place, options).await?,
         }
-        let request = BinlogStreamRequest::new(options.server_id);
-        let stream = match place {
-            Position::Gtid { set } => {
-                conn.get_binlog_stream(request.with_gtid().with_gtid_set(sids(set)?))
-                    .await
-            }
+        let start = match place {
+            Position::Gtid { set } => DumpStart::Gtids(sids(set)?),
             // The place stands in a session variable.
-            Position::MariaGtid { .. } => conn.get_binlog_stream(request).await,
-            Position::File { file, offset, .. } => {
-                ensure_offset_fits(*offset)?;
-                conn.get_binlog_stream(request.with_filename(file.as_bytes()).with_pos(*offset))
-                    .await
-            }
-        }
-        .map_err(|error| stream_error(error, place))?;
+            Position::MariaGtid { .. } => DumpStart::File {
+                name: "",
+                offset: 4,
+            },
+            Position::File { file, offset, .. } => DumpStart::File {
+                name: file,
+                offset: fitting_offset(*offset)?,
+            },
+        };
         let transport = Self {
-            stream,
+            dump: conn.dump(options.server_id, start).await?,
             place: place.clone(),
+            checksums: false,
             payload: None,
+            inner: Vec::new(),
         };
         Ok((transport, dialect))
     }
 
-    /// The next event. Cancel-safe: what has been received stays in the driver.
-    pub(super) async fn next(&mut self) -> Result<Event> {
-        let event = match self.stream.next().await {
-            Some(Ok(event)) => event,
-            Some(Err(error)) => return Err(stream_error(error, &self.place)),
-            None => {
+    /// The next event. Cancel-safe: what has been received stays in the buffer.
+    pub(super) async fn next(&mut self) -> Result<RawEvent<'_>> {
+        if let Some(payload) = &mut self.payload {
+            if payload.read(&mut self.inner)? {
+                let log_pos = payload.log_pos();
+                let event = RawEvent::parse(&self.inner)?;
+                return Ok(RawEvent { log_pos, ..event });
+            }
+            self.payload = None;
+        }
+        let bytes = match self.dump.next().await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => {
                 return Err(Error::new(
                     ErrorKind::SourceUnavailable,
                     "the source ended the binlog stream",
                 ));
             }
+            Err(error) => return Err(stream_error(error, &self.place)),
         };
-        let is_inner = !event.footer().get_checksum_enabled();
-        if is_inner {
-            self.count_inner(&event)?;
-        } else {
-            verify_checksum(&event)?;
-            self.on_outer(&event)?;
+        let event = checked(bytes, &mut self.checksums)?;
+        if event.kind == code::TRANSACTION_PAYLOAD {
+            self.payload = Some(Payload::open(&event)?);
         }
         Ok(event)
     }
-
-    /// The event's fields; inside a compressed transaction with the outer event's place, the only one that counts
-    /// (pitfall 54).
-    pub(super) fn raw<'a>(&self, event: &'a Event) -> RawEvent<'a> {
-        let header = event.header();
-        let inner = !event.footer().get_checksum_enabled();
-        RawEvent {
-            kind: header.event_type_raw(),
-            timestamp: header.timestamp(),
-            server_id: header.server_id(),
-            log_pos: match self.payload {
-                Some(payload) if inner => payload.log_pos,
-                _ => header.log_pos(),
-            },
-            flags: header.flags_raw(),
-            body: event.data(),
-        }
-    }
-
-    /// Ends the connection.
-    pub(super) async fn close(self) {
-        // The server notices at its next write at the latest; nothing depends on the answer.
-        self.stream.close().await.ok();
-    }
-
-    fn count_inner(&mut self, event: &Event) -> Result<()> {
-        let length = u64::from(event.header().event_size());
-        let payload = self.payload.as_mut().ok_or_else(broken_payload)?;
-        payload.bytes_left = payload
-            .bytes_left
-            .checked_sub(length)
-            .ok_or_else(broken_payload)?;
-        Ok(())
-    }
-
-    fn on_outer(&mut self, event: &Event) -> Result<()> {
-        if self.payload.is_some_and(|payload| payload.bytes_left > 0) {
-            return Err(broken_payload());
-        }
-        self.payload = None;
-        if event.header().event_type_raw() == code::TRANSACTION_PAYLOAD {
-            self.payload = Some(Payload {
-                bytes_left: payload_length(event.data())?,
-                log_pos: event.header().log_pos(),
-            });
-        }
-        Ok(())
-    }
 }
 
-fn broken_payload() -> Error {
-    Error::new(
-        ErrorKind::SourceCorrupt,
-        "a compressed transaction cannot be expanded",
-    )
-    .with_hint("SET GLOBAL binlog_transaction_compression = OFF, then resync the pipe")
-}
-
-/// The uncompressed length that a TRANSACTION_PAYLOAD event promises.
-fn payload_length(body: &[u8]) -> Result<u64> {
-    const END: u64 = 0;
-    const PAYLOAD_SIZE: u64 = 1;
-    const COMPRESSION: u64 = 2;
-    const UNCOMPRESSED_SIZE: u64 = 3;
-    const UNCOMPRESSED: u64 = 255;
-    let mut fields = Fields::new("TRANSACTION_PAYLOAD", body);
-    let (mut payload, mut plain, mut algorithm) = (0, None, 0);
-    loop {
-        let field = fields.lenenc()?;
-        if field == END {
-            break;
-        }
-        let mut value = Fields::new("TRANSACTION_PAYLOAD", fields.lenenc_bytes()?);
-        match field {
-            PAYLOAD_SIZE => payload = value.lenenc()?,
-            COMPRESSION => algorithm = value.lenenc()?,
-            UNCOMPRESSED_SIZE => plain = Some(value.lenenc()?),
-            _ => {}
-        }
+/// Takes the checksum off an event, and verifies it (pitfall 49). The format event tells of itself and of those behind
+/// it (pitfall 48).
+fn checked<'a>(bytes: &'a [u8], checksums: &mut bool) -> Result<RawEvent<'a>> {
+    const CRC32: u8 = 1;
+    let event = RawEvent::parse(bytes)?;
+    if event.kind == code::FORMAT_DESCRIPTION {
+        // The algorithm stands before the checksum, which has its room in either case.
+        let (_, end) = event
+            .body
+            .split_at_checked(event.body.len().wrapping_sub(1 + CHECKSUM_BYTES))
+            .ok_or_else(|| truncated("FORMAT_DESCRIPTION"))?;
+        *checksums = end.first() == Some(&CRC32);
     }
-    match plain {
-        _ if algorithm == UNCOMPRESSED => Ok(payload),
-        Some(length) => Ok(length),
-        None => Err(broken_payload()),
+    if !*checksums {
+        return Ok(event);
     }
-}
-
-/// CRC32 over header and body, as the source computed it (pitfall 49).
-fn verify_checksum(event: &Event) -> Result<()> {
-    let Some(expected) = event.checksum() else {
-        return Ok(());
-    };
-    let header = event.header();
-    let is_format = header.event_type_raw() == code::FORMAT_DESCRIPTION;
-    let algorithm = event.footer().get_checksum_alg().ok().flatten();
-    if is_format && algorithm != Some(BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32) {
-        return Ok(());
-    }
-    let flags = match is_format {
-        true => header.flags_raw() & !FLAG_BINLOG_IN_USE,
-        false => header.flags_raw(),
-    };
-    let mut bytes = [0; 19];
-    let fields = [
-        &header.timestamp().to_le_bytes()[..],
-        &[header.event_type_raw()],
-        &header.server_id().to_le_bytes(),
-        &header.event_size().to_le_bytes(),
-        &header.log_pos().to_le_bytes(),
-        &flags.to_le_bytes(),
-    ];
-    for (to, from) in bytes.iter_mut().zip(fields.concat()) {
-        *to = from;
-    }
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&bytes);
-    hasher.update(event.data());
-    if is_format {
-        hasher.update(&[BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32 as u8]);
-    }
-    if hasher.finalize() != u32::from_le_bytes(expected) {
+    let (signed, checksum) = bytes
+        .split_last_chunk::<CHECKSUM_BYTES>()
+        .filter(|(signed, _)| signed.len() >= HEADER_BYTES)
+        .ok_or_else(|| truncated("binlog"))?;
+    let body = signed.get(HEADER_BYTES..).unwrap_or_default();
+    if crc(signed, &event) != u32::from_le_bytes(*checksum) {
         return Err(Error::new(
             ErrorKind::SourceCorrupt,
             format!(
                 "the checksum of a binlog event of type {} before {} is wrong",
-                header.event_type_raw(),
-                header.log_pos()
+                event.kind, event.log_pos
             ),
         )
         .with_hint("if it recurs, the binlog file is damaged: run mysqlbinlog --verify-binlog-checksum, then resync"));
     }
-    Ok(())
+    Ok(RawEvent { body, ..event })
+}
+
+/// CRC32 over header and body, as the source computed it.
+fn crc(signed: &[u8], event: &RawEvent<'_>) -> u32 {
+    let flags = match event.kind {
+        code::FORMAT_DESCRIPTION => event.flags & !FLAG_BINLOG_IN_USE,
+        _ => event.flags,
+    };
+    let (before, after) = (signed.get(..HEADER_BYTES - 2), signed.get(HEADER_BYTES..));
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(before.unwrap_or_default());
+    hasher.update(&flags.to_le_bytes());
+    hasher.update(after.unwrap_or_default());
+    hasher.finalize()
 }
 
 /// A file and offset mean something on their own server only (pitfall 61).
@@ -258,24 +174,38 @@ fn ensure_same_server(source: &Source, place: &Position) -> Result<()> {
     }
 }
 
-fn ensure_offset_fits(offset: u64) -> Result<()> {
-    if offset > u64::from(u32::MAX) {
-        return Err(Error::new(
+/// A name may lead to another server than a moment ago (pitfall 136), of which nothing has been proved yet.
+async fn ensure_not_replaced(conn: &mut WireConn, source: &Source) -> Result<()> {
+    let identity = conn
+        .query_value(identity_sql(source.flavor(), source.version()))
+        .await?;
+    if identity.as_deref() == Some(source.identity().0.as_str()) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::SourceUnavailable,
+        format!(
+            "another server answers at {}:{} than a moment ago",
+            source.config().host,
+            source.config().port
+        ),
+    ))
+}
+
+fn fitting_offset(offset: u64) -> Result<u32> {
+    u32::try_from(offset).map_err(|_| {
+        Error::new(
             ErrorKind::Unsupported,
             format!("the offset {offset} cannot be asked for: the protocol knows the first 4 GiB of a file"),
         )
-        .with_hint("set `source.position: gtid`; or FLUSH BINARY LOGS at the source and resync the pipe"));
-    }
-    Ok(())
+        .with_hint("set `source.position: gtid`; or FLUSH BINARY LOGS at the source and resync the pipe")
+    })
 }
 
-async fn dialect(conn: &mut Conn) -> Result<Dialect> {
-    let case: Option<u8> = conn
-        .query_first("SELECT @@lower_case_table_names")
-        .await
-        .map_err(query_error)?;
+async fn dialect(conn: &mut WireConn) -> Result<Dialect> {
+    let case = conn.query_value("SELECT @@lower_case_table_names").await?;
     Ok(Dialect {
-        lower_case_names: case == Some(1),
+        lower_case_names: case.as_deref() == Some("1"),
     })
 }
 
@@ -285,16 +215,19 @@ fn replica_uuid(server_id: u32) -> String {
     format!("70697065-7772-4967-8874-0000{server_id:08x}")
 }
 
-async fn prepare_mysql(conn: &mut Conn, place: &Position, options: &StreamOptions) -> Result<()> {
+async fn prepare_mysql(
+    conn: &mut WireConn,
+    place: &Position,
+    options: &StreamOptions,
+) -> Result<()> {
     let heartbeat = options.heartbeat.as_nanos();
     let uuid = replica_uuid(options.server_id);
-    conn.query_drop(format!(
+    conn.query_ok(&format!(
         "SET @source_binlog_checksum = @@GLOBAL.binlog_checksum, @master_binlog_checksum = @@GLOBAL.binlog_checksum, \
          @source_heartbeat_period = {heartbeat}, @master_heartbeat_period = {heartbeat}, \
          @replica_uuid = '{uuid}', @slave_uuid = '{uuid}'"
     ))
-    .await
-    .map_err(query_error)?;
+    .await?;
     match place {
         Position::Gtid { set } => ensure_gtids(conn, set).await,
         Position::File { .. } => Ok(()),
@@ -303,63 +236,62 @@ async fn prepare_mysql(conn: &mut Conn, place: &Position, options: &StreamOption
 }
 
 /// Ours must be executed there, and what was purged there must be ours (pitfall 60).
-async fn ensure_gtids(conn: &mut Conn, set: &GtidSet) -> Result<()> {
-    let (executed, gone): (String, String) = conn
-        .query_first("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged")
-        .await
-        .map_err(query_error)?
-        .ok_or_else(|| Error::new(ErrorKind::SourceCorrupt, "the source told no GTIDs"))?;
-    let extra = set.difference(&executed.parse()?);
+async fn ensure_gtids(conn: &mut WireConn, set: &GtidSet) -> Result<()> {
+    let mut global = async |name: &str| -> Result<GtidSet> {
+        let text = conn.query_value(&format!("SELECT @@GLOBAL.{name}")).await?;
+        text.unwrap_or_default().parse()
+    };
+    let (executed, gone) = (global("gtid_executed").await?, global("gtid_purged").await?);
+    let extra = set.difference(&executed);
     if !extra.is_empty() {
-        let timed_out: Option<u8> = conn
-            .exec_first(
-                "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?)",
-                (extra.to_string(), EXECUTED_WAIT_SECONDS),
-            )
-            .await
-            .map_err(query_error)?;
-        if timed_out != Some(0) {
+        let timed_out = conn
+            .query_value(&format!(
+                "SELECT WAIT_FOR_EXECUTED_GTID_SET('{extra}', {EXECUTED_WAIT_SECONDS})"
+            ))
+            .await?;
+        if timed_out.as_deref() != Some("0") {
             return Err(diverged(&extra.to_string()));
         }
     }
-    let missing = gone.parse::<GtidSet>()?.difference(set);
+    let missing = gone.difference(set);
     if !missing.is_empty() {
         return Err(purged(&missing.to_string()));
     }
     Ok(())
 }
 
-async fn prepare_maria(conn: &mut Conn, place: &Position, options: &StreamOptions) -> Result<()> {
+async fn prepare_maria(
+    conn: &mut WireConn,
+    place: &Position,
+    options: &StreamOptions,
+) -> Result<()> {
     let heartbeat = options.heartbeat.as_nanos();
     // Without the capability the server replaces its own events by dummies, GTIDs among them (pitfall 77).
-    conn.query_drop(format!(
+    conn.query_ok(&format!(
         "SET @mariadb_slave_capability = 4, @master_binlog_checksum = @@GLOBAL.binlog_checksum, \
          @master_heartbeat_period = {heartbeat}"
     ))
-    .await
-    .map_err(query_error)?;
+    .await?;
     match place {
         Position::MariaGtid { list } => {
             ensure_domains(conn, list).await?;
-            conn.query_drop(format!(
+            conn.query_ok(&format!(
                 "SET @slave_connect_state = '{list}', @slave_gtid_strict_mode = 1, @slave_gtid_ignore_duplicates = 0"
             ))
             .await
-            .map_err(query_error)
         }
         Position::File { .. } => Ok(()),
         Position::Gtid { .. } => Err(wrong_kind(place, "MariaDB")),
     }
 }
 
-/// The source must know every domain as far as we do: of one that it does not know it would say nothing (pitfall 79).
-/// What it has purged it says itself.
-async fn ensure_domains(conn: &mut Conn, ours: &GtidList) -> Result<()> {
-    let state: Option<String> = conn
-        .query_first("SELECT @@GLOBAL.gtid_binlog_state")
-        .await
-        .map_err(query_error)?;
-    let extra = ours.difference(&state.unwrap_or_default().parse()?);
+/// The source must have written each of ours: of a domain that it does not know it would say nothing (pitfall 79), and a
+/// higher number of another server's is no proof that ours is before it. What it has purged it says itself.
+async fn ensure_domains(conn: &mut WireConn, ours: &GtidList) -> Result<()> {
+    let state = conn
+        .query_value("SELECT @@GLOBAL.gtid_binlog_state")
+        .await?;
+    let extra = BinlogState::parse(&state.unwrap_or_default())?.lacks(ours);
     if extra.is_empty() {
         Ok(())
     } else {
@@ -403,21 +335,87 @@ fn sids(set: &GtidSet) -> Result<Vec<Sid<'static>>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_promised_length_of_a_compressed_transaction_is_found() {
-        let zstd = [2, 1, 0, 3, 3, 252, 0, 2, 1, 1, 90, 0, 9, 9];
-        assert_eq!(payload_length(&zstd).unwrap(), 512);
-        let plain = [2, 3, 252, 255, 0, 1, 1, 90, 0];
-        assert_eq!(payload_length(&plain).unwrap(), 90);
-        for length in 0..11 {
-            assert!(payload_length(&zstd[..length]).is_err());
+    /// An event as the source sends it, with its checksum or another.
+    fn sent(kind: u8, flags: u16, body: &[u8], checksum: Option<u32>) -> Vec<u8> {
+        let tail = if checksum.is_some() {
+            CHECKSUM_BYTES
+        } else {
+            0
+        };
+        let size = u32::try_from(HEADER_BYTES + body.len() + tail).unwrap();
+        let mut bytes = vec![5, 0, 0, 0, kind, 1, 0, 0, 0];
+        bytes.extend(size.to_le_bytes());
+        bytes.extend([9, 0, 0, 0]);
+        bytes.extend(flags.to_le_bytes());
+        bytes.extend(body);
+        if let Some(change) = checksum {
+            let mut hasher = crc32fast::Hasher::new();
+            let mut signed = bytes.clone();
+            if kind == code::FORMAT_DESCRIPTION {
+                signed[17] &= !1;
+            }
+            hasher.update(&signed);
+            bytes.extend((hasher.finalize() ^ change).to_le_bytes());
         }
+        bytes
+    }
+
+    /// pitfall 48, pitfall 49
+    #[test]
+    fn the_format_event_says_whether_events_have_checksums_and_a_wrong_one_is_an_error() {
+        let mut checksums = false;
+        let format = |algorithm: u8| {
+            let mut body = vec![4; 60];
+            body.push(algorithm);
+            body
+        };
+        // A file that is still open has a flag which its checksum leaves out.
+        let bytes = sent(code::FORMAT_DESCRIPTION, 1, &format(1), Some(0));
+        assert_eq!(checked(&bytes, &mut checksums).unwrap().body.len(), 61);
+        let bytes = sent(code::XID, 0, &[7; 8], Some(0));
+        assert_eq!(checked(&bytes, &mut checksums).unwrap().body, [7; 8]);
+        let bytes = sent(code::XID, 0, &[7; 8], Some(1));
+        let wrong = checked(&bytes, &mut checksums).unwrap_err();
+        assert_eq!(wrong.kind(), ErrorKind::SourceCorrupt);
+        assert!(wrong.message().contains("checksum"), "{wrong}");
+        // Without checksums the format event has room for one all the same.
+        let mut body = format(0);
+        body.extend([0; 4]);
+        let bytes = sent(code::FORMAT_DESCRIPTION, 0, &body, None);
+        checked(&bytes, &mut checksums).unwrap();
+        let bytes = sent(code::XID, 0, &[7; 8], None);
+        assert_eq!(checked(&bytes, &mut checksums).unwrap().body, [7; 8]);
+        for length in 0..bytes.len() {
+            assert!(
+                checked(&bytes[..length], &mut checksums).is_err(),
+                "{length}"
+            );
+        }
+    }
+
+    /// pitfall 58
+    #[test]
+    fn every_interval_of_every_tag_is_sent() {
+        let set = "07070707-0707-0707-0707-070707070707:1-5:7:night:3-4";
+        let sids = sids(&set.parse().unwrap()).unwrap();
+        let intervals = |sid: &Sid<'_>| {
+            let intervals = sid.intervals().iter();
+            intervals
+                .map(|one| (one.start(), one.end()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(intervals(&sids[0]), [(1, 6), (7, 8)]);
+        assert_eq!(intervals(&sids[1]), [(3, 5)]);
+        assert_eq!(
+            sids[1].tag().map(|tag| tag.as_str().to_owned()).as_deref(),
+            Some("night")
+        );
     }
 
     #[test]
     fn an_offset_that_the_protocol_would_cut_is_refused() {
-        assert!(ensure_offset_fits(u64::from(u32::MAX)).is_ok());
-        let error = ensure_offset_fits(1 << 32).unwrap_err();
+        assert_eq!(fitting_offset(u64::from(u32::MAX)).unwrap(), u32::MAX);
+        let error = fitting_offset(1 << 32).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
     }
 

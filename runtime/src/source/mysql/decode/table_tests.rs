@@ -42,6 +42,7 @@ fn table() -> SourceTable {
         columns,
         date_rules: std::collections::BTreeMap::new(),
         key_is_primary: true,
+        transactional: None,
     }
 }
 

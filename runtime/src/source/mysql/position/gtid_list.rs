@@ -74,6 +74,43 @@ impl GtidList {
     }
 }
 
+/// What a server's binlog holds: `gtid_binlog_state`, the newest transaction of every server in every domain.
+///
+/// Only this tells whether a server has a transaction: within a domain it may hold higher numbers of another server, which
+/// went on without ours after a failover.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BinlogState {
+    newest: BTreeMap<(u32, u32), u64>,
+}
+
+impl BinlogState {
+    /// Reads `@@gtid_binlog_state`.
+    ///
+    /// # Errors
+    /// `SourceCorrupt` for text that is none.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut newest = BTreeMap::new();
+        for gtid in entries(text) {
+            let gtid = gtid?;
+            let entry = newest.entry((gtid.domain, gtid.server)).or_insert(0);
+            *entry = gtid.sequence.max(*entry);
+        }
+        Ok(Self { newest })
+    }
+
+    /// The entries of `list` that the binlog does not hold.
+    pub fn lacks(&self, list: &GtidList) -> GtidList {
+        let mut rest = GtidList::default();
+        for gtid in list.iter() {
+            let newest = self.newest.get(&(gtid.domain, gtid.server));
+            if newest.is_none_or(|newest| *newest < gtid.sequence) {
+                rest.add(gtid);
+            }
+        }
+        rest
+    }
+}
+
 impl fmt::Display for MariaGtid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}-{}", self.domain, self.server, self.sequence)
@@ -97,20 +134,25 @@ impl FromStr for GtidList {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let mut list = GtidList::default();
-        for entry in text
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-        {
-            list.add(parse_gtid(entry).ok_or_else(|| {
+        for gtid in entries(text) {
+            list.add(gtid?);
+        }
+        Ok(list)
+    }
+}
+
+fn entries(text: &str) -> impl Iterator<Item = Result<MariaGtid, Error>> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|entry| {
+            parse_gtid(entry).ok_or_else(|| {
                 Error::new(
                     ErrorKind::SourceCorrupt,
                     format!("`{entry}` is no MariaDB GTID"),
                 )
-            })?);
-        }
-        Ok(list)
-    }
+            })
+        })
 }
 
 fn parse_gtid(text: &str) -> Option<MariaGtid> {
@@ -157,6 +199,17 @@ mod tests {
             list("0-1-15,1-1-3,2-1-1").difference(&list("0-1-14,0-2-12,1-1-3")),
             list("0-1-15,2-1-1")
         );
+    }
+
+    /// pitfall 80
+    #[test]
+    fn a_binlog_holds_a_transaction_only_when_its_own_server_got_so_far() {
+        let state = BinlogState::parse("0-1-50,0-2-53,1-1-3").unwrap();
+        for held in ["0-1-50", "0-1-7,1-1-3", "0-2-53", ""] {
+            assert!(state.lacks(&list(held)).is_empty(), "{held}");
+        }
+        assert_eq!(state.lacks(&list("0-1-52,1-1-3")), list("0-1-52"));
+        assert_eq!(state.lacks(&list("0-2-53,7-1-1")), list("7-1-1"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use gtid_list::{GtidList, MariaGtid};
+pub use gtid_list::{BinlogState, GtidList, MariaGtid};
 pub use gtid_set::{Gtid, GtidSet};
 
 use super::ServerIdentity;

@@ -174,19 +174,23 @@ async fn mysql_file(conn: &mut WireConn, source: &Source) -> Result<Position> {
 }
 
 /// A place that holds every statement whose effect a catalog query before this call could show. It may be ahead of what
-/// SELECT shows, and so is never a start.
+/// SELECT shows, and lie between PREPARE and COMMIT of an XA transaction, and so is never a start: a statement does not
+/// wait for a decision that may be days away.
 ///
 /// # Errors
-/// As [`take_place`].
+/// Failures of the queries.
 pub async fn newest_place(source: &Source, mode: PositionMode) -> Result<Position> {
     let by_file = mode == PositionMode::File || !source.has_gtid();
-    if source.flavor() == Flavor::MySql && by_file {
-        let mut conn = WireConn::connect(source.config()).await?;
+    let mut conn = WireConn::connect(source.config()).await?;
+    ensure_same_server(&mut conn, source).await?;
+    let place = if source.flavor() == Flavor::MySql && by_file {
         let (file, offset) = binlog_end(&mut conn, source).await?;
-        conn.quit().await;
-        return Ok(file_position(source, file, offset));
-    }
-    take_place(source, mode).await
+        file_position(source, file, offset)
+    } else {
+        place_now(&mut conn, source, !by_file).await?
+    };
+    conn.quit().await;
+    Ok(place)
 }
 
 /// Where the server writes now. This is ahead of what SELECT shows, and so never a start.
@@ -225,7 +229,9 @@ async fn mariadb_snapshot(conn: &mut WireConn, source: &Source) -> Result<(Strin
             }
         }
         conn.query_ok("ROLLBACK").await?;
-        let (file, offset) = place.ok_or_else(no_binlog)?;
+        let Some((file, offset)) = place else {
+            return Err(without_snapshot(conn).await);
+        };
         match list {
             Some(list) => return Ok((file, offset, list.split_whitespace().collect())),
             None if attempt < LISTS_TRIED => attempt += 1,
@@ -275,6 +281,26 @@ async fn mariadb_list_at_end(
     let list = conn.query_value("SELECT @@GLOBAL.gtid_binlog_pos").await?;
     let (end, at) = binlog_end(conn, source).await?;
     Ok(list.filter(|_| end == file && at == offset))
+}
+
+/// Why a consistent snapshot names no place. A binlog that InnoDB keeps has no file offsets (pitfall 86), and none of its
+/// GTID variables is known to show no more than SELECT does.
+async fn without_snapshot(conn: &mut WireConn) -> Error {
+    let engine = conn
+        .query_text("SHOW GLOBAL VARIABLES LIKE 'binlog_storage_engine'")
+        .await;
+    let engine = engine.ok().and_then(|rows| rows.into_iter().next());
+    match engine.as_deref() {
+        Some([_, Some(engine)]) if !engine.is_empty() => Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "the source keeps its binlog in {}, where no place is known that a snapshot shows",
+                String::from_utf8_lossy(engine)
+            ),
+        )
+        .with_hint("start the server without binlog_storage_engine"),
+        _ => no_binlog(),
+    }
 }
 
 async fn ensure_same_server(conn: &mut WireConn, source: &Source) -> Result<()> {

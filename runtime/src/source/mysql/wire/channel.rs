@@ -58,6 +58,12 @@ pub(super) enum Packet {
     Joined,
 }
 
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channel").finish_non_exhaustive()
+    }
+}
+
 /// One connection's packets in both directions.
 pub(super) struct Channel {
     stream: Stream,

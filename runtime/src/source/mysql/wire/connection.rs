@@ -293,6 +293,23 @@ impl WireConn {
         }
     }
 
+    /// Sends a command whose answer has no rows.
+    ///
+    /// # Errors
+    /// As [`WireConn::query_ok`].
+    pub(super) async fn command(&mut self, payload: &[u8]) -> Result<()> {
+        self.begin().await?;
+        self.channel.send_command(payload).await?;
+        self.result_head().await?;
+        self.state = State::Idle;
+        Ok(())
+    }
+
+    /// The packets alone, for a connection whose further answers are no results.
+    pub(super) fn into_channel(self) -> Channel {
+        self.channel
+    }
+
     /// The columns of the last answer that had rows.
     pub fn definitions(&self) -> &[Definition] {
         &self.definitions

@@ -33,7 +33,9 @@ pub enum Clause {
     RenameTable,
     /// Rows come or go without row events: partitions, tablespaces (pitfall 110).
     Rows,
-    /// Neither rows nor definitions as far as we replicate them: indexes, comments, engine, AUTO_INCREMENT (pitfall 108).
+    /// Another storage engine, perhaps: it tells whether rows roll back.
+    Engine,
+    /// Neither rows nor definitions as far as we replicate them: indexes, comments, AUTO_INCREMENT (pitfall 108).
     Nothing,
     /// Not understood.
     Unknown,
@@ -189,7 +191,12 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
             (first, rest.first()),
             (Token::Word(_), Some(Token::Mark(b'=')))
         );
-    harmless.then(|| vec![Clause::Nothing])
+    // Options of the table stand behind one another, without commas.
+    let engine = piece.iter().any(|token| token.is("ENGINE"));
+    harmless.then(|| match engine {
+        true => vec![Clause::Engine],
+        false => vec![Clause::Nothing],
+    })
 }
 
 fn add(rest: &[Token]) -> Option<Vec<Clause>> {

@@ -72,7 +72,6 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
         "RENAME INDEX a TO b",
         "ALTER INDEX i INVISIBLE",
         "ALTER COLUMN a SET DEFAULT 3",
-        "ENGINE=InnoDB ROW_FORMAT=COMPRESSED",
         "COMMENT = 'DROP COLUMN a, EXCHANGE'",
         "AUTO_INCREMENT = 100",
         "PAGE_COMPRESSED=1",
@@ -85,6 +84,12 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
         "",
     ] {
         assert_eq!(read(text), [Clause::Nothing], "{text}");
+    }
+    for text in [
+        "ENGINE=InnoDB ROW_FORMAT=COMPRESSED",
+        "COMMENT 'x' ENGINE MyISAM",
+    ] {
+        assert_eq!(read(text), [Clause::Engine], "{text}");
     }
     for text in [
         "EXCHANGE PARTITION p0 WITH TABLE b",

@@ -14,6 +14,7 @@ pub use foreign_keys::{Cascade, cascades};
 pub(super) use statement::classify;
 
 use super::event::Query;
+use super::xa::Xid;
 use crate::batch::TableName;
 
 const UTF8MB4_GENERAL_CI: u16 = 45;
@@ -74,8 +75,10 @@ pub enum Control {
     XaStart,
     /// XA END.
     XaEnd,
-    /// XA COMMIT or XA ROLLBACK of a transaction prepared in an earlier group; XA PREPARE.
-    XaDecision,
+    /// XA COMMIT of a transaction prepared in an earlier group.
+    XaCommit(Xid),
+    /// XA ROLLBACK of one.
+    XaRollback(Xid),
 }
 
 /// A statement's class, and the tables that it names.

@@ -5,6 +5,7 @@ use super::tokens::{Quoting, Token, tokens};
 use super::{Alter, Class, Classified, Clause, Control, Dialect};
 use crate::batch::TableName;
 use crate::source::mysql::binlog::event::Query;
+use crate::source::mysql::binlog::xa::Xid;
 use crate::source::mysql::decode::{Charset, charset_of_collation};
 
 const MODE_ANSI_QUOTES: u64 = 0x4;
@@ -167,8 +168,9 @@ impl Reader<'_> {
             "RELEASE" => Control::Release,
             "XA" if self.word("START") || self.word("BEGIN") => Control::XaStart,
             "XA" if self.word("END") => Control::XaEnd,
-            "XA" if self.word("COMMIT") || self.word("ROLLBACK") || self.word("PREPARE") => {
-                Control::XaDecision
+            "XA" if self.word("COMMIT") => Control::XaCommit(Xid::in_statement(self.query.text)?),
+            "XA" if self.word("ROLLBACK") => {
+                Control::XaRollback(Xid::in_statement(self.query.text)?)
             }
             _ => return None,
         })

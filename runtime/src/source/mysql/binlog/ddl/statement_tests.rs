@@ -163,7 +163,14 @@ fn transaction_control_is_told_apart() {
         ("SAVEPOINT `s1`", Control::Savepoint(b"s1".to_vec())),
         ("XA START X'61',X'',1", Control::XaStart),
         ("XA END X'61',X'',1", Control::XaEnd),
-        ("XA COMMIT X'61',X'',1", Control::XaDecision),
+        (
+            "XA COMMIT X'61',X'',1",
+            Control::XaCommit(Xid::in_statement(b"X'61',X'',1").unwrap()),
+        ),
+        (
+            "XA ROLLBACK X'61',X'6F',7",
+            Control::XaRollback(Xid::in_statement(b"X'61',X'6f',7").unwrap()),
+        ),
     ] {
         assert_eq!(read(text).class, Class::Control(control), "{text}");
     }

@@ -68,6 +68,7 @@ fn push(
         partial: false,
         body: &body,
         offset,
+        undone: false,
     };
     builder.push_event(&event, TERM)
 }
@@ -249,6 +250,7 @@ fn an_event_cut_anywhere_is_refused() {
             partial: false,
             body: &whole[..length],
             offset: 1,
+            undone: false,
         };
         let result = builder().push_event(&event, TERM);
         assert_eq!(result.is_ok(), rows.contains(&length), "cut at {length}");

@@ -1,0 +1,180 @@
+//! Rollbacks that were logged, and XA.
+
+use super::super::super::transaction::RowEvents;
+use super::super::super::xa::Packed;
+use super::*;
+
+/// The values of the first row of each event, with the offset and whether it was rolled back.
+fn firsts(mut events: RowEvents<'_>) -> Vec<(i32, u64, bool)> {
+    let mut found = Vec::new();
+    while let Some(event) = events.next().unwrap() {
+        let value = event.body[13..17].try_into().unwrap();
+        found.push((i32::from_le_bytes(value), event.offset, event.undone));
+    }
+    found
+}
+
+/// pitfall 93, pitfall 94
+#[test]
+fn rows_of_a_rollback_that_was_logged_are_handed_on_as_undone() {
+    let mut feed = Feed::mysql();
+    feed.gtid(1);
+    feed.query("BEGIN").unwrap();
+    feed.map(ORDERS);
+    feed.send(code::WRITE_ROWS, &rows(ORDERS, &[1]));
+    feed.query("SAVEPOINT `a`").unwrap();
+    feed.send(code::WRITE_ROWS, &rows(ORDERS, &[2]));
+    feed.query("SAVEPOINT `b`").unwrap();
+    feed.send(code::WRITE_ROWS, &rows(ORDERS, &[3]));
+    feed.query("ROLLBACK TO `b`").unwrap();
+    feed.query("SAVEPOINT `a`").unwrap();
+    feed.send(code::WRITE_ROWS, &rows(ORDERS, &[4]));
+    // The newer of the two of that name.
+    feed.query("ROLLBACK TO `a`").unwrap();
+    feed.send(code::WRITE_ROWS, &rows(ORDERS, &[5]));
+    let mut committed = transaction(feed.send(code::XID, &[0; 8]));
+    let undone: Vec<(i32, bool)> = firsts(committed.row_events().unwrap())
+        .into_iter()
+        .map(|(value, _, undone)| (value, undone))
+        .collect();
+    assert_eq!(
+        undone,
+        [(1, false), (2, false), (3, true), (4, true), (5, false)]
+    );
+
+    feed.gtid(2);
+    feed.query("BEGIN").unwrap();
+    feed.map(ORDERS);
+    feed.send(code::WRITE_ROWS, &rows(ORDERS, &[1]));
+    let mut undone = transaction(feed.query("ROLLBACK").unwrap());
+    assert!(
+        firsts(undone.row_events().unwrap())
+            .iter()
+            .all(|(.., undone)| *undone)
+    );
+    assert!(undone.end.position.to_string().ends_with(":1-2"));
+
+    feed.gtid(3);
+    feed.query("BEGIN").unwrap();
+    feed.map(OTHERS);
+    feed.send(code::WRITE_ROWS, &rows(OTHERS, &[1]));
+    assert!(matches!(feed.query("ROLLBACK").unwrap(), Step::Moved));
+
+    feed.gtid(4);
+    feed.query("BEGIN").unwrap();
+    feed.map(ORDERS);
+    feed.send(code::WRITE_ROWS, &rows(ORDERS, &[1]));
+    let error = feed.query("ROLLBACK TO `nobody`").unwrap_err();
+    assert_eq!(error.table(), Some(&TableName::new("shop", "orders")));
+}
+
+/// The body of an XA PREPARE event of `X'61',X'',1`.
+fn xa_prepare(one_phase: u8) -> Vec<u8> {
+    let mut body = vec![one_phase];
+    body.extend([1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, b'a']);
+    body
+}
+
+fn prepare(feed: &mut Feed, number: u8, one_phase: u8) -> Step {
+    feed.gtid(number);
+    feed.query("XA START X'61',X'',1").unwrap();
+    feed.map(ORDERS);
+    feed.map(OTHERS);
+    feed.send(code::WRITE_ROWS, &rows(OTHERS, &[9]));
+    feed.send(code::WRITE_ROWS, &rows(ORDERS, &[1]));
+    feed.query("XA END X'61',X'',1").unwrap();
+    feed.send(code::XA_PREPARE, &xa_prepare(one_phase))
+}
+
+/// pitfall 96
+#[test]
+fn rows_of_an_xa_transaction_take_the_place_of_its_commit() {
+    let mut feed = Feed::mysql();
+    let Step::Prepared(mut prepared) = prepare(&mut feed, 1, 0) else {
+        panic!("not prepared");
+    };
+    assert_eq!(prepared.length, 34);
+    assert_eq!(prepared.end.offset, 1035);
+    assert_eq!(prepared.id, "07070707-0707-0707-0707-070707070707:1");
+    feed.gtid(2);
+    feed.query("BEGIN").unwrap();
+    feed.map(ORDERS);
+    feed.send(code::WRITE_ROWS, &rows(ORDERS, &[5]));
+    let between = transaction(feed.send(code::XID, &[0; 8]));
+    assert_eq!(between.end.offset, 1035 + 18);
+    feed.gtid(3);
+    let Step::Decided(decided) = feed.query("XA COMMIT X'61',X'',1").unwrap() else {
+        panic!("not decided");
+    };
+    assert!(decided.commit && decided.xid == prepared.xid);
+    assert_eq!((decided.base, decided.end.offset), (1054, 1054 + 34));
+    assert_eq!(
+        firsts(prepared.row_events(decided.base).unwrap()),
+        [(1, 1054 + 17, false)]
+    );
+
+    // Whoever has the PREPARE from the state counts the same.
+    let mut again = Feed::mysql();
+    again
+        .grouper
+        .prepared
+        .insert(prepared.xid.clone(), prepared.length);
+    again.gtid(3);
+    let Step::Decided(again) = again.query("XA COMMIT X'61',X'',1").unwrap() else {
+        panic!("not decided");
+    };
+    assert_eq!(again.end.offset - again.base, 34);
+}
+
+/// pitfall 96
+#[test]
+fn an_xa_transaction_may_commit_at_once_or_roll_back_or_be_unknown() {
+    let mut feed = Feed::mysql();
+    assert_eq!(transaction(prepare(&mut feed, 1, 1)).end.offset, 1035);
+    assert!(matches!(prepare(&mut feed, 2, 0), Step::Prepared(_)));
+    feed.gtid(3);
+    let Step::Decided(decided) = feed.query("XA ROLLBACK X'61',X'',1").unwrap() else {
+        panic!("not decided");
+    };
+    assert!(!decided.commit);
+    assert_eq!(decided.end.offset, 1035 + 35 + 1);
+    feed.gtid(4);
+    assert!(matches!(
+        feed.query("XA ROLLBACK X'61',X'',1").unwrap(),
+        Step::Moved
+    ));
+    feed.gtid(5);
+    assert!(matches!(
+        feed.query("XA COMMIT X'61',X'',1").unwrap(),
+        Step::Decided(_)
+    ));
+}
+
+/// pitfall 96
+#[tokio::test]
+async fn kept_rows_of_an_xa_transaction_come_back_as_they_were() {
+    let mut feed = Feed::mysql();
+    let Step::Prepared(mut prepared) = prepare(&mut feed, 1, 0) else {
+        panic!("not prepared");
+    };
+    let mut pieces = Vec::new();
+    prepared
+        .pack(|table, piece| {
+            pieces.push((table, piece));
+            std::future::ready(Ok(()))
+        })
+        .await
+        .unwrap();
+    let [(table, piece)] = &pieces[..] else {
+        panic!("{} pieces", pieces.len());
+    };
+    assert_eq!(table, &TableName::new("shop", "orders"));
+    let packed = Packed::read(piece).unwrap();
+    assert_eq!(
+        firsts(packed.row_events(5000)),
+        firsts(prepared.row_events(5000).unwrap())
+    );
+    for length in 0..piece.len().min(30) {
+        assert!(Packed::read(&piece[..length]).is_err(), "{length}");
+    }
+}

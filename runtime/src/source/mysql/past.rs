@@ -1,0 +1,158 @@
+//! Whether a server holds what was read before, and which of several servers to read from.
+//!
+//! A replica that was promoted may lack the last transactions of the server that it follows on, and rows of them may be at
+//! the destination already. So what was read is compared with what the server holds, transaction by transaction: MySQL's
+//! `gtid_executed`, MariaDB's `gtid_binlog_state`. A server that still follows another may yet receive what it lacks; of any
+//! other that is proof that both went different ways.
+
+use std::time::{Duration, Instant};
+
+use super::position::{BinlogState, GtidSet, Position};
+use super::wire::{ServerError, WireConn};
+use super::{Flavor, ServerVersion, Source};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long a server that follows no other may take to show what it has sent: a dump runs ahead of the commit by the
+/// acknowledgement of a semi-synchronous replica.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a server that lags behind another may take.
+const FOLLOWING_DEADLINE: Duration = Duration::from_secs(30);
+
+const POLL: Duration = Duration::from_millis(200);
+
+/// What a server is for a stream that wants to go on behind a place. The greater, the better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fitness {
+    /// It lacks some of what was read, and may receive it.
+    Lags,
+    /// It lacks some of what was read.
+    Lacks,
+    /// It holds all of it, and nobody can write to it: the writes go elsewhere.
+    ReadOnly,
+    /// It holds all of it, and can be written to.
+    Writable,
+}
+
+/// How well a server fits a stream behind `past`.
+///
+/// # Errors
+/// As the queries fail.
+pub(super) async fn fitness(source: &Source, past: Option<&Position>) -> Result<Fitness> {
+    let mut conn = WireConn::connect(source.config()).await?;
+    let lacks = match past {
+        Some(past) => lacking(&mut conn, past).await?.is_some(),
+        None => false,
+    };
+    let read_only = is_read_only(&mut conn).await?;
+    let fitness = match (lacks, read_only) {
+        (true, true) => Fitness::Lags,
+        (true, false) => Fitness::Lacks,
+        (false, true) => Fitness::ReadOnly,
+        (false, false) => Fitness::Writable,
+    };
+    conn.quit().await;
+    Ok(fitness)
+}
+
+/// Proves that the server holds everything up to `place`.
+///
+/// # Errors
+/// `SourceDiverged` when it never will, naming what it lacks; `SourceUnavailable` when it has not received it in time.
+pub async fn ensure_holds(source: &Source, place: &Position) -> Result<()> {
+    let mut conn = WireConn::connect(source.config()).await?;
+    let begin = Instant::now();
+    while let Some(missing) = lacking(&mut conn, place).await? {
+        let follows = is_read_only(&mut conn).await? || is_following(&mut conn, source).await?;
+        if follows && begin.elapsed() > FOLLOWING_DEADLINE {
+            return Err(Error::new(
+                ErrorKind::SourceUnavailable,
+                format!(
+                    "the replica at {}:{} has not received transactions that this pipe has read after {} s: {missing}",
+                    source.config().host,
+                    source.config().port,
+                    FOLLOWING_DEADLINE.as_secs()
+                ),
+            )
+            .with_hint("wait until it has caught up, or point the pipe at a server that has"));
+        }
+        if !follows && begin.elapsed() > COMMIT_DEADLINE {
+            return Err(Error::new(
+                ErrorKind::SourceDiverged,
+                format!(
+                    "the source at {}:{} does not contain transactions whose rows may be at the destination: {missing}",
+                    source.config().host,
+                    source.config().port
+                ),
+            )
+            .with_hint("resync the pipe, or point it at a server that contains them"));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    conn.quit().await;
+    Ok(())
+}
+
+/// What of `place` the server does not hold, as text. Files and offsets are compared by who the server is.
+async fn lacking(conn: &mut WireConn, place: &Position) -> Result<Option<String>> {
+    let text = match place {
+        Position::Gtid { set } => {
+            let executed = conn.query_value("SELECT @@GLOBAL.gtid_executed").await?;
+            let executed: GtidSet = executed.unwrap_or_default().parse()?;
+            set.difference(&executed).to_string()
+        }
+        Position::MariaGtid { list } => {
+            let state = conn
+                .query_value("SELECT @@GLOBAL.gtid_binlog_state")
+                .await?;
+            let state = BinlogState::parse(&state.unwrap_or_default())?;
+            state.lacks(list).to_string()
+        }
+        Position::File { .. } => return Ok(None),
+    };
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+/// MariaDB 12 has several words for it; all but OFF forbid writes of applications.
+async fn is_read_only(conn: &mut WireConn) -> Result<bool> {
+    let value = conn.query_value("SELECT @@GLOBAL.read_only").await?;
+    Ok(!matches!(value.as_deref(), None | Some("0" | "OFF")))
+}
+
+/// Whether the server applies what another one sends. Without the grant to ask, nobody can tell, and it is not taken to.
+async fn is_following(conn: &mut WireConn, source: &Source) -> Result<bool> {
+    /// The column of `SHOW REPLICA STATUS` that says whether what was received is applied; MariaDB has two more before.
+    const APPLIES: usize = 11;
+    let (sql, column) = match source.flavor() {
+        Flavor::MySql if source.version() >= ServerVersion(8, 0, 22) => {
+            ("SHOW REPLICA STATUS", APPLIES)
+        }
+        Flavor::MySql => ("SHOW SLAVE STATUS", APPLIES),
+        Flavor::MariaDb => ("SHOW ALL SLAVES STATUS", APPLIES + 2),
+    };
+    match conn.query_text(sql).await {
+        Ok(rows) => Ok(rows
+            .iter()
+            .any(|row| matches!(row.get(column), Some(Some(value)) if value == b"Yes"))),
+        Err(error) if ServerError::of(&error).is_some() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_holds_the_past_beats_one_that_can_be_written_to() {
+        let mut servers = [
+            Fitness::Lacks,
+            Fitness::Writable,
+            Fitness::Lags,
+            Fitness::ReadOnly,
+        ];
+        servers.sort();
+        assert_eq!(servers.last(), Some(&Fitness::Writable));
+        assert!(Fitness::ReadOnly > Fitness::Lacks);
+    }
+}

@@ -1,0 +1,150 @@
+//! A replica that takes over: the pipe goes on there by GTID, unless rows of its own are missing there.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use testbed::harness::replication::{follow, promote, stop_following, wait_followed};
+use testbed::harness::{Source, Stage};
+use testbed::{SourceKind, SourceOptions, SourceServer};
+
+use crate::support::{
+    CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, running_with, start,
+};
+
+/// How long connecting elsewhere, proving the past there and catching up may take.
+const TAKE_OVER: Duration = Duration::from_secs(180);
+
+on_both_sources! {
+    a_promoted_replica_carries_the_pipe_on_and_the_old_primary_takes_over_again: 480,
+    rows_that_the_new_primary_lacks_fail_the_pipe_by_name: 360,
+    a_place_in_a_file_is_refused_on_another_server: 300,
+}
+
+async fn server(kind: SourceKind) -> Result<SourceServer> {
+    tokio::task::spawn_blocking(move || {
+        let options = SourceOptions::new(kind);
+        SourceServer::start(match kind.is_mariadb() {
+            true => options.arg("--log-slave-updates=ON"),
+            false => options,
+        })
+    })
+    .await?
+}
+
+async fn primary(kind: SourceKind) -> Result<Stage> {
+    let server = server(kind).await?;
+    Stage::with_source(move || Ok(server)).await
+}
+
+/// A pipe file that also names another server.
+fn file_with(stage: &Stage, other: &SourceServer, tables: &[&str]) -> Value {
+    let mut file = stage.pipe_file(tables);
+    file["source"]["hosts"] = json!([format!("127.0.0.1:{}", other.port())]);
+    file
+}
+
+/// pitfall 59, pitfall 80, pitfall 136
+async fn a_promoted_replica_carries_the_pipe_on_and_the_old_primary_takes_over_again(
+    kind: SourceKind,
+) -> Result<()> {
+    let seed = Seed::new("a_promoted_replica_carries_the_pipe_on");
+    let mut stage = primary(kind).await?;
+    let workload = Workload { row_count: 1_000 };
+    workload.create(&stage).await?;
+    let replica = server(kind).await?;
+    follow(&replica, &stage.source_server).await?;
+    let mut pipe = running_with(&file_with(&stage, &replica, &Workload::TABLES)).await?;
+    let writer = workload.write(&stage.source, seed.generator(1));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    writer.stop().await?;
+    wait_followed(&replica, &stage.source_server).await?;
+    tokio::task::block_in_place(|| stage.source_server.kill())?;
+    promote(&replica).await?;
+    stage.source = Source::with_database(&replica, &stage.database).await?;
+    let writer = workload.write(&stage.source, seed.generator(2));
+    stage.wait_caught_up(&mut pipe, TAKE_OVER).await?;
+    writer.stop().await?;
+    assert_caught_up(&stage, &mut pipe, &Workload::TABLES).await?;
+
+    // And back, with the pipe away in the meantime.
+    ensure!(pipe.stop().await? == 0);
+    tokio::task::block_in_place(|| stage.source_server.start_again_with(&["--read-only=ON"]))?;
+    follow(&stage.source_server, &replica).await?;
+    let writer = workload.write(&stage.source, seed.generator(3));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    writer.stop().await?;
+    wait_followed(&stage.source_server, &replica).await?;
+    tokio::task::block_in_place(|| replica.kill())?;
+    promote(&stage.source_server).await?;
+    stage.source = Source::with_database(&stage.source_server, &stage.database).await?;
+    pipe.restart()?;
+    let writer = workload.write(&stage.source, seed.generator(4));
+    stage.wait_caught_up(&mut pipe, TAKE_OVER).await?;
+    writer.stop().await?;
+    assert_caught_up(&stage, &mut pipe, &Workload::TABLES).await
+}
+
+/// pitfall 60: on MariaDB the new primary's own transactions have the numbers of those that it lacks.
+async fn rows_that_the_new_primary_lacks_fail_the_pipe_by_name(kind: SourceKind) -> Result<()> {
+    let mut stage = primary(kind).await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT PRIMARY KEY, a INT)")
+        .await?;
+    let replica = server(kind).await?;
+    follow(&replica, &stage.source_server).await?;
+    let mut pipe = running_with(&file_with(&stage, &replica, &["t"])).await?;
+    stage.source.execute("INSERT INTO t VALUES (1, 1)").await?;
+    wait_followed(&replica, &stage.source_server).await?;
+    stop_following(&replica).await?;
+    stage.source.execute("INSERT INTO t VALUES (2, 2)").await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    tokio::task::block_in_place(|| stage.source_server.kill())?;
+    promote(&replica).await?;
+    stage.source = Source::with_database(&replica, &stage.database).await?;
+    for id in 10..20 {
+        stage
+            .source
+            .execute(format!("INSERT INTO t VALUES ({id}, 0)"))
+            .await?;
+    }
+    let status = pipe
+        .wait_for("Failed", TAKE_OVER, |status| status["state"] == "Failed")
+        .await?;
+    let text = status.to_string();
+    ensure!(
+        text.contains("source_diverged") && text.contains("does not contain transactions"),
+        "{status:#}"
+    );
+    let rows = format!("SELECT groupArray(id) FROM `{}`.t_current", stage.database);
+    let rows = stage.clickhouse.query(&rows).await?;
+    ensure!(rows == "[1,2]" || rows == "[2,1]", "{rows}");
+    Ok(())
+}
+
+/// pitfall 61
+async fn a_place_in_a_file_is_refused_on_another_server(kind: SourceKind) -> Result<()> {
+    let stage = primary(kind).await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT PRIMARY KEY)")
+        .await?;
+    let other = server(kind).await?;
+    follow(&other, &stage.source_server).await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["position"] = json!("file");
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_state("Running", START).await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    wait_followed(&other, &stage.source_server).await?;
+    pipe.kill9()?;
+    file["source"]["port"] = json!(other.port());
+    pipe.change_file(&file);
+    pipe.restart()?;
+    let status = pipe
+        .wait_for("Failed", START, |status| status["state"] == "Failed")
+        .await?;
+    ensure!(status.to_string().contains("source_diverged"), "{status:#}");
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! What is large: a transaction through a small budget, and thousands of tables.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mysql_async::prelude::Queryable;
+use serde_json::json;
+
+use crate::harness::{Launch, Pipe, Stage, usage_of};
+use crate::{SourceKind, SourceOptions, SourceServer};
+
+/// How long any of these may take on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+
+/// One transaction of `mebibytes`, written in rows of 3.7 MB, through a budget of `memory`; returns the peak of the pipe's
+/// resident memory in bytes. On MySQL the transaction is compressed as well.
+///
+/// # Errors
+/// A difference, or a pipe that does not get there.
+pub async fn spill(stage: &Stage, program: &Path, mebibytes: u64, memory: &str) -> Result<u64> {
+    const ROW_BYTES: u64 = 3_700_000;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT)")
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["memory"] = json!(memory);
+    let spill = tempfile::tempdir()?;
+    file["spill_dir"] = json!(spill.path());
+    let mut pipe = Pipe::start(Launch::new(program, &file))?;
+    pipe.wait_state("Running", PATIENCE).await?;
+    let mut conn = stage.source.connect().await?;
+    if !stage.kind().is_mariadb() {
+        conn.query_drop("SET SESSION binlog_transaction_compression = ON")
+            .await?;
+    }
+    conn.query_drop("START TRANSACTION").await?;
+    for n in 0..(mebibytes << 20) / ROW_BYTES {
+        conn.query_drop(format!(
+            "INSERT INTO t VALUES ({n}, REPEAT(LEFT(SHA2({n}, 256), 37), 115625))"
+        ))
+        .await?;
+    }
+    conn.query_drop("COMMIT").await?;
+    stage.wait_caught_up(&mut pipe, PATIENCE).await?;
+    let sums = "SELECT CAST(SUM(CRC32(a)) AS CHAR) FROM t";
+    let expected: Vec<String> = stage.source.rows(sums).await?;
+    let found = format!(
+        "SELECT toString(sum(CRC32(a))) FROM `{}`.t_current",
+        stage.database
+    );
+    let found = stage.clickhouse.query(&found).await?;
+    ensure!(
+        expected.first() == Some(&found),
+        "the sums differ: {expected:?} and {found}"
+    );
+    let (_, peak) = usage_of(pipe.pid().context("the pipe runs")?)?;
+    Ok(peak)
+}
+
+/// `count` tables behind a wildcard, one of them with 4,096 columns.
+///
+/// # Errors
+/// A difference, or a pipe that does not get there.
+pub async fn tables(kind: SourceKind, program: &Path, count: u32) -> Result<()> {
+    const COLUMNS: u32 = 4_096;
+    let server =
+        move || SourceServer::start(SourceOptions::new(kind).arg("--table-open-cache=4000"));
+    let stage = Stage::with_source(server).await?;
+    let mut conn = stage.source.connect().await?;
+    let columns: Vec<String> = (1..COLUMNS).map(|n| format!("c{n} TINYINT")).collect();
+    conn.query_drop(format!(
+        "CREATE TABLE t_wide (id TINYINT PRIMARY KEY, {}) ENGINE = MyISAM",
+        columns.join(", ")
+    ))
+    .await?;
+    conn.query_drop("INSERT INTO t_wide (id, c4095) VALUES (1, 1), (2, NULL)")
+        .await?;
+    for n in 0..count {
+        conn.query_drop(format!("CREATE TABLE t_{n} (id INT PRIMARY KEY, a INT)"))
+            .await?;
+        conn.query_drop(format!("INSERT INTO t_{n} VALUES (1, {n})"))
+            .await?;
+    }
+    let entries = vec![json!({ "source": format!("{}.t_*", stage.database) })];
+    let mut file = stage.pipe_file_of(entries);
+    file["snapshot"] = json!({ "tables_in_parallel": 4, "threads_per_table": 1 });
+    let begin = Instant::now();
+    let mut pipe = Pipe::start(Launch::new(program, &file))?;
+    pipe.wait_state("Running", PATIENCE).await?;
+    println!("{count} tables loaded in {:?}", begin.elapsed());
+    for n in (0..count).step_by(97) {
+        conn.query_drop(format!("INSERT INTO t_{n} VALUES (2, NULL)"))
+            .await?;
+    }
+    conn.query_drop("UPDATE t_wide SET c4095 = 5, c2000 = 7")
+        .await?;
+    stage.wait_caught_up(&mut pipe, PATIENCE).await?;
+    for n in (0..count).step_by(97) {
+        stage.assert_same(&format!("t_{n}")).await?;
+    }
+    stage.assert_same("t_wide").await?;
+    Ok(())
+}
