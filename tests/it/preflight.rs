@@ -60,6 +60,8 @@ async fn faulty(kind: SourceKind) -> Result<Stage> {
         .execute_all([
             "CREATE TABLE t (id INT PRIMARY KEY, note LONGTEXT)",
             "CREATE TABLE keyless (a INT)",
+            "CREATE TABLE Twin (id INT PRIMARY KEY)",
+            "CREATE TABLE twin (id INT PRIMARY KEY)",
             "CREATE TABLE _t_gho (id INT PRIMARY KEY)",
             "CREATE DATABASE left_out",
             "CREATE TABLE left_out.a (id INT PRIMARY KEY)",
@@ -120,6 +122,16 @@ async fn everything_that_stands_in_the_way_is_found_at_once(kind: SourceKind) ->
     for code in &warning {
         ensure!(warnings.contains(*code), "{code} was not found: {found:#?}");
     }
+    let twins = found.iter().filter(|finding| {
+        finding["check"] == "key"
+            && finding["found"]
+                .as_str()
+                .is_some_and(|found| !found.contains("keyless"))
+    });
+    ensure!(
+        twins.count() == 0,
+        "tables whose names differ in case only are taken for one: {found:#?}"
+    );
     for finding in &found {
         for part in ["found", "needed", "remedy", "kind"] {
             let text = finding[part].as_str().unwrap_or_default();

@@ -76,29 +76,6 @@ pub struct SourceColumn {
     pub default: ColumnDefault,
 }
 
-#[cfg(test)]
-impl SourceColumn {
-    /// A nullable, included column `c` of that type and of nothing else, for tests to begin from.
-    pub(crate) fn sample(data_type: &str) -> SourceColumn {
-        SourceColumn {
-            name: "c".to_owned(),
-            included: Some(0),
-            data_type: data_type.to_owned(),
-            column_type: data_type.to_owned(),
-            unsigned: false,
-            nullable: true,
-            charset: None,
-            length: None,
-            precision: None,
-            scale: None,
-            labels: Vec::new(),
-            generated: false,
-            geometry: None,
-            default: ColumnDefault::None,
-        }
-    }
-}
-
 /// A column's DEFAULT, as far as it can be told without asking the server for rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

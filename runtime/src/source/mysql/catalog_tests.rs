@@ -1,5 +1,27 @@
 use super::*;
 
+impl SourceColumn {
+    /// A nullable, included column `c` of that type and of nothing else, for tests to begin from.
+    pub(crate) fn sample(data_type: &str) -> SourceColumn {
+        SourceColumn {
+            name: "c".to_owned(),
+            included: Some(0),
+            data_type: data_type.to_owned(),
+            column_type: data_type.to_owned(),
+            unsigned: false,
+            nullable: true,
+            charset: None,
+            length: None,
+            precision: None,
+            scale: None,
+            labels: Vec::new(),
+            generated: false,
+            geometry: None,
+            default: ColumnDefault::None,
+        }
+    }
+}
+
 fn int(name: &str, nullable: bool) -> SourceColumn {
     SourceColumn {
         name: name.into(),

@@ -111,11 +111,12 @@ async fn keyed(source: &Source, conn: &mut Conn) -> Result<BTreeSet<TableName>> 
         Flavor::MySql => "COUNT(COLUMN_NAME) = COUNT(*)",
         Flavor::MariaDb => "TRUE",
     };
+    // By bytes: MariaDB's information_schema compares without case, where `Twin` and `twin` would be one.
     let names: Vec<(String, String)> = conn
         .query(format!(
-            "SELECT DISTINCT TABLE_SCHEMA, TABLE_NAME FROM (SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME FROM \
-             information_schema.STATISTICS WHERE NON_UNIQUE = 0 GROUP BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME \
-             HAVING SUM(NULLABLE = 'YES') = 0 AND {columns}) AS unique_indexes"
+            "SELECT MIN(TABLE_SCHEMA), MIN(TABLE_NAME) FROM information_schema.STATISTICS WHERE NON_UNIQUE = 0 \
+             GROUP BY CAST(TABLE_SCHEMA AS BINARY), CAST(TABLE_NAME AS BINARY), INDEX_NAME \
+             HAVING SUM(NULLABLE = 'YES') = 0 AND {columns}"
         ))
         .await
         .map_err(query_error)?;
