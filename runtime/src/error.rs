@@ -74,8 +74,20 @@ pub enum ErrorKind {
     PluginTimeout,
     /// A plugin asked for more memory than its limit.
     PluginMemory,
-    /// A plugin returned something that breaks its contract.
+    /// A plugin returned bytes that are no sound columns, or an answer that its contract does not have.
     PluginOutput,
+    /// A plugin returned more bytes or rows than its limit.
+    PluginOutputSize,
+    /// A plugin returned columns other than those that it was bound with.
+    PluginSchema,
+    /// A plugin returned another number of rows than it was given, or than it declared.
+    PluginRowCount,
+    /// A plugin returned rows of no parent, or two rows of one image with one key.
+    PluginKey,
+    /// A plugin wrote more log bytes in one call than its limit.
+    PluginLog,
+    /// A plugin failed on rows together and on none of them alone: its result depends on how rows are cut into batches.
+    PluginCutDependent,
     /// A plugin rejected rows.
     PluginRejected,
     /// The stream is further behind than the pipe file allows; nothing failed.
@@ -131,6 +143,12 @@ impl ErrorKind {
             | ErrorKind::PluginTimeout
             | ErrorKind::PluginMemory
             | ErrorKind::PluginOutput
+            | ErrorKind::PluginOutputSize
+            | ErrorKind::PluginSchema
+            | ErrorKind::PluginRowCount
+            | ErrorKind::PluginKey
+            | ErrorKind::PluginLog
+            | ErrorKind::PluginCutDependent
             | ErrorKind::PluginRejected
             | ErrorKind::Internal => Scope::Table,
             // Credentials and grants are an account's, and the next table would be refused as well.
@@ -175,6 +193,12 @@ impl ErrorKind {
             | ErrorKind::PluginTimeout
             | ErrorKind::PluginMemory
             | ErrorKind::PluginOutput
+            | ErrorKind::PluginOutputSize
+            | ErrorKind::PluginSchema
+            | ErrorKind::PluginRowCount
+            | ErrorKind::PluginKey
+            | ErrorKind::PluginLog
+            | ErrorKind::PluginCutDependent
             | ErrorKind::PluginRejected
             | ErrorKind::LagBeyondObjective
             | ErrorKind::RetentionBelowObjective
@@ -182,6 +206,11 @@ impl ErrorKind {
             | ErrorKind::IllegalCommand => Retry::AfterOperator,
             ErrorKind::Stopped | ErrorKind::Internal => Retry::Never,
         }
+    }
+
+    /// Whether a plugin is at fault.
+    pub fn is_of_plugin(self) -> bool {
+        self.code().starts_with("plugin_")
     }
 
     /// The stable code that programs see: `source_denied` and the like.

@@ -24,6 +24,10 @@ pub mod state;
 
 pub mod pipe;
 
+pub mod author;
+
+pub mod fetch;
+
 pub mod api;
 
 pub mod cli;

@@ -9,9 +9,11 @@ use std::rc::Rc;
 use bindings::exports::pipewright::transform::plugin as wit;
 use bindings::pipewright::transform::types as wit_types;
 
+use crate::target::TargetColumn;
 use crate::transform::{Ops, configure};
 use crate::{
-    Batch, Column, DataType, Failure, Field, Item, Op, Outcome, Problem, Shape, Table, Transform,
+    Batch, Column, DataType, Failure, Field, Item, Op, Outcome, Problem, Rows, Shape, Table,
+    Target, Transform,
 };
 
 /// What wit-bindgen makes of `wit/`.
@@ -25,7 +27,7 @@ use crate::{
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../wit",
-        world: "transform",
+        world: "transform-with-lookup",
         pub_export_macro: true,
         export_macro_name: "export_transform",
         default_bindings_module: "pipewright_sdk::guest::bindings",
@@ -143,8 +145,11 @@ fn outcome_to_wit(outcome: Outcome) -> wit::Outcome {
         keep,
         columns,
         rejected,
+        replaced,
     } = outcome;
-    let verdict = if keep.is_none() && columns.is_empty() {
+    let verdict = if let Some(rows) = replaced {
+        wit_types::Verdict::Replace(rows.into_iter().map(rows_to_wit).collect())
+    } else if keep.is_none() && columns.is_empty() {
         wit_types::Verdict::Unchanged
     } else {
         wit_types::Verdict::Rows(wit_types::Rows {
@@ -166,6 +171,20 @@ fn outcome_to_wit(outcome: Outcome) -> wit::Outcome {
     wit::Outcome { verdict, rejected }
 }
 
+/// Columns in the order in which the target declares them.
+fn rows_to_wit(mut rows: Rows) -> wit_types::Output {
+    rows.columns.sort_by_key(|(made, _)| *made);
+    wit_types::Output {
+        target: rows.target as u32,
+        parents: rows.parents,
+        columns: rows
+            .columns
+            .into_iter()
+            .map(|(_, column)| column_to_wit(column))
+            .collect(),
+    }
+}
+
 fn column_to_wit(column: Column) -> wit_types::Column {
     wit_types::Column {
         validity: column.validity,
@@ -180,8 +199,9 @@ fn column_to_wit(column: Column) -> wit_types::Column {
 fn shape_to_wit(shape: &Shape) -> wit::Shape {
     wit::Shape {
         reads: shape.reads.iter().map(|read| *read as u32).collect(),
-        reads_before: false,
-        cardinality: if shape.may_drop {
+        cardinality: if !shape.targets.is_empty() {
+            wit_types::Cardinality::Any
+        } else if shape.may_drop {
             wit_types::Cardinality::MayDrop
         } else {
             wit_types::Cardinality::SameRows
@@ -191,7 +211,19 @@ fn shape_to_wit(shape: &Shape) -> wit::Shape {
             .iter()
             .map(|(replaced, field)| (replaced.map(|index| index as u32), field_to_wit(field)))
             .collect(),
-        targets: Vec::new(),
+        targets: shape.targets.iter().map(target_to_wit).collect(),
+    }
+}
+
+fn target_to_wit(target: &Target) -> wit_types::Target {
+    let columns = target.columns.iter().map(|column| match column {
+        TargetColumn::Passed(index) => wit_types::TargetColumn::Passed(*index as u32),
+        TargetColumn::Made(field) => wit_types::TargetColumn::Made(field_to_wit(field)),
+    });
+    wit_types::Target {
+        name: target.name.clone(),
+        columns: columns.collect(),
+        key: target.key.iter().map(|index| *index as u32).collect(),
     }
 }
 

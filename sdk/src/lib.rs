@@ -63,7 +63,10 @@ mod column;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod guest;
+pub mod helpers;
 pub mod log;
+pub mod lookup;
+mod target;
 pub mod testing;
 mod transform;
 mod types;
@@ -72,6 +75,7 @@ pub use column::{
     Bytes, BytesBuilder, Column, I256, Integers, List, ListBuilder, Lists, Selection, Strings,
     Value, Values, ValuesBuilder,
 };
+pub use target::{Made, Rows, Target, To};
 pub use transform::{Batch, Binding, Outcome, Read, Shape, Transform, Write};
 pub use types::{DataType, Failure, Field, Item, Op, Problem, Table};
 

@@ -22,6 +22,7 @@
 //! # Ok::<(), String>(())
 //! ```
 
+use crate::target::TargetColumn;
 use crate::transform::{Ops, configure};
 use crate::{
     Batch, Binding, BytesBuilder, Column, DataType, Field, I256, Op, Outcome, Shape, Table,
@@ -61,6 +62,9 @@ impl Cell {
 
 /// A row after the transform: none when it was dropped.
 pub type ResultRow = Option<Vec<Cell>>;
+
+/// The rows of one target, each with the place of the row that it came from.
+pub type Routed = Vec<(usize, Vec<Cell>)>;
 
 /// A transform, configured and bound to a table `test.t`.
 #[derive(Debug)]
@@ -128,7 +132,105 @@ impl<T: Transform> Harness<T> {
         Ok(whole)
     }
 
+    /// Sends rows through a transform with targets: whole, and one by one. The answer has one list a target, in the order
+    /// in which the shape declares them; each row with the place of the row that it came from.
+    ///
+    /// ```
+    /// use pipewright_sdk::testing::{Cell, Harness};
+    /// # use pipewright_sdk::{*, helpers::{Bound, route}};
+    /// # struct Split;
+    /// # impl Transform for Split {
+    /// #     type Config = ();
+    /// #     type Binding = Bound;
+    /// #     fn new(_: ()) -> Result<Self, Vec<Problem>> { Ok(Split) }
+    /// #     fn bind(&self, table: &Table) -> Result<Bound, Failure> {
+    /// #         route(table, &["id"], &[None, Some("odd")], |row| Ok(row.value::<i64>(0)?.map(|id| (id % 2) as usize)))
+    /// #     }
+    /// # }
+    /// let harness = Harness::<Split>::new("null", &[Field::new("id", DataType::Int64).key()])?;
+    /// let routed = harness.run_routed(&[vec![Cell::Int(1)], vec![Cell::Int(2)]])?;
+    /// assert_eq!(routed[0], [(1, vec![Cell::Int(2)])]);
+    /// assert_eq!(routed[1], [(0, vec![Cell::Int(1)])]);
+    /// # Ok::<(), String>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The text of a failure or of a rejection.
+    ///
+    /// # Panics
+    /// When a cell does not fit its column, when the outcome breaks the contract, or when it depends on the cut.
+    pub fn run_routed(&self, rows: &[Vec<Cell>]) -> Result<Vec<Routed>, String> {
+        let rows: Vec<_> = rows.iter().map(|row| (Op::Insert, row.clone())).collect();
+        let whole = self.route_batch(&rows)?;
+        for (place, row) in rows.iter().enumerate() {
+            let alone = self.route_batch(std::slice::from_ref(row))?;
+            for (target, alone) in alone.iter().enumerate() {
+                let of_row = whole[target].iter().filter(|(parent, _)| *parent == place);
+                assert!(
+                    of_row
+                        .map(|(_, cells)| cells)
+                        .eq(alone.iter().map(|(_, cells)| cells)),
+                    "a row's result depends on the rows beside it"
+                );
+            }
+        }
+        Ok(whole)
+    }
+
+    fn route_batch(&self, rows: &[(Op, Vec<Cell>)]) -> Result<Vec<Routed>, String> {
+        let outcome = self.outcome(rows)?;
+        let replaced = outcome
+            .replaced
+            .expect("a binding with targets answers `Outcome::replace`");
+        let mut routed = vec![Vec::new(); self.shape.targets.len()];
+        for answer in &replaced {
+            let target = &self.shape.targets[answer.target];
+            assert!(
+                routed[answer.target].is_empty(),
+                "a target is answered twice"
+            );
+            assert!(
+                answer.parents.is_sorted(),
+                "rows are not in the batch's order"
+            );
+            let made: Vec<&Field> = target.made().collect();
+            for (place, column) in &answer.columns {
+                let field = made[*place];
+                assert_eq!(
+                    column.len(),
+                    answer.parents.len(),
+                    "column `{}` has another row count",
+                    field.name
+                );
+                assert_eq!(
+                    column.data_type(),
+                    field.data_type,
+                    "column `{}`",
+                    field.name
+                );
+            }
+            assert_eq!(answer.columns.len(), made.len(), "a made column is missing");
+            let mut columns = answer.columns.clone();
+            columns.sort_by_key(|(place, _)| *place);
+            for (row, parent) in answer.parents.iter().enumerate() {
+                let parent = *parent as usize;
+                let mut made = columns.iter().map(|(_, column)| cell(column, row));
+                let cells = target.columns.iter().map(|column| match column {
+                    TargetColumn::Passed(index) => rows[parent].1[*index].clone(),
+                    TargetColumn::Made(_) => made.next().expect("counted above"),
+                });
+                routed[answer.target].push((parent, cells.collect()));
+            }
+        }
+        Ok(routed)
+    }
+
     fn run_batch(&self, rows: &[(Op, Vec<Cell>)]) -> Result<Vec<ResultRow>, String> {
+        let outcome = self.outcome(rows)?;
+        Ok(self.apply(rows, &outcome))
+    }
+
+    fn outcome(&self, rows: &[(Op, Vec<Cell>)]) -> Result<Outcome, String> {
         let batch = Batch {
             row_count: rows.len(),
             ops: Ops::Each(rows.iter().map(|(op, _)| *op).collect()),
@@ -146,7 +248,7 @@ impl<T: Transform> Harness<T> {
         if let Some((row, code, message)) = outcome.rejected.first() {
             return Err(format!("row {row}: {code}: {message}"));
         }
-        Ok(self.apply(rows, &outcome))
+        Ok(outcome)
     }
 
     fn column(&self, index: usize, rows: &[(Op, Vec<Cell>)]) -> Column {

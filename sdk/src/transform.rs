@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::{Column, Failure, Field, Op, Problem, Selection, Table};
+use crate::{Column, Failure, Field, Op, Problem, Rows, Selection, Table, Target, To};
 
 /// A configured plugin. See the crate's documentation for a whole one.
 pub trait Transform: Sized + 'static {
@@ -58,6 +58,7 @@ pub struct Shape {
     pub(crate) reads: Vec<usize>,
     pub(crate) writes: Vec<(Option<usize>, Field)>,
     pub(crate) may_drop: bool,
+    pub(crate) targets: Vec<Target>,
 }
 
 impl Shape {
@@ -118,6 +119,18 @@ impl Shape {
     pub fn may_drop(&mut self) {
         self.may_drop = true;
     }
+
+    /// Declares a target. With targets, rows may become several, go elsewhere or have another key, and every answer is an
+    /// [`Outcome::replace`]; columns are then made by target, not by `replace` and `add`.
+    ///
+    /// ```
+    /// # use pipewright_sdk::{Shape, Target};
+    /// let archive = Shape::new().target(Target::named("archive").pass(0));
+    /// ```
+    pub fn target(&mut self, target: Target) -> To {
+        self.targets.push(target);
+        To(self.targets.len() - 1)
+    }
 }
 
 /// Rows of one table, in the order in which they happened: the columns that the shape reads.
@@ -149,7 +162,8 @@ impl Batch {
         self.row_count == 0
     }
 
-    /// What happened to a row.
+    /// What happened to a row. A binding with targets sees each image as an insert: the image before an update too, which
+    /// the host sends through the same transform to know what to take back.
     pub fn op(&self, row: usize) -> Op {
         match &self.ops {
             Ops::All(op) => *op,
@@ -174,6 +188,7 @@ pub struct Outcome {
     pub(crate) keep: Option<Selection>,
     pub(crate) columns: Vec<(usize, Column)>,
     pub(crate) rejected: Vec<(usize, String, String)>,
+    pub(crate) replaced: Option<Vec<Rows>>,
 }
 
 impl Outcome {
@@ -184,6 +199,21 @@ impl Outcome {
     /// ```
     pub fn unchanged() -> Self {
         Self::default()
+    }
+
+    /// Rows go to the targets that the shape declares; a row that is in none of them goes nowhere.
+    ///
+    /// ```
+    /// # use pipewright_sdk::{Outcome, Rows, Shape, Target};
+    /// # let mut shape = Shape::new();
+    /// # let (paid, open) = (shape.target(Target::named("paid").pass(0)), shape.target(Target::named("open").pass(0)));
+    /// let outcome = Outcome::replace([Rows::to(paid), Rows::to(open)]);
+    /// ```
+    pub fn replace(rows: impl IntoIterator<Item = Rows>) -> Self {
+        Self {
+            replaced: Some(rows.into_iter().collect()),
+            ..Self::default()
+        }
     }
 
     /// Drops the rows that the selection does not keep. A deleted row is deleted all the same; a dropped insert or update

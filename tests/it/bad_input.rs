@@ -481,14 +481,18 @@ async fn hostile() -> Result<PathBuf> {
     build_guest(program(), &workspace_folder().join("tests/guests/hostile")).await
 }
 
+/// Through the hostile guest, which asks for a file whatever it is to do.
+fn through_hostile(stage: &Stage, plugin: &str, crime: &str) -> Value {
+    let mut file = through(stage, plugin, json!({ "crime": crime }));
+    let any = workspace_folder().join("Cargo.toml");
+    file["transforms"]["it"]["grants"] = json!({ "lookup": { "any": any } });
+    file
+}
+
 async fn a_plugin_that_traps_takes_its_table_out_until_it_is_mended() -> Result<()> {
     let stage = with_table(SourceKind::MySql).await?;
     let plugin = hostile().await?.display().to_string();
-    let mut pipe = start(launch(&through(
-        &stage,
-        &plugin,
-        json!({ "crime": "panic" }),
-    )))?;
+    let mut pipe = start(launch(&through_hostile(&stage, &plugin, "panic")))?;
     // It has left Setup by then: the process stays and says so.
     let status = pipe.wait_state("Degraded", START).await?;
     let text = status["reasons"].to_string();
@@ -498,7 +502,7 @@ async fn a_plugin_that_traps_takes_its_table_out_until_it_is_mended() -> Result<
     );
     ensure!(pipe.exited()?.is_none(), "the process has gone");
     pipe.stop().await?;
-    pipe.change_file(&through(&stage, &plugin, json!({ "crime": "none" })));
+    pipe.change_file(&through_hostile(&stage, &plugin, "none"));
     pipe.restart()?;
     pipe.wait_state("Running", START).await?;
     stage
@@ -508,7 +512,7 @@ async fn a_plugin_that_traps_takes_its_table_out_until_it_is_mended() -> Result<
     assert_caught_up(&stage, &mut pipe, &["t"]).await?;
     // A trap while streaming, and a restart with the plugin mended, at the same place.
     pipe.stop().await?;
-    pipe.change_file(&through(&stage, &plugin, json!({ "crime": "few_rows" })));
+    pipe.change_file(&through_hostile(&stage, &plugin, "few_rows"));
     stage
         .source
         .execute("UPDATE t SET a = 'after' WHERE id = 1")
@@ -516,7 +520,7 @@ async fn a_plugin_that_traps_takes_its_table_out_until_it_is_mended() -> Result<
     pipe.restart()?;
     pipe.wait_state("Degraded", CATCH_UP).await?;
     pipe.stop().await?;
-    pipe.change_file(&through(&stage, &plugin, json!({ "crime": "none" })));
+    pipe.change_file(&through_hostile(&stage, &plugin, "none"));
     pipe.restart()?;
     pipe.wait_state("Running", START).await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await

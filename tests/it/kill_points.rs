@@ -194,7 +194,8 @@ fn every_point_is_killed_at() {
         .iter()
         .chain(&LOAD)
         .chain(&SWAP)
-        .chain(&["resync:1", "term:1"])
+        // The last one where plugins change: `plugins`.
+        .chain(&["resync:1", "term:1", "flush:1"])
         .copied()
         .collect();
     assert_eq!(killed, BTreeSet::from(POINTS));

@@ -5,6 +5,7 @@ mod support;
 mod testbed;
 
 mod architecture;
+mod contract;
 mod documents;
 mod pitfalls;
 
@@ -27,7 +28,10 @@ mod failover;
 mod positions;
 mod transactions;
 
+mod author;
+mod dead_letters;
 mod plugins;
+mod routes;
 mod transform;
 
 mod cascades;

@@ -1,9 +1,12 @@
 //! Rows through the first-party plugins, on the load and on the stream alike. Every folder of `plugins/` has its case here.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
+use pipewright::fault::VARIABLE;
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{Comparison, Stage};
+use testbed::harness::{Comparison, Pipe, Stage};
 
 use crate::support::{
     CATCH_UP, START, launch, on_both_sources, once, plugins, running_with, start,
@@ -13,12 +16,16 @@ on_both_sources! {
     mask_hides_addresses_on_load_and_stream: 300,
     filter_shows_exactly_the_rows_that_match: 300,
     mask_and_filter_work_one_after_the_other: 300,
+    expressions_and_json_paths_make_the_same_columns_on_load_and_stream: 300,
+    route_sends_each_row_to_the_table_that_its_expression_names: 300,
 }
 
 once! {
     mask_has_a_method_for_every_need: 300,
     filter_sees_the_row_before_masking_in_the_order_of_the_file: 300,
     a_changed_plugin_configuration_is_taken_up_at_a_restart_for_new_rows: 300,
+    a_plugin_is_taken_up_behind_all_that_was_sent: 300,
+    lookup_adds_columns_from_a_granted_file_whose_change_is_noticed: 300,
 }
 
 async fn people(kind: SourceKind) -> Result<Stage> {
@@ -138,6 +145,84 @@ async fn mask_and_filter_work_one_after_the_other(kind: SourceKind) -> Result<()
     stage.assert(expected).await.map(drop)
 }
 
+async fn expressions_and_json_paths_make_the_same_columns_on_load_and_stream(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = people(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "ALTER TABLE people ADD COLUMN doc JSON NULL",
+            "UPDATE people SET doc = '{\"address\": {\"city\": \"Berlin\"}, \"tags\": [1, 2]}' WHERE id = 1",
+        ])
+        .await?;
+    let paths = json!([{ "name": "city", "path": "/address/city", "type": "text" }]);
+    let transforms = [
+        (
+            "paths",
+            "flatten_json",
+            json!({ "column": "doc", "columns": paths }),
+        ),
+        (
+            "columns",
+            "compute",
+            json!({ "columns": { "name": "upper(name)", "months": "age * 12" } }),
+        ),
+        (
+            "select",
+            "sql",
+            json!({ "query": "SELECT *, coalesce(city, 'none') AS place FROM people WHERE months IS NULL OR months >= 216" }),
+        ),
+    ];
+    let mut pipe = running_with(&through(&stage, &transforms).await?).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO people VALUES (6, NULL, 'six', 20, '{\"address\": {\"city\": \"Köln\"}}'), (7, NULL, 'young', 5, NULL)",
+            "UPDATE people SET age = 18 WHERE id = 4",
+            "UPDATE people SET age = 3 WHERE id = 5",
+            "UPDATE people SET id = 60 WHERE id = 6",
+            "DELETE FROM people WHERE id = 2",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let shown = format!(
+        "SELECT arrayStringConcat(groupArray(line), ';') FROM (SELECT concat(toString(id), ' ', name, ' ', toString(months), ' ', place) AS line \
+         FROM `{}`.people_current ORDER BY id)",
+        stage.database
+    );
+    let shown = stage.clickhouse.query(&shown).await?;
+    ensure!(
+        shown.trim() == "1 ADA 432 Berlin;4 ZOË 216 none;60 SIX 240 Köln",
+        "{shown}"
+    );
+    Ok(())
+}
+
+async fn route_sends_each_row_to_the_table_that_its_expression_names(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = people(kind).await?;
+    let routes = json!([{ "when": "age >= 18", "to": "adults" }]);
+    let by_age = ("by_age", "route", json!({ "routes": routes }));
+    let mut pipe = running_with(&through(&stage, &[by_age]).await?).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO people VALUES (6, NULL, 'six', 20), (7, NULL, 'young', 5)",
+            "UPDATE people SET age = 18 WHERE id = 4",
+            "UPDATE people SET age = 3 WHERE id = 5",
+            "UPDATE people SET id = 60 WHERE id = 6",
+            "DELETE FROM people WHERE id IN (1, 2)",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let adults = Comparison::of("people").target("adults");
+    stage.assert(adults.only_where("age >= 18")).await?;
+    let others = Comparison::of("people").only_where("age < 18 OR age IS NULL");
+    stage.assert(others).await.map(drop)
+}
+
 async fn mask_has_a_method_for_every_need() -> Result<()> {
     let cases = [
         (
@@ -222,4 +307,99 @@ async fn a_changed_plugin_configuration_is_taken_up_at_a_restart_for_new_rows() 
         .assert(Comparison::of("people").text_is("name", "IF(id = 20, 'after', 'before')"))
         .await
         .map(drop)
+}
+
+/// A pipe that was Running says so before it is.
+const TAKEN_UP: &str = "plugins or their configurations have changed";
+
+async fn wait_told(pipe: &Pipe, words: &str) -> Result<()> {
+    let deadline = Instant::now() + START;
+    while !pipe.log().tail().contains(words) {
+        ensure!(Instant::now() < deadline, "never told: {words}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+async fn a_plugin_is_taken_up_behind_all_that_was_sent() -> Result<()> {
+    let stage = people(SourceKind::MySql).await?;
+    let with = |text: &str| json!({ "columns": ["name"], "method": "redact", "text": text });
+    let before = through(&stage, &[("hide", "mask", with("before"))]).await?;
+    let after = through(&stage, &[("hide", "mask", with("after"))]).await?;
+    let mut pipe = start(launch(&before))?;
+    pipe.wait_state("Running", START).await?;
+    ensure!(pipe.stop().await? == 0);
+    // Its rows are at the destination when it ends, and no checkpoint says so.
+    pipe.change_env(VARIABLE, Some("flush:1"));
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    stage
+        .source
+        .execute("INSERT INTO people VALUES (20, NULL, 'Sent', 1)")
+        .await?;
+    pipe.wait_exit(START).await?;
+    pipe.change_env(VARIABLE, None);
+    pipe.change_file(&after);
+    pipe.restart()?;
+    wait_told(&pipe, TAKEN_UP).await?;
+    stage
+        .source
+        .execute("INSERT INTO people VALUES (21, NULL, 'New', 1)")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage
+        .assert(Comparison::of("people").text_is("name", "IF(id = 21, 'after', 'before')"))
+        .await?;
+    let people = format!("`{}`.people", stage.database);
+    let versions = format!("SELECT uniqExact(_version) FROM {people} WHERE id = 20");
+    ensure!(
+        stage.clickhouse.number(&versions).await? == 1,
+        "what was sent again is not what had been sent"
+    );
+    let terms =
+        format!("SELECT uniqExact(bitShiftRight(_version, 48)) FROM {people} WHERE id >= 20");
+    ensure!(
+        stage.clickhouse.number(&terms).await? == 2,
+        "the present plugin has no term of its own"
+    );
+    Ok(())
+}
+
+async fn lookup_adds_columns_from_a_granted_file_whose_change_is_noticed() -> Result<()> {
+    let stage = people(SourceKind::MariaDb).await?;
+    let folder = tempfile::tempdir()?;
+    let teams = folder.path().join("teams.csv");
+    std::fs::write(&teams, "person,team\nAda,blue\n\"Zoë\",green\n")?;
+    let config =
+        json!({ "file": "teams", "column": "name", "key": "person", "add": { "team": "team" } });
+    let mut file = through(&stage, &[("teams", "lookup", config)]).await?;
+    file["transforms"]["teams"]["grants"] = json!({ "lookup": { "teams": teams } });
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_state("Running", START).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO people VALUES (6, NULL, 'Zoë', 1)",
+            "UPDATE people SET name = 'Ada' WHERE id = 3",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(pipe.stop().await? == 0);
+    std::fs::write(&teams, "person,team\nAda,red\n")?;
+    pipe.restart()?;
+    wait_told(&pipe, TAKEN_UP).await?;
+    stage
+        .source
+        .execute("INSERT INTO people VALUES (7, NULL, 'Ada', 1), (8, NULL, 'Zoë', 1)")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let shown = format!(
+        "SELECT groupArray((id, team)) FROM (SELECT id, team FROM `{}`.people_current ORDER BY id)",
+        stage.database
+    );
+    let shown = stage.clickhouse.query(&shown).await?;
+    let expected =
+        "[(1,'blue'),(2,NULL),(3,'blue'),(4,'green'),(5,NULL),(6,'green'),(7,'red'),(8,NULL)]";
+    ensure!(shown == expected, "found {shown}");
+    Ok(())
 }

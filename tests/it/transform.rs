@@ -1,5 +1,10 @@
 //! Plugins in the real sandbox, without servers.
 
+mod faults;
+mod files;
+mod targets;
+mod wasi;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -7,9 +12,9 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Decimal128Array, Int64Array};
 use arrow::datatypes::Int64Type;
 use pipewright::batch::{ChangeBatch, Changes, Column, ColumnType, Op, TableName, TableSchema};
-use pipewright::config::{LimitsConfig, OnError, TransformConfig};
+use pipewright::config::{LimitsConfig, OnError, OnRejected, TransformConfig};
 use pipewright::error::{Error, ErrorKind};
-use pipewright::transform::{Chain, Engine, Plugin, build_plugin};
+use pipewright::transform::{Applied, Chain, Engine, Plugin, build_plugin};
 use serde_json::{Value, json};
 
 /// Builds a plugin of this repository, once a process.
@@ -48,15 +53,26 @@ fn limits() -> LimitsConfig {
     LimitsConfig {
         memory_bytes: 64 << 20,
         time: Duration::from_secs(5),
+        ..LimitsConfig::default()
     }
 }
 
 fn config(path: &Path, config: Value) -> TransformConfig {
+    // The hostile guest asks for files whatever its configuration.
+    let manifest = || Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let asks = path
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with("hostile"));
     TransformConfig {
         plugin: path.to_owned(),
         config: config.into(),
         on_error: OnError::Fail,
+        on_rejected: OnRejected::Hide,
         limits: limits(),
+        lookups: asks
+            .then(|| ("any".to_owned(), manifest()))
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -68,11 +84,21 @@ async fn bind(path: &Path, settings: Value) -> Result<Chain, Error> {
     Chain::bind(&[load(path, settings).await?], schema()).await
 }
 
+/// What a chain makes of a batch whose rows stay in their table.
+async fn apply(chain: &Chain, batch: ChangeBatch) -> Result<ChangeBatch, Error> {
+    let Applied {
+        mut batches,
+        faults,
+    } = chain.apply(batch).await?;
+    assert_eq!(faults, [], "rows were passed over");
+    let (output, batch) = batches.remove(0);
+    assert_eq!((output, batches.len()), (0, 0));
+    Ok(batch)
+}
+
 async fn crime(name: &str) -> Result<ChangeBatch, Error> {
-    bind(hostile(), json!({ "crime": name }))
-        .await?
-        .apply(load_batch())
-        .await
+    let chain = bind(hostile(), json!({ "crime": name })).await?;
+    apply(&chain, load_batch()).await
 }
 
 fn schema() -> Arc<TableSchema> {
@@ -164,7 +190,7 @@ async fn mask_hides_the_column_and_leaves_the_others_where_they_are() {
     let settings = json!({ "columns": ["email"], "method": "partial" });
     let chain = bind(mask(), settings).await.unwrap();
     let before = load_batch();
-    let after = chain.apply(before.clone()).await.unwrap();
+    let after = apply(&chain, before.clone()).await.unwrap();
     let expected = [
         Some("a***@example.com"),
         None,
@@ -189,7 +215,7 @@ async fn mask_hides_the_column_and_leaves_the_others_where_they_are() {
 async fn the_hash_in_the_sandbox_is_the_hash_outside() {
     let settings = json!({ "columns": ["status"], "method": "sha256", "salt": "pa" });
     let chain = bind(mask(), settings).await.unwrap();
-    let after = chain.apply(load_batch()).await.unwrap();
+    let after = apply(&chain, load_batch()).await.unwrap();
     // printf 'papaid' | sha256sum
     let expected = "a3b12dbb3a6be10d250408cbd0bbe7df73088f9003368e79b12889340df2f1f4";
     assert_eq!(texts(&after, 2)[0].as_deref(), Some(expected));
@@ -208,7 +234,7 @@ async fn a_filter_removes_rows_from_a_load() {
     )
     .await
     .unwrap();
-    let after = chain.apply(load_batch()).await.unwrap();
+    let after = apply(&chain, load_batch()).await.unwrap();
     assert_eq!(ids(&after), [2], "NULL is not greater than 10");
     assert_eq!(after.row_count, 1);
     assert_eq!(after.changes, Changes::Load);
@@ -220,7 +246,7 @@ async fn a_filter_turns_rows_of_the_stream_into_deletes_at_their_own_version() {
         .await
         .unwrap();
     let ops = [Op::Insert, Op::Delete, Op::Update, Op::Update, Op::Insert];
-    let after = chain.apply(stream_batch(ops)).await.unwrap();
+    let after = apply(&chain, stream_batch(ops)).await.unwrap();
     assert_eq!(ids(&after), [1, 2, 3, 4, 5]);
     let expected = Changes::Stream {
         ops: vec![Op::Insert, Op::Delete, Op::Update, Op::Delete, Op::Delete],
@@ -234,7 +260,7 @@ async fn a_filter_never_keeps_a_delete_back() {
     let chain = bind(filter(), json!({ "where": "id > 100" }))
         .await
         .unwrap();
-    let after = chain.apply(stream_batch([Op::Delete; 5])).await.unwrap();
+    let after = apply(&chain, stream_batch([Op::Delete; 5])).await.unwrap();
     let Changes::Stream { ops, .. } = after.changes else {
         panic!("a stream stays a stream")
     };
@@ -251,7 +277,7 @@ async fn plugins_of_a_chain_see_what_the_one_before_left() {
             .unwrap(),
     ];
     let chain = Chain::bind(&plugins, schema()).await.unwrap();
-    let after = chain.apply(load_batch()).await.unwrap();
+    let after = apply(&chain, load_batch()).await.unwrap();
     assert_eq!(ids(&after), [1, 3, 4, 5]);
     assert_eq!(texts(&after, 1), some(&["gone"; 4]));
     let described = chain.describe();
@@ -301,7 +327,7 @@ async fn a_batch_cut_into_calls_gives_the_rows_in_order() {
     ];
     let chain = Chain::bind(&plugins, schema()).await.unwrap();
     // A slice whose bitmaps and offsets begin anywhere.
-    let after = chain.apply(batch(3, 150_000)).await.unwrap();
+    let after = apply(&chain, batch(3, 150_000)).await.unwrap();
     let expected: Vec<_> = (3..rows)
         .filter(|row| row % 3 > 0 && *row >= 10 && *row != 77_777)
         .collect();
@@ -320,7 +346,7 @@ async fn an_empty_batch_gets_the_new_columns_too() {
         .map(|column| column.slice(0, 0))
         .collect();
     batch.row_count = 0;
-    let after = chain.apply(batch).await.unwrap();
+    let after = apply(&chain, batch).await.unwrap();
     assert_eq!(after.columns.len(), 5);
     assert_eq!(after.columns[4].len(), 0);
 }
@@ -338,7 +364,7 @@ async fn text_that_is_not_utf8_is_told_with_its_column() {
         b"b",
         b"c",
     ]));
-    let error = chain.apply(batch).await.unwrap_err();
+    let error = apply(&chain, batch).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PluginRejected);
     assert!(
         error
@@ -384,12 +410,13 @@ async fn each_way_to_fail_has_its_own_kind() {
         ("memory", ErrorKind::PluginMemory, "its limit of 64 MiB"),
         (
             "few_rows",
-            ErrorKind::PluginOutput,
+            ErrorKind::PluginRowCount,
             "column `note` with 5 offsets for 5 rows",
         ),
         ("bad_text", ErrorKind::PluginOutput, "not UTF-8"),
-        ("nulls", ErrorKind::PluginOutput, "NULL"),
-        ("drop", ErrorKind::PluginOutput, "dropped rows"),
+        ("nulls", ErrorKind::PluginSchema, "NULL"),
+        ("drop", ErrorKind::PluginRowCount, "dropped rows"),
+        ("flood", ErrorKind::PluginLog, "its limit of 262144 bytes"),
         ("key", ErrorKind::PluginRefused, "replaces column `id`"),
         (
             "reject",
@@ -411,7 +438,33 @@ async fn each_way_to_fail_has_its_own_kind() {
         error.chain()
     );
     crime("none").await.unwrap();
-    crime("flood").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_granted_file_is_read_and_an_ungranted_one_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = folder.path().join("words.txt");
+    std::fs::write(&words, "granted").unwrap();
+    let mut granted = config(hostile(), json!({ "crime": "lookup" }));
+    granted.lookups.insert("words".to_owned(), words);
+    let plugin = engine().load("under_test", &granted).await.unwrap();
+    let digest = &plugin.lookup_digests()["words"];
+    // printf granted | sha256sum
+    assert_eq!(&digest[..8], "dd515d19", "{digest}");
+    let chain = Chain::bind(&[plugin], schema()).await.unwrap();
+    let after = apply(&chain, load_batch()).await.unwrap();
+    assert_eq!(texts(&after, 4), some(&["granted"; 5]));
+    let mut other = config(hostile(), json!({ "crime": "lookup" }));
+    other
+        .lookups
+        .insert("figures".to_owned(), folder.path().join("words.txt"));
+    let plugin = engine().load("under_test", &other).await.unwrap();
+    let chain = Chain::bind(&[plugin], schema()).await.unwrap();
+    let error = apply(&chain, load_batch()).await.unwrap_err();
+    assert!(
+        error.to_string().contains("no file is granted as `words`"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -431,7 +484,7 @@ async fn an_endless_loop_ends_within_twice_its_limit_and_blocks_no_task() {
         let error = match engine().load("under_test", &config).await {
             Ok(plugin) => {
                 let chain = Chain::bind(&[plugin], schema()).await.unwrap();
-                chain.apply(load_batch()).await.unwrap_err()
+                apply(&chain, load_batch()).await.unwrap_err()
             }
             Err(error) => error,
         };
@@ -449,133 +502,10 @@ async fn an_instance_that_trapped_is_not_used_again() {
         .await
         .unwrap();
     for round in 0..3 {
-        chain
-            .apply(load_batch())
+        apply(&chain, load_batch())
             .await
             .unwrap_or_else(|error| panic!("round {round}: {error}"));
-        let error = chain.apply(load_batch()).await.unwrap_err();
+        let error = apply(&chain, load_batch()).await.unwrap_err();
         assert!(error.to_string().contains("the second call"), "{error}");
     }
-}
-
-#[tokio::test]
-async fn a_file_that_is_no_plugin_for_this_host_is_refused_with_its_reason() {
-    let folder = tempfile::tempdir().unwrap();
-    let good = std::fs::read(mask()).unwrap();
-    let swap = |from: &str, to: &str| {
-        assert_eq!(from.len(), to.len());
-        let mut bytes = good.clone();
-        let mut place = 0;
-        while let Some(found) = bytes[place..]
-            .windows(from.len())
-            .position(|window| window == from.as_bytes())
-        {
-            place += found;
-            bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
-        }
-        bytes
-    };
-    for (bytes, words) in [
-        (b"hello".to_vec(), "is no WebAssembly component"),
-        (
-            b"\0asm\x01\0\0\0".to_vec(),
-            "a WebAssembly module, not a component",
-        ),
-        (
-            b"\0asm\x0d\0\x01\0".to_vec(),
-            "does not export `pipewright:transform/plugin@0.1`",
-        ),
-        (good[..good.len() / 2].to_vec(), "does not compile"),
-        (
-            swap("transform/plugin@0.1.0", "transform/plugin@0.2.0"),
-            "built for contract 0.2.0, this host supports 0.1",
-        ),
-        (
-            swap(
-                "pipewright:transform/log@0.1.0",
-                "wasi:filesystem/preopens@0.2.0",
-            ),
-            "imports `wasi:filesystem/preopens@0.2.0`",
-        ),
-    ] {
-        let path = folder.path().join("p.wasm");
-        std::fs::write(&path, bytes).unwrap();
-        let settings = json!({ "columns": ["email"], "method": "redact" });
-        let error = load(&path, settings).await.unwrap_err();
-        assert_eq!(
-            error.kind(),
-            ErrorKind::PluginRefused,
-            "{words}: {}",
-            error.chain()
-        );
-        assert!(
-            error.to_string().contains(words),
-            "{words}: {}",
-            error.chain()
-        );
-    }
-    let error = load(&folder.path().join("absent.wasm"), json!({}))
-        .await
-        .unwrap_err();
-    assert!(error.hint().unwrap().contains("pipewright plugin build"));
-}
-
-#[tokio::test]
-async fn compiled_code_is_kept_and_a_damaged_file_of_it_is_written_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let start = async || {
-        let engine = Engine::new(Some(folder.path().to_owned())).unwrap();
-        let settings = json!({ "columns": ["email"], "method": "redact" });
-        let begin = Instant::now();
-        engine
-            .load("under_test", &config(mask(), settings))
-            .await
-            .unwrap();
-        begin.elapsed()
-    };
-    let cold = start().await;
-    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
-    assert_eq!(files.len(), 1);
-    let path = files[0].as_ref().unwrap().path();
-    let compiled = std::fs::read(&path).unwrap();
-    let warm = start().await;
-    assert!(warm < cold / 2, "{warm:?} against {cold:?}");
-    for damaged in [compiled[..compiled.len() / 2].to_vec(), vec![0; 10], {
-        let mut flipped = compiled.clone();
-        flipped[compiled.len() / 2] ^= 1;
-        flipped
-    }] {
-        std::fs::write(&path, damaged).unwrap();
-        start().await;
-        assert!(
-            std::fs::read(&path).unwrap() == compiled,
-            "the file was not mended"
-        );
-    }
-}
-
-#[test]
-fn a_folder_that_is_no_plugin_is_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let error = build_plugin(folder.path(), folder.path(), &[]).unwrap_err();
-    assert!(error.to_string().contains("holds no Cargo.toml"), "{error}");
-}
-
-#[test]
-fn a_missing_target_is_told_with_the_command_that_installs_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let rustc = folder.path().join("rustc");
-    std::fs::write(&rustc, "#!/bin/sh\necho /nowhere\n").unwrap();
-    std::process::Command::new("chmod")
-        .arg("+x")
-        .arg(&rustc)
-        .status()
-        .unwrap();
-    let envs = [("RUSTC".to_owned(), rustc.to_str().unwrap().to_owned())];
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/mask");
-    let error = build_plugin(&dir, folder.path(), &envs).unwrap_err();
-    assert_eq!(
-        error.hint(),
-        Some("run: rustup target add wasm32-unknown-unknown")
-    );
 }

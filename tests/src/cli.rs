@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::{bench, demo};
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pipewright::author::{Language, fetch_toolchain};
 use testbed::charsets;
 use testbed::harness::Stage;
 use testbed::soak::{api, commands, corpus, fuzz, large, seeds, types};
@@ -312,18 +313,19 @@ fn fetch() -> Result<()> {
     timed("clickhouse", || {
         Ok(ClickHouseServer::start(ClickHouseOptions::default())?.version())
     })?;
-    timed(
-        "guest toolchain",
-        || Ok(testbed::guest_toolchain()?.version),
-    )?;
+    for language in Language::value_variants() {
+        timed(&format!("plugins in {language:?}"), || {
+            Ok(fetch_toolchain(*language)?.version)
+        })?;
+    }
     println!("cache {}", testbed::cache_folder()?.display());
     Ok(())
 }
 
 /// Nothing is printed when the machine's own compiler has the target.
 fn env() -> Result<()> {
-    let toolchain = testbed::guest_toolchain()?;
-    eprintln!("{} for {}", toolchain.version, testbed::GUEST_TARGET);
+    let toolchain = fetch_toolchain(Language::Rust)?;
+    eprintln!("{}", toolchain.version);
     for (name, value) in toolchain.envs() {
         println!("export {name}='{}'", value.replace('\'', r"'\''"));
     }

@@ -3,12 +3,8 @@
 //!
 //! Nothing here needs root or containers. Every call blocks; from async code go through `spawn_blocking`.
 
-mod cache;
 pub mod charsets;
 mod clickhouse;
-mod command;
-mod debian;
-mod guest;
 pub mod harness;
 mod port;
 mod python;
@@ -17,11 +13,12 @@ pub mod soak;
 mod source;
 mod supervisor;
 
-pub use cache::cache_folder;
 pub use clickhouse::{ClickHouseOptions, ClickHouseServer};
-pub use guest::{GUEST_TARGET, GuestToolchain, guest_toolchain};
+pub use pipewright::fetch::cache::cache_folder;
 pub use python::python_tool;
 pub use shared::{
     database_name, shared_clickhouse, shared_mariadb, shared_mariadb11, shared_mysql, shared_source,
 };
 pub use source::{SourceKind, SourceOptions, SourceServer};
+
+use pipewright::fetch::{cache, command, debian};

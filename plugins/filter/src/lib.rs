@@ -1,12 +1,8 @@
 //! Keeps the rows for which an expression over their columns is true.
 
-mod compile;
-mod evaluate;
-mod literal;
-mod parse;
-
+use pipewright_expression::{Expr, Failed, Predicate, TRUE, parse};
 use pipewright_sdk::{
-    Batch, Binding, Failure, Outcome, Problem, Selection, Shape, Table, Transform, export,
+    Batch, Binding, Failure, Op, Outcome, Problem, Selection, Shape, Table, Transform, export,
 };
 use serde::Deserialize;
 
@@ -15,7 +11,7 @@ export!(Filter);
 /// The plugin, configured.
 #[derive(Debug)]
 pub struct Filter {
-    expression: parse::Expression,
+    expression: Expr,
 }
 
 /// What the pipe file says.
@@ -32,7 +28,7 @@ impl Transform for Filter {
     type Binding = BoundFilter;
 
     fn new(config: Config) -> Result<Self, Vec<Problem>> {
-        parse::parse(&config.condition)
+        parse(&config.condition)
             .map(|expression| Self { expression })
             .map_err(|error| vec![Problem::at("/where", error.to_string())])
     }
@@ -40,7 +36,7 @@ impl Transform for Filter {
     fn bind(&self, table: &Table) -> Result<BoundFilter, Failure> {
         let mut shape = Shape::new();
         shape.may_drop();
-        let condition = compile::compile(&self.expression, table, &mut shape)
+        let condition = Predicate::bind(&self.expression, table, &mut shape)
             .map_err(|error| Failure::unsupported(format!("in `where`, {error}")))?;
         Ok(BoundFilter { shape, condition })
     }
@@ -50,7 +46,7 @@ impl Transform for Filter {
 #[derive(Debug)]
 pub struct BoundFilter {
     shape: Shape,
-    condition: compile::Condition,
+    condition: Predicate,
 }
 
 impl Binding for BoundFilter {
@@ -59,12 +55,18 @@ impl Binding for BoundFilter {
     }
 
     fn transform(&self, batch: &Batch) -> Result<Outcome, Failure> {
-        let truth = evaluate::evaluate(&self.condition, batch)?;
-        if truth.iter().all(|truth| *truth == evaluate::TRUE) {
+        let truth = self.condition.evaluate(batch)?;
+        if truth.iter().all(|truth| *truth == TRUE) {
             return Ok(Outcome::unchanged());
         }
-        let keep = Selection::from_fn(batch.len(), |row| truth[row] == evaluate::TRUE);
-        Ok(Outcome::unchanged().keep(keep))
+        let keep = Selection::from_fn(batch.len(), |row| truth[row] == TRUE);
+        let mut outcome = Outcome::unchanged().keep(keep);
+        // A row that is gone needs no answer.
+        let failed = Failed::of_truth(&truth).into_iter();
+        for failed in failed.filter(|failed| batch.op(failed.row) != Op::Delete) {
+            outcome = outcome.reject(failed.row, failed.code, failed.message);
+        }
+        Ok(outcome)
     }
 }
 

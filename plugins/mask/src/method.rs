@@ -5,6 +5,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::Config;
+use crate::keyed::Keyed;
 
 /// The methods by name.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -12,6 +13,10 @@ use crate::Config;
 pub enum MethodName {
     /// SHA-256 of salt and value, as 64 hexadecimal digits.
     Sha256,
+    /// HMAC-SHA-256 of the value under a key, as 64 hexadecimal digits.
+    Hmac,
+    /// Other letters and digits in the places of the value's own.
+    Tokenise,
     /// A fixed text.
     Redact,
     /// The outer characters, and the domain of an e-mail address.
@@ -25,6 +30,10 @@ pub enum MethodName {
 pub enum Method {
     /// The hash after the salt, ready for the value.
     Sha256(Sha256),
+    /// The key, ready for the value.
+    Hmac(Keyed),
+    /// The key.
+    Tokenise(Keyed),
     /// The text.
     Redact(String),
     /// What stays.
@@ -43,8 +52,14 @@ const HIDDEN: &str = "***";
 
 impl Method {
     pub(crate) fn new(config: &Config, problems: &mut Vec<Problem>) -> Option<Self> {
-        use MethodName::{Null, Partial, Redact, Sha256 as Sha};
+        use MethodName::{Hmac, Null, Partial, Redact, Sha256 as Sha, Tokenise};
         let method = config.method;
+        if config.key.is_some() && !matches!(method, Hmac | Tokenise) {
+            problems.push(Problem::at(
+                "/key",
+                "only methods `hmac` and `tokenise` take `key`",
+            ));
+        }
         let mut ensure_for = |given: bool, key: &str, owner: MethodName, name: &str| {
             if given && method != owner {
                 let message = format!("only method `{name}` takes `{key}`");
@@ -66,6 +81,8 @@ impl Method {
                     None
                 }
             },
+            Hmac => keyed(config, problems).map(Method::Hmac),
+            Tokenise => keyed(config, problems).map(Method::Tokenise),
             Redact => Some(Method::Redact(
                 config.text.clone().unwrap_or_else(|| HIDDEN.to_owned()),
             )),
@@ -78,10 +95,27 @@ impl Method {
     }
 }
 
+/// Short keys are found by trying.
+const KEY_BYTES: usize = 16;
+
+fn keyed(config: &Config, problems: &mut Vec<Problem>) -> Option<Keyed> {
+    match config.key.as_deref() {
+        Some(key) if key.len() >= KEY_BYTES => Some(Keyed::new(key.as_bytes())),
+        _ => {
+            let message = format!("this method needs a key of {KEY_BYTES} bytes at least");
+            problems.push(Problem::at("/key", message));
+            None
+        }
+    }
+}
+
 /// Appends the hash of `value` in hexadecimal digits.
 pub(crate) fn write_hash(salted: &Sha256, value: &[u8], out: &mut Vec<u8>) {
+    write_hex(&salted.clone().chain_update(value).finalize().into(), out);
+}
+
+pub(crate) fn write_hex(hash: &[u8; 32], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let hash = salted.clone().chain_update(value).finalize();
     let mut hex = [0; 64];
     for (digits, byte) in hex.as_chunks_mut::<2>().0.iter_mut().zip(hash) {
         *digits = [

@@ -43,6 +43,7 @@ pub(super) fn render(pipes: &[PipeDocument]) -> String {
     register_states(&mut registry, pipes);
     register_rows(&mut registry, pipes);
     register_values(&mut registry, pipes);
+    register_failed_rows(&mut registry, pipes);
     register_snapshot(&mut registry, pipes);
     register_times(&mut registry, pipes);
     register_batches(&mut registry, pipes);
@@ -121,6 +122,34 @@ fn register_values(registry: &mut Registry, pipes: &[PipeDocument]) {
         "values_changed",
         "Values that arrive as others because of a declared policy",
         values,
+    );
+}
+
+fn register_failed_rows(registry: &mut Registry, pipes: &[PipeDocument]) {
+    let rows: Family<Labels, Counter> = Family::default();
+    for pipe in pipes {
+        for table in &pipe.tables {
+            for failed in &table.failed_rows {
+                for (action, count) in [
+                    ("dead_letter", failed.dead_letters),
+                    ("skip", failed.skipped),
+                ] {
+                    let labels = vec![
+                        ("pipe", pipe.pipe.clone()),
+                        ("table", table.source.clone()),
+                        ("plugin", failed.plugin.clone()),
+                        ("fault", failed.fault.clone()),
+                        ("action", action.to_owned()),
+                    ];
+                    rows.get_or_create(&labels).inc_by(count);
+                }
+            }
+        }
+    }
+    registry.register(
+        "plugin_rows_failed",
+        "Rows that plugins rejected or failed on and that were passed over",
+        rows,
     );
 }
 

@@ -8,6 +8,7 @@ mod access;
 mod body;
 mod commands;
 mod events;
+mod letters;
 mod metrics;
 mod openapi;
 mod problem;
@@ -32,7 +33,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipe::document::PipeDocument;
 use crate::pipe::journal::Journal;
 use crate::pipe::requests::{Refused, Validation};
-use crate::pipe::{Command, Runtime};
+use crate::pipe::{Command, DeadLetter, Replayed, Runtime};
 use crate::source::mysql::inspect::Inspection;
 
 /// What the interface needs of the pipes behind it.
@@ -53,6 +54,21 @@ pub trait Pipes: Send + Sync + 'static {
         name: &str,
         command: Command,
     ) -> impl Future<Output = Result<PipeDocument>> + Send;
+
+    /// The dead letters of a pipe, of one table or of all, that have not been replayed; `limit` at most.
+    fn letters(
+        &self,
+        name: &str,
+        table: Option<&str>,
+        limit: u64,
+    ) -> impl Future<Output = Result<Vec<DeadLetter>>> + Send;
+
+    /// Sends dead letters through the present plugins.
+    fn replay_letters(
+        &self,
+        name: &str,
+        table: Option<&str>,
+    ) -> impl Future<Output = Result<Replayed>> + Send;
 
     /// Makes a pipe of a document that was sent.
     fn create(&self, text: &str) -> impl Future<Output = Result<PipeDocument, Refused>> + Send;
@@ -82,6 +98,19 @@ impl Pipes for Runtime {
 
     async fn command(&self, name: &str, command: Command) -> Result<PipeDocument> {
         self.command(name, command).await
+    }
+
+    async fn letters(
+        &self,
+        name: &str,
+        table: Option<&str>,
+        limit: u64,
+    ) -> Result<Vec<DeadLetter>> {
+        self.letters(name, table, limit).await
+    }
+
+    async fn replay_letters(&self, name: &str, table: Option<&str>) -> Result<Replayed> {
+        self.replay_letters(name, table).await
     }
 
     async fn create(&self, text: &str) -> Result<PipeDocument, Refused> {

@@ -132,7 +132,7 @@ impl<S: Clone + Send + Sync + 'static> Catalogue<S> {
                     "type": "http",
                     "scheme": "bearer",
                     "description": "Needed where the process was started with a token file. GET takes the role `read`, \
-                                    everything else `admin`.",
+                                    everything else, and dead letters, `admin`.",
                 }},
             },
         });

@@ -19,7 +19,7 @@ use super::commands::{PipeBody, StateBody};
 use super::events::{EventList, Which, events};
 use super::openapi::{Catalogue, JSON, Operation, TEXT, YAML};
 use super::problem::Problem;
-use super::{Pipes, commands, metrics};
+use super::{Pipes, commands, letters, metrics};
 use crate::config::{pipe_file_schema, source_schema};
 use crate::pipe::Command;
 use crate::pipe::document::{PipeDocument, TableDocument};
@@ -114,7 +114,7 @@ fn routes_of_pipes<P: Pipes>(mut routes: Catalogue<Shared<P>>) -> Catalogue<Shar
     let op = op
         .with_query(query)
         .or_as("text/event-stream", json!({ "type": "string" }));
-    routes.serve(op, events::<P>)
+    letters::describe(routes.serve(op, events::<P>))
 }
 
 fn questions<P: Pipes>(mut routes: Catalogue<Shared<P>>) -> Catalogue<Shared<P>> {

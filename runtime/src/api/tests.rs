@@ -24,6 +24,22 @@ impl Pipes for FixedPipes {
         self.pipes().into_iter().find(|pipe| pipe.pipe == name)
     }
 
+    async fn letters(
+        &self,
+        _name: &str,
+        _table: Option<&str>,
+        _limit: u64,
+    ) -> Result<Vec<DeadLetter>> {
+        Ok(Vec::new())
+    }
+
+    async fn replay_letters(&self, _name: &str, _table: Option<&str>) -> Result<Replayed> {
+        Ok(Replayed {
+            passed: 2,
+            failing: 1,
+        })
+    }
+
     fn journal(&self, _name: &str) -> Option<Arc<Journal>> {
         Some(Arc::clone(&self.1))
     }
@@ -135,6 +151,7 @@ async fn served_with(access: &Access) -> Served {
                 policy: "zero_dates".to_owned(),
                 values: 4,
             }],
+            failed_rows: Vec::new(),
         }],
         checkpoint: Some(CheckpointDocument {
             position: "0-1-14".to_owned(),
@@ -467,6 +484,8 @@ async fn a_token_opens_what_its_role_allows() {
     };
     let (reading, commanding) = ("reading-0123456789", "commanding-0123456789");
     let state = "/v1/pipes/shop/state";
+    let letters = "/v1/pipes/shop/dead-letters";
+    let replay = "/v1/pipes/shop/dead-letters/replay";
     for (method, path, token, expected) in [
         (Method::GET, "/v1/pipes", None, 401),
         (Method::GET, "/metrics", None, 401),
@@ -477,6 +496,11 @@ async fn a_token_opens_what_its_role_allows() {
         (Method::GET, "/v1/pipes", Some("guessed-0123456789"), 401),
         (Method::GET, "/v1/pipes", Some(reading), 200),
         (Method::PATCH, state, Some(reading), 403),
+        (Method::GET, letters, Some(reading), 403),
+        (Method::GET, letters, Some(commanding), 200),
+        (Method::POST, replay, None, 401),
+        (Method::POST, replay, Some(reading), 403),
+        (Method::POST, replay, Some(commanding), 200),
         (Method::PATCH, state, Some(commanding), 200),
     ] {
         let answer = ask(method.clone(), path, token).await;

@@ -5,8 +5,10 @@
 
 mod change;
 mod policy;
+mod row_text;
 mod schema;
 
 pub use change::{ChangeBatch, Changes, MAX_STREAM_OFFSET, Op, Version};
 pub use policy::{Adjustment, Policy};
+pub use row_text::{RowText, row_texts, rows_from_texts};
 pub use schema::{Column, ColumnType, TableName, TableSchema};

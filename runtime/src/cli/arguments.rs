@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::plugin::arguments::Plugin;
 use crate::pipe::document::Timestamp;
 use crate::telemetry::LogFormat;
 
@@ -77,6 +78,9 @@ pub(super) enum Verb {
     Set(Set),
     /// Forget a pipe. Its tables in ClickHouse stay as they are.
     Drop(Ask),
+    /// See rows that plugins could not transform, and send them again.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// Work on transform plugins.
     #[command(subcommand)]
     Plugin(Plugin),
@@ -86,6 +90,31 @@ pub(super) enum Verb {
     /// Print the manual page, or write that of every verb into a folder.
     #[command(after_help = MAN_EXAMPLES)]
     Man(Man),
+}
+
+/// Verbs below `dead-letters`.
+#[derive(Debug, Subcommand)]
+pub(super) enum DeadLetters {
+    /// Show the rows, with the reason and the plugin of each.
+    List(Letters),
+    /// Send the rows through the present plugins, with the versions that they had: what has changed since wins.
+    #[command(after_help = LETTERS_EXAMPLES)]
+    Replay(Letters),
+}
+
+const LETTERS_EXAMPLES: &str = "\
+Examples:
+  pipewright dead-letters list shop --table shop.orders
+  pipewright dead-letters replay shop";
+
+/// Options of the verbs below `dead-letters`.
+#[derive(Debug, Args)]
+pub(super) struct Letters {
+    #[command(flatten)]
+    pub(super) ask: Ask,
+    /// Only those of this table, written database.table.
+    #[arg(long, value_name = "TABLE")]
+    pub(super) table: Option<String>,
 }
 
 /// Options of `run`.
@@ -382,31 +411,6 @@ const SET_EXAMPLES: &str = "\
 Examples:
   pipewright set shop interval=5s
   pipewright set shop max_rows=50000 max_bytes=32MiB";
-
-/// Verbs below `plugin`.
-#[derive(Debug, Subcommand)]
-pub(super) enum Plugin {
-    /// Compile a plugin's crate to a WebAssembly component.
-    #[command(after_help = BUILD_EXAMPLES)]
-    Build(Build),
-}
-
-/// Options of `plugin build`.
-#[derive(Debug, Args)]
-pub(super) struct Build {
-    /// The folder of the plugin's Cargo.toml.
-    pub(super) dir: PathBuf,
-    /// Where the component goes [default: plugins/NAME.wasm in cargo's target folder].
-    #[arg(long, value_name = "FILE")]
-    pub(super) out: Option<PathBuf>,
-}
-
-const BUILD_EXAMPLES: &str = "\
-Examples:
-  pipewright plugin build plugins/mask
-  pipewright plugin build my-plugin --out my-plugin.wasm
-
-Needs Rust with the wasm32-unknown-unknown target: rustup target add wasm32-unknown-unknown";
 
 /// `key=value`; the value a number where it is one.
 fn setting(text: &str) -> Result<(String, serde_json::Value), String> {

@@ -47,6 +47,12 @@ impl Exit {
             | ErrorKind::PluginTimeout
             | ErrorKind::PluginMemory
             | ErrorKind::PluginOutput
+            | ErrorKind::PluginOutputSize
+            | ErrorKind::PluginSchema
+            | ErrorKind::PluginRowCount
+            | ErrorKind::PluginKey
+            | ErrorKind::PluginLog
+            | ErrorKind::PluginCutDependent
             | ErrorKind::PluginRejected
             | ErrorKind::LagBeyondObjective
             | ErrorKind::RetentionBelowObjective

@@ -20,7 +20,7 @@ use clap::Parser;
 use clap::error::ErrorKind as ClapErrorKind;
 use serde_json::json;
 
-use self::arguments::{Arguments, Plugin, Verb};
+use self::arguments::{Arguments, Verb};
 use self::exit::Exit;
 use self::output::{Failure, Result};
 use crate::config::{PipeConfig, Secrets};
@@ -85,7 +85,8 @@ fn verb(arguments: Arguments) -> Result<Exit> {
         Verb::Tables(verb) => block_on(client::tables(verb, as_json)),
         Verb::Set(options) => block_on(client::set(options, as_json)),
         Verb::Drop(options) => block_on(client::drop_pipe(&options, as_json)),
-        Verb::Plugin(Plugin::Build(options)) => plugin::build(&options, as_json),
+        Verb::DeadLetters(verb) => block_on(client::dead_letters(verb, as_json)),
+        Verb::Plugin(verb) => plugin::plugin(&verb, as_json),
         Verb::Completions(options) => manual::completions(options.shell),
         Verb::Man(options) => manual::man(options.dir.as_deref()),
     }

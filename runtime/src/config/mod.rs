@@ -5,6 +5,7 @@
 //! replacement comes after parsing, no value of the environment can add a key or a list entry.
 
 mod across;
+mod alone;
 mod ddl;
 mod ends;
 mod field;
@@ -25,6 +26,7 @@ mod tests;
 mod transforms;
 mod values;
 
+pub use alone::transform_alone;
 pub use ddl::{DdlAction, DdlPolicies};
 pub use file::{
     PipeFile, Stamp, apart, environment, load, load_files, pipe_files, read_sent, stamp,
@@ -40,9 +42,9 @@ pub use schema::{json_schema, pipe_file_schema, source_schema};
 pub use section::Folders;
 pub use settings::{
     Cascades, DestinationConfig, Durability, Engine, HostPort, LimitsConfig, Mode,
-    ObjectivesConfig, OnError, PipeConfig, PluginConfig, PositionMode, RowImage, Secret,
-    SnapshotConfig, SourceConfig, SourceType, SyncConfig, SystemColumns, TableConfig, TablePattern,
-    TlsConfig, TlsMode, TransformConfig,
+    ObjectivesConfig, OnError, OnRejected, PipeConfig, PluginConfig, PositionMode, RowImage,
+    Secret, SnapshotConfig, SourceConfig, SourceType, SyncConfig, SystemColumns, TableConfig,
+    TablePattern, TlsConfig, TlsMode, TransformConfig,
 };
 pub use values::duration as parse_duration;
 

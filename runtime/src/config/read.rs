@@ -42,7 +42,10 @@ const UNBUILT: [(&str, &str); 3] = [
         "keyless",
         "remove it; give each table a primary key or a unique key without NULLs",
     ),
-    ("grants", "remove it; plugins have no access to anything"),
+    (
+        "grants",
+        "put it below the transform: `transforms.NAME.grants`",
+    ),
 ];
 
 /// Reads one document. Complains of all that is wrong with it; what could be made out for the rules across pipes comes

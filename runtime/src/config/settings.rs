@@ -363,16 +363,34 @@ pub struct TransformConfig {
     pub config: PluginConfig,
     /// What a failing row does.
     pub on_error: OnError,
+    /// What readers see of a row that failed and was passed over.
+    pub on_rejected: OnRejected,
     /// What one call may use.
     pub limits: LimitsConfig,
+    /// Files that the plugin may read, by the name under which it asks.
+    pub lookups: BTreeMap<String, PathBuf>,
 }
 
-/// What a failing row does.
+/// What a failing row does: one that the plugin rejects, and one on which it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
-    /// The pipe stops with the row's reason.
+    /// Its table is taken out of service with the row's reason.
     Fail,
+    /// It goes to `_pipewright_dead_letters`, and the table goes on.
+    DeadLetter,
+    /// It is counted, and the table goes on.
+    Skip,
+}
+
+/// What readers see of a row that failed and was passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRejected {
+    /// Nothing: the row that was there disappears.
+    Hide,
+    /// The row as it last passed.
+    KeepOld,
 }
 
 /// What one plugin call may use.
@@ -382,6 +400,12 @@ pub struct LimitsConfig {
     pub memory_bytes: u64,
     /// Wall time of one call.
     pub time: Duration,
+    /// Bytes that one call may return.
+    pub output_bytes: u64,
+    /// Rows that one call may return.
+    pub rows: u64,
+    /// Bytes that one call may write to the log.
+    pub log_bytes: u64,
 }
 
 /// How the load is cut.

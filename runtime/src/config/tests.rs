@@ -144,6 +144,12 @@ fn every_key_changes_what_is_loaded() {
         ("tables.transforms", "    transforms: [mask_email]\n"),
         ("limits.memory", "memory: 128MiB, "),
         ("limits.time", ", time: 200ms"),
+        ("limits.output", ", output: 2MiB"),
+        ("limits.rows", ", rows: 5000"),
+        ("limits.log", ", log: 1KiB"),
+        ("on_error", "    on_error: dead_letter\n"),
+        ("on_rejected", "    on_rejected: keep_old\n"),
+        ("grants", "    grants: { lookup: { words: words.txt } }\n"),
         ("threads_per_table", "threads_per_table: 8, "),
         ("tables_in_parallel", "tables_in_parallel: 2, "),
         ("rows_per_partition", ", rows_per_partition: 5000"),
@@ -186,7 +192,7 @@ fn every_key_changes_what_is_loaded() {
 fn keys_read() -> BTreeMap<String, BTreeSet<String>> {
     let text = "{zzz: 1, source: {zzz: 1, tls: {zzz: 1}}, destination: {zzz: 1}, \
         tables: [{zzz: 1, source: {zzz: 1}, columns: {c: {zzz: 1}}}], \
-        transforms: {t: {zzz: 1, limits: {zzz: 1}}}, \
+        transforms: {t: {zzz: 1, limits: {zzz: 1}, grants: {zzz: 1}}}, \
         snapshot: {zzz: 1}, sync: {zzz: 1}, system_columns: {zzz: 1}, types: {zzz: 1}, ddl: {zzz: 1}, \
         objectives: {zzz: 1}}";
     let problems = load_text(text, Secrets::Offline).expect_err("unknown keys");
@@ -227,6 +233,7 @@ fn the_schema_has_the_keys_that_reading_knows() {
         ("tables[0].columns.c", "ColumnChoice"),
         ("transforms.t", "Transform"),
         ("transforms.t.limits", "Limits"),
+        ("transforms.t.grants", "Grants"),
         ("snapshot", "Snapshot"),
         ("sync", "Sync"),
         ("system_columns", "SystemColumns"),

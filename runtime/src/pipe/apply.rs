@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::complete::Completer;
 use super::document::{BatchDocument, BatchKind, Timestamp};
+use super::faults::{FaultCounts, keep_letters};
 use super::follow::{Changed, Flush};
 use super::heal::Kinship;
 use super::lag::Split;
@@ -29,7 +30,9 @@ use super::values::ValueCounts;
 use crate::batch::{ChangeBatch, TableName};
 use crate::destination::clickhouse::Durable;
 use crate::error::Result;
+use crate::fault;
 use crate::source::mysql::position::StreamPlace;
+use crate::transform::Applied;
 
 /// Tables that are transformed and inserted at once: enough to hide one insert's wait behind another's work.
 const TABLES_AT_ONCE: usize = 4;
@@ -51,6 +54,15 @@ struct Counted {
     table: TableName,
     rows: RowCounts,
     values: ValueCounts,
+    faults: FaultCounts,
+}
+
+/// What was written of one table.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) durable: Vec<Durable>,
+    pub(super) values: ValueCounts,
+    pub(super) faults: FaultCounts,
 }
 
 impl Applier<'_> {
@@ -84,10 +96,11 @@ impl Applier<'_> {
             .iter_mut()
             .filter_map(|changed| Some((Arc::clone(&changed.table), changed.incomplete.take()?)))
             .collect();
+        let at = &flush.sent.position.to_string();
         let written: Vec<(Vec<Durable>, Counted)> = stream::iter(flush.batches)
             .map(|changed| async move {
                 let table = changed.table.source.name().clone();
-                self.write(changed)
+                self.write(changed, at)
                     .await
                     .map_err(|error| error.with_table(&table))
             })
@@ -106,6 +119,7 @@ impl Applier<'_> {
                 table,
                 rows: RowCounts::default(),
                 values: completed.values,
+                faults: completed.faults,
             });
         }
         let written = (
@@ -115,6 +129,9 @@ impl Applier<'_> {
         let mut kept = Vec::with_capacity(flush.prepared.len());
         for prepared in &mut flush.prepared {
             kept.push(prepared::keep(self.store, prepared).await?);
+        }
+        if !durable.is_empty() {
+            fault::point("flush:1");
         }
         let counted = if flush.sent == flush.end {
             std::mem::take(held)
@@ -140,6 +157,7 @@ impl Applier<'_> {
                 for counted in counted {
                     self.kinship.mark(draft, &counted.table, counted.rows);
                     draft.add_values(&counted.table, &counted.values);
+                    draft.add_faults(&counted.table, &counted.faults);
                     let rows = draft.rows.entry(counted.table).or_default();
                     rows.add(counted.rows);
                 }
@@ -188,42 +206,39 @@ impl Applier<'_> {
         }
     }
 
-    async fn write(&self, changed: Changed) -> Result<(Vec<Durable>, Counted)> {
-        let mut durable = Vec::new();
-        let mut values = ValueCounts::default();
-        values.add(&changed.values);
+    async fn write(&self, changed: Changed, at: &str) -> Result<(Vec<Durable>, Counted)> {
+        let mut written = Written::default();
+        written.values.add(&changed.values);
         if let Some(batch) = changed.batch {
-            let began = Instant::now();
-            let batches = [changed.table.chain.apply(batch).await?];
-            let transformed = Instant::now();
-            for (number, target) in changed.table.stream_targets().enumerate() {
-                let mut patience = self.patience();
-                let inserted = loop {
-                    match self.session.destination.insert(target, &batches).await {
-                        Ok(inserted) => break inserted,
-                        Err(error) => patience.again(error).await?,
-                    }
-                };
-                patience.over();
-                take(inserted, number, &mut durable, &mut values);
-            }
-            self.session
-                .spent
-                .add(transformed - began, transformed.elapsed());
+            let patience = Some(self.patience());
+            write(
+                self.session,
+                &changed.table,
+                batch,
+                at,
+                patience,
+                &mut written,
+            )
+            .await?;
+        }
+        if !written.faults.is_empty() {
+            self.progress.rows_failed();
         }
         let counted = Counted {
             table: changed.table.source.name().clone(),
             rows: RowCounts {
-                bytes: durable.iter().map(Durable::bytes).sum(),
+                bytes: written.durable.iter().map(Durable::bytes).sum(),
                 ..changed.counts
             },
-            values,
+            values: written.values,
+            faults: written.faults,
         };
-        Ok((durable, counted))
+        Ok((written.durable, counted))
     }
 }
 
-/// Sends a batch through the table's plugins into each of its targets.
+/// Sends a batch through the table's plugins into each of its targets. `at` says for dead letters where the rows stood;
+/// with `patience` a destination that is away is waited for.
 ///
 /// # Errors
 /// Whatever a plugin or the destination fails with.
@@ -231,15 +246,36 @@ pub(super) async fn write(
     session: &Session,
     table: &LiveTable,
     batch: ChangeBatch,
-    durable: &mut Vec<Durable>,
-    values: &mut ValueCounts,
+    at: &str,
+    mut patience: Option<Patience<'_>>,
+    written: &mut Written,
 ) -> Result<()> {
     let began = Instant::now();
-    let batches = [table.chain.apply(batch).await?];
+    let (applied, letters) = transform(session, table, batch, at).await?;
     let transformed = Instant::now();
-    for (number, target) in table.stream_targets().enumerate() {
-        let written = session.destination.insert(target, &batches).await?;
-        take(written, number, durable, values);
+    written.durable.extend(letters);
+    written.faults.add(&applied.faults);
+    for (output, batch) in applied.batches {
+        let batches = [batch];
+        for (number, target) in table.stream_targets_of(output).enumerate() {
+            let durable = loop {
+                match (
+                    session.destination.insert(target, &batches).await,
+                    &mut patience,
+                ) {
+                    (Err(error), Some(patience)) => patience.again(error).await?,
+                    (inserted, _) => break inserted?,
+                }
+            };
+            // Both tables of a resync change the same values; they count once.
+            if number == 0 {
+                written.values.add(durable.adjustments(0));
+            }
+            written.durable.push(durable);
+        }
+    }
+    if let Some(patience) = patience {
+        patience.over();
     }
     session
         .spent
@@ -247,12 +283,23 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// Both tables of a resync change the same values; they count once, for the first.
-fn take(written: Durable, number: usize, durable: &mut Vec<Durable>, values: &mut ValueCounts) {
-    if number == 0 {
-        values.add(written.adjustments(0));
-    }
-    durable.push(written);
+/// Sends a batch through the table's plugins; rows that fail are durable as dead letters, where they are kept.
+///
+/// # Errors
+/// As [`write`].
+pub(super) async fn transform(
+    session: &Session,
+    table: &LiveTable,
+    batch: ChangeBatch,
+    at: &str,
+) -> Result<(Applied, Option<Durable>)> {
+    let kept = table.chain.keeps_letters().then(|| batch.clone());
+    let applied = table.chain.apply(batch).await?;
+    let letters = match &kept {
+        Some(batch) => keep_letters(session, table, batch, &applied.faults, at).await?,
+        None => None,
+    };
+    Ok((applied, letters))
 }
 
 /// A place as the mirror keeps it: the same JSON as in the state.

@@ -2,7 +2,8 @@
 
 use super::ddl;
 use super::operate::has_met;
-use super::record::{Records, Skip};
+use super::pinned;
+use super::record::{Records, Skip, TableRecord};
 use super::session::Session;
 use super::setup::{raise_term, recorded};
 use super::store::PipeStore;
@@ -27,25 +28,100 @@ const OFFSET_TO_RAISE_AT: u64 = MAX_STREAM_OFFSET / 2;
 /// # Errors
 /// `SourceDiverged` when the source lacks what we have applied; `DestinationLost` when ClickHouse lacks what it had
 /// acknowledged and the pipe cannot go back to it; `DestinationRejected` when a target was altered by someone else.
-pub(super) async fn attach(pipe: &Pipe) -> Result<Session> {
+pub(super) async fn attach(pipe: &Pipe) -> Result<Attached> {
     rejoin(&pipe.store).await?;
     let (session, changed) = bound(pipe).await?;
+    let replaying = replaying(&session, &pipe.store, &changed);
+    if replaying.is_empty() {
+        take_present(&session, &pipe.store, &changed).await?;
+    }
     ensure_targets(&session, &pipe.store).await?;
     ensure_destination_past(&session, &pipe.store).await?;
     ensure_source_past(&session, &pipe.store).await?;
-    if !changed.is_empty() {
-        take_up_plugins(&session, &pipe.store, changed).await?;
+    if replaying.is_empty() {
+        session.keep_plugins(&pipe.store).await?;
+        if !changed.is_empty() {
+            take_up_plugins(&session, &pipe.store, changed).await?;
+        }
+        pinned::forget_others(&pipe.store).await?;
+        begin_afresh(&pipe.store).await?;
     }
     claim_for_returning(&session, &pipe.store).await?;
+    Ok(Attached { session, replaying })
+}
+
+/// A connected pipe.
+pub(super) struct Attached {
+    pub(super) session: Session,
+    /// Tables whose rows up to *sent* pass through the plugins that they passed before. The run ends when they have, and the
+    /// next one takes the present plugins up.
+    pub(super) replaying: Vec<TableName>,
+}
+
+/// The changed tables, where rows of one have been sent beyond its place, and the former plugins of each are kept and did
+/// not fail.
+fn replaying(session: &Session, store: &PipeStore, changed: &[TableName]) -> Vec<TableName> {
+    let records = store.records();
+    let is_ahead = changed.iter().any(|name| pinned::is_ahead(&records, name));
+    let can_replay = |name: &TableName| {
+        let table = records.tables.get(name);
+        session.is_kept(name) && table.is_some_and(|table| !table.failed_in_plugin)
+    };
+    match is_ahead && changed.iter().all(can_replay) {
+        true => changed.to_vec(),
+        false => Vec::new(),
+    }
+}
+
+/// The present plugins are taken up: whether they let rows pass is seen from here on.
+async fn begin_afresh(store: &PipeStore) -> Result<()> {
+    let failed = |table: &TableRecord| {
+        table.failed_in_plugin && !matches!(table.state, TableState::Quarantined(_))
+    };
+    let names = store.records().names_where(failed);
+    store
+        .commit(|draft| {
+            for name in &names {
+                draft.table_mut(name).failed_in_plugin = false;
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// Binds changed tables to the present plugins. Before their targets are looked at: those of a plugin that is refused are
+/// not there.
+///
+/// # Errors
+/// As [`Session::bind`] and [`ensure_rows_stay`].
+pub(super) async fn take_present(
+    session: &Session,
+    store: &PipeStore,
+    changed: &[TableName],
+) -> Result<()> {
+    session.bind_present(store, changed).await?;
+    ensure_rows_stay(session, store, changed)
+}
+
+/// Connects a pipe that is set up, for work at the destination only, with the plugins that its rows have passed.
+///
+/// # Errors
+/// Whatever either end or a plugin refuses with; `PluginRefused` as [`ensure_rows_stay`] where those are not kept.
+pub(super) async fn connected(pipe: &Pipe) -> Result<Session> {
+    let (session, mut changed) = bound(pipe).await?;
+    changed.retain(|name| !session.is_kept(name));
+    ensure_rows_stay(&session, &pipe.store, &changed)?;
     Ok(session)
 }
 
-/// Connects a pipe that is set up, for work at the destination only.
+/// The same with the present plugins.
 ///
 /// # Errors
-/// Whatever either end or a plugin refuses with.
-pub(super) async fn connected(pipe: &Pipe) -> Result<Session> {
-    Ok(bound(pipe).await?.0)
+/// As [`take_present`].
+pub(super) async fn connected_anew(pipe: &Pipe) -> Result<Session> {
+    let (session, changed) = bound(pipe).await?;
+    take_present(&session, &pipe.store, &changed).await?;
+    Ok(session)
 }
 
 async fn bound(pipe: &Pipe) -> Result<(Session, Vec<TableName>)> {
@@ -143,8 +219,10 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
             .is_some_and(|record| record.state.is_loading());
         let tag = |error: Error| error.with_table(name);
         if loading {
-            let made = session.destination.create(table.load_target(), &owner);
-            made.await.map_err(tag)?;
+            for target in table.load_targets() {
+                let made = session.destination.create(target, &owner);
+                made.await.map_err(tag)?;
+            }
             fault::point("load:1");
         }
         // One that is between two forms is looked at when the statement has been applied.
@@ -180,9 +258,10 @@ async fn drop_orphans(session: &Session, store: &PipeStore, owner: &Owner) -> Re
 }
 
 /// Takes changed plugins up for all rows from the checkpoint on. The term is raised first: rows that the former plugins
-/// have written beyond the checkpoint are written again and must lose. A plugin of this build gives every row image one
-/// row of the same key, so that none of them stays.
-pub(super) async fn take_up_plugins(
+/// have written beyond the checkpoint are written again and must lose. A plugin whose rows stay gives every row image one
+/// row of the same key, so that none of them stays. One that chooses targets or keys does not: what the former one made
+/// of a row is not known to the present one, so such a change is taken up by a load alone.
+async fn take_up_plugins(
     session: &Session,
     store: &PipeStore,
     changed: Vec<TableName>,
@@ -195,21 +274,60 @@ pub(super) async fn take_up_plugins(
          rows stay as they are"
     );
     raise_term(session, store).await?;
+    pin(session, store, changed).await
+}
+
+/// Records the plugins that tables are bound to.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn pin(
+    session: &Session,
+    store: &PipeStore,
+    changed: Vec<TableName>,
+) -> Result<()> {
     let pins: Vec<_> = changed
         .into_iter()
         .map(|name| {
-            let pins = session.pins(&session.table(&name).config);
-            (name, pins)
+            let table = session.table(&name);
+            (name, session.pins(&table.config), table)
         })
         .collect();
     store
         .commit(|draft| {
-            for (name, pins) in pins {
-                draft.table_mut(&name).plugins = pins;
+            for (name, pins, table) in pins {
+                let record = draft.table_mut(&name);
+                (record.plugins, record.routing) = (pins, table.chain.is_routing());
+                record.target = table.target.name().to_owned();
+                record.routed = table.routed_names();
             }
             Ok(())
         })
         .await
+}
+
+/// Sees that no changed plugin chooses targets or keys or takes the place of one that did. A load that is under way would
+/// keep what the former one made of its first partitions; one that is begun with the present one has it recorded.
+///
+/// # Errors
+/// `PluginRefused` for the first table where one does.
+fn ensure_rows_stay(session: &Session, store: &PipeStore, changed: &[TableName]) -> Result<()> {
+    let records = store.records();
+    let chooses = |name: &&TableName| {
+        let record = records.tables.get(*name);
+        let was_routing = record.is_some_and(|record| record.routing);
+        was_routing || session.table(name).chain.is_routing()
+    };
+    let Some(name) = changed.iter().find(chooses) else {
+        return Ok(());
+    };
+    Err(Error::new(
+        ErrorKind::PluginRefused,
+        "the plugins that choose this table's targets have changed, and rows that the former ones sent out would stay where \
+         they are",
+    )
+    .with_hint("resync the pipe, which loads every table through the present plugins; or put the former ones back")
+    .with_table(name))
 }
 
 /// Compares the mirror of our checkpoint with the checkpoint.

@@ -338,7 +338,11 @@ pub(super) async fn go_on_with_all(pipe: &Pipe) -> Result<()> {
 /// Leaves the table that was being loaded beside the live one to be dropped.
 pub(super) fn give_up_shadow(table: &mut super::record::TableRecord) {
     if let Some(shadow) = table.shadow.take() {
-        table.orphans.push(shadow.name);
+        let beside = table
+            .targets()
+            .map(|live| shadow.name_for(live, &table.target));
+        let beside: Vec<String> = beside.collect();
+        table.orphans.extend(beside);
     }
 }
 

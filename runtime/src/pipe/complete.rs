@@ -24,11 +24,9 @@
 
 use std::sync::Arc;
 
-use super::apply::write;
+use super::apply::{Written, write};
 use super::session::{LiveTable, Session};
-use super::values::ValueCounts;
 use crate::batch::TableName;
-use crate::destination::clickhouse::Durable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::IncompleteRows;
 use crate::source::mysql::decode::TableBuilder;
@@ -44,13 +42,6 @@ pub(super) struct Completer {
     reader: Option<PartitionReader>,
 }
 
-/// What was written for one table.
-#[derive(Debug, Default)]
-pub(super) struct Completed {
-    pub(super) durable: Vec<Durable>,
-    pub(super) values: ValueCounts,
-}
-
 impl Completer {
     /// Completes the rows of a flush that ends at `end`.
     ///
@@ -61,7 +52,7 @@ impl Completer {
         session: &Session,
         tables: Vec<(Arc<LiveTable>, IncompleteRows)>,
         end: &Position,
-    ) -> Result<Vec<(TableName, Completed)>> {
+    ) -> Result<Vec<(TableName, Written)>> {
         if tables.is_empty() {
             return Ok(Vec::new());
         }
@@ -70,7 +61,7 @@ impl Completer {
         let mut completed = Vec::new();
         for (table, rows) in tables {
             let name = table.source.name();
-            let done = complete_table(session, &mut reader, &table, rows)
+            let done = complete_table(session, &mut reader, &table, rows, &end.to_string())
                 .await
                 .map_err(|error| error.with_table(name))?;
             completed.push((name.clone(), done));
@@ -112,8 +103,9 @@ async fn complete_table(
     reader: &mut PartitionReader,
     table: &LiveTable,
     mut rows: IncompleteRows,
-) -> Result<Completed> {
-    let mut completed = Completed::default();
+    at: &str,
+) -> Result<Written> {
+    let mut completed = Written::default();
     let source = Arc::clone(rows.table());
     let mut builder = TableBuilder::new(&source, !session.config.nullable)?;
     for (number, predicate) in (0..).zip(rows.conditions()) {
@@ -127,11 +119,10 @@ async fn complete_table(
             let more = reader
                 .next_rows(|packet| builder.push_packet_row(packet))
                 .await?;
-            if builder.byte_count() >= HAND_ON_BYTES {
-                let Completed { durable, values } = &mut completed;
-                if let Some(found) = rows.found(&builder.finish())? {
-                    write(session, table, found, durable, values).await?;
-                }
+            if builder.byte_count() >= HAND_ON_BYTES
+                && let Some(found) = rows.found(&builder.finish())?
+            {
+                write(session, table, found, at, None, &mut completed).await?;
             }
             if !more {
                 break;
@@ -142,8 +133,7 @@ async fn complete_table(
         .into_iter()
         .flatten()
     {
-        let Completed { durable, values } = &mut completed;
-        write(session, table, batch, durable, values).await?;
+        write(session, table, batch, at, None, &mut completed).await?;
     }
     completed.values.add(&builder.take_changed());
     Ok(completed)

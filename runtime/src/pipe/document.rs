@@ -134,6 +134,22 @@ pub struct TableDocument {
     /// What declared policies have changed, by column; a column of which every value is the source's own is not here.
     #[serde(default)]
     pub columns: Vec<ChangedColumn>,
+    /// Rows that plugins rejected or failed on and that were passed over, since the pipe was made.
+    #[serde(default)]
+    pub failed_rows: Vec<FailedRows>,
+}
+
+/// How many rows a plugin failed on in one way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailedRows {
+    /// The plugin's name in the pipe file.
+    pub plugin: String,
+    /// The stable code of the fault: `plugin_trap` and the like.
+    pub fault: String,
+    /// Rows kept as dead letters.
+    pub dead_letters: u64,
+    /// Rows counted only.
+    pub skipped: u64,
 }
 
 /// How many values of a column a policy has changed since the pipe was made.

@@ -514,6 +514,10 @@ impl Open {
                 table.key_ordinals.clone(),
                 null_as_default,
             )?;
+            let builder = match table.chain.is_routing() {
+                true => builder.with_both_images(),
+                false => builder,
+            };
             let builder = match follower.session.config.row_image {
                 RowImage::Complete => builder.completing(null_as_default)?,
                 RowImage::Refuse => builder,

@@ -5,7 +5,7 @@
 //! with a higher version. A partition is marked done in one write after its last row is durable. When all are done the
 //! table's end place is taken; once the checkpoint has passed it, the table equals the source.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,11 @@ use tokio::sync::{OwnedRwLockReadGuard, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::apply::transform;
 use super::document::{BatchDocument, BatchKind, Timestamp};
+use super::faults::FaultCounts;
 use super::record::Records;
-use super::session::Session;
+use super::session::{LiveTable, Session};
 use super::store::PipeStore;
 use super::supervisor::Pipe;
 use super::table_state::TableEvent;
@@ -29,6 +31,7 @@ use crate::source::mysql::catalog;
 use crate::source::mysql::decode::TableBuilder;
 use crate::source::mysql::position::Position;
 use crate::source::mysql::snapshot::{self, Partition, PartitionReader, SnapshotSession};
+use crate::transform::Fault;
 
 /// A reader hands on what it has decoded at this size, so that transform and insert begin before a partition ends: with
 /// 16 MiB ClickHouse stood idle for the first tenth of a load of 2,000,000 rows.
@@ -47,11 +50,13 @@ const INSERT_WAIT: Duration = Duration::from_millis(200);
 
 /// Part of a partition, transformed.
 struct Piece {
-    batch: ChangeBatch,
-    target: TargetTable,
+    /// By target.
+    batches: Vec<(TargetTable, ChangeBatch)>,
     partition: u32,
     /// What policies have changed on the way from the packets into the batch.
     changed: Vec<Adjustment>,
+    /// What plugins failed on.
+    faults: Vec<Fault>,
     /// Set on the last piece: the partition is done when this piece is durable.
     last: Option<Finished>,
 }
@@ -317,12 +322,10 @@ impl Reader {
                     changes: Changes::Load,
                 };
                 let mut piece = Piece {
-                    batch: table.chain.apply(batch).await?,
-                    target: table.load_target().clone(),
-                    partition: partition.number,
-                    changed: builder.take_changed(),
                     last: None,
+                    ..self.transformed(&table, batch, partition).await?
                 };
+                piece.changed = builder.take_changed();
                 if more {
                     self.send(piece).await?;
                 } else {
@@ -335,6 +338,28 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Dead letters are durable before the piece is sent, so a partition is not done before them.
+    async fn transformed(
+        &self,
+        table: &LiveTable,
+        batch: ChangeBatch,
+        partition: &Partition,
+    ) -> Result<Piece> {
+        let at = format!("load, partition {}", partition.number);
+        let (applied, _letters) = transform(&self.session, table, batch, &at).await?;
+        let targets = table.load_targets();
+        let batches = applied.batches.into_iter();
+        Ok(Piece {
+            batches: batches
+                .map(|(output, batch)| (targets[output].clone(), batch))
+                .collect(),
+            partition: partition.number,
+            changed: Vec::new(),
+            faults: applied.faults,
+            last: None,
+        })
     }
 
     async fn send(&self, piece: Piece) -> Result<()> {
@@ -388,28 +413,43 @@ async fn insert(
 
 #[derive(Default)]
 struct Gathered {
-    batches: Vec<ChangeBatch>,
-    /// The partition of each batch.
-    partitions: Vec<u32>,
-    /// What policies have changed before the insert, by partition.
-    changed: Vec<(u32, Vec<Adjustment>)>,
+    /// By the target's name; for most tables there is one.
+    inserts: BTreeMap<String, Insert>,
+    /// What policies have changed before the insert, and what plugins failed on, by partition.
+    changed: Vec<(u32, Vec<Adjustment>, Vec<Fault>)>,
     finished: Vec<Finished>,
-    target: Option<TargetTable>,
     rows: usize,
     bytes: usize,
 }
 
+/// Rows of one target.
+struct Insert {
+    target: TargetTable,
+    batches: Vec<ChangeBatch>,
+    /// The partition of each batch.
+    partitions: Vec<u32>,
+}
+
 impl Gathered {
     fn add(&mut self, piece: Piece) {
-        self.rows += piece.batch.row_count;
-        self.bytes += piece.batch.byte_count();
-        self.changed.push((piece.partition, piece.changed));
-        if piece.batch.row_count > 0 {
-            self.batches.push(piece.batch);
-            self.partitions.push(piece.partition);
+        self.changed
+            .push((piece.partition, piece.changed, piece.faults));
+        for (target, batch) in piece.batches {
+            self.rows += batch.row_count;
+            self.bytes += batch.byte_count();
+            if batch.row_count == 0 {
+                continue;
+            }
+            let insert = self.inserts.entry(target.name().to_owned());
+            let insert = insert.or_insert_with(|| Insert {
+                target,
+                batches: Vec::new(),
+                partitions: Vec::new(),
+            });
+            insert.batches.push(batch);
+            insert.partitions.push(piece.partition);
         }
         self.finished.extend(piece.last);
-        self.target = Some(piece.target);
     }
 
     fn is_large(&self) -> bool {
@@ -421,7 +461,7 @@ impl Gathered {
     }
 
     fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.finished.is_empty()
+        self.inserts.is_empty() && self.finished.is_empty()
     }
 
     async fn insert(
@@ -431,12 +471,14 @@ impl Gathered {
         name: &TableName,
         mut unfinished: Unfinished,
     ) -> Result<Unfinished> {
-        for (partition, changed) in &self.changed {
+        for (partition, changed, faults) in &self.changed {
             unfinished.add(*partition, changed);
+            unfinished.add_faults(*partition, faults);
         }
-        if let (Some(target), false) = (&self.target, self.batches.is_empty()) {
+        for insert in self.inserts.values() {
             let began = Instant::now();
-            let durable = session.destination.insert(target, &self.batches).await?;
+            let durable = session.destination.insert(&insert.target, &insert.batches);
+            let durable = durable.await?;
             pipe.progress.add_batch(BatchDocument {
                 kind: BatchKind::Load,
                 table: Some(name.to_string()),
@@ -446,21 +488,24 @@ impl Gathered {
                 finished_at: Timestamp::now(),
             });
             tracing::debug!(table = %name, rows = durable.rows(), bytes = durable.bytes(), "loaded");
-            unfinished.inserted(&self.partitions, &durable);
+            unfinished.inserted(&insert.partitions, &durable);
         }
         if self.finished.is_empty() {
             return Ok(unfinished);
         }
         let bytes = unfinished.take_bytes();
         let mut values = ValueCounts::default();
+        let mut faults = FaultCounts::default();
         for finished in &self.finished {
             values.merge(&unfinished.take(finished.partition));
+            faults.merge(&unfinished.take_faults(finished.partition));
         }
         pipe.store
             .commit(|draft| {
                 let done = Arc::make_mut(draft.done.entry(name.clone()).or_default());
                 done.extend(self.finished.iter().map(|finished| finished.partition));
                 draft.add_values(name, &values);
+                draft.add_faults(name, &faults);
                 let table = draft.table_mut(name);
                 table.bytes_loaded += bytes;
                 table.rows_loaded += self

@@ -13,16 +13,19 @@ mod ddl;
 #[cfg(test)]
 mod diagram_tests;
 pub mod document;
+mod faults;
 pub mod files;
 mod follow;
 mod heal;
 pub mod journal;
 mod lag;
+mod letters;
 pub mod lifecycle;
 mod load;
 mod objectives;
 mod operate;
 mod patience;
+mod pinned;
 mod plan;
 pub mod prepared;
 mod progress;
@@ -30,6 +33,7 @@ mod quarantine;
 pub mod record;
 pub mod requests;
 mod resync;
+mod sample;
 mod session;
 mod setup;
 mod status;
@@ -65,7 +69,9 @@ use crate::transform::Engine;
 
 pub use command::Command;
 pub use ddl::{Forecast, forecast};
+pub use letters::{DeadLetter, Replayed};
 pub use plan::{Plan, plan, validate_online};
+pub use sample::{Sample, sample};
 
 /// Commands waiting for a pipe: more than a person or script sends before the first is answered.
 const COMMANDS_WAITING: usize = 16;
@@ -234,13 +240,38 @@ impl Runtime {
         self.pipes.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The dead letters of a pipe, of one table or of all; `limit` at most.
+    ///
+    /// # Errors
+    /// `Config` for an unknown pipe, else whatever the destination fails with.
+    pub async fn letters(
+        &self,
+        name: &str,
+        table: Option<&str>,
+        limit: u64,
+    ) -> Result<Vec<DeadLetter>> {
+        letters::list(&self.handle(name)?.pipe, table, limit).await
+    }
+
+    /// Sends the dead letters of a pipe, of one table or of all, through the present plugins.
+    ///
+    /// # Errors
+    /// As [`Runtime::letters`], or whatever a plugin fails with.
+    pub async fn replay_letters(&self, name: &str, table: Option<&str>) -> Result<Replayed> {
+        letters::replay(&self.handle(name)?.pipe, table).await
+    }
+
+    fn handle(&self, name: &str) -> Result<Handle> {
+        let unknown = || Error::new(ErrorKind::Config, format!("no pipe is named `{name}`"));
+        self.handles().get(name).cloned().ok_or_else(unknown)
+    }
+
     /// Gives a command to a pipe and waits until it is persisted.
     ///
     /// # Errors
     /// `Config` for an unknown pipe, `IllegalCommand` naming the state where the command has no place.
     pub async fn command(&self, name: &str, command: Command) -> Result<PipeDocument> {
-        let unknown = || Error::new(ErrorKind::Config, format!("no pipe is named `{name}`"));
-        let handle = self.handles().get(name).cloned().ok_or_else(unknown)?;
+        let handle = self.handle(name)?;
         let last = command == Command::Drop;
         let stopped = || Error::new(ErrorKind::Stopped, "the process is shutting down");
         let (answer, answered) = oneshot::channel();

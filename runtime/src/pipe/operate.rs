@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::Applier;
-use super::attach::attach;
+use super::attach::{Attached, attach};
 use super::command::Command;
 use super::follow::{FLUSHES_WAITING, Follower, Pace};
 use super::heal::{self, Kinship};
@@ -27,7 +27,7 @@ use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use super::tables;
 use super::track::Track;
-use super::{load, objectives};
+use super::{load, objectives, pinned};
 use crate::batch::TableName;
 use crate::config::{Cascades, Mode};
 use crate::error::{Error, ErrorKind, Result};
@@ -53,7 +53,8 @@ struct Run {
 
 /// Follows, applies, loads and catches up until `stop` is cancelled, something fails, or the records ask for another run.
 pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<()> {
-    let session = Arc::new(attach(&pipe).await?);
+    let Attached { session, replaying } = attach(&pipe).await?;
+    let session = Arc::new(session);
     if stop.is_cancelled() {
         return Ok(());
     }
@@ -93,6 +94,7 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
     }
     run.watch();
     run.follow_new_tables();
+    run.end_replayed(replaying);
     if run.session.config.cascades == Cascades::Reload {
         run.tasks
             .spawn(heal::heal(Arc::clone(&pipe), run.stop.clone()));
@@ -246,6 +248,27 @@ impl Run {
                     told = Some(error.chain());
                 }
             }
+        });
+    }
+
+    /// Ends this run at a checkpoint once nothing of these tables is sent beyond their places.
+    fn end_replayed(&mut self, replaying: Vec<TableName>) {
+        if replaying.is_empty() {
+            return;
+        }
+        let (pipe, stop) = (Arc::clone(&self.pipe), self.stop.clone());
+        self.tasks.spawn(async move {
+            let replayed = |records: &Arc<Records>| {
+                !replaying.iter().any(|name| pinned::is_ahead(records, name))
+            };
+            if pipe.store.wait_until(&stop, replayed).await {
+                tracing::info!(
+                    pipe = pipe.store.pipe(),
+                    "all that had been sent has passed the former plugins once more"
+                );
+                stop.cancel();
+            }
+            Ok(())
         });
     }
 

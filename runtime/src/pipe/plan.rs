@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::session::Session;
+use super::session::{LiveTable, Session};
 use super::setup::{self, Prepared};
 use crate::config::PipeConfig;
-use crate::destination::clickhouse::Owner;
+use crate::destination::clickhouse::{Owner, TargetTable};
 use crate::error::{Finding, Result, Retry};
 use crate::transform::{Engine, StepDescription};
 
@@ -32,10 +32,22 @@ pub struct TablePlan {
     pub target: String,
     /// Source column, source type and ClickHouse type of every column.
     pub columns: Vec<ColumnPlan>,
+    /// Further targets, which a plugin sends rows to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routed: Vec<RoutedPlan>,
     /// What each plugin reads and writes.
     pub transforms: Vec<StepDescription>,
     /// The statements that Setup would run.
     pub statements: Vec<String>,
+}
+
+/// A target that a plugin sends rows to, beside the first.
+#[derive(Clone, Debug, Serialize)]
+pub struct RoutedPlan {
+    /// The target table.
+    pub target: String,
+    /// Source column, source type and ClickHouse type of every column.
+    pub columns: Vec<ColumnPlan>,
 }
 
 /// One column of a plan.
@@ -61,20 +73,21 @@ pub async fn plan(config: &PipeConfig) -> Result<Plan> {
         .map(|table| TablePlan {
             source: table.source.name().to_string(),
             target: table.target.name().to_owned(),
-            columns: table
-                .chain
-                .output()
-                .columns
+            columns: columns(table, 0),
+            routed: table
+                .routed
                 .iter()
-                .zip(table.target.columns())
-                .map(|(source, target)| ColumnPlan {
-                    name: source.name.clone(),
-                    source_type: source.source_type.clone(),
-                    target_type: target.sql_type.clone(),
+                .enumerate()
+                .map(|(place, target)| RoutedPlan {
+                    target: target.name().to_owned(),
+                    columns: columns(table, place + 1),
                 })
                 .collect(),
             transforms: table.chain.describe(),
-            statements: table.target.create_statements(),
+            statements: table
+                .targets()
+                .flat_map(TargetTable::create_statements)
+                .collect(),
         })
         .collect();
     Ok(Plan {
@@ -82,6 +95,20 @@ pub async fn plan(config: &PipeConfig) -> Result<Plan> {
         tables,
         findings: prepared.findings,
     })
+}
+
+/// The columns of one of a table's targets.
+fn columns(table: &LiveTable, output: usize) -> Vec<ColumnPlan> {
+    let made = table.chain.outputs().iter().zip(table.targets());
+    let columns = made.skip(output).take(1).flat_map(|(output, target)| {
+        let columns = output.schema.columns.iter().zip(target.columns());
+        columns.map(|(source, target)| ColumnPlan {
+            name: source.name.clone(),
+            source_type: source.source_type.clone(),
+            target_type: target.sql_type.clone(),
+        })
+    });
+    columns.collect()
 }
 
 /// The findings of Setup's preflight.
@@ -128,31 +155,17 @@ impl fmt::Display for Plan {
         writeln!(f, "pipe {}", self.pipe)?;
         for table in &self.tables {
             writeln!(f, "\n{} -> {}", table.source, table.target)?;
-            let width = table
-                .columns
-                .iter()
-                .map(|column| column.name.len())
-                .max()
-                .unwrap_or(0);
-            let types = table
-                .columns
-                .iter()
-                .map(|column| column.source_type.len())
-                .max()
-                .unwrap_or(0)
-                .min(40);
-            for column in &table.columns {
-                writeln!(
-                    f,
-                    "  {:width$}  {:types$}  {}",
-                    column.name, column.source_type, column.target_type
-                )?;
+            show_columns(f, &table.columns)?;
+            for routed in &table.routed {
+                writeln!(f, "\n{} -> {}", table.source, routed.target)?;
+                show_columns(f, &routed.columns)?;
             }
             for transform in &table.transforms {
-                let dropped = if transform.may_drop {
-                    ", may drop rows"
-                } else {
-                    ""
+                let targets = transform.targets.len();
+                let dropped = match (targets, transform.may_drop) {
+                    (0, false) => String::new(),
+                    (0, true) => ", may drop rows".to_owned(),
+                    (targets, _) => format!(", sends rows to {targets} targets"),
                 };
                 writeln!(
                     f,
@@ -175,4 +188,18 @@ impl fmt::Display for Plan {
         }
         Ok(())
     }
+}
+
+fn show_columns(f: &mut fmt::Formatter<'_>, columns: &[ColumnPlan]) -> fmt::Result {
+    let longest = |length: fn(&ColumnPlan) -> usize| columns.iter().map(length).max().unwrap_or(0);
+    let width = longest(|column| column.name.len());
+    let types = longest(|column| column.source_type.len()).min(40);
+    for column in columns {
+        writeln!(
+            f,
+            "  {:width$}  {:types$}  {}",
+            column.name, column.source_type, column.target_type
+        )?;
+    }
+    Ok(())
 }

@@ -2,10 +2,11 @@
 //! against it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::clock::now_us;
 use super::document::{BatchDocument, Reason, ReasonKind, RetentionDocument};
 use super::lag::Lag;
 use super::record::Records;
@@ -26,6 +27,8 @@ pub(super) struct Progress {
     batches: Mutex<VecDeque<BatchDocument>>,
     loads: Mutex<BTreeMap<TableName, LoadMeter>>,
     retention: Mutex<Option<RetentionDocument>>,
+    /// When a plugin last failed on a row that was passed over, microseconds since 1970; 0 when none has.
+    rows_failed_us: AtomicU64,
 }
 
 /// What is watched against an objective.
@@ -59,6 +62,9 @@ pub(super) struct LoadSpeed {
     pub(super) seconds_left: Option<f64>,
 }
 
+/// For how long rows that were passed over stand against the pipe after the last of them.
+const ROWS_FAILED_STAND_US: u64 = 60_000_000;
+
 impl Progress {
     /// Whether tables are being loaded.
     pub(super) fn is_loading(&self) -> bool {
@@ -79,6 +85,17 @@ impl Progress {
     /// Whether the binlog is being followed.
     pub(super) fn is_following(&self) -> bool {
         self.following.load(Ordering::Relaxed)
+    }
+
+    /// A plugin has failed on rows of the stream, which were passed over.
+    pub(super) fn rows_failed(&self) {
+        self.rows_failed_us.store(now_us(), Ordering::Relaxed);
+    }
+
+    /// When rows were last passed over, if that was lately.
+    pub(super) fn rows_failed_lately(&self) -> Option<u64> {
+        let at = self.rows_failed_us.load(Ordering::Relaxed);
+        (at > 0 && now_us().saturating_sub(at) < ROWS_FAILED_STAND_US).then_some(at)
     }
 
     /// Replaces the reasons that hold the pipe's work up.

@@ -65,6 +65,7 @@ fn take_out(draft: &mut Records, name: &TableName, error: &Error) -> Result<()> 
         });
     }
     table.skip = Skip::No;
+    table.failed_in_plugin = error.kind().is_of_plugin();
     if error.kind() == ErrorKind::PositionPurged {
         table.inexact = Some(Failure::from(error));
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::faults::FaultCounts;
 use super::files::Applied;
 use super::lifecycle::{Failure, PipeState};
 use super::prepared::PreparedRecord;
@@ -118,6 +119,15 @@ pub struct TableRecord {
     pub source: SourceTable,
     /// The target table's name.
     pub target: String,
+    /// The names of further targets, which a plugin sends rows to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routed: Vec<String>,
+    /// Whether its last plugin chooses targets or keys, so that only a load can change it.
+    #[serde(default)]
+    pub routing: bool,
+    /// The names of targets of former plugins, to be let go when the load through the present ones is whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
     /// Where the table is.
     pub state: TableState,
     /// Its own place, while it is out of the pipe's stream; the pipe's checkpoint otherwise.
@@ -150,6 +160,9 @@ pub struct TableRecord {
     /// Why the table may differ from the source until it is loaded again.
     #[serde(default)]
     pub inexact: Option<Failure>,
+    /// Whether it was a plugin that took it out of service, and has not let its rows pass since.
+    #[serde(default)]
+    pub failed_in_plugin: bool,
     /// Whether one failing transaction may be passed over, and how near its place is known.
     #[serde(default)]
     pub skip: Skip,
@@ -207,6 +220,24 @@ pub struct Shadow {
     pub alone: bool,
     /// What each of the two was before the exchange; persisted before it, so that it is never done twice.
     pub exchange: Option<Exchange>,
+    /// The same for further targets, by the live table's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub routed: BTreeMap<String, Exchange>,
+}
+
+impl Shadow {
+    /// The name of the table beside `live`, which is `own` or a further target of the same table.
+    pub fn name_for(&self, live: &str, own: &str) -> String {
+        name_beside(&self.name, "_resync_", live, own)
+    }
+}
+
+/// The name for `live` that goes with the name `given` to `own`, of which it is a further target or itself.
+fn name_beside(given: &str, mark: &str, live: &str, own: &str) -> String {
+    match given.rsplit_once(mark) {
+        Some((_, generation)) if live != own => format!("{live}{mark}{generation}"),
+        _ => given.to_owned(),
+    }
 }
 
 /// What is to become of a target whose source is gone.
@@ -214,6 +245,14 @@ pub struct Shadow {
 pub struct Retire {
     /// The name that it is kept under; without one it is dropped.
     pub archive: Option<String>,
+}
+
+impl Retire {
+    /// The name that `live` is kept under, which is `own` or a further target of the same table.
+    pub fn archive_of(&self, live: &str, own: &str) -> Option<String> {
+        let archive = self.archive.as_deref()?;
+        Some(name_beside(archive, "_dropped_", live, own))
+    }
 }
 
 /// The identities before an exchange.
@@ -234,6 +273,9 @@ pub struct PinnedPlugin {
     pub digest: String,
     /// SHA-256 of the resolved configuration.
     pub config_digest: String,
+    /// SHA-256 of each file that it may read, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lookups: BTreeMap<String, String>,
 }
 
 /// Row changes applied since the pipe was made.
@@ -255,6 +297,9 @@ impl TableRecord {
     pub fn new(source: SourceTable) -> Self {
         Self {
             target: source.name().table.clone(),
+            routed: Vec::new(),
+            routing: false,
+            left: Vec::new(),
             source,
             state: TableState::Pending,
             place: None,
@@ -267,6 +312,7 @@ impl TableRecord {
             cascaded: false,
             retire: None,
             inexact: None,
+            failed_in_plugin: false,
             skip: Skip::No,
             partitions: None,
             load_end: None,
@@ -275,6 +321,18 @@ impl TableRecord {
             bytes_loaded: 0,
             rows_estimated: None,
         }
+    }
+
+    /// The names of its targets, its own first.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.target)
+            .chain(&self.routed)
+            .map(String::as_str)
+    }
+
+    /// What tells dead letters of its present load from those of earlier ones, also of an earlier pipe of that name.
+    pub(super) fn load(&self, pipe_id: &str) -> String {
+        format!("{pipe_id}/{}", self.generation)
     }
 
     /// Whether a load fills a table beside a live one that the stream no longer reaches.
@@ -385,6 +443,8 @@ pub struct Records {
     pub applied: Option<Arc<Applied>>,
     /// Values that policies have changed, by source table.
     pub values: BTreeMap<TableName, ValueCounts>,
+    /// Rows that plugins failed on and that were passed over, by source table.
+    pub faults: BTreeMap<TableName, FaultCounts>,
     /// Set when the pipe is to be forgotten: every record of it is removed in that write.
     pub dropped: bool,
 }

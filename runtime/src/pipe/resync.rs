@@ -3,10 +3,12 @@
 //! A table in the pipe's stream is connected to its past: from the next run on its rows go to the live table and to the
 //! fresh one alike, from the checkpoint on, and a load that begins after that checkpoint lacks nothing. A table that has
 //! fallen out of the stream begins anew: its definition is read together with a start place of its own, its events up
-//! to there are passed over, and the live table stays as it is until the exchange. The same holds for all tables when the
+//! to there are passed over, and the live table stays as it is until the exchange. So does one whose plugins have changed:
+//! what they make now may not fit the live table, or go to others. The same holds for all tables when the
 //! pipe itself has failed or is Completed; then its checkpoint is set to the new start place and a term is claimed that
 //! no row has had before. Rows that were deleted at the source are not carried over.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::clock::now_us;
@@ -56,7 +58,7 @@ pub(super) async fn one(
         _ => {}
     }
     let session = Session::connect(config, &pipe.engine, None).await?;
-    let fresh = match table.state.is_in_stream() {
+    let fresh = match is_connected(&session, pipe, &name, table)? {
         true => {
             check(&session, pipe, std::slice::from_ref(&name)).await?;
             None
@@ -100,15 +102,16 @@ pub(super) async fn all(pipe: &Arc<Pipe>, config: Arc<PipeConfig>) -> Result<Cha
     if whole_pipe {
         return begin_pipe_anew(&session, pipe).await;
     }
-    let (connected, lost): (Vec<_>, Vec<_>) = records
-        .tables
-        .iter()
-        .filter(|(_, table)| table.state != TableState::Removed)
-        .partition(|(_, table)| table.state.is_in_stream());
-    let names = |tables: Vec<(&TableName, _)>| -> Vec<TableName> {
-        tables.into_iter().map(|(name, _)| name.clone()).collect()
-    };
-    let (connected, lost) = (names(connected), names(lost));
+    let (mut connected, mut lost) = (Vec::new(), Vec::new());
+    for (name, table) in &records.tables {
+        if table.state == TableState::Removed {
+            continue;
+        }
+        match is_connected(&session, pipe, name, table)? {
+            true => connected.push(name.clone()),
+            false => lost.push(name.clone()),
+        }
+    }
     if !connected.is_empty() {
         check(&session, pipe, &connected).await?;
     }
@@ -126,6 +129,21 @@ pub(super) async fn all(pipe: &Arc<Pipe>, config: Arc<PipeConfig>) -> Result<Cha
             None => Ok(()),
         }
     }))
+}
+
+/// Whether the table is in the pipe's stream, and the plugins are those that its rows have passed.
+fn is_connected(
+    session: &Session,
+    pipe: &Pipe,
+    name: &TableName,
+    table: &TableRecord,
+) -> Result<bool> {
+    if !table.state.is_in_stream() {
+        return Ok(false);
+    }
+    let matched = recorded(&session.config, &known(pipe, &[]))?;
+    let config = matched.iter().find(|(_, matched)| matched == name);
+    Ok(config.is_none_or(|(config, _)| session.pins(config) == table.plugins))
 }
 
 /// Every table that the pipe file means now is loaded, from a new start place of the pipe itself.
@@ -179,6 +197,8 @@ struct FreshTable {
     source: SourceTable,
     plugins: Vec<PinnedPlugin>,
     target: String,
+    routed: Vec<String>,
+    routing: bool,
 }
 
 impl Fresh {
@@ -206,6 +226,9 @@ impl Fresh {
                 Some(event) => {
                     load_beside(draft, &name, true);
                     draft.table_event(&name, event)?;
+                    let table = draft.table_mut(&name);
+                    let before: Vec<String> = table.targets().map(str::to_owned).collect();
+                    table.left.extend(before);
                 }
                 None => {
                     let record = TableRecord::new(fresh.source.clone());
@@ -215,7 +238,11 @@ impl Fresh {
             let table = draft.table_mut(&name);
             (table.altering, table.dropped, table.cascaded) = (false, false, false);
             (table.source, table.plugins) = (fresh.source, fresh.plugins);
-            (table.target, table.place) = (fresh.target, place.clone());
+            (table.target, table.routed) = (fresh.target, fresh.routed);
+            table.routing = fresh.routing;
+            let now: Vec<String> = table.targets().map(str::to_owned).collect();
+            table.left.retain(|left| !now.contains(left));
+            table.place.clone_from(&place);
         }
         Ok(())
     }
@@ -279,12 +306,15 @@ pub(super) async fn begin_anew(
         bound.push(table.map_err(|error| error.with_table(&name))?);
     }
     check_targets(session, pipe, &bound).await?;
+    session.keep_plugins(&pipe.store).await?;
     let tables = bound
         .iter()
         .map(|table| FreshTable {
             source: SourceTable::clone(&table.source),
             plugins: session.pins(&table.config),
             target: table.target.name().to_owned(),
+            routed: table.routed_names(),
+            routing: table.chain.is_routing(),
         })
         .collect();
     Ok(Fresh { start, tables })
@@ -307,14 +337,21 @@ async fn check(session: &Session, pipe: &Pipe, names: &[TableName]) -> Result<()
 async fn check_targets(session: &Session, pipe: &Pipe, bound: &[LiveTable]) -> Result<()> {
     let owner = Owner::new(pipe.store.pipe(), pipe.store.record().id);
     let records = pipe.store.records();
-    let targets: Vec<_> = bound
-        .iter()
-        .map(|table| match records.tables.get(table.source.name()) {
-            Some(record) => table.target.with_name(shadow_name(record)),
-            None => table.target.clone(),
-        })
-        .collect();
-    setup::refuse(&session.destination.preflight(&targets, &owner).await?)
+    let mut targets = Vec::new();
+    for table in bound {
+        match records.tables.get(table.source.name()) {
+            Some(record) => {
+                let shadow = next_shadow(record, false);
+                targets.extend(table.targets().map(|target| {
+                    target.with_name(shadow.name_for(target.name(), table.target.name()))
+                }));
+            }
+            None => targets.extend(table.targets().cloned()),
+        }
+    }
+    let mut findings = setup::shared_targets(&records, bound);
+    findings.extend(session.destination.preflight(&targets, &owner).await?);
+    setup::refuse(&findings)
 }
 
 /// Every table of the pipe, so that each entry of the file means at least one, and those in question.
@@ -326,9 +363,14 @@ fn known(pipe: &Pipe, names: &[TableName]) -> Vec<TableName> {
     known
 }
 
-/// The name of the next table beside the live one: never used before.
-fn shadow_name(table: &TableRecord) -> String {
-    format!("{}_resync_{}", table.target, table.generation + 1)
+/// The next table beside the live one, of a name never used before.
+fn next_shadow(table: &TableRecord, alone: bool) -> Shadow {
+    Shadow {
+        name: format!("{}_resync_{}", table.target, table.generation + 1),
+        alone,
+        exchange: None,
+        routed: BTreeMap::new(),
+    }
 }
 
 /// Makes the table's next load begin, into a table of its own.
@@ -337,11 +379,7 @@ fn load_beside(draft: &mut Records, name: &TableName, alone: bool) {
     let table = draft.table_mut(name);
     let was_alone = table.shadow.as_ref().is_some_and(|shadow| shadow.alone);
     give_up_shadow(table);
-    table.shadow = Some(Shadow {
-        name: shadow_name(table),
-        alone: alone || was_alone,
-        exchange: None,
-    });
+    table.shadow = Some(next_shadow(table, alone || was_alone));
     table.generation += 1;
     (table.partitions, table.load_end) = (None, None);
     (table.rows_loaded, table.bytes_loaded, table.rows_estimated) = (0, 0, None);

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sha2::{Digest, Sha256};
-
 use super::lag::Spent;
-use super::record::{PinnedPlugin, Shadow};
+use super::pinned;
+use super::record::{PinnedPlugin, TableRecord};
 use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
@@ -17,7 +16,7 @@ use crate::source::mysql::Source;
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::Position;
 use crate::source::mysql::preflight;
-use crate::transform::{Chain, Engine, Plugin};
+use crate::transform::{Chain, ChainOutput, Engine, Plugin};
 
 /// Both ends and everything bound between them.
 #[derive(Debug)]
@@ -27,7 +26,10 @@ pub(super) struct Session {
     pub(super) destination: ClickHouse,
     /// Where the applier's time goes.
     pub(super) spent: Spent,
+    pub(super) engine: Arc<Engine>,
     plugins: BTreeMap<String, Arc<Plugin>>,
+    /// Those of tables that are not taken up to the present ones yet.
+    kept: RwLock<BTreeMap<TableName, Vec<Arc<Plugin>>>>,
     tables: RwLock<BTreeMap<TableName, Arc<LiveTable>>>,
 }
 
@@ -37,9 +39,14 @@ pub(super) struct LiveTable {
     pub(super) config: TableConfig,
     pub(super) source: Arc<SourceTable>,
     pub(super) chain: Chain,
+    /// The target of the chain's first output; for most tables the only one.
     pub(super) target: TargetTable,
-    /// The table that is being loaded beside the target, and whether it alone receives the stream.
-    shadow: Option<(TargetTable, bool)>,
+    /// Those of the others, in their order.
+    pub(super) routed: Vec<TargetTable>,
+    /// The tables that are being loaded beside the targets, in the same order, and whether they alone receive the stream.
+    shadow: Option<(Vec<TargetTable>, bool)>,
+    /// Which of the table's loads its rows belong to, for dead letters; empty before it is recorded.
+    pub(super) load: String,
     /// Ordinals in the source table of the columns that make the destination's key.
     pub(super) key_ordinals: Vec<usize>,
     /// Read-held by each partition from its SELECT until its rows are durable; write-held where the stream needs every
@@ -48,27 +55,53 @@ pub(super) struct LiveTable {
 }
 
 impl LiveTable {
-    /// Gives the table a shadow, or none.
-    pub(super) fn with_shadow(mut self, shadow: Option<&Shadow>) -> Self {
-        self.shadow = shadow.map(|shadow| (self.target.with_name(&shadow.name), shadow.alone));
+    /// Gives the table the shadow that it is recorded with, or none.
+    pub(super) fn recorded_as(mut self, store: &PipeStore, record: &TableRecord) -> Self {
+        self.load = record.load(&store.record().id);
+        self.shadow = record.shadow.as_ref().map(|shadow| {
+            let beside = self
+                .targets()
+                .map(|target| target.with_name(shadow.name_for(target.name(), self.target.name())));
+            (beside.collect(), shadow.alone)
+        });
         self
     }
 
-    /// Where the rows of the stream go: to the live table, to its shadow, or to both.
-    pub(super) fn stream_targets(&self) -> impl Iterator<Item = &TargetTable> {
-        let live = match &self.shadow {
-            Some((_, true)) => None,
-            Some((_, false)) | None => Some(&self.target),
-        };
-        live.into_iter()
-            .chain(self.shadow.as_ref().map(|(shadow, _)| shadow))
+    /// The names of the targets beside the first.
+    pub(super) fn routed_names(&self) -> Vec<String> {
+        let routed = self.routed.iter();
+        routed.map(|target| target.name().to_owned()).collect()
     }
 
-    /// Where the rows of a load go.
-    pub(super) fn load_target(&self) -> &TargetTable {
-        self.shadow
-            .as_ref()
-            .map_or(&self.target, |(shadow, _)| shadow)
+    /// The live tables, one for each of the chain's outputs.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &TargetTable> {
+        std::iter::once(&self.target).chain(&self.routed)
+    }
+
+    /// Where the stream's rows of one output go: to the live table, to its shadow, or to both.
+    pub(super) fn stream_targets_of(&self, output: usize) -> impl Iterator<Item = &TargetTable> {
+        let live = match &self.shadow {
+            Some((_, true)) => None,
+            Some((_, false)) | None => self.targets().nth(output),
+        };
+        live.into_iter().chain(
+            self.shadow
+                .as_ref()
+                .and_then(|(shadows, _)| shadows.get(output)),
+        )
+    }
+
+    /// All tables that rows of the stream go to.
+    pub(super) fn stream_targets(&self) -> impl Iterator<Item = &TargetTable> {
+        (0..self.chain.outputs().len()).flat_map(|output| self.stream_targets_of(output))
+    }
+
+    /// Where the rows of a load go, one for each of the chain's outputs.
+    pub(super) fn load_targets(&self) -> Vec<&TargetTable> {
+        match &self.shadow {
+            Some((shadows, _)) => shadows.iter().collect(),
+            None => self.targets().collect(),
+        }
     }
 }
 
@@ -101,7 +134,9 @@ impl Session {
             source,
             destination,
             spent: Spent::default(),
+            engine: Arc::clone(engine),
             plugins,
+            kept: RwLock::default(),
             tables: RwLock::default(),
         })
     }
@@ -164,34 +199,71 @@ impl Session {
         gate: Arc<tokio::sync::RwLock<()>>,
     ) -> Result<LiveTable> {
         let name = source.name().clone();
-        let mut plugins = Vec::new();
-        for transform in &config.transforms {
-            let plugin = self.plugins.get(transform).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Config,
-                    format!("no transform is named `{transform}`"),
-                )
-                .with_table(&name)
-            })?;
-            plugins.push(Arc::clone(plugin));
-        }
+        let plugins = self.plugins_of(config, &name)?;
         let chain = Chain::bind(&plugins, Arc::clone(&source.schema))
             .await
             .map_err(|error| error.with_table(&name))?;
         let labels = labels(&source, &chain);
-        let target = self
-            .destination
-            .plan(&self.config, config, chain.output(), &labels)?;
-        let key_ordinals = key_ordinals(&source, &chain, &target)?;
+        let mut targets = Vec::with_capacity(chain.outputs().len());
+        for output in chain.outputs() {
+            let entry = match &output.target {
+                None => config.clone(),
+                Some(target) => routed_entry(config, target, output),
+            };
+            targets.push(
+                self.destination
+                    .plan(&self.config, &entry, &output.schema, &labels)?,
+            );
+        }
+        let target = targets.remove(0);
+        let key_ordinals = match chain.is_routing() {
+            // Both images come in any case, whatever their keys.
+            true => {
+                ensure_whole_images(&self.config).map_err(|error| error.with_table(&name))?;
+                Vec::new()
+            }
+            false => key_ordinals(&source, &chain, &target)?,
+        };
         Ok(LiveTable {
             config: config.clone(),
             source,
             chain,
             target,
+            routed: targets,
             shadow: None,
+            load: String::new(),
             key_ordinals,
             gate,
         })
+    }
+
+    fn plugins_of(&self, config: &TableConfig, name: &TableName) -> Result<Vec<Arc<Plugin>>> {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plugins) = kept.get(name) {
+            return Ok(plugins.clone());
+        }
+        let plugin = |transform: &String| {
+            let plugin = self.plugins.get(transform).cloned();
+            plugin.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Config,
+                    format!("no transform is named `{transform}`"),
+                )
+                .with_table(name)
+            })
+        };
+        config.transforms.iter().map(plugin).collect()
+    }
+
+    /// The plugin that the pipe file gives that name.
+    pub(super) fn plugin(&self, name: &str) -> Option<&Plugin> {
+        self.plugins.get(name).map(AsRef::as_ref)
+    }
+
+    /// Whether the table is bound to plugins that are kept, in the place of the present ones.
+    pub(super) fn is_kept(&self, name: &TableName) -> bool {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        kept.contains_key(name)
     }
 
     /// The table as it runs now.
@@ -234,18 +306,20 @@ impl Session {
             .filter_map(|name| {
                 let plugin = self.plugins.get(name)?;
                 let transform = self.config.transforms.get(name)?;
-                let digest = Sha256::digest(transform.config.expose().to_string().as_bytes());
+                let config = pinned::config_text(transform);
                 Some(PinnedPlugin {
                     name: name.clone(),
                     digest: plugin.digest().to_owned(),
-                    config_digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+                    config_digest: pinned::digest(config.as_bytes()),
+                    lookups: plugin.lookup_digests(),
                 })
             })
             .collect()
     }
 
-    /// Binds every recorded table that rows still go to, as it was at its place. Returns those whose plugins, or their
-    /// configurations, are no longer the recorded ones.
+    /// Binds every recorded table that rows still go to, as it was at its place, to the recorded plugins. Returns those whose
+    /// plugins, configurations or granted files are no longer the recorded ones; what is not kept of these is bound to the
+    /// present ones.
     ///
     /// # Errors
     /// As [`Session::bind`].
@@ -265,13 +339,62 @@ impl Session {
             }
             if record.plugins != self.pins(config) {
                 changed.push(name.clone());
+                if let Some(plugins) = self.kept_plugins(store, &record.plugins).await? {
+                    let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+                    kept.insert(name.clone(), plugins);
+                }
             }
             let bound = self
                 .bind(config, Arc::new(record.source.clone()), Arc::default())
                 .await?;
-            self.put(bound.with_shadow(record.shadow.as_ref()));
+            self.put(bound.recorded_as(store, record));
         }
         Ok(changed)
+    }
+
+    /// Binds these tables to the present plugins.
+    ///
+    /// # Errors
+    /// As [`Session::bind`].
+    pub(super) async fn bind_present(&self, store: &PipeStore, names: &[TableName]) -> Result<()> {
+        let records = store.records();
+        for name in names {
+            self.kept
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(name);
+            let (table, record) = (self.table(name), records.tables.get(name));
+            let (source, gate) = (Arc::clone(&table.source), Arc::clone(&table.gate));
+            let bound = self.bind(&table.config, source, gate).await?;
+            self.put(match record {
+                Some(record) => bound.recorded_as(store, record),
+                None => bound,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The entry of a target that a plugin names: what the file says of the table's own target does not concern it, but for
+/// the columns that they have in common.
+fn routed_entry(config: &TableConfig, target: &str, output: &ChainOutput) -> TableConfig {
+    let mut entry = config.clone();
+    entry.target = Some(target.to_owned());
+    (entry.order_by, entry.partition_by) = (None, None);
+    let has = |name: &str| output.schema.index_of(name).is_some();
+    entry.columns.retain(|name, _| has(name));
+    entry
+}
+
+/// What an image has become is known from the whole image only, of the row that was as of the one that is.
+fn ensure_whole_images(config: &PipeConfig) -> Result<()> {
+    match config.row_image {
+        RowImage::Refuse => Ok(()),
+        RowImage::Complete => Err(Error::new(
+            ErrorKind::Config,
+            "a plugin sends this table's rows to targets of its own, for which images before changes must be whole",
+        )
+        .with_hint("set binlog_row_image = FULL at the source, and `row_image: refuse`")),
     }
 }
 

@@ -5,12 +5,13 @@
 //! place than the start, and all three are taken again. What was taken is persisted before the first target table is
 //! made, so a crash in between repeats the rest with the same start place.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::apply::position_text;
-use super::attach::take_up_plugins;
+use super::attach::pin;
 use super::lifecycle::PipeEvent;
-use super::record::{Checkpoint, TableRecord};
+use super::record::{Checkpoint, Records, TableRecord};
 use super::session::{LiveTable, Session};
 use super::store::PipeStore;
 use super::table_state::TableState;
@@ -91,7 +92,9 @@ pub(super) async fn prepare(session: &Session, owner: &Owner) -> Result<Prepared
         Err(error) if findings.iter().any(|finding| finding.kind == error.kind()) => {}
         Err(error) => findings.push(finding(&error)),
     }
-    let targets: Vec<_> = tables.iter().map(|table| table.target.clone()).collect();
+    findings.extend(shared_targets(&Records::default(), &tables));
+    let targets = tables.iter().flat_map(LiveTable::targets);
+    let targets: Vec<_> = targets.cloned().collect();
     findings.extend(session.destination.preflight(&targets, owner).await?);
     Ok(Prepared { tables, findings })
 }
@@ -121,6 +124,37 @@ pub(super) async fn bind_all(
         }
     }
     bound
+}
+
+/// Targets that two source tables would write to, among `tables` and those that are recorded already: versions and
+/// TRUNCATE belong to one source table, and rows of another would win or vanish by them.
+pub(super) fn shared_targets(records: &Records, tables: &[LiveTable]) -> Vec<Finding> {
+    let mut owners: BTreeMap<String, TableName> = BTreeMap::new();
+    let bound = |name: &TableName| tables.iter().any(|table| table.source.name() == name);
+    for (name, record) in records.tables.iter().filter(|(name, _)| !bound(name)) {
+        if record.state != TableState::Removed {
+            let targets = record.targets();
+            owners.extend(targets.map(|target| (target.to_owned(), name.clone())));
+        }
+    }
+    let mut findings = Vec::new();
+    for table in tables {
+        for target in table.targets() {
+            let name = table.source.name();
+            let owner = owners.insert(target.name().to_owned(), name.clone());
+            if let Some(other) = owner.filter(|other| other != name) {
+                let message = format!(
+                    "its target `{}` is that of table `{other}` too",
+                    target.name()
+                );
+                let error = Error::new(ErrorKind::Config, message)
+                    .with_hint("give one of the two another `target`, or the plugin that sends rows there another name")
+                    .with_table(name);
+                findings.push(finding(&error));
+            }
+        }
+    }
+    findings
 }
 
 pub(super) fn finding(error: &Error) -> Finding {
@@ -173,8 +207,11 @@ pub(super) async fn set_up(session: &Session, store: &PipeStore) -> Result<()> {
         let changed = session
             .bind_recorded(store, &recorded(&session.config, &names)?)
             .await?;
-        if store.record().term > 0 && !changed.is_empty() {
-            take_up_plugins(session, store, changed).await?;
+        // Beyond the first term, whoever attaches takes them up.
+        if store.record().term == 0 && !changed.is_empty() {
+            session.bind_present(store, &changed).await?;
+            session.keep_plugins(store).await?;
+            pin(session, store, changed).await?;
         }
     } else {
         let prepared = prepare(session, &owner).await?;
@@ -197,14 +234,24 @@ pub(super) async fn set_up(session: &Session, store: &PipeStore) -> Result<()> {
         for (table, _) in bind_all(session, &matched, sources).await {
             tables.push(table?);
         }
+        session.keep_plugins(store).await?;
         record_start(session, store, start, &tables).await?;
         tables.into_iter().for_each(|table| session.put(table));
     }
     session.destination.ensure_database().await?;
     session.destination.ensure_checkpoints().await?;
+    let records = store.records();
     for table in session.tables() {
-        let made = session.destination.create(&table.target, &owner).await;
-        made.map_err(|error| error.with_table(table.source.name()))?;
+        let name = table.source.name();
+        let record = records.tables.get(name);
+        // The live tables of such a load have the form and the names of before.
+        if record.is_some_and(|record| record.is_loading_alone()) {
+            continue;
+        }
+        for target in table.targets() {
+            let made = session.destination.create(target, &owner).await;
+            made.map_err(|error| error.with_table(name))?;
+        }
     }
     if store.record().term == 0 {
         raise_term(session, store).await?;
@@ -305,6 +352,8 @@ async fn record_start(
         .iter()
         .map(|table| TableRecord {
             target: table.target.name().to_owned(),
+            routed: table.routed_names(),
+            routing: table.chain.is_routing(),
             whole: state == TableState::Streaming,
             state: state.clone(),
             plugins: session.pins(&table.config),

@@ -1,8 +1,8 @@
 //! A pipe's document, made from its records and what it shows beyond them.
 
 use super::document::{
-    ChangedColumn, CheckpointDocument, LagDocument, PipeDocument, Reason, ReasonKind, RowsDocument,
-    SnapshotDocument, TableDocument, Timestamp,
+    ChangedColumn, CheckpointDocument, FailedRows, LagDocument, PipeDocument, Reason, ReasonKind,
+    RowsDocument, SnapshotDocument, TableDocument, Timestamp,
 };
 use super::files;
 use super::lag::Split;
@@ -12,6 +12,7 @@ use super::record::{Checkpoint, Records, TableRecord};
 use super::supervisor::Pipe;
 use super::table_state::TableState;
 use crate::batch::TableName;
+use crate::error::ErrorKind;
 
 /// The pipe as it is now.
 pub(super) fn of(pipe: &Pipe) -> PipeDocument {
@@ -86,6 +87,7 @@ fn in_file_order(pipe: &Pipe, records: &Records) -> Vec<TableDocument> {
 pub(super) fn standing(pipe: &Pipe) -> Vec<Reason> {
     let mut reasons = pipe.progress.reasons();
     reasons.extend(pipe.progress.alarms());
+    reasons.extend(pipe.progress.rows_failed_lately().map(failing_rows));
     for table in pipe.store.records().tables.values() {
         if let TableState::Quarantined(failure) = &table.state {
             reasons.push(reason(ReasonKind::Failed, failure, None));
@@ -95,6 +97,18 @@ pub(super) fn standing(pipe: &Pipe) -> Vec<Reason> {
         }
     }
     reasons
+}
+
+/// Clears by itself once no more rows fail.
+fn failing_rows(at_us: u64) -> Reason {
+    Reason {
+        kind: ReasonKind::Warning,
+        code: ErrorKind::PluginRejected,
+        message: "plugins fail on rows, which are passed over".to_owned(),
+        table: None,
+        since: Timestamp::from_micros(at_us),
+        remedy: Some("see which with `pipewright dead-letters list`, mend the plugin or the rows, then replay them".to_owned()),
+    }
 }
 
 fn reason(kind: ReasonKind, failure: &Failure, written_at_us: Option<u64>) -> Reason {
@@ -142,7 +156,21 @@ fn table_document(
             bytes: rows.bytes,
         },
         columns: changed_columns(records, name),
+        failed_rows: failed_rows(records, name),
     }
+}
+
+fn failed_rows(records: &Records, name: &TableName) -> Vec<FailedRows> {
+    let faults = records.faults.get(name).into_iter();
+    faults
+        .flat_map(|faults| faults.iter())
+        .map(|(plugin, fault, count)| FailedRows {
+            plugin: plugin.to_owned(),
+            fault: fault.to_owned(),
+            dead_letters: count.letters,
+            skipped: count.skipped,
+        })
+        .collect()
 }
 
 fn changed_columns(records: &Records, name: &TableName) -> Vec<ChangedColumn> {

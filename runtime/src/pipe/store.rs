@@ -4,12 +4,13 @@
 //! the process sees. Lifecycle, checkpoint and the table definitions that belong to it therefore never disagree after a
 //! crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::faults::FaultCounts;
 use super::files::Applied;
 use super::journal::{self, Event, Journal, Note};
 use super::lifecycle::{PipeEvent, PipeState};
@@ -85,6 +86,12 @@ impl PipeStore {
         if records.prepared.is_empty() {
             // Rows that were kept for records which never came to be.
             store.remove(&rows_key(pipe, "")).await?;
+        }
+        let faults: Vec<(String, Entry<(TableName, FaultCounts)>)> =
+            store.list(&format!("faults/{pipe}/")).await?;
+        for (key, entry) in faults {
+            revisions.insert(key, entry.revision);
+            records.faults.insert(entry.value.0, entry.value.1);
         }
         let mut events = Vec::new();
         let kept: Vec<(String, Entry<Event>)> = store.list(&format!("event/{pipe}/")).await?;
@@ -261,12 +268,40 @@ impl PipeStore {
             true => Vec::new(),
             false => journal::transitions(&before, &draft),
         };
+        let dropped = draft.dropped;
         self.write(revisions, writes, notes, Some(draft)).await?;
         // Whoever goes away before this leaves rows that nothing names, and the next opening removes.
         for prefix in forgotten {
             self.store.remove(&prefix).await?;
         }
+        if dropped {
+            self.forget_except(BTreeSet::new()).await?;
+        }
         Ok(result)
+    }
+
+    /// Keeps bytes under their digest. Whoever records the digest does so after this.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn keep(&self, digest: &str, bytes: &[u8]) -> Result<()> {
+        self.store.keep(&self.pipe, digest, bytes).await
+    }
+
+    /// The bytes that are kept under that digest.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn kept(&self, digest: &str) -> Result<Option<Vec<u8>>> {
+        self.store.kept(&self.pipe, digest).await
+    }
+
+    /// Forgets all kept bytes but these.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn forget_except(&self, wanted: BTreeSet<String>) -> Result<()> {
+        self.store.forget_except(&self.pipe, wanted).await
     }
 
     /// Writes an event that no change of the records tells of.
@@ -401,6 +436,11 @@ impl PipeStore {
                 put(format!("values/{}/{name}", self.pipe), &(name, values))?;
             }
         }
+        for (name, faults) in &draft.faults {
+            if before.faults.get(name) != Some(faults) {
+                put(format!("faults/{}/{name}", self.pipe), &(name, faults))?;
+            }
+        }
         for key in gone {
             let expected = revisions.get(&key).copied().unwrap_or(0);
             writes.push((key.clone(), Write::delete(key, expected)));
@@ -444,6 +484,26 @@ mod erased {
     impl<T: serde::Serialize> Value for T {
         fn put(&self, key: String, expected: i64) -> Result<Write> {
             Write::put(key, self, expected)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn records_of_earlier_versions_of_the_state_are_read() {
+        for (version, folder) in crate::state::earlier() {
+            let state = StateStore::open(folder.path()).expect("it opens");
+            let store = PipeStore::open(state, "pw_5324_1").await;
+            let store = store.unwrap_or_else(|error| panic!("{version}: {}", error.chain()));
+            let records = store.records();
+            assert!(records.pipe.is_some(), "{version}");
+            assert_eq!(records.tables.len(), 2, "{version}");
+            for table in records.tables.values() {
+                assert_eq!(table.targets().count(), 1, "{version}");
+            }
         }
     }
 }

@@ -7,10 +7,10 @@ use super::attach::connected;
 use super::lifecycle::PipeEvent;
 use super::record::Exchange;
 use super::supervisor::Pipe;
-use super::table_state::TableEvent;
+use super::table_state::{TableEvent, TableState};
 use crate::batch::TableName;
 use crate::config::Mode;
-use crate::destination::clickhouse::Owner;
+use crate::destination::clickhouse::{ClickHouse, Owner, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 
@@ -32,26 +32,32 @@ pub(super) async fn swap(pipe: &Pipe) -> Result<()> {
             .and_then(|table| table.shadow.clone());
         if let Some(shadow) = shadow {
             let table = session.table(&name);
-            let exchange = match shadow.exchange {
-                Some(exchange) => exchange,
-                None => identities(pipe, &session.destination, &name, &shadow.name).await?,
-            };
-            session
-                .destination
-                .exchange(
-                    &table.target,
-                    &shadow.name,
-                    exchange.live.as_deref(),
-                    &exchange.shadow,
-                    &owner,
-                )
-                .await?;
+            for target in table.targets() {
+                let (live, own) = (target.name(), table.target.name());
+                let beside = shadow.name_for(live, own);
+                let known = match live == own {
+                    true => shadow.exchange.clone(),
+                    false => shadow.routed.get(live).cloned(),
+                };
+                let exchange = match known {
+                    Some(exchange) => exchange,
+                    None => identities(pipe, &session.destination, &name, target, &beside).await?,
+                };
+                let (old, fresh) = (exchange.live.as_deref(), &exchange.shadow);
+                session
+                    .destination
+                    .exchange(target, &beside, old, fresh, &owner)
+                    .await?;
+            }
+            let_go(pipe, &session.destination, &name, &owner).await?;
             fault::point("swap:6");
             tracing::info!(pipe = pipe.store.pipe(), table = %name, "the freshly loaded table is live");
         }
         pipe.store
             .commit(|draft| {
-                draft.table_mut(&name).shadow = None;
+                let table = draft.table_mut(&name);
+                table.shadow = None;
+                table.left.clear();
                 draft.table_event(&name, TableEvent::Loaded)
             })
             .await?;
@@ -66,19 +72,46 @@ pub(super) async fn swap(pipe: &Pipe) -> Result<()> {
     Ok(())
 }
 
+/// Lets go of what only former plugins of the table sent rows to.
+async fn let_go(
+    pipe: &Pipe,
+    destination: &ClickHouse,
+    name: &TableName,
+    owner: &Owner,
+) -> Result<()> {
+    let records = pipe.store.records();
+    let left = records.tables.get(name).into_iter();
+    let is_anothers = |target: &&String| {
+        let mut tables = records.tables.values();
+        tables.any(|table| {
+            table.state != TableState::Removed && table.targets().any(|own| own == *target)
+        })
+    };
+    for target in left
+        .flat_map(|table| &table.left)
+        .filter(|target| !is_anothers(target))
+    {
+        let gone = destination.let_go(target, owner).await;
+        gone.map_err(|error| error.with_table(name))?;
+        tracing::warn!(
+            pipe = pipe.store.pipe(),
+            table = %name,
+            target,
+            "no rows go to this target any more; drop it when nobody reads it"
+        );
+    }
+    Ok(())
+}
+
 /// Records what both tables are before they are exchanged.
 async fn identities(
     pipe: &Pipe,
-    destination: &crate::destination::clickhouse::ClickHouse,
+    destination: &ClickHouse,
     name: &TableName,
+    target: &TargetTable,
     shadow: &str,
 ) -> Result<Exchange> {
-    let records = pipe.store.records();
-    let target = records
-        .tables
-        .get(name)
-        .map(|table| table.target.clone())
-        .unwrap_or_default();
+    let target = target.name();
     let gone = || {
         Error::new(
             ErrorKind::DestinationLost,
@@ -88,14 +121,19 @@ async fn identities(
         .with_hint("resync the pipe")
     };
     let exchange = Exchange {
-        live: destination.identity(&target).await?,
+        live: destination.identity(target).await?,
         shadow: destination.identity(shadow).await?.ok_or_else(gone)?,
     };
     fault::point("swap:2");
     pipe.store
         .commit(|draft| {
-            if let Some(shadow) = &mut draft.table_mut(name).shadow {
-                shadow.exchange = Some(exchange.clone());
+            let table = draft.table_mut(name);
+            let is_own = table.target == target;
+            if let Some(shadow) = &mut table.shadow {
+                match is_own {
+                    true => shadow.exchange = Some(exchange.clone()),
+                    false => drop(shadow.routed.insert(target.to_owned(), exchange.clone())),
+                }
             }
             Ok(())
         })

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::faults::FaultCounts;
 use super::record::Records;
 use crate::batch::{Adjustment, Policy, TableName};
 use crate::destination::clickhouse::Durable;
+use crate::transform::Fault;
 
 /// The counts of one table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +71,7 @@ pub(super) struct Unfinished {
     values: BTreeMap<u32, ValueCounts>,
     /// Bytes sent since the last partition was finished.
     bytes: u64,
+    faults: BTreeMap<u32, FaultCounts>,
 }
 
 impl Unfinished {
@@ -95,6 +98,18 @@ impl Unfinished {
     /// The bytes that were sent since this was last asked.
     pub(super) fn take_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.bytes)
+    }
+
+    /// Takes the rows of a part of a partition that plugins failed on.
+    pub(super) fn add_faults(&mut self, partition: u32, faults: &[Fault]) {
+        if !faults.is_empty() {
+            self.faults.entry(partition).or_default().add(faults);
+        }
+    }
+
+    /// The rows that plugins failed on in a partition that is finished.
+    pub(super) fn take_faults(&mut self, partition: u32) -> FaultCounts {
+        self.faults.remove(&partition).unwrap_or_default()
     }
 }
 

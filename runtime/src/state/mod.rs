@@ -4,8 +4,10 @@
 //! belongs to one process at a time, held by a file lock that the kernel releases when the process ends in whatever
 //! way; a revision on each key catches a second writer that the lock missed (a network file system without locks).
 //! The store knows nothing of what it stores: values are JSON documents of [`crate::pipe`]. Each carries a checksum, so
-//! that a record that a disk or an editor has changed is reported and never believed.
+//! that a record that a disk or an editor has changed is reported and never believed. Beside them stand bytes under their
+//! digests: plugins and what they were told, for which the database is readable by its account alone.
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +17,8 @@ mod schema;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rusqlite::{Connection, OptionalExtension};
+#[cfg(test)]
+pub(crate) use schema::tests::earlier;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -249,6 +253,85 @@ impl StateStore {
         }
     }
 
+    /// Keeps bytes of a pipe under their digest, unless they are kept already. After `Ok` they are on disk.
+    ///
+    /// # Errors
+    /// `State` when the store fails.
+    pub async fn keep(self: &Arc<Self>, pipe: &str, digest: &str, bytes: &[u8]) -> Result<()> {
+        let (pipe, digest) = (pipe.to_owned(), digest.to_owned());
+        let known = (pipe.clone(), digest.clone());
+        let is_kept = self
+            .run(move |connection| {
+                connection
+                    .query_row(
+                        "SELECT 1 FROM kept WHERE pipe = ?1 AND digest = ?2",
+                        known,
+                        |_| Ok(()),
+                    )
+                    .optional()
+            })
+            .await?;
+        if is_kept.is_some() {
+            return Ok(());
+        }
+        let bytes = bytes.to_vec();
+        self.run(move |connection| {
+            connection
+                .execute(
+                    "INSERT OR IGNORE INTO kept (pipe, digest, bytes) VALUES (?1, ?2, ?3)",
+                    (pipe, digest, bytes),
+                )
+                .map(drop)
+        })
+        .await
+    }
+
+    /// The bytes of a pipe that are kept under that digest. Whoever reads them sees that they still have it.
+    ///
+    /// # Errors
+    /// `State` when the store fails.
+    pub async fn kept(self: &Arc<Self>, pipe: &str, digest: &str) -> Result<Option<Vec<u8>>> {
+        let key = (pipe.to_owned(), digest.to_owned());
+        self.run(move |connection| {
+            connection
+                .query_row(
+                    "SELECT bytes FROM kept WHERE pipe = ?1 AND digest = ?2",
+                    key,
+                    |row| row.get(0),
+                )
+                .optional()
+        })
+        .await
+    }
+
+    /// Forgets all bytes of a pipe but those under these digests.
+    ///
+    /// # Errors
+    /// `State` when the store fails.
+    pub async fn forget_except(
+        self: &Arc<Self>,
+        pipe: &str,
+        wanted: BTreeSet<String>,
+    ) -> Result<()> {
+        let pipe = pipe.to_owned();
+        self.run(move |connection| {
+            let transaction = connection.transaction()?;
+            let mut read = transaction.prepare_cached("SELECT digest FROM kept WHERE pipe = ?1")?;
+            let kept: Vec<String> = read
+                .query_map([&pipe], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            drop(read);
+            for digest in kept.iter().filter(|digest| !wanted.contains(*digest)) {
+                transaction.execute(
+                    "DELETE FROM kept WHERE pipe = ?1 AND digest = ?2",
+                    (&pipe, digest),
+                )?;
+            }
+            transaction.commit()
+        })
+        .await
+    }
+
     /// SQLite waits for the disk, so it never runs on a thread that drives other tasks.
     async fn run<T: Send + 'static>(
         self: &Arc<Self>,
@@ -425,6 +508,38 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::State);
         assert!(error.message().contains("pipe/x"), "{error:?}");
         assert!(error.hint().is_some_and(|hint| hint.contains("backup")));
+    }
+
+    #[tokio::test]
+    async fn bytes_are_kept_for_each_pipe_until_they_are_forgotten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = StateStore::open(folder.path()).expect("opens");
+        for (pipe, digest, bytes) in [
+            ("a", "1", b"one"),
+            ("a", "2", b"two"),
+            ("a", "2", b"not"),
+            ("b", "1", b"one"),
+        ] {
+            store.keep(pipe, digest, bytes).await.expect("kept");
+        }
+        let kept = async |pipe, digest| store.kept(pipe, digest).await.expect("readable");
+        assert_eq!(kept("a", "2").await.as_deref(), Some(&b"two"[..]));
+        let wanted = BTreeSet::from(["2".to_owned()]);
+        store.forget_except("a", wanted).await.expect("forgotten");
+        assert_eq!(kept("a", "1").await, None);
+        assert!(kept("a", "2").await.is_some() && kept("b", "1").await.is_some());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_database_is_readable_by_its_account_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let _store = StateStore::open(folder.path()).expect("opens");
+        for name in ["state.sqlite", "state.sqlite-wal"] {
+            let found = std::fs::metadata(folder.path().join(name)).expect("it is there");
+            assert_eq!(found.permissions().mode() & 0o777, 0o600, "{name}");
+        }
     }
 
     #[test]

@@ -11,14 +11,17 @@ use rusqlite::{Connection, Transaction};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The version that this program reads and writes.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// What a person does about a state that cannot be used.
 pub(super) const RESTORE: &str =
     "restore the state folder from a backup, or start with an empty one and empty target tables";
 
 /// The steps from version 1 on, in order.
-const STEPS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 1] = [add_checksums];
+const STEPS: [fn(&Transaction<'_>) -> rusqlite::Result<()>; 2] = [add_checksums, add_kept];
+
+const KEPT: &str = "CREATE TABLE kept (pipe TEXT NOT NULL, digest TEXT NOT NULL, bytes BLOB NOT NULL, \
+     PRIMARY KEY (pipe, digest)) STRICT";
 
 /// The checksum of a record: a value under another key is damage as well.
 pub(super) fn checksum(key: &str, value: &str) -> u32 {
@@ -42,6 +45,14 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
         .with_hint(hint_for(&error))
         .with_source(error)
     };
+    restrict(path).map_err(|error| {
+        Error::new(
+            ErrorKind::State,
+            format!("cannot open the state database `{}`", path.display()),
+        )
+        .with_hint(super::WRITABLE)
+        .with_source(error)
+    })?;
     let mut connection = Connection::open(path).map_err(failed)?;
     connection
         .pragma_update(None, "journal_mode", "WAL")
@@ -84,6 +95,25 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Plugins may be told secrets. SQLite gives its other files the database's own permissions.
+#[cfg(unix)]
+fn restrict(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.append(true).create(true).mode(0o600).open(path)?;
+    let mut permissions = file.metadata()?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        permissions.set_mode(permissions.mode() & !0o077);
+        file.set_permissions(permissions)?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn restrict(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
 /// A folder that cannot be written is mended, not restored.
 fn hint_for(error: &rusqlite::Error) -> &'static str {
     use rusqlite::ErrorCode as Code;
@@ -101,6 +131,7 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
         "CREATE TABLE entries (key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL, \
          checksum INTEGER NOT NULL) STRICT",
     )?;
+    transaction.execute_batch(KEPT)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
@@ -145,20 +176,45 @@ fn add_checksums(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Version 3: bytes under their digests. A table's record may also name further targets, which a program of version 2 would
+/// lose; records without any stay as they are.
+fn add_kept(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(KEPT)
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::{Entry, StateStore};
     use super::*;
 
-    /// A state folder as version 1 of the store left it.
-    const VERSION_1: &str = include_str!("testdata/version_1.sql");
+    /// State folders as earlier versions of the store left them.
+    const VERSIONS: [(i64, &str); 2] = [
+        (1, include_str!("testdata/version_1.sql")),
+        (2, include_str!("testdata/version_2.sql")),
+    ];
+
+    /// A folder of each earlier version.
+    pub(crate) fn earlier() -> Vec<(i64, tempfile::TempDir)> {
+        let folders = VERSIONS.iter().map(|(version, text)| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let connection = Connection::open(folder.path().join("state.sqlite"));
+            let connection = connection.expect("a database");
+            connection.execute_batch(text).expect("the fixture");
+            (*version, folder)
+        });
+        folders.collect()
+    }
 
     #[tokio::test]
-    async fn a_folder_of_version_1_opens_and_is_kept() {
-        let folder = tempfile::tempdir().expect("a folder");
+    async fn a_folder_of_an_earlier_version_opens_and_is_kept() {
+        for (version, folder) in earlier() {
+            opens_and_is_kept(version, &folder).await;
+        }
+    }
+
+    async fn opens_and_is_kept(version: i64, folder: &tempfile::TempDir) {
         let path = folder.path().join("state.sqlite");
         let connection = Connection::open(&path).expect("a database");
-        connection.execute_batch(VERSION_1).expect("the fixture");
         let count = |connection: &Connection| -> i64 {
             connection
                 .query_row("SELECT count(*) FROM entries", [], |row| row.get(0))
@@ -172,9 +228,10 @@ mod tests {
             let all: Vec<(String, Entry<serde_json::Value>)> =
                 store.list("").await.expect("every record is whole");
             assert_eq!(all.len() as i64, entries);
+            store.keep("p", "d", b"bytes").await.expect("kept");
         }
-        let kept =
-            Connection::open(folder.path().join("state.v1.sqlite")).expect("what was is kept");
+        let kept = folder.path().join(format!("state.v{version}.sqlite"));
+        let kept = Connection::open(kept).expect("what was is kept");
         assert_eq!(count(&kept), entries);
     }
 }

@@ -1,13 +1,15 @@
 //! A shape that the host has checked: what a plugin may do to one table.
 //!
-//! Key columns decide which row is which. A plugin may read them and never write them, so that a transform can make two
-//! rows one in no configuration.
+//! Key columns decide which row is which. A plugin whose rows stay may read them and never write them, so that a transform
+//! can make two rows one in no configuration. One of cardinality `any` says for each target what identifies a row there.
 
 use std::sync::Arc;
 
 use super::instance::Plugin;
+use super::target::{Target, targets};
 use super::version::{Cardinality, GuestField, GuestShape};
 use crate::batch::{Column, ColumnType, TableSchema};
+use crate::config::OnRejected;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a plugin does to one table.
@@ -19,6 +21,8 @@ pub(super) struct Binding {
     pub(super) reads: Vec<usize>,
     pub(super) may_drop: bool,
     pub(super) writes: Vec<Write>,
+    /// Where rows go, for a binding of cardinality `any`; none where they stay.
+    pub(super) targets: Vec<Target>,
 }
 
 /// A column that the plugin makes.
@@ -41,6 +45,16 @@ pub(super) enum WriteKind {
 
 impl Binding {
     pub(super) fn new(plugin: &Plugin, input: Arc<TableSchema>, shape: GuestShape) -> Result<Self> {
+        let keeps_old = plugin.on_rejected == OnRejected::KeepOld;
+        if keeps_old && shape.cardinality == Cardinality::Any {
+            let name = plugin.name();
+            return Err(Error::new(
+                ErrorKind::PluginRefused,
+                format!("plugin `{name}` makes rows of its own, of which no old one can be kept"),
+            )
+            .with_hint(format!("set `transforms.{name}.on_rejected` to hide"))
+            .with_table(&input.name));
+        }
         Self::checked(input, shape).map_err(|(input, refusal)| {
             let name = plugin.name();
             let error = match refusal {
@@ -51,7 +65,7 @@ impl Binding {
                 .with_hint(format!("take `{name}` out of the table's `transforms`")),
                 Refusal::Forbidden(what) => Error::new(
                     ErrorKind::PluginRefused,
-                    format!("plugin `{name}` {what}: key columns may be read, not written"),
+                    format!("plugin `{name}` {what}: what identifies a row may be read, not written or lost"),
                 )
                 .with_hint(format!(
                     "edit `transforms.{name}.config`, or take `{name}` out of the table's `transforms`"
@@ -66,15 +80,16 @@ impl Binding {
         input: Arc<TableSchema>,
         shape: GuestShape,
     ) -> Result<Self, (Arc<TableSchema>, Refusal)> {
-        let checked = ensure_supported(&shape)
+        let checked = ensure_consistent(&shape)
             .and_then(|()| reads(&input, &shape))
-            .and_then(|reads| Ok((reads, writes(&input, &shape)?)));
+            .and_then(|reads| Ok((reads, writes(&input, &shape)?, targets(&input, &shape)?)));
         match checked {
-            Ok((reads, (output, writes))) => Ok(Self {
+            Ok((reads, (output, writes), targets)) => Ok(Self {
                 output: Arc::new(output),
                 reads,
                 may_drop: shape.cardinality == Cardinality::MayDrop,
                 writes,
+                targets,
                 input,
             }),
             Err(refusal) => Err((input, refusal)),
@@ -84,7 +99,7 @@ impl Binding {
 
 /// Why a shape is refused.
 #[derive(Debug, PartialEq, Eq)]
-enum Refusal {
+pub(super) enum Refusal {
     /// The contract has it, this build does not.
     NotYet(String),
     /// It would touch the key.
@@ -93,18 +108,20 @@ enum Refusal {
     Broken(String),
 }
 
-fn ensure_supported(shape: &GuestShape) -> Result<(), Refusal> {
-    let not_yet = |what: &str| Err(Refusal::NotYet(what.to_owned()));
-    if shape.cardinality == Cardinality::Any {
-        return not_yet("makes several rows of one (`cardinality: any`)");
+fn ensure_consistent(shape: &GuestShape) -> Result<(), Refusal> {
+    let broken = |what: &str| Err(Refusal::Broken(what.to_owned()));
+    match shape.cardinality {
+        Cardinality::Any if shape.targets.is_empty() => {
+            broken("its rows may become several (`any`), and it declares no target")
+        }
+        Cardinality::Any if !shape.writes.is_empty() => {
+            broken("it makes columns of its table and of targets, which are made by target")
+        }
+        Cardinality::SameRows | Cardinality::MayDrop if !shape.targets.is_empty() => {
+            broken("it declares targets, and its rows stay in their table")
+        }
+        _ => Ok(()),
     }
-    if shape.target_count > 0 {
-        return not_yet("writes to other targets (`targets`)");
-    }
-    if shape.reads_before {
-        return not_yet("reads images before updates (`reads-before`)");
-    }
-    Ok(())
 }
 
 fn reads(input: &TableSchema, shape: &GuestShape) -> Result<Vec<usize>, Refusal> {
@@ -134,8 +151,8 @@ fn writes(input: &TableSchema, shape: &GuestShape) -> Result<(TableSchema, Vec<W
         })?;
         ensure_key_untouched(input, *replaced)?;
         if field.key {
-            return Err(Refusal::NotYet(format!(
-                "makes a new key of column `{name}`"
+            return Err(Refusal::Forbidden(format!(
+                "makes a key of column `{name}` where rows stay in their table"
             )));
         }
         let (place, kind, source_type) = match replaced {
@@ -188,7 +205,7 @@ fn ensure_key_untouched(input: &TableSchema, replaced: Option<u32>) -> Result<()
     }
 }
 
-fn ensure_names(output: &TableSchema) -> Result<(), Refusal> {
+pub(super) fn ensure_names(output: &TableSchema) -> Result<(), Refusal> {
     for (index, column) in output.columns.iter().enumerate() {
         if column.name.is_empty() {
             return Err(Refusal::Broken(
@@ -208,7 +225,11 @@ fn ensure_names(output: &TableSchema) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn column(field: &GuestField, column_type: ColumnType, source_type: Option<String>) -> Column {
+pub(super) fn column(
+    field: &GuestField,
+    column_type: ColumnType,
+    source_type: Option<String>,
+) -> Column {
     Column {
         name: field.name.clone(),
         column_type,
@@ -245,11 +266,11 @@ fn replaced_type(column_type: ColumnType) -> ColumnType {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::batch::TableName;
 
-    fn schema() -> Arc<TableSchema> {
+    pub(in super::super) fn schema() -> Arc<TableSchema> {
         let column = |name: &str, column_type, nullable| Column {
             name: name.to_owned(),
             column_type,
@@ -267,7 +288,7 @@ mod tests {
         })
     }
 
-    fn field(name: &str, column_type: ColumnType) -> GuestField {
+    pub(in super::super) fn field(name: &str, column_type: ColumnType) -> GuestField {
         GuestField {
             name: name.to_owned(),
             column_type: Ok(column_type),
@@ -277,17 +298,16 @@ mod tests {
         }
     }
 
-    fn shape() -> GuestShape {
+    pub(in super::super) fn shape() -> GuestShape {
         GuestShape {
             reads: vec![1],
-            reads_before: false,
             cardinality: Cardinality::SameRows,
             writes: Vec::new(),
-            target_count: 0,
+            targets: Vec::new(),
         }
     }
 
-    fn refusal(change: impl FnOnce(&mut GuestShape)) -> Refusal {
+    pub(in super::super) fn refusal(change: impl FnOnce(&mut GuestShape)) -> Refusal {
         let mut shape = shape();
         change(&mut shape);
         Binding::checked(schema(), shape).unwrap_err().1
@@ -341,24 +361,25 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_declared_by_targets_only() {
+        let refusal = refusal(|shape| {
+            let key = GuestField {
+                key: true,
+                ..field("k", ColumnType::Int64)
+            };
+            shape.writes.push((None, key));
+        });
+        assert!(
+            matches!(refusal, Refusal::Forbidden(what) if what.contains("a key of column `k`"))
+        );
+    }
+
+    #[test]
     fn what_this_build_lacks_is_refused_by_name() {
         let not_yet = |refusal| match refusal {
             Refusal::NotYet(what) => what,
             other => panic!("{other:?}"),
         };
-        assert!(not_yet(refusal(|shape| shape.cardinality = Cardinality::Any)).contains("any"));
-        assert!(not_yet(refusal(|shape| shape.target_count = 1)).contains("targets"));
-        assert!(not_yet(refusal(|shape| shape.reads_before = true)).contains("reads-before"));
-        let new_key = refusal(|shape| {
-            shape.writes.push((
-                None,
-                GuestField {
-                    key: true,
-                    ..field("k", ColumnType::Int64)
-                },
-            ));
-        });
-        assert!(not_yet(new_key).contains("new key"));
         let boolean = refusal(|shape| {
             let column_type = Err("boolean");
             shape.writes.push((
@@ -376,6 +397,7 @@ mod tests {
     fn a_shape_that_contradicts_the_table_is_refused() {
         let broken = |change: fn(&mut GuestShape)| matches!(refusal(change), Refusal::Broken(_));
         assert!(broken(|shape| shape.reads.push(9)));
+        assert!(broken(|shape| shape.cardinality = Cardinality::Any));
         assert!(broken(|shape| shape.reads.push(1)));
         assert!(broken(|shape| shape
             .writes

@@ -55,6 +55,62 @@ pub struct Built {
 /// # Errors
 /// [`ErrorKind::PluginRefused`] with cargo's own last lines, or with the command that installs the target.
 pub fn build_plugin(dir: &Path, out: &Path, envs: &[(String, String)]) -> Result<Built> {
+    build_in(dir, envs, |metadata| {
+        out.join(format!("{}.wasm", plugin_name(&metadata.name)))
+    })
+}
+
+/// As [`build_plugin`], into the file `out`, or into `plugins/` of cargo's target folder under the name of `dir`.
+///
+/// # Errors
+/// As [`build_plugin`].
+pub fn build_plugin_to(dir: &Path, out: Option<&Path>, envs: &[(String, String)]) -> Result<Built> {
+    build_in(dir, envs, |metadata| {
+        match (out, metadata.manifest.parent()) {
+            (Some(out), _) => out.to_owned(),
+            (None, folder) => {
+                let name = folder
+                    .and_then(Path::file_name)
+                    .unwrap_or(metadata.name.as_ref());
+                let plugins = metadata.target_directory.join("plugins");
+                plugins.join(name).with_extension("wasm")
+            }
+        }
+    })
+}
+
+/// Puts a component that another tool has written at `from` in its place.
+///
+/// # Errors
+/// [`ErrorKind::PluginRefused`] when it is not there, or `out` cannot be written.
+pub fn finish_component(from: &Path, out: &Path) -> Result<Built> {
+    let component = std::fs::read(from).map_err(|error| {
+        refused(format!("no component was made for `{}`", out.display())).with_source(error)
+    })?;
+    place(&component, out.to_owned())
+}
+
+/// Makes a component of a module that another compiler has written at `from`.
+///
+/// # Errors
+/// [`ErrorKind::PluginRefused`] when it is not there, imports what no plugin is given, or `out` cannot be written.
+pub fn finish_module(from: &Path, out: &Path) -> Result<Built> {
+    let module = std::fs::read(from).map_err(|error| {
+        refused(format!("no module was made for `{}`", out.display())).with_source(error)
+    })?;
+    let component = componentize(&module).map_err(|error| {
+        refused(format!("the module does not become a component: {error:#}")).with_hint(
+            "a plugin has no files, clock, environment or standard output: leave out what needs them, such as printf",
+        )
+    })?;
+    place(&component, out.to_owned())
+}
+
+fn build_in(
+    dir: &Path,
+    envs: &[(String, String)],
+    out: impl FnOnce(&Metadata) -> PathBuf,
+) -> Result<Built> {
     if !dir.join("Cargo.toml").is_file() {
         return Err(refused(format!("`{}` holds no Cargo.toml", dir.display()))
             .with_hint("name the folder of a plugin's crate, such as plugins/mask"));
@@ -72,13 +128,16 @@ pub fn build_plugin(dir: &Path, out: &Path, envs: &[(String, String)]) -> Result
         ))
         .with_hint("does the crate call `pipewright_sdk::export!`?")
     })?;
-    let path = out.join(format!("{}.wasm", plugin_name(&metadata.name)));
-    write(&path, &component).map_err(|error| {
+    place(&component, out(&metadata))
+}
+
+fn place(component: &[u8], path: PathBuf) -> Result<Built> {
+    write(&path, component).map_err(|error| {
         refused(format!("`{}` cannot be written", path.display())).with_source(error)
     })?;
     Ok(Built {
         size: component.len() as u64,
-        digest: hex(&Sha256::digest(&component)),
+        digest: hex(&Sha256::digest(component)),
         path,
     })
 }

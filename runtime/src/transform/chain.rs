@@ -2,23 +2,27 @@
 //!
 //! What a plugin may do is bounded so that the destination converges whatever the plugin is: it cannot set op or
 //! version, cannot drop a delete, and a row that it drops from the stream becomes a delete at its own version, so that
-//! a row which stops matching a filter disappears. A row dropped from a load was never there and needs no delete.
+//! a row which stops matching a filter disappears. A row dropped from a load was never there and needs no delete. How rows
+//! that go to several targets converge stands in `outputs`, what becomes of rows that fail in `faults`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::{ArrayRef, BooleanArray, new_empty_array};
+use arrow::array::{BooleanArray, new_empty_array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::FilterBuilder;
+use arrow::error::ArrowError;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::binding::{Binding, WriteKind};
 use super::engine::blocking;
+use super::faults::{BadRow, Fault, Search, is_limit, is_of_rows, short};
 use super::instance::Plugin;
 use super::limits::INPUT_PART_OF_MEMORY;
-use super::version::GuestRejection;
-use super::{addresses, convert, verdict};
+use super::outputs::{self, Unfit, keep_rows};
+use super::verdict::Answer;
+use super::{addresses, blank, convert, verdict};
 use crate::batch::{ChangeBatch, Changes, Op, TableSchema};
+use crate::config::{OnError, OnRejected};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The plugins of one table, bound to its columns. Cheap to clone.
@@ -26,7 +30,25 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Chain {
     steps: Vec<Arc<Step>>,
     input: Arc<TableSchema>,
-    output: Arc<TableSchema>,
+    outputs: Vec<ChainOutput>,
+}
+
+/// Where a chain's rows go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainOutput {
+    /// The target's name; none for the table's own.
+    pub target: Option<String>,
+    /// Its columns, and what identifies a row.
+    pub schema: Arc<TableSchema>,
+}
+
+/// What a chain made of a batch.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Rows by place among [`Chain::outputs`], each at most once.
+    pub batches: Vec<(usize, ChangeBatch)>,
+    /// Rows that failed and were passed over.
+    pub faults: Vec<Fault>,
 }
 
 /// What one plugin of a chain does, for people.
@@ -40,6 +62,8 @@ pub struct StepDescription {
     pub writes: Vec<String>,
     /// Whether it may drop rows.
     pub may_drop: bool,
+    /// The targets that it sends rows to; an empty name is the table's own. None when every row stays in its table.
+    pub targets: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -50,6 +74,13 @@ struct Step {
     id: u64,
 }
 
+/// A batch between two plugins.
+struct Passing {
+    batch: ChangeBatch,
+    /// For each row its place in the batch before the first plugin; none while all are where they were.
+    origins: Option<Vec<usize>>,
+}
+
 static NEXT_BINDING: AtomicU64 = AtomicU64::new(0);
 
 impl Chain {
@@ -58,25 +89,53 @@ impl Chain {
     /// # Errors
     /// [`ErrorKind::PluginRefused`] when a plugin refuses the table or wants what this build or the key forbids.
     pub async fn bind(plugins: &[Arc<Plugin>], schema: Arc<TableSchema>) -> Result<Self> {
-        let mut steps = Vec::with_capacity(plugins.len());
+        let mut steps: Vec<Arc<Step>> = Vec::with_capacity(plugins.len());
         let mut output = Arc::clone(&schema);
         for plugin in plugins {
+            ensure_stays(steps.last(), &schema)?;
             let plugin = Arc::clone(plugin);
             let input = Arc::clone(&output);
             let step = blocking(move || Step::bind(plugin, input)).await?;
             output = Arc::clone(&step.binding.output);
             steps.push(Arc::new(step));
         }
+        let outputs = match steps.last() {
+            Some(step) if !step.binding.targets.is_empty() => step.outputs(),
+            _ => vec![ChainOutput {
+                target: None,
+                schema: output,
+            }],
+        };
         Ok(Self {
             steps,
             input: schema,
-            output,
+            outputs,
         })
     }
 
-    /// The columns that [`Chain::apply`] gives.
+    /// Where rows go: one place at least.
+    pub fn outputs(&self) -> &[ChainOutput] {
+        &self.outputs
+    }
+
+    /// The columns of the first output.
     pub fn output(&self) -> &Arc<TableSchema> {
-        &self.output
+        &self.outputs[0].schema
+    }
+
+    /// Whether rows may go to several targets or have another key: the chain then needs both images of an update, as a
+    /// delete and the row that follows.
+    pub fn is_routing(&self) -> bool {
+        self.steps
+            .last()
+            .is_some_and(|step| !step.binding.targets.is_empty())
+    }
+
+    /// Whether rows that fail may be kept as dead letters.
+    pub fn keeps_letters(&self) -> bool {
+        self.steps
+            .iter()
+            .any(|step| step.plugin.on_error == OnError::DeadLetter)
     }
 
     /// Whether batches pass as they are.
@@ -93,8 +152,9 @@ impl Chain {
     /// stream are deletes. The same batch may be applied again.
     ///
     /// # Errors
-    /// What a plugin did: a trap, an exceeded limit, malformed output, rejected rows. Nothing of the batch is usable then.
-    pub async fn apply(&self, mut batch: ChangeBatch) -> Result<ChangeBatch> {
+    /// What a plugin did: a trap, an exceeded limit, malformed output, rejected rows, where these are not passed over.
+    /// Nothing of the batch is usable then.
+    pub async fn apply(&self, batch: ChangeBatch) -> Result<Applied> {
         if !Arc::ptr_eq(&batch.schema, &self.input) && batch.schema != self.input {
             let error = Error::new(
                 ErrorKind::Internal,
@@ -102,11 +162,43 @@ impl Chain {
             );
             return Err(error.with_table(&self.input.name));
         }
+        let mut faults = Vec::new();
+        let mut passing = Passing {
+            batch,
+            origins: None,
+        };
         for step in &self.steps {
-            batch = Step::apply(step, batch).await?;
+            let (batch, answers) = Step::answers(step, passing.batch).await?;
+            passing.batch = batch;
+            step.note_faults(&answers, passing.origins.as_deref(), &mut faults);
+            if self.is_routing() {
+                step.ensure_last_images(&passing.batch, &answers)?;
+            }
+            if !step.binding.targets.is_empty() {
+                let batches = step.route(&passing.batch, &answers)?;
+                return Ok(Applied { batches, faults });
+            }
+            passing = step.finish(passing, &answers)?;
         }
-        Ok(batch)
+        Ok(Applied {
+            batches: vec![(0, passing.batch)],
+            faults,
+        })
     }
+}
+
+/// Rows of several targets have several sets of columns, of which the next plugin could be bound to one only.
+fn ensure_stays(before: Option<&Arc<Step>>, schema: &TableSchema) -> Result<()> {
+    let Some(before) = before.filter(|step| !step.binding.targets.is_empty()) else {
+        return Ok(());
+    };
+    let name = before.plugin.name();
+    Err(Error::new(
+        ErrorKind::PluginRefused,
+        format!("plugin `{name}` sends rows to targets of its own, and another plugin follows it"),
+    )
+    .with_hint(format!("put `{name}` last in the table's `transforms`"))
+    .with_table(&schema.name))
 }
 
 impl Step {
@@ -123,22 +215,47 @@ impl Step {
         })
     }
 
+    fn outputs(&self) -> Vec<ChainOutput> {
+        let targets = self.binding.targets.iter();
+        targets
+            .map(|target| ChainOutput {
+                target: target.name.clone(),
+                schema: Arc::clone(&target.schema),
+            })
+            .collect()
+    }
+
     fn describe(&self) -> StepDescription {
-        let reads = self.binding.reads.iter();
-        let writes = self.binding.writes.iter();
+        let binding = &self.binding;
+        let written = binding
+            .writes
+            .iter()
+            .map(|write| &binding.output.columns[write.place]);
+        let made = binding.targets.iter().flat_map(|target| {
+            let places = target.made();
+            places.map(|place| &target.schema.columns[place])
+        });
+        let targets = binding.targets.iter();
         StepDescription {
             plugin: self.plugin.name().to_owned(),
-            reads: reads
-                .map(|read| self.binding.input.columns[*read].name.clone())
+            reads: binding
+                .reads
+                .iter()
+                .map(|read| binding.input.columns[*read].name.clone())
                 .collect(),
-            writes: writes
-                .map(|write| self.binding.output.columns[write.place].name.clone())
+            writes: written
+                .chain(made)
+                .map(|column| column.name.clone())
                 .collect(),
-            may_drop: self.binding.may_drop,
+            may_drop: binding.may_drop || !binding.targets.is_empty(),
+            targets: targets
+                .map(|target| target.name.clone().unwrap_or_default())
+                .collect(),
         }
     }
 
-    async fn apply(step: &Arc<Self>, batch: ChangeBatch) -> Result<ChangeBatch> {
+    /// The plugin's answers to a batch, in the order of its rows.
+    async fn answers(step: &Arc<Self>, batch: ChangeBatch) -> Result<(ChangeBatch, Vec<Answer>)> {
         let byte_limit = step.plugin.limits.memory_bytes / INPUT_PART_OF_MEMORY;
         let byte_limit = usize::try_from(byte_limit).unwrap_or(usize::MAX);
         let ranges = convert::cut(&step.binding, &batch, byte_limit);
@@ -158,13 +275,36 @@ impl Step {
             }
         });
         let at_once = std::thread::available_parallelism().map_or(1, usize::from);
-        let answers: Vec<_> = stream::iter(calls).buffered(at_once).try_collect().await?;
+        let answers: Vec<Vec<Answer>> = stream::iter(calls).buffered(at_once).try_collect().await?;
         let batch = Arc::try_unwrap(batch).unwrap_or_else(|shared| (*shared).clone());
-        step.finish(batch, &answers)
+        Ok((batch, answers.into_iter().flatten().collect()))
     }
 
-    /// One call of the guest, on a thread that may block.
-    fn call(&self, batch: &ChangeBatch, range: std::ops::Range<usize>) -> Result<verdict::Answer> {
+    /// One call of the guest, on a thread that may block; more of them to find rows that fail, where these are passed over.
+    fn call(&self, batch: &ChangeBatch, range: std::ops::Range<usize>) -> Result<Vec<Answer>> {
+        let passes_over = self.plugin.on_error != OnError::Fail;
+        match self.attempt(batch, range.clone(), false) {
+            Ok(answer) => match answer.bad.as_slice() {
+                [first, ..] if !passes_over => Err(self.rejected(first, answer.bad.len())),
+                _ => Ok(vec![answer]),
+            },
+            Err(error) if passes_over && is_of_rows(error.kind()) => {
+                let attempt = |range| self.attempt(batch, range, true);
+                Search::new(&self.binding, self.plugin.name(), &attempt)
+                    .run(range, error)
+                    .map_err(|error| error.with_table(&self.binding.input.name))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One call of the guest: in an instance that waits, or in a fresh one.
+    fn attempt(
+        &self,
+        batch: &ChangeBatch,
+        range: std::ops::Range<usize>,
+        fresh: bool,
+    ) -> Result<Answer> {
         let schema = &self.binding.input;
         let input = convert::input(&self.binding, batch, &range).map_err(|column| {
             let column = &schema.columns[column].name;
@@ -179,7 +319,8 @@ impl Step {
             ))
         })?;
         let pool = &self.plugin.engine.pool;
-        let mut instance = match pool.take(self.id) {
+        let waiting = if fresh { None } else { pool.take(self.id) };
+        let mut instance = match waiting {
             Some(instance) => instance,
             None => self.plugin.instance(schema)?,
         };
@@ -188,33 +329,91 @@ impl Step {
             pool.put(self.id, instance);
         }
         let answer = verdict::check(&self.binding, range.len(), outcome)
-            .map_err(|what| self.plugin.output_error(what).with_table(&schema.name))?;
-        match answer.rejected.as_slice() {
-            [] => Ok(answer),
-            rejected => Err(self.rejected(rejected)),
+            .map_err(|breach| self.plugin.breach(&breach).with_table(&schema.name))?;
+        let most = self.plugin.limits.rows;
+        if answer.output_rows() as u64 > most.max(range.len() as u64) {
+            let error = self.plugin.too_much(format!("{most} rows"), "rows");
+            return Err(error.with_table(&schema.name));
+        }
+        Ok(answer)
+    }
+
+    fn rejected(&self, first: &BadRow, count: usize) -> Error {
+        let name = self.plugin.name();
+        let (code, message) = (&first.code, short(&first.message));
+        Error::new(
+            ErrorKind::PluginRejected,
+            format!("plugin `{name}` rejected {count} of a batch's rows, the first with `{code}`: {message}"),
+        )
+        .with_table(&self.binding.input.name)
+        .with_hint(format!(
+            "mend the rows at the source, edit `transforms.{name}.config`, or set `transforms.{name}.on_error` to dead_letter"
+        ))
+    }
+
+    /// Takes down the rows that failed, by their places before the first plugin.
+    fn note_faults(&self, answers: &[Answer], origins: Option<&[usize]>, faults: &mut Vec<Fault>) {
+        for (row, bad) in bad_rows(answers) {
+            faults.push(Fault {
+                row: origins.map_or(row, |origins| origins[row]),
+                plugin: self.plugin.name().to_owned(),
+                digest: self.plugin.digest().to_owned(),
+                kind: bad.kind,
+                code: bad.code.clone(),
+                message: bad.message.clone(),
+                is_letter: self.plugin.on_error == OnError::DeadLetter,
+            });
         }
     }
 
-    fn rejected(&self, rejected: &[GuestRejection]) -> Error {
-        let name = self.plugin.name();
-        let (code, message) = rejected.first().map_or(("", String::new()), |first| {
-            (first.code.as_str(), short(&first.message))
-        });
-        let count = rejected.len();
-        Error::new(
-            ErrorKind::PluginRejected,
-            format!("plugin `{name}` rejected {count} of a batch's rows, the first with `{}`: {message}", short(code)),
+    /// What was made of a row that is gone has to be made again, to be deleted where it went. What fails in the row itself
+    /// has failed before as well, and nothing was made; time and memory may have sufficed then.
+    fn ensure_last_images(&self, batch: &ChangeBatch, answers: &[Answer]) -> Result<()> {
+        let Changes::Stream { ops, .. } = &batch.changes else {
+            return Ok(());
+        };
+        let lost =
+            bad_rows(answers).find(|(row, bad)| ops[*row] == Op::Delete && is_limit(bad.kind));
+        let Some((_, bad)) = lost else {
+            return Ok(());
+        };
+        let (name, message) = (self.plugin.name(), short(&bad.message));
+        Err(Error::new(
+            bad.kind,
+            format!("plugin `{name}` fails on a row that is gone, so where it went cannot be told: {message}"),
         )
-        .with_table(&self.binding.input.name)
-        .with_hint(format!("mend the rows at the source, or edit `transforms.{name}.config`"))
+        .with_hint(format!("raise `transforms.{name}.limits`, then retry the table"))
+        .with_table(&self.binding.input.name))
     }
 
-    fn finish(&self, mut batch: ChangeBatch, answers: &[verdict::Answer]) -> Result<ChangeBatch> {
-        let arrow_error = |error: arrow::error::ArrowError| {
-            Error::new(ErrorKind::Internal, "a plugin's answers cannot be joined")
-                .with_table(&self.binding.input.name)
-                .with_source(error)
-        };
+    fn route(&self, batch: &ChangeBatch, answers: &[Answer]) -> Result<Vec<(usize, ChangeBatch)>> {
+        let mut batches = Vec::with_capacity(self.binding.targets.len());
+        for (place, target) in self.binding.targets.iter().enumerate() {
+            let joined =
+                outputs::join(target, place, batch, answers).map_err(|unfit| match unfit {
+                    Unfit::Breach(breach) => {
+                        let error = self.plugin.breach(&breach);
+                        error.with_table(&self.binding.input.name)
+                    }
+                    Unfit::Arrow(error) => self.arrow_error(error),
+                })?;
+            if joined.row_count > 0 {
+                batches.push((place, joined));
+            }
+        }
+        Ok(batches)
+    }
+
+    fn arrow_error(&self, error: ArrowError) -> Error {
+        Error::new(ErrorKind::Internal, "a plugin's answers cannot be joined")
+            .with_table(&self.binding.input.name)
+            .with_source(error)
+    }
+
+    fn finish(&self, passing: Passing, answers: &[Answer]) -> Result<Passing> {
+        let arrow_error = |error: ArrowError| self.arrow_error(error);
+        let Passing { mut batch, origins } = passing;
+        let bad: Vec<usize> = bad_rows(answers).map(|(row, _)| row).collect();
         for (index, write) in self.binding.writes.iter().enumerate() {
             let column_type = self.binding.output.columns[write.place].column_type;
             let answered = answers.iter().any(|answer| answer.columns[index].is_some());
@@ -222,7 +421,7 @@ impl Step {
                 let replaced = self.binding.input.columns[write.place].column_type;
                 addresses::as_seen(&batch.columns[write.place], replaced)
             });
-            let column = match (answered, original) {
+            let mut column = match (answered, original) {
                 (false, Some(original)) => original,
                 _ if answers.is_empty() => new_empty_array(&column_type.arrow()),
                 (_, original) => {
@@ -230,16 +429,21 @@ impl Step {
                         .map_err(arrow_error)?
                 }
             };
+            if !bad.is_empty() {
+                // What the plugin should have changed, to hide it perhaps, goes nowhere as it was.
+                let nullable = self.binding.output.columns[write.place].nullable;
+                column = blank::at(&column, &bad, nullable).map_err(arrow_error)?;
+            }
             match batch.columns.get_mut(write.place) {
                 Some(place) => *place = column,
                 None => batch.columns.push(column),
             }
         }
         batch.schema = Arc::clone(&self.binding.output);
-        match verdict::join_keep(answers) {
-            Some(keep) => drop_rows(batch, keep).map_err(arrow_error),
-            None => Ok(batch),
-        }
+        let passing = Passing { batch, origins };
+        let keep = verdict::join_keep(answers);
+        let kept = drop_rows(passing, keep, &bad, self.plugin.on_rejected);
+        kept.map_err(arrow_error)
     }
 }
 
@@ -249,46 +453,61 @@ impl Drop for Step {
     }
 }
 
-/// Rows without a bit leave a load, and become deletes in the stream.
+/// Rows that failed, by place in the batch.
+fn bad_rows(answers: &[Answer]) -> impl Iterator<Item = (usize, &BadRow)> {
+    let mut start = 0;
+    answers.iter().flat_map(move |answer| {
+        let first = start;
+        start += answer.row_count;
+        answer.bad.iter().map(move |bad| (first + bad.row, bad))
+    })
+}
+
+/// Rows without a bit, and rows that failed, leave a load and become deletes in the stream. With `keep_old` a row that
+/// failed leaves the stream too, unless it is a delete.
 fn drop_rows(
-    mut batch: ChangeBatch,
-    keep: BooleanBuffer,
-) -> Result<ChangeBatch, arrow::error::ArrowError> {
-    match &mut batch.changes {
-        Changes::Load => {
-            batch.row_count = keep.count_set_bits();
-            let filter = FilterBuilder::new(&BooleanArray::new(keep, None))
-                .optimize()
-                .build();
-            let columns: Result<Vec<ArrayRef>, _> = batch
-                .columns
-                .iter()
-                .map(|column| filter.filter(column))
-                .collect();
-            batch.columns = columns?;
-        }
+    mut passing: Passing,
+    keep: Option<BooleanBuffer>,
+    bad: &[usize],
+    on_rejected: OnRejected,
+) -> Result<Passing, ArrowError> {
+    if keep.is_none() && bad.is_empty() {
+        return Ok(passing);
+    }
+    let rows = passing.batch.row_count;
+    let mut kept: Vec<bool> = match &keep {
+        Some(keep) => keep.iter().collect(),
+        None => vec![true; rows],
+    };
+    bad.iter().for_each(|row| kept[*row] = false);
+    let leaving: Vec<bool> = match &mut passing.batch.changes {
+        Changes::Load => kept,
         Changes::Stream { ops, .. } => {
-            for (op, kept) in ops.iter_mut().zip(keep.iter()) {
+            let mut stays = vec![true; rows];
+            if on_rejected == OnRejected::KeepOld {
+                bad.iter()
+                    .for_each(|row| stays[*row] = ops[*row] == Op::Delete);
+            }
+            for (op, kept) in ops.iter_mut().zip(kept) {
                 if !kept {
                     *op = Op::Delete;
                 }
             }
+            stays
         }
+    };
+    if leaving.iter().all(|stays| *stays) {
+        return Ok(passing);
     }
-    Ok(batch)
-}
-
-/// A guest's text, short enough for a status line.
-fn short(text: &str) -> String {
-    const CHARACTERS: usize = 300;
-    text.chars()
-        .take(CHARACTERS)
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
-        .collect()
+    let origins = leaving.iter().enumerate().filter(|(_, stays)| **stays);
+    passing.origins = Some(
+        origins
+            .map(|(row, _)| match &passing.origins {
+                Some(origins) => origins[row],
+                None => row,
+            })
+            .collect(),
+    );
+    passing.batch = keep_rows(passing.batch, &BooleanArray::from(leaving))?;
+    Ok(passing)
 }

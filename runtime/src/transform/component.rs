@@ -4,12 +4,38 @@ use std::path::Path;
 
 use wasmtime::component::Component;
 
-use super::limits::PLUGIN_FILE_BYTES;
-use super::version::{ALLOWED_IMPORTS, PLUGIN_INTERFACE, SUPPORTED};
+use super::limits::{LOOKUP_FILE_BYTES, PLUGIN_FILE_BYTES};
+use super::version::{
+    ALLOWED_IMPORTS, LOOKUP_INTERFACE, PLUGIN_INTERFACE, SUPPORTED, gives_nothing,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 const BUILD_HINT: &str =
     "build the plugin with `pipewright plugin build DIR` and name the file that it prints";
+
+/// A granted file.
+pub(super) async fn read_lookup(name: &str, lookup: &str, path: &Path) -> Result<Vec<u8>> {
+    let unreadable = |error: std::io::Error| {
+        refused(
+            name,
+            format!(
+                "file `{}`, granted as `{lookup}`, cannot be read",
+                path.display()
+            ),
+        )
+        .with_hint(format!("edit `transforms.{name}.grants.lookup.{lookup}`"))
+        .with_source(error)
+    };
+    let size = tokio::fs::metadata(path).await.map_err(unreadable)?.len();
+    if size > LOOKUP_FILE_BYTES {
+        let what = format!(
+            "file `{}`, granted as `{lookup}`, has {size} bytes, and a lookup file at most {LOOKUP_FILE_BYTES}",
+            path.display()
+        );
+        return Err(refused(name, what));
+    }
+    tokio::fs::read(path).await.map_err(unreadable)
+}
 
 /// The file's bytes, if it is small enough to be a plugin.
 pub(super) async fn read(name: &str, path: &Path) -> Result<Vec<u8>> {
@@ -54,6 +80,7 @@ pub(super) fn ensure_contract(
     name: &str,
     engine: &wasmtime::Engine,
     component: &Component,
+    may_look_up: bool,
 ) -> Result<()> {
     let component_type = component.component_type();
     let versions: Vec<_> = component_type
@@ -77,37 +104,50 @@ pub(super) fn ensure_contract(
         )
         .with_hint("build it with the SDK of this release, or run the release of pipewright that it was built for"));
     }
-    ensure_imports(name, engine, &component_type)
+    ensure_imports(name, engine, &component_type, may_look_up)
 }
 
 fn ensure_imports(
     name: &str,
     engine: &wasmtime::Engine,
     component_type: &wasmtime::component::types::Component,
+    may_look_up: bool,
 ) -> Result<()> {
-    let forbidden: Vec<_> = component_type
-        .imports(engine)
-        .map(|(import, _)| import)
+    let imports = component_type.imports(engine).map(|(import, _)| import);
+    let (lookups, forbidden): (Vec<_>, Vec<_>) = imports
         .filter(|import| !is_allowed_import(import))
-        .map(|import| format!("`{import}`"))
-        .collect();
-    if forbidden.is_empty() {
-        return Ok(());
-    }
-    Err(refused(
-        name,
-        format!(
-            "it imports {}, and a plugin may import only the log",
+        .partition(|import| is_of(LOOKUP_INTERFACE, import));
+    if !forbidden.is_empty() {
+        let forbidden: Vec<_> = forbidden
+            .iter()
+            .map(|import| format!("`{import}`"))
+            .collect();
+        let what = format!(
+            "it imports {}, which no plugin is given",
             forbidden.join(", ")
-        ),
-    )
-    .with_hint("build it for wasm32-unknown-unknown, and without crates that need files, clocks or the network"))
+        );
+        return Err(refused(name, what).with_hint(
+            "build it without what needs these; a plugin has the log, granted files, and WASI 0.2 that gives nothing",
+        ));
+    }
+    match lookups.first() {
+        Some(import) if !may_look_up => Err(refused(
+            name,
+            format!("it imports `{import}`, and no file is granted to it"),
+        )
+        .with_hint(format!(
+            "name the files that it may read: `transforms.{name}.grants: {{ lookup: {{ NAME: PATH }} }}`"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn is_allowed_import(import: &str) -> bool {
-    ALLOWED_IMPORTS
-        .iter()
-        .any(|allowed| import.strip_prefix(allowed).is_some_and(is_supported))
+    gives_nothing(import) || ALLOWED_IMPORTS.iter().any(|allowed| is_of(allowed, import))
+}
+
+fn is_of(interface: &str, import: &str) -> bool {
+    import.strip_prefix(interface).is_some_and(is_supported)
 }
 
 /// Before 1.0 versions are compatible when their first two numbers are the same.

@@ -77,6 +77,8 @@ pub(super) fn input<'a>(
     Ok(GuestInput {
         row_count: u32::try_from(range.len()).expect("a call has at most 65,536 rows"),
         ops: match &batch.changes {
+            // What an image becomes elsewhere may not depend on what happened to it, or it could not be taken back.
+            _ if !binding.targets.is_empty() => GuestOps::AllInserts,
             Changes::Load => GuestOps::AllInserts,
             Changes::Stream { ops, .. } => GuestOps::Each(&ops[range.clone()]),
         },

@@ -1,17 +1,18 @@
 //! The engine that all plugins of the process share: compiler settings, the clock of time limits, compiled code, pools.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Component;
 
 use super::cache::CompiledCache;
 use super::component;
-use super::instance::Plugin;
-use super::limits::EPOCH_TICK;
+use super::instance::{Plugin, hex};
+use super::limits::{EPOCH_TICK, Lookup, Lookups};
 use super::pool::Pool;
 use crate::config::TransformConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -63,10 +64,36 @@ impl Engine {
         config: &TransformConfig,
     ) -> Result<Arc<Plugin>> {
         let bytes = component::read(name, &config.plugin).await?;
+        let mut lookups = BTreeMap::new();
+        for (lookup, path) in &config.lookups {
+            let bytes = component::read_lookup(name, lookup, path).await?;
+            lookups.insert(lookup.clone(), bytes);
+        }
+        self.restore(name, config.clone(), bytes, lookups).await
+    }
+
+    /// The same of bytes that were read before, whatever has become of the files that `config` names.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub async fn restore(
+        self: &Arc<Self>,
+        name: &str,
+        config: TransformConfig,
+        component: Vec<u8>,
+        lookups: BTreeMap<String, Vec<u8>>,
+    ) -> Result<Arc<Plugin>> {
         let engine = Arc::clone(self);
         let name = name.to_owned();
-        let config = config.clone();
-        blocking(move || Plugin::load(engine, name, &bytes, config).map(Arc::new)).await
+        blocking(move || {
+            let digested = lookups.into_iter().map(|(lookup, bytes)| {
+                let digest = hex(&Sha256::digest(&bytes));
+                (lookup, Lookup { digest, bytes })
+            });
+            let lookups: Lookups = digested.collect();
+            Plugin::load(engine, name, component, lookups, config).map(Arc::new)
+        })
+        .await
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {

@@ -1,6 +1,7 @@
 //! A plugin with its configuration, and its instances: each configured once, bound to one table, entered by one call at
 //! a time. After a trap an instance cannot be entered again; its owner drops it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -8,22 +9,28 @@ use wasmtime::{Store, Trap};
 
 use super::component::{self, refused};
 use super::engine::Engine;
-use super::limits::{CALLS_PER_INSTANCE, GuestState, begin_call, lifted_bytes, watch_time};
-use super::version::v0_1::{self, BindingHandle, Exports, Linked};
-use super::version::{GuestInput, GuestOutcome, GuestShape, PluginInfo};
+use super::limits::{
+    CALLS_PER_INSTANCE, GuestState, LIFTED_TOO_MUCH, Lookups, begin_call, lifted_bytes, watch_time,
+};
+use super::verdict::Breach;
+use super::version::{self, Guest, GuestInput, GuestOutcome, GuestShape, Linked, PluginInfo};
 use crate::batch::TableSchema;
-use crate::config::{LimitsConfig, TransformConfig};
+use crate::config::{LimitsConfig, OnError, OnRejected, TransformConfig};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A plugin, loaded and configured.
 pub struct Plugin {
     name: String,
     digest: String,
+    bytes: Vec<u8>,
     info: PluginInfo,
     pub(super) engine: Arc<Engine>,
     pub(super) limits: LimitsConfig,
+    pub(super) on_error: OnError,
+    pub(super) on_rejected: OnRejected,
     config_json: String,
-    linked: Linked,
+    lookups: Arc<Lookups>,
+    linked: Box<dyn Linked>,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -47,6 +54,21 @@ impl Plugin {
         &self.digest
     }
 
+    /// SHA-256 of each granted file, in hexadecimal digits, by name.
+    pub fn lookup_digests(&self) -> BTreeMap<String, String> {
+        let lookups = self.lookups.iter();
+        lookups
+            .map(|(name, lookup)| (name.clone(), lookup.digest.clone()))
+            .collect()
+    }
+
+    /// All that it is made of beside its configuration: the component and the granted files, each with its digest.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let lookups = self.lookups.values();
+        std::iter::once((self.digest.as_str(), self.bytes.as_slice()))
+            .chain(lookups.map(|lookup| (lookup.digest.as_str(), lookup.bytes.as_slice())))
+    }
+
     /// What the plugin says of itself.
     pub fn info(&self) -> &PluginInfo {
         &self.info
@@ -55,15 +77,40 @@ impl Plugin {
     pub(super) fn load(
         engine: Arc<Engine>,
         name: String,
-        bytes: &[u8],
+        bytes: Vec<u8>,
+        lookups: Lookups,
         config: TransformConfig,
     ) -> Result<Self> {
-        let digest = hex(&Sha256::digest(bytes));
+        let plugin = Self::described(engine, name, bytes, Some(lookups), config)?;
+        plugin.start()?;
+        Ok(plugin)
+    }
+
+    /// What the plugin says of itself, without a configuration.
+    pub(super) fn describe_only(
+        engine: Arc<Engine>,
+        bytes: Vec<u8>,
+        config: TransformConfig,
+    ) -> Result<PluginInfo> {
+        let name = "inspected".to_owned();
+        Ok(Self::described(engine, name, bytes, None, config)?.info)
+    }
+
+    /// Without `lookups` it is only looked at, so asking for one is no fault yet.
+    fn described(
+        engine: Arc<Engine>,
+        name: String,
+        bytes: Vec<u8>,
+        lookups: Option<Lookups>,
+        config: TransformConfig,
+    ) -> Result<Self> {
+        let may_look_up = lookups.as_ref().is_none_or(|lookups| !lookups.is_empty());
+        let digest = hex(&Sha256::digest(&bytes));
         let component = engine
-            .compile(&digest, bytes)
+            .compile(&digest, &bytes)
             .map_err(|error| refused(&name, "the component does not compile").with_source(error))?;
-        component::ensure_contract(&name, engine.wasmtime(), &component)?;
-        let linked = v0_1::link(engine.wasmtime(), &component).map_err(|error| {
+        component::ensure_contract(&name, engine.wasmtime(), &component, may_look_up)?;
+        let linked = version::link(engine.wasmtime(), &component).map_err(|error| {
             refused(
                 &name,
                 "the component does not fit the contract that it names",
@@ -79,16 +126,20 @@ impl Plugin {
             info: PluginInfo {
                 name: String::new(),
                 version: String::new(),
+                config_schema: None,
             },
             name,
             digest,
+            bytes,
             engine,
             limits: config.limits,
+            on_error: config.on_error,
+            on_rejected: config.on_rejected,
             config_json,
+            lookups: Arc::new(lookups.unwrap_or_default()),
             linked,
         };
         plugin.info = plugin.describe()?;
-        plugin.start()?;
         Ok(plugin)
     }
 
@@ -96,18 +147,18 @@ impl Plugin {
         let mut store = self.store();
         self.linked
             .instantiate(&mut store)
-            .and_then(|exports| exports.describe(&mut store))
+            .and_then(|mut guest| guest.describe(&mut store))
             .map_err(|error| self.call_error(&store, error))
     }
 
     /// An instance that has taken the configuration.
-    fn start(&self) -> Result<(Store<GuestState>, Exports)> {
+    fn start(&self) -> Result<(Store<GuestState>, Box<dyn Guest>)> {
         let mut store = self.store();
-        let answer = self.linked.instantiate(&mut store).and_then(|exports| {
-            let answer = exports.configure(&mut store, &self.config_json)?;
-            Ok((exports, answer))
+        let answer = self.linked.instantiate(&mut store).and_then(|mut guest| {
+            let answer = guest.configure(&mut store, &self.config_json)?;
+            Ok((guest, answer))
         });
-        let (exports, answer) = answer.map_err(|error| self.call_error(&store, error))?;
+        let (guest, answer) = answer.map_err(|error| self.call_error(&store, error))?;
         answer.map_err(|problems| {
             let problems: Vec<_> = problems
                 .iter()
@@ -126,18 +177,18 @@ impl Plugin {
             )
             .with_hint(format!("edit `transforms.{name}.config`"))
         })?;
-        Ok((store, exports))
+        Ok((store, guest))
     }
 
     /// An instance bound to a table.
     pub(super) fn instance(&self, schema: &TableSchema) -> Result<Instance> {
-        let (mut store, exports) = self
+        let (mut store, mut guest) = self
             .start()
             .map_err(|error| error.with_table(&schema.name))?;
         begin_call(&mut store, &self.limits);
-        let answer = exports.bind_table(&mut store, schema);
+        let answer = guest.bind_table(&mut store, schema);
         let answer = answer.map_err(|error| self.table_error(&store, error, schema))?;
-        let binding = answer.map_err(|text| {
+        answer.map_err(|text| {
             let name = &self.name;
             Error::new(
                 ErrorKind::PluginRefused,
@@ -150,14 +201,13 @@ impl Plugin {
         })?;
         Ok(Instance {
             store,
-            exports,
-            binding,
+            guest,
             calls: 0,
         })
     }
 
     fn store(&self) -> Store<GuestState> {
-        let state = GuestState::new(&self.name, &self.limits);
+        let state = GuestState::new(&self.name, &self.limits, Arc::clone(&self.lookups));
         let mut store = Store::new(self.engine.wasmtime(), state);
         store.limiter(|state| state);
         watch_time(&mut store);
@@ -188,6 +238,15 @@ impl Plugin {
             .with_hint(format!("raise `transforms.{name}.limits.memory`"))
             .with_source(error);
         }
+        if state.log_exceeded {
+            let limit = mebibytes(self.limits.log_bytes);
+            return Error::new(
+                ErrorKind::PluginLog,
+                format!("plugin `{name}` logs more in one call than its limit of {limit}"),
+            )
+            .with_hint(format!("raise `transforms.{name}.limits.log`"))
+            .with_source(error);
+        }
         let trap = error.downcast_ref::<Trap>().copied();
         if trap == Some(Trap::Interrupt) {
             let limit = self.limits.time;
@@ -212,14 +271,32 @@ impl Plugin {
             ))
             .with_source(error);
         }
+        if format!("{error:#}").contains(LIFTED_TOO_MUCH) {
+            return self.too_much(mebibytes(self.limits.output_bytes), "output");
+        }
         // No trap and no limit: what it returned could not be lifted out of its memory.
         self.output_error("returned what breaks the contract")
             .with_source(error)
     }
 
-    pub(super) fn output_error(&self, what: impl std::fmt::Display) -> Error {
+    /// One call returned more than its limit, which the key `limit` sets.
+    pub(super) fn too_much(&self, most: impl std::fmt::Display, limit: &str) -> Error {
         let name = &self.name;
-        Error::new(ErrorKind::PluginOutput, format!("plugin `{name}` {what}"))
+        Error::new(
+            ErrorKind::PluginOutputSize,
+            format!("plugin `{name}` returns more in one call than its limit of {most}"),
+        )
+        .with_hint(format!("raise `transforms.{name}.limits.{limit}`"))
+    }
+
+    pub(super) fn output_error(&self, what: impl std::fmt::Display) -> Error {
+        self.breach(&Breach::from(what.to_string()))
+    }
+
+    /// What the guest returned breaks the contract.
+    pub(super) fn breach(&self, breach: &Breach) -> Error {
+        let name = &self.name;
+        Error::new(breach.kind, format!("plugin `{name}` {}", breach.what))
             .with_hint(format!("report this to the author of plugin `{name}`"))
     }
 }
@@ -227,16 +304,15 @@ impl Plugin {
 /// One running guest, bound to one table.
 pub(super) struct Instance {
     store: Store<GuestState>,
-    exports: Exports,
-    binding: BindingHandle,
+    guest: Box<dyn Guest>,
     calls: u32,
 }
 
 impl Instance {
     pub(super) fn shape(&mut self, plugin: &Plugin, schema: &TableSchema) -> Result<GuestShape> {
         begin_call(&mut self.store, &plugin.limits);
-        self.exports
-            .shape(&mut self.store, self.binding)
+        self.guest
+            .shape(&mut self.store)
             .map_err(|error| plugin.table_error(&self.store, error, schema))
     }
 
@@ -250,8 +326,8 @@ impl Instance {
         self.calls += 1;
         begin_call(&mut self.store, &plugin.limits);
         let answer = self
-            .exports
-            .transform(&mut self.store, self.binding, input)
+            .guest
+            .transform(&mut self.store, input)
             .map_err(|error| plugin.table_error(&self.store, error, schema))?;
         answer.map_err(|text| {
             Error::new(

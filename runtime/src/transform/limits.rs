@@ -1,9 +1,11 @@
 //! What a guest may use: memory, time, log lines. The one page to read about the sandbox's bounds.
 //!
-//! A guest has no WASI, so no clock, files, network or environment; its only import is the log. Memory is refused at the
-//! limit, time is cut by the engine's epoch, log bytes are counted for each call, and what a guest returns may not be
-//! larger than its memory could hold, however often it names the same bytes.
+//! A guest has no clock, files, network or environment; its imports are the log, files that the pipe file grants, and WASI
+//! that gives nothing. Memory is refused at the limit, time is cut by the engine's epoch, log bytes are counted for each
+//! call, and what a guest returns is counted while it is lifted, however often it names the same bytes.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
@@ -19,8 +21,7 @@ const TABLE_ELEMENTS: usize = 1 << 20;
 /// Core instances of one component: a Rust guest has 3, an interpreter with its adapters a few dozen.
 const CORE_INSTANCES: usize = 200;
 
-/// Bytes of log lines of one call, and of one line: a page of text, and nothing that floods a disk.
-const LOG_BYTES_PER_CALL: usize = 64 << 10;
+/// Bytes of one log line: a page of text.
 const LOG_BYTES_PER_LINE: usize = 4 << 10;
 
 /// Rows of one call: the batch size that the costs of a call vanish in.
@@ -35,6 +36,9 @@ pub(super) const CALLS_PER_INSTANCE: u32 = 1_000;
 /// Bytes of a plugin's file: interpreters compiled into a component are about 20 MB.
 pub(super) const PLUGIN_FILE_BYTES: u64 = 64 << 20;
 
+/// Bytes of a granted file: it stands in the memory of each instance.
+pub(super) const LOOKUP_FILE_BYTES: u64 = 64 << 20;
+
 /// What the host keeps for one instance.
 pub(crate) struct GuestState {
     plugin: String,
@@ -44,7 +48,10 @@ pub(crate) struct GuestState {
     pub(super) memory_refused: Option<u64>,
     /// When the call under way is cut.
     deadline: Instant,
-    log_budget: usize,
+    log_budget: u64,
+    /// Whether the call under way was ended because of its log.
+    pub(super) log_exceeded: bool,
+    lookups: Arc<Lookups>,
     /// The last line of level error in this call: what a panic hook writes before the trap.
     pub(super) last_error: Option<String>,
 }
@@ -58,20 +65,30 @@ pub(crate) enum LogLevel {
 }
 
 impl GuestState {
-    pub(super) fn new(plugin: &str, limits: &LimitsConfig) -> Self {
+    pub(super) fn new(plugin: &str, limits: &LimitsConfig, lookups: Arc<Lookups>) -> Self {
         Self {
             plugin: plugin.to_owned(),
             memory_limit: limits.memory_bytes,
             memory_bytes: 0,
             memory_refused: None,
             deadline: Instant::now() + limits.time,
-            log_budget: LOG_BYTES_PER_CALL,
+            log_budget: limits.log_bytes,
+            log_exceeded: false,
+            lookups,
             last_error: None,
         }
     }
 
-    /// Passes a line on to the host's log, as far as the budget of the call goes.
-    pub(super) fn log(&mut self, level: LogLevel, message: &str) {
+    /// The whole of a granted file.
+    pub(super) fn lookup(&self, name: &str) -> Result<Vec<u8>, String> {
+        let found = self.lookups.get(name).map(|lookup| lookup.bytes.to_vec());
+        found.ok_or_else(|| {
+            format!("no file is granted as `{name}`; add it to `grants.lookup` of the transform")
+        })
+    }
+
+    /// Passes a line on to the host's log; an error ends the call, once its budget is used up.
+    pub(super) fn log(&mut self, level: LogLevel, message: &str) -> wasmtime::Result<()> {
         let mut end = message.len().min(LOG_BYTES_PER_LINE);
         while !message.is_char_boundary(end) {
             end -= 1;
@@ -90,8 +107,9 @@ impl GuestState {
         if matches!(level, LogLevel::Error) {
             self.last_error = Some(line.clone());
         }
-        let Some(left) = self.log_budget.checked_sub(end.max(1)) else {
-            return;
+        let Some(left) = self.log_budget.checked_sub(message.len().max(1) as u64) else {
+            self.log_exceeded = true;
+            return Err(wasmtime::Error::msg("the log limit is reached"));
         };
         self.log_budget = left;
         let plugin = &self.plugin;
@@ -101,7 +119,18 @@ impl GuestState {
             LogLevel::Warn => tracing::warn!(plugin, "{line}"),
             LogLevel::Error => tracing::error!(plugin, "{line}"),
         }
+        Ok(())
     }
+}
+
+/// Granted files by name.
+pub(super) type Lookups = BTreeMap<String, Lookup>;
+
+/// A granted file.
+pub(super) struct Lookup {
+    /// SHA-256 of its bytes, in hexadecimal digits.
+    pub(super) digest: String,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// Sets up a store's clock, once. The epoch only says when to look at the time: a machine too busy to advance it evenly
@@ -121,14 +150,18 @@ pub(super) fn begin_call(store: &mut Store<GuestState>, limits: &LimitsConfig) {
     store.set_epoch_deadline(1);
     let state = store.data_mut();
     state.deadline = Instant::now() + limits.time;
-    state.log_budget = LOG_BYTES_PER_CALL;
+    state.log_budget = limits.log_bytes;
+    state.log_exceeded = false;
     state.last_error = None;
 }
 
 /// Bounds what is lifted out of the guest: without this a guest could return one list thousands of times.
 pub(super) fn lifted_bytes(limits: &LimitsConfig) -> usize {
-    usize::try_from(limits.memory_bytes.saturating_mul(2)).unwrap_or(usize::MAX)
+    usize::try_from(limits.output_bytes).unwrap_or(usize::MAX)
 }
+
+/// What wasmtime says when a call returns more than [`lifted_bytes`]; there is no type for it.
+pub(super) const LIFTED_TOO_MUCH: &str = "fuel allocated for hostcalls has been exhausted";
 
 impl ResourceLimiter for GuestState {
     fn memory_growing(

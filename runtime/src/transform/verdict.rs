@@ -13,8 +13,11 @@ use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type};
 
 use super::binding::{Binding, WriteKind};
-use super::version::{GuestColumn, GuestOutcome, GuestRejection, GuestVerdict};
+use super::faults::BadRow;
+use super::target::Target;
+use super::version::{GuestColumn, GuestOutcome, GuestOutput, GuestVerdict};
 use crate::batch::{Column, ColumnType};
+use crate::error::ErrorKind;
 
 /// What a call answered, sound.
 pub(super) struct Answer {
@@ -23,7 +26,69 @@ pub(super) struct Answer {
     pub(super) keep: Option<BooleanBuffer>,
     /// One entry for each of the binding's writes. None: the column stays as it was, or is NULL when it was added.
     pub(super) columns: Vec<Option<ArrayRef>>,
-    pub(super) rejected: Vec<GuestRejection>,
+    /// One entry for each of the binding's targets.
+    pub(super) outputs: Vec<Routed>,
+    /// Rows of which nothing above is used.
+    pub(super) bad: Vec<BadRow>,
+}
+
+/// Rows on their way to one target.
+#[derive(Default)]
+pub(super) struct Routed {
+    /// For each the row of the call that it came from; never falling.
+    pub(super) parents: Vec<u32>,
+    /// The columns that the plugin makes; none for a target without rows.
+    pub(super) columns: Vec<ArrayRef>,
+}
+
+/// In which way an answer breaks the contract.
+#[derive(Debug)]
+pub(super) struct Breach {
+    pub(super) kind: ErrorKind,
+    /// Goes on a sentence that begins with the plugin.
+    pub(super) what: String,
+}
+
+impl Breach {
+    pub(super) fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Self {
+            kind,
+            what: what.into(),
+        }
+    }
+
+    /// Says of which column it is.
+    fn of(self, column: &str) -> Self {
+        Self {
+            what: format!("answered column `{column}` {}", self.what),
+            ..self
+        }
+    }
+}
+
+impl From<String> for Breach {
+    fn from(what: String) -> Self {
+        Self::new(ErrorKind::PluginOutput, what)
+    }
+}
+
+impl Answer {
+    /// Of one row on which the guest failed.
+    pub(super) fn failed(binding: &Binding, bad: BadRow) -> Self {
+        Self {
+            row_count: 1,
+            keep: None,
+            columns: vec![None; binding.writes.len()],
+            outputs: binding.targets.iter().map(|_| Routed::default()).collect(),
+            bad: vec![bad],
+        }
+    }
+
+    /// All rows that it gives.
+    pub(super) fn output_rows(&self) -> usize {
+        let routed = self.outputs.iter().map(|routed| routed.parents.len());
+        self.row_count.max(routed.sum())
+    }
 }
 
 /// Checks an answer; Err says what breaks the contract.
@@ -31,54 +96,133 @@ pub(super) fn check(
     binding: &Binding,
     row_count: usize,
     outcome: GuestOutcome,
-) -> Result<Answer, String> {
-    if let Some(rejection) = outcome
-        .rejected
-        .iter()
-        .find(|rejection| rejection.row as usize >= row_count)
-    {
-        return Err(format!("rejected row {} of {row_count}", rejection.row));
-    }
-    let (keep, columns) = match outcome.verdict {
-        GuestVerdict::Unchanged => (None, Vec::new()),
-        GuestVerdict::Rows { keep, columns } => (keep, columns),
-        GuestVerdict::Replace => {
-            return Err("answered `replace`, which its shape does not declare".to_owned());
+) -> Result<Answer, Breach> {
+    let mut bad = Vec::with_capacity(outcome.rejected.len());
+    for rejection in outcome.rejected {
+        if rejection.row as usize >= row_count {
+            let what = format!("rejected row {} of {row_count}", rejection.row);
+            return Err(Breach::new(ErrorKind::PluginRowCount, what));
         }
+        bad.push(BadRow::rejected(rejection));
+    }
+    bad.sort_by_key(|bad| bad.row);
+    bad.dedup_by_key(|bad| bad.row);
+    let targets = &binding.targets;
+    let (keep, columns, outputs) = match outcome.verdict {
+        GuestVerdict::Replace(outputs) if !targets.is_empty() => (None, Vec::new(), outputs),
+        GuestVerdict::Replace(_) => {
+            return Err("answered `replace`, which its shape does not declare"
+                .to_owned()
+                .into());
+        }
+        _ if !targets.is_empty() => {
+            let what = "did not answer `replace`, as its shape declares";
+            return Err(what.to_owned().into());
+        }
+        GuestVerdict::Unchanged => (None, Vec::new(), Vec::new()),
+        GuestVerdict::Rows { keep, columns } => (keep, columns, Vec::new()),
     };
-    let keep = keep
-        .map(|bits| check_keep(binding, row_count, bits))
-        .transpose()?;
+    let answer = Answer {
+        row_count,
+        keep: keep
+            .map(|bits| check_keep(binding, row_count, bits))
+            .transpose()?,
+        columns: check_columns(binding, row_count, columns)?,
+        outputs: check_outputs(targets, row_count, outputs)?,
+        bad,
+    };
+    // Who rejects every row need not answer anything else.
+    if answer.bad.len() < row_count {
+        ensure_answered(binding, &answer.columns)?;
+    }
+    Ok(answer)
+}
+
+fn check_columns(
+    binding: &Binding,
+    row_count: usize,
+    columns: Vec<(u32, GuestColumn)>,
+) -> Result<Vec<Option<ArrayRef>>, Breach> {
     let mut answered: Vec<Option<ArrayRef>> = vec![None; binding.writes.len()];
     for (index, column) in columns {
         let (Some(slot), Some(write)) = (
             answered.get_mut(index as usize),
             binding.writes.get(index as usize),
         ) else {
-            return Err(format!(
-                "answered column {index}, which its shape does not declare"
-            ));
+            let what = format!("answered column {index}, which its shape does not declare");
+            return Err(Breach::new(ErrorKind::PluginSchema, what));
         };
         let expected = &binding.output.columns[write.place];
         if slot.is_some() {
-            return Err(format!("answered column `{}` twice", expected.name));
+            let what = format!("answered column `{}` twice", expected.name);
+            return Err(Breach::new(ErrorKind::PluginSchema, what));
         }
         let array = check_column(expected, row_count, column)
-            .map_err(|what| format!("answered column `{}` {what}", expected.name))?;
+            .map_err(|breach| breach.of(&expected.name))?;
         *slot = Some(array);
     }
-    if outcome.rejected.is_empty() {
-        ensure_answered(binding, &answered)?;
+    Ok(answered)
+}
+
+fn check_outputs(
+    targets: &[Target],
+    row_count: usize,
+    outputs: Vec<GuestOutput>,
+) -> Result<Vec<Routed>, Breach> {
+    let mut routed: Vec<Option<Routed>> = targets.iter().map(|_| None).collect();
+    for output in outputs {
+        let place = output.target as usize;
+        let (Some(slot), Some(target)) = (routed.get_mut(place), targets.get(place)) else {
+            let what = format!("answered target {place}, which its shape does not declare");
+            return Err(Breach::new(ErrorKind::PluginSchema, what));
+        };
+        if slot.is_some() {
+            let what = format!("answered target {place} twice");
+            return Err(Breach::new(ErrorKind::PluginSchema, what));
+        }
+        *slot = Some(check_output(target, row_count, output)?);
     }
-    Ok(Answer {
-        row_count,
-        keep,
-        columns: answered,
-        rejected: outcome.rejected,
+    Ok(routed.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+fn check_output(target: &Target, row_count: usize, output: GuestOutput) -> Result<Routed, Breach> {
+    let parents = output.parents;
+    let past = parents.iter().find(|parent| **parent as usize >= row_count);
+    if let Some(parent) = past {
+        let what = format!("made a row of row {parent}, and was given {row_count}");
+        return Err(Breach::new(ErrorKind::PluginKey, what));
+    }
+    if !parents.is_sorted() {
+        let what = "made rows in another order than it was given theirs";
+        return Err(Breach::new(ErrorKind::PluginKey, what));
+    }
+    let made: Vec<&Column> = target
+        .made()
+        .map(|place| &target.schema.columns[place])
+        .collect();
+    if output.columns.len() != made.len() {
+        let what = format!(
+            "answered {} columns for a target of which it makes {}",
+            output.columns.len(),
+            made.len()
+        );
+        return Err(Breach::new(ErrorKind::PluginSchema, what));
+    }
+    let columns: Result<_, Breach> = made
+        .into_iter()
+        .zip(output.columns)
+        .map(|(expected, column)| {
+            check_column(expected, parents.len(), column)
+                .map_err(|breach| breach.of(&expected.name))
+        })
+        .collect();
+    Ok(Routed {
+        columns: columns?,
+        parents,
     })
 }
 
-fn ensure_answered(binding: &Binding, answered: &[Option<ArrayRef>]) -> Result<(), String> {
+fn ensure_answered(binding: &Binding, answered: &[Option<ArrayRef>]) -> Result<(), Breach> {
     for (write, column) in binding.writes.iter().zip(answered) {
         let expected = &binding.output.columns[write.place];
         let needed = match write.kind {
@@ -87,21 +231,23 @@ fn ensure_answered(binding: &Binding, answered: &[Option<ArrayRef>]) -> Result<(
             WriteKind::Added => !expected.nullable,
         };
         if needed && column.is_none() {
-            return Err(format!(
+            let what = format!(
                 "did not answer column `{}`, which has no other value",
                 expected.name
-            ));
+            );
+            return Err(Breach::new(ErrorKind::PluginSchema, what));
         }
     }
     Ok(())
 }
 
-fn check_keep(binding: &Binding, row_count: usize, bits: Vec<u8>) -> Result<BooleanBuffer, String> {
+fn check_keep(binding: &Binding, row_count: usize, bits: Vec<u8>) -> Result<BooleanBuffer, Breach> {
+    let counted = |what: String| Err(Breach::new(ErrorKind::PluginRowCount, what));
     if !binding.may_drop {
-        return Err("dropped rows, though its shape says that all stay".to_owned());
+        return counted("dropped rows, though its shape says that all stay".to_owned());
     }
     if bits.len() != row_count.div_ceil(8) {
-        return Err(format!(
+        return counted(format!(
             "answered {} bytes of selection for {row_count} rows",
             bits.len()
         ));
@@ -113,15 +259,17 @@ fn check_column(
     expected: &Column,
     row_count: usize,
     column: GuestColumn,
-) -> Result<ArrayRef, String> {
+) -> Result<ArrayRef, Breach> {
+    let counted = |what: String| Err(Breach::new(ErrorKind::PluginRowCount, what));
+    let of_another_type = |what: &str| Err(Breach::new(ErrorKind::PluginSchema, what));
     if column.absent || column.children {
-        return Err("with buffers that its type does not have".to_owned());
+        return of_another_type("with buffers that its type does not have");
     }
     let data_type = expected.column_type.arrow();
     let mut builder = ArrayData::builder(data_type.clone()).len(row_count);
     if let Some(validity) = column.validity {
         if validity.len() != row_count.div_ceil(8) {
-            return Err(format!(
+            return counted(format!(
                 "with {} bytes of validity for {row_count} rows",
                 validity.len()
             ));
@@ -131,7 +279,7 @@ fn check_column(
     match (data_type.primitive_width(), column.offsets) {
         (Some(width), None) => {
             if column.values.len() != width * row_count {
-                return Err(format!(
+                return counted(format!(
                     "with {} bytes for {row_count} rows of {width}",
                     column.values.len()
                 ));
@@ -144,8 +292,8 @@ fn check_column(
             }
             builder = builder.add_buffer(Buffer::from_vec(offsets));
         }
-        (Some(_), Some(_)) => return Err("with offsets, which its type does not have".to_owned()),
-        (None, None) => return Err("without offsets".to_owned()),
+        (Some(_), Some(_)) => return of_another_type("with offsets, which its type does not have"),
+        (None, None) => return of_another_type("without offsets"),
     }
     // Bytes from the guest lie wherever the allocator put them; numbers are copied when that does not suit them.
     let data = builder
@@ -155,30 +303,28 @@ fn check_column(
         .map_err(|error| format!("that is no Arrow array: {error}"))?;
     let array = make_array(data);
     if !expected.nullable && array.null_count() > 0 {
-        return Err("with NULL, though it is declared not null".to_owned());
+        return of_another_type("with NULL, though it is declared not null");
     }
     check_decimals(&array)?;
     Ok(array)
 }
 
-fn check_offsets(offsets: &[u8], row_count: usize, byte_count: usize) -> Result<(), String> {
+fn check_offsets(offsets: &[u8], row_count: usize, byte_count: usize) -> Result<(), Breach> {
     let (offsets, rest) = offsets.as_chunks::<4>();
     if offsets.len() != row_count + 1 || !rest.is_empty() {
-        return Err(format!(
-            "with {} offsets for {row_count} rows",
-            offsets.len()
-        ));
+        let what = format!("with {} offsets for {row_count} rows", offsets.len());
+        return Err(Breach::new(ErrorKind::PluginRowCount, what));
     }
     let mut last = 0;
     for (row, offset) in offsets.iter().enumerate() {
         let offset = i32::from_le_bytes(*offset);
         if offset < last || (row == 0 && offset != 0) {
-            return Err("with offsets that do not rise from 0".to_owned());
+            return Err("with offsets that do not rise from 0".to_owned().into());
         }
         last = offset;
     }
     if usize::try_from(last) != Ok(byte_count) {
-        return Err(format!("with offsets up to {last} for {byte_count} bytes"));
+        return Err(format!("with offsets up to {last} for {byte_count} bytes").into());
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Run it in release: `cargo run --release -p testbed -- bench snapshot`. The table goes to standard error, the same figures
 //! as JSON to standard output.
 
+mod boundary;
 mod changes;
 mod latency;
 mod lineitem;
@@ -53,7 +54,7 @@ enum What {
         #[arg(long, default_value_t = 30)]
         seconds: u32,
     },
-    /// What a plugin costs the load: one that does nothing, and mask on one string column
+    /// What a plugin costs: a batch by itself beside native Rust, then a load, with one that does nothing, and mask
     Plugin {
         /// Rows of the table
         #[arg(long, default_value_t = 2_000_000)]
@@ -61,6 +62,9 @@ enum What {
         /// Runs of each contestant, taken in turns; medians are shown
         #[arg(long, default_value_t = 5)]
         rounds: u32,
+        /// Batches of 65,536 rows through each plugin, and through the same work in native Rust
+        #[arg(long, default_value_t = 200)]
+        batches: u32,
     },
 }
 
@@ -86,6 +90,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .enable_all()
         .build()?;
     let mut figures = Vec::new();
+    if let What::Plugin { batches, .. } = options.what {
+        figures.push(runtime.block_on(boundary::boundary(batches))?);
+    }
     for kind in kinds {
         figures.push(runtime.block_on(measure(options.what, kind))?);
     }
@@ -107,7 +114,7 @@ async fn measure(what: What, kind: SourceKind) -> Result<Value> {
     eprintln!("{servers}");
     let figures = match what {
         What::Snapshot { rows, rounds } => loads::snapshot(&stage, rows, rounds).await?,
-        What::Plugin { rows, rounds } => loads::plugin(&stage, rows, rounds).await?,
+        What::Plugin { rows, rounds, .. } => loads::plugin(&stage, rows, rounds).await?,
         What::Stream {
             rows,
             rows_per_statement,

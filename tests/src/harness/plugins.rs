@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail};
 use tokio::sync::OnceCell;
 
 use super::process::run_to_end;
-use crate::guest_toolchain;
 
 /// Two cores, a cold cache and other builds at the same time.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(600);
@@ -36,12 +35,13 @@ impl Plugins {
             .await
     }
 
-    /// The folders of `plugins/`.
+    /// The folders of `plugins/` that make a component; what they share is a library.
     pub fn names() -> Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(workspace_folder().join("plugins"))? {
             let entry = entry?;
-            if entry.path().join("Cargo.toml").is_file() {
+            let manifest = fs::read_to_string(entry.path().join("Cargo.toml"));
+            if manifest.is_ok_and(|manifest| manifest.contains("cdylib")) {
                 names.push(entry.file_name().to_string_lossy().into_owned());
             }
         }
@@ -66,9 +66,7 @@ pub async fn build_guest(program: &Path, folder: &Path) -> Result<PathBuf> {
         .to_string_lossy()
         .into_owned();
     let component = output_folder()?.join(format!("{name}.wasm"));
-    let envs = tokio::task::spawn_blocking(|| guest_toolchain().map(|toolchain| toolchain.envs()))
-        .await??;
-    let arguments = ["pipewright", "plugin", "build"].map(Into::into);
+    let arguments = ["pipewright", "plugin", "build", "--fetch"].map(Into::into);
     let places = [
         folder.as_os_str().to_owned(),
         "--out".into(),
@@ -77,7 +75,7 @@ pub async fn build_guest(program: &Path, folder: &Path) -> Result<PathBuf> {
     let finished = run_to_end(
         program,
         arguments.into_iter().chain(places),
-        &envs,
+        &[],
         BUILD_TIMEOUT,
     )
     .await?;

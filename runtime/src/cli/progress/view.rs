@@ -362,6 +362,7 @@ mod tests {
                 bytes: 0,
             },
             columns: Vec::new(),
+            failed_rows: Vec::new(),
         };
         PipeDocument {
             pipe: "shop".to_owned(),

@@ -40,6 +40,22 @@ impl ClickHouse {
         self.run(&sql, DOING, STATEMENT_TIMEOUT).await
     }
 
+    /// Lets go of the owner's table `target`, which no rows go to any more: it stays for whoever reads it, and is taken over
+    /// by nobody with the rows that it has. Repeatable.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn let_go(&self, target: &str, owner: &Owner) -> Result<()> {
+        match self.inspect(target).await? {
+            Some(found) if found.comment == owner.to_string() => {
+                let comment = format!("left by pipe {}", owner.pipe());
+                let sql = ddl::set_comment(self.database(), target, &comment);
+                self.run(&sql, DOING, STATEMENT_TIMEOUT).await
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Copies every row that lives below `version` into a table of its own, whose name says so. Repeatable.
     ///
     /// # Errors

@@ -217,7 +217,8 @@ impl ClickHouse {
             return Err(unfit);
         }
         if existing.comment != owner.to_string() {
-            self.run(&ddl::set_comment(target, owner), doing, STATEMENT_TIMEOUT)
+            let sql = ddl::set_comment(target.database(), target.name(), &owner.to_string());
+            self.run(&sql, doing, STATEMENT_TIMEOUT)
                 .await
                 .map_err(tag)?;
         }

@@ -51,6 +51,15 @@ pub struct Durable {
 }
 
 impl Durable {
+    /// Of dead letters, which are in no target.
+    pub(super) fn of_letters(rows: u64, bytes: u64) -> Self {
+        Self {
+            rows,
+            bytes,
+            adjustments: Vec::new(),
+        }
+    }
+
     /// Rows written.
     pub fn rows(&self) -> u64 {
         self.rows

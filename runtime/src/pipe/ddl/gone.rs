@@ -112,9 +112,13 @@ pub(in super::super) async fn retire_gone(
         let Some(retire) = &table.retire else {
             continue;
         };
-        let archive = retire.archive.as_deref();
-        let retired = session.destination.retire(&table.target, archive, owner);
-        retired.await.map_err(|error| error.with_table(name))?;
+        for target in table.targets() {
+            let archive = retire.archive_of(target, &table.target);
+            let retired = session
+                .destination
+                .retire(target, archive.as_deref(), owner);
+            retired.await.map_err(|error| error.with_table(name))?;
+        }
         store
             .commit(|draft| {
                 draft.table_mut(name).retire = None;

@@ -9,7 +9,7 @@ use super::shape::{Shape, behind_first};
 use super::{Stand, Verdict, by_hand, kept};
 use crate::batch::TableName;
 use crate::config::DdlAction;
-use crate::destination::clickhouse::{Alteration, DroppedColumns};
+use crate::destination::clickhouse::{Alteration, DroppedColumns, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::ddl::{Alter, Class, Clause};
 use crate::source::mysql::binlog::{Statement, StreamOptions, TableFilter, statements_between};
@@ -17,11 +17,11 @@ use crate::source::mysql::catalog::{SourceColumn, SourceTable};
 use crate::source::mysql::date_rules::DateRule;
 use crate::source::mysql::snapshot;
 
-/// A table in its new form, and the way of its target there.
+/// A table in its new form, and the way of its targets there, in the order of the chain's outputs.
 #[derive(Debug)]
 pub(super) struct Altered {
     pub(super) live: LiveTable,
-    pub(super) alteration: Alteration,
+    pub(super) alterations: Vec<Alteration>,
 }
 
 /// What `alter` leads to for the table; without one, another table with all its rows has taken its place.
@@ -176,6 +176,9 @@ impl Judge<'_> {
             return Ok(Verdict::Reload("its load had not ended".to_owned()));
         }
         let live = self.bind(after).await?;
+        if let Some(why) = self.reroutes(&live, &kinds) {
+            return Ok(Verdict::Reload(why));
+        }
         let live = match self.fill(live, &kinds.added) {
             Ok(live) => live,
             Err(column) => {
@@ -188,10 +191,47 @@ impl Judge<'_> {
             DdlAction::Archive => DroppedColumns::Keep,
             DdlAction::Apply | DdlAction::Ignore | DdlAction::Quarantine => DroppedColumns::Drop,
         };
-        match Alteration::plan(&self.table.target, &live.target, &kinds.renamed, dropped) {
-            Ok(alteration) => Ok(Verdict::Alter(Box::new(Altered { live, alteration }))),
+        let targets = self.table.targets().zip(live.targets());
+        let alterations: std::result::Result<Vec<Alteration>, String> = targets
+            .map(|(before, after)| Alteration::plan(before, after, &kinds.renamed, dropped))
+            .collect();
+        match alterations {
+            Ok(alterations) => Ok(Verdict::Alter(Box::new(Altered { live, alterations }))),
             Err(why) => Ok(Verdict::Reload(why)),
         }
+    }
+
+    /// Why a plugin that chooses targets would send earlier rows elsewhere now, so that what it made of them is wrong.
+    fn reroutes(&self, live: &LiveTable, kinds: &Kinds) -> Option<String> {
+        let before = self.table;
+        if !before.chain.is_routing() && !live.chain.is_routing() {
+            return None;
+        }
+        if !before
+            .targets()
+            .map(TargetTable::name)
+            .eq(live.targets().map(TargetTable::name))
+        {
+            return Some("a plugin sends its rows to other targets".to_owned());
+        }
+        let reads = |table: &LiveTable, column: &String| {
+            let steps = table.chain.describe();
+            steps.iter().any(|step| step.reads.contains(column))
+        };
+        let renamed = || kinds.renamed.iter();
+        let old = kinds.dropped.iter().chain(renamed().map(|(from, _)| from));
+        let new = kinds
+            .added
+            .iter()
+            .chain(&kinds.modified)
+            .chain(renamed().map(|(_, to)| to));
+        let read = old
+            .filter(|column| reads(before, column))
+            .chain(new.filter(|column| reads(live, column)))
+            .next()?;
+        Some(format!(
+            "a plugin chooses targets by column `{read}`, which has changed"
+        ))
     }
 
     /// What the statement does, and the definition to go on with; or why only a load can follow.
@@ -332,11 +372,16 @@ impl Judge<'_> {
                 return Err(name.clone());
             };
             let as_text = fill.is_some() && source.date_rule(name) == DateRule::Text;
-            if as_text || live.target.ensure_fillable(name, fill).is_err() {
+            if as_text {
                 return Err(name.clone());
             }
-            if let Some(text) = fill {
-                live.target = live.target.clone().with_fill(name, text);
+            for target in std::iter::once(&mut live.target).chain(&mut live.routed) {
+                if target.ensure_fillable(name, fill).is_err() {
+                    return Err(name.clone());
+                }
+                if let Some(text) = fill {
+                    *target = target.clone().with_fill(name, text);
+                }
             }
         }
         Ok(live)

@@ -290,18 +290,21 @@ async fn truncate(
     let _gate = table.gate.write().await;
     let version = Version::new(stand.term, statement.offset);
     let tag = |error: Error| error.with_table(name);
+    let destination = &stand.session.destination;
     if stand.session.config.ddl.truncate == DdlAction::Archive {
-        let copied = stand
-            .session
-            .destination
-            .archive_below(&table.target, version);
-        durable.push(copied.await.map_err(tag)?);
+        for target in table.targets() {
+            let copied = destination.archive_below(target, version);
+            durable.push(copied.await.map_err(tag)?);
+        }
     }
     for target in table.stream_targets() {
-        let done = stand.session.destination.tombstone_below(target, version);
+        let done = destination.tombstone_below(target, version);
         durable.push(done.await.map_err(tag)?);
     }
-    Ok(())
+    // A row that was hidden has no tombstone of this version, which would outrank its letter.
+    let (pipe, load) = (stand.store.pipe(), &table.load);
+    let closed = destination.close_letters_below(pipe, name, load, version);
+    closed.await.map_err(tag)
 }
 
 /// Alters every table that the stream writes to, and lets the stream go on with the new definition, which is returned.
@@ -317,20 +320,19 @@ async fn alter(stand: Stand<'_>, name: &TableName, altered: Altered) -> Result<S
         })
         .await?;
     let owner = Owner::new(stand.store.pipe(), stand.store.record().id);
-    for target in table.stream_targets() {
-        let done = stand
-            .session
-            .destination
-            .alter(&altered.alteration, target, &owner);
-        done.await.map_err(|error| error.with_table(name))?;
+    for (output, alteration) in altered.alterations.iter().enumerate() {
+        for target in table.stream_targets_of(output) {
+            let done = stand.session.destination.alter(alteration, target, &owner);
+            done.await.map_err(|error| error.with_table(name))?;
+        }
     }
     let records = stand.store.records();
-    let shadow = records
-        .tables
-        .get(name)
-        .and_then(|table| table.shadow.as_ref());
     let definition = SourceTable::clone(&altered.live.source);
-    stand.session.put(altered.live.with_shadow(shadow));
+    let live = match records.tables.get(name) {
+        Some(record) => altered.live.recorded_as(stand.store, record),
+        None => altered.live,
+    };
+    stand.session.put(live);
     Ok(definition)
 }
 

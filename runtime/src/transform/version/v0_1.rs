@@ -1,13 +1,14 @@
 //! Contract 0.1: generated bindings, and the way between them and the host's own types.
 
 use wasmtime::component::{Component, HasSelf, Linker, ResourceAny};
-use wasmtime::{Result, Store};
+use wasmtime::{Result, Store, StoreContextMut};
 
 use self::generated::exports::pipewright::transform::plugin as wit;
 use self::generated::pipewright::transform::{log, types};
 use super::{
-    Cardinality, GuestColumn, GuestField, GuestInput, GuestOps, GuestOutcome, GuestRejection,
-    GuestShape, GuestVerdict, PluginInfo, Problem,
+    Cardinality, Guest, GuestColumn, GuestField, GuestInput, GuestOps, GuestOutcome, GuestOutput,
+    GuestRejection, GuestShape, GuestTarget, GuestTargetColumn, GuestVerdict, Linked, PluginInfo,
+    Problem, nothing,
 };
 use crate::batch::{ColumnType, Op, TableSchema};
 use crate::transform::limits::{GuestState, LogLevel};
@@ -24,58 +25,78 @@ mod generated {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "transform",
+        imports: { default: trappable },
         ownership: Borrowing { duplicate_if_necessary: true },
     });
 }
 
 /// A component, linked and ready to be instantiated.
-pub(crate) struct Linked(generated::TransformPre<GuestState>);
+struct LinkedPlugin(generated::TransformPre<GuestState>);
 
-/// What an instance exports.
-pub(crate) struct Exports(generated::Transform);
-
-/// A table bound in an instance.
-#[derive(Clone, Copy)]
-pub(crate) struct BindingHandle(ResourceAny);
-
-/// Links a component with the only import there is.
-pub(crate) fn link(engine: &wasmtime::Engine, component: &Component) -> Result<Linked> {
-    let mut linker = Linker::new(engine);
-    generated::Transform::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |state| state)?;
-    let instance = linker.instantiate_pre(component)?;
-    Ok(Linked(generated::TransformPre::new(instance)?))
+/// What an instance exports, and the table that it is bound to.
+struct Exports {
+    plugin: generated::Transform,
+    binding: Option<ResourceAny>,
 }
 
-impl Linked {
-    pub(crate) fn instantiate(&self, store: &mut Store<GuestState>) -> Result<Exports> {
-        Ok(Exports(self.0.instantiate(store)?))
+/// Links a component with the log, the files that the pipe file grants, and WASI that gives nothing.
+pub(super) fn link(
+    engine: &wasmtime::Engine,
+    component: &Component,
+) -> Result<impl Linked + use<>> {
+    let mut linker = Linker::new(engine);
+    generated::Transform::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |state| state)?;
+    linker.instance(LOOKUP)?.func_wrap(
+        "read",
+        |store: StoreContextMut<'_, GuestState>, (name,): (String,)| {
+            Ok((store.data().lookup(&name),))
+        },
+    )?;
+    nothing::link(engine, component, &mut linker)?;
+    let instance = linker.instantiate_pre(component)?;
+    Ok(LinkedPlugin(generated::TransformPre::new(instance)?))
+}
+
+const LOOKUP: &str = "pipewright:transform/lookup@0.1.0";
+
+impl Linked for LinkedPlugin {
+    fn instantiate(&self, store: &mut Store<GuestState>) -> Result<Box<dyn Guest>> {
+        let plugin = self.0.instantiate(store)?;
+        Ok(Box::new(Exports {
+            plugin,
+            binding: None,
+        }))
     }
 }
 
 impl Exports {
-    pub(crate) fn describe(&self, store: &mut Store<GuestState>) -> Result<PluginInfo> {
-        let info = self
-            .0
-            .pipewright_transform_plugin()
-            .call_describe(&mut *store)?;
+    fn binding(&self) -> Result<ResourceAny> {
+        self.binding
+            .ok_or_else(|| wasmtime::Error::msg("the guest is not bound to a table"))
+    }
+}
+
+impl Guest for Exports {
+    fn describe(&mut self, store: &mut Store<GuestState>) -> Result<PluginInfo> {
+        let plugin = self.plugin.pipewright_transform_plugin();
+        let info = plugin.call_describe(&mut *store)?;
         Ok(PluginInfo {
             name: info.name,
             version: info.version,
+            config_schema: info.config_schema,
         })
     }
 
-    pub(crate) fn configure(
-        &self,
+    fn configure(
+        &mut self,
         store: &mut Store<GuestState>,
         json: &str,
     ) -> Result<Result<(), Vec<Problem>>> {
-        let answer = self
-            .0
-            .pipewright_transform_plugin()
-            .call_configure(&mut *store, json)?;
+        let plugin = self.plugin.pipewright_transform_plugin();
+        let answer = plugin.call_configure(&mut *store, json)?;
         Ok(answer.map_err(|problems| {
+            let problems = problems.into_iter();
             problems
-                .into_iter()
                 .map(|problem| Problem {
                     path: problem.path,
                     message: problem.message,
@@ -84,11 +105,11 @@ impl Exports {
         }))
     }
 
-    pub(crate) fn bind_table(
-        &self,
+    fn bind_table(
+        &mut self,
         store: &mut Store<GuestState>,
         schema: &TableSchema,
-    ) -> Result<Result<BindingHandle, String>> {
+    ) -> Result<Result<(), String>> {
         let fields: Vec<_> = schema
             .columns
             .iter()
@@ -106,26 +127,19 @@ impl Exports {
             name: &schema.name.table,
             fields: &fields,
         };
-        let answer = self
-            .0
-            .pipewright_transform_plugin()
-            .call_bind_table(&mut *store, table)?;
-        Ok(answer.map(BindingHandle).map_err(failure_text))
+        let plugin = self.plugin.pipewright_transform_plugin();
+        let answer = plugin.call_bind_table(&mut *store, table)?;
+        Ok(answer
+            .map(|binding| self.binding = Some(binding))
+            .map_err(failure_text))
     }
 
-    pub(crate) fn shape(
-        &self,
-        store: &mut Store<GuestState>,
-        binding: BindingHandle,
-    ) -> Result<GuestShape> {
-        let shape = self
-            .0
-            .pipewright_transform_plugin()
-            .binding()
-            .call_shape(&mut *store, binding.0)?;
+    fn shape(&mut self, store: &mut Store<GuestState>) -> Result<GuestShape> {
+        let binding = self.binding()?;
+        let plugin = self.plugin.pipewright_transform_plugin();
+        let shape = plugin.binding().call_shape(&mut *store, binding)?;
         Ok(GuestShape {
             reads: shape.reads,
-            reads_before: shape.reads_before,
             cardinality: match shape.cardinality {
                 types::Cardinality::SameRows => Cardinality::SameRows,
                 types::Cardinality::MayDrop => Cardinality::MayDrop,
@@ -136,16 +150,16 @@ impl Exports {
                 .into_iter()
                 .map(|(replaced, field)| (replaced, guest_field(field)))
                 .collect(),
-            target_count: shape.targets.len(),
+            targets: shape.targets.into_iter().map(guest_target).collect(),
         })
     }
 
-    pub(crate) fn transform(
-        &self,
+    fn transform(
+        &mut self,
         store: &mut Store<GuestState>,
-        binding: BindingHandle,
         input: &GuestInput<'_>,
     ) -> Result<Result<GuestOutcome, String>> {
+        let binding = self.binding()?;
         let columns: Vec<_> = input
             .columns
             .iter()
@@ -169,26 +183,24 @@ impl Exports {
                 }
             },
             columns: &columns,
-            before: None,
         };
-        let answer = self
-            .0
-            .pipewright_transform_plugin()
+        let plugin = self.plugin.pipewright_transform_plugin();
+        let answer = plugin
             .binding()
-            .call_transform(&mut *store, binding.0, batch)?;
+            .call_transform(&mut *store, binding, batch)?;
         Ok(answer.map(guest_outcome).map_err(failure_text))
     }
 }
 
 impl log::Host for GuestState {
-    fn write(&mut self, level: log::Level, message: String) {
+    fn write(&mut self, level: log::Level, message: String) -> Result<()> {
         let level = match level {
             log::Level::Debug => LogLevel::Debug,
             log::Level::Info => LogLevel::Info,
             log::Level::Warn => LogLevel::Warn,
             log::Level::Error => LogLevel::Error,
         };
-        self.log(level, &message);
+        self.log(level, &message)
     }
 }
 
@@ -212,7 +224,9 @@ fn guest_outcome(outcome: wit::Outcome) -> GuestOutcome {
                     .map(|(write, column)| (write, guest_column(column)))
                     .collect(),
             },
-            types::Verdict::Replace(_) => GuestVerdict::Replace,
+            types::Verdict::Replace(outputs) => {
+                GuestVerdict::Replace(outputs.into_iter().map(guest_output).collect())
+            }
         },
         rejected: outcome
             .rejected
@@ -223,6 +237,26 @@ fn guest_outcome(outcome: wit::Outcome) -> GuestOutcome {
                 message: rejection.message,
             })
             .collect(),
+    }
+}
+
+fn guest_output(output: types::Output) -> GuestOutput {
+    GuestOutput {
+        target: output.target,
+        parents: output.parents,
+        columns: output.columns.into_iter().map(guest_column).collect(),
+    }
+}
+
+fn guest_target(target: types::Target) -> GuestTarget {
+    let columns = target.columns.into_iter().map(|column| match column {
+        types::TargetColumn::Passed(index) => GuestTargetColumn::Passed(index),
+        types::TargetColumn::Made(field) => GuestTargetColumn::Made(guest_field(field)),
+    });
+    GuestTarget {
+        name: target.name,
+        columns: columns.collect(),
+        key: target.key,
     }
 }
 

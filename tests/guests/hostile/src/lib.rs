@@ -1,8 +1,8 @@
 //! A plugin that misbehaves as its configuration says.
 
 use pipewright_sdk::{
-    Batch, Binding, BytesBuilder, Column, DataType, Failure, Field, Outcome, Problem, Selection,
-    Shape, Table, Transform, Write, export, log,
+    Batch, Binding, BytesBuilder, Column, DataType, Failure, Field, Made, Outcome, Problem, Read,
+    Rows, Selection, Shape, Table, Target, To, Transform, Write, export, log, lookup,
 };
 use serde::Deserialize;
 
@@ -51,6 +51,36 @@ pub enum Crime {
     Flood,
     /// Never returns from `configure`.
     LoopInConfigure,
+    /// Reads a file that is granted as `words`, and writes it beside each row.
+    Lookup,
+    /// Panics where the first column is 3.
+    PanicOnThree,
+    /// Never returns where the first column is 3.
+    LoopOnThree,
+    /// Rejects rows whose first column is 3.
+    RejectThree,
+    /// Panics on more than two rows.
+    PanicOnMany,
+    /// Sends odd rows to the target `odd`, and even ones to the table's own.
+    Route,
+    /// Makes two rows of each, numbered.
+    FanOut,
+    /// Makes two rows of each with the same number.
+    SameKey,
+    /// Makes a row of none that it was given.
+    Stranger,
+    /// Makes rows in another order.
+    Shuffle,
+    /// Answers a target that it does not declare.
+    UnknownTarget,
+    /// Leaves out a column that it makes.
+    Incomplete,
+    /// Answers `unchanged`, though it declares targets.
+    Unchanged,
+    /// Leaves the key out of a target.
+    LoseKey,
+    /// Declares one target twice.
+    TwiceTheTarget,
 }
 
 impl Transform for Hostile {
@@ -71,14 +101,74 @@ impl Transform for Hostile {
         if self.0 == Crime::Key {
             shape.replace(0, table.fields[0].clone());
         }
-        let note = shape.add(Field::new("note", DataType::Utf8).not_null());
+        let id = shape.read(0);
+        let way = if self.0.is_of_targets() {
+            targets(self.0, table, &mut shape)
+        } else {
+            Way::Stays(shape.add(Field::new("note", DataType::Utf8).not_null()))
+        };
         Ok(BoundHostile {
             crime: self.0,
             shape,
-            note,
+            id,
+            way,
             calls: std::cell::Cell::new(0),
         })
     }
+}
+
+impl Crime {
+    fn is_of_targets(self) -> bool {
+        matches!(
+            self,
+            Crime::Route
+                | Crime::FanOut
+                | Crime::SameKey
+                | Crime::Stranger
+                | Crime::Shuffle
+                | Crime::UnknownTarget
+                | Crime::Incomplete
+                | Crime::Unchanged
+                | Crime::LoseKey
+                | Crime::TwiceTheTarget
+        )
+    }
+}
+
+fn targets(crime: Crime, table: &Table, shape: &mut Shape) -> Way {
+    match crime {
+        Crime::Route => {
+            let even = shape.target(Target::own().pass_all(table));
+            let odd = shape.target(Target::named("odd").pass_all(table));
+            Way::Routes { even, odd }
+        }
+        Crime::LoseKey => {
+            let only = shape.target(Target::named("lost").pass(1));
+            Way::Routes {
+                even: only,
+                odd: only,
+            }
+        }
+        Crime::TwiceTheTarget => {
+            let even = shape.target(Target::named("twin").pass_all(table));
+            let odd = shape.target(Target::named("twin").pass_all(table));
+            Way::Routes { even, odd }
+        }
+        _ => {
+            let mut lines = Target::named("lines").pass(0);
+            let number = lines.make(Field::new("number", DataType::Utf8).not_null());
+            let lines = shape.target(lines.pass(1).key([0, 1]));
+            Way::Lines { lines, number }
+        }
+    }
+}
+
+/// Where the rows go.
+#[derive(Debug)]
+enum Way {
+    Stays(Write),
+    Routes { even: To, odd: To },
+    Lines { lines: To, number: Made },
 }
 
 /// The plugin, bound to a table.
@@ -86,7 +176,8 @@ impl Transform for Hostile {
 pub struct BoundHostile {
     crime: Crime,
     shape: Shape,
-    note: Write,
+    id: Read,
+    way: Way,
     calls: std::cell::Cell<u32>,
 }
 
@@ -96,11 +187,84 @@ impl Binding for BoundHostile {
     }
 
     fn transform(&self, batch: &Batch) -> Result<Outcome, Failure> {
-        let rows = batch.len();
         self.calls.set(self.calls.get() + 1);
-        let good = Outcome::unchanged().column(self.note, notes(rows, b"x"));
+        match &self.way {
+            Way::Stays(note) => self.stay(batch, *note),
+            Way::Routes { even, odd } => self.route(batch, *even, *odd),
+            Way::Lines { lines, number } => Ok(self.lines(batch, *lines, *number)),
+        }
+    }
+}
+
+impl BoundHostile {
+    fn ids(&self, batch: &Batch) -> Result<Vec<i64>, Failure> {
+        let ids = batch.column(self.id).integers()?;
+        Ok((0..batch.len())
+            .map(|row| ids.get(row).unwrap_or_default())
+            .collect())
+    }
+
+    fn route(&self, batch: &Batch, even: To, odd: To) -> Result<Outcome, Failure> {
+        let (mut even, mut odd) = (Rows::to(even), Rows::to(odd));
+        for (row, id) in self.ids(batch)?.into_iter().enumerate() {
+            match id % 2 {
+                0 => even.push(row),
+                _ => odd.push(row),
+            }
+        }
+        Ok(Outcome::replace([even, odd]))
+    }
+
+    fn lines(&self, batch: &Batch, lines: To, number: Made) -> Outcome {
+        let mut rows = Rows::to(lines);
+        let mut numbers = BytesBuilder::new(DataType::Utf8, 2 * batch.len());
+        for row in 0..batch.len() {
+            for line in 0..2_u8 {
+                rows.push(match self.crime {
+                    Crime::Stranger => batch.len(),
+                    Crime::Shuffle => batch.len() - 1 - row,
+                    _ => row,
+                });
+                let line = if self.crime == Crime::SameKey {
+                    0
+                } else {
+                    line
+                };
+                numbers.push(Some(&[b'0' + line]));
+            }
+        }
         match self.crime {
-            Crime::None | Crime::Key | Crime::LoopInConfigure => Ok(good),
+            Crime::Unchanged => Outcome::unchanged(),
+            Crime::Incomplete => Outcome::replace([rows]),
+            Crime::UnknownTarget => {
+                let mut shape = Shape::new();
+                let targets = [(); 7].map(|()| shape.target(Target::own().pass(0)));
+                Outcome::replace([Rows::to(targets[6])])
+            }
+            _ => Outcome::replace([rows.column(number, numbers.finish())]),
+        }
+    }
+
+    fn stay(&self, batch: &Batch, note: Write) -> Result<Outcome, Failure> {
+        let rows = batch.len();
+        let good = Outcome::unchanged().column(note, notes(rows, b"x"));
+        let three = || -> Result<Option<usize>, Failure> {
+            Ok(self.ids(batch)?.iter().position(|id| *id == 3))
+        };
+        match self.crime {
+            Crime::Lookup => {
+                let words = lookup::read("words").map_err(Failure::unsupported)?;
+                Ok(Outcome::unchanged().column(note, notes(rows, &words)))
+            }
+            Crime::PanicOnThree if three()?.is_some() => panic!("as configured"),
+            Crime::LoopOnThree if three()?.is_some() => loop {
+                std::hint::black_box(());
+            },
+            Crime::RejectThree => Ok(match three()? {
+                Some(row) => good.reject(row, "is-three", "as configured"),
+                None => good,
+            }),
+            Crime::PanicOnMany if rows > 2 => panic!("too many"),
             Crime::Loop => loop {
                 std::hint::black_box(());
             },
@@ -116,10 +280,10 @@ impl Binding for BoundHostile {
                 }
             }
             Crime::Stack => Ok(good.reject(depth(1), "never", "reached")),
-            Crime::FewRows => Ok(Outcome::unchanged().column(self.note, notes(rows - 1, b"x"))),
-            Crime::BadText => Ok(Outcome::unchanged().column(self.note, notes(rows, b"\xff"))),
+            Crime::FewRows => Ok(Outcome::unchanged().column(note, notes(rows - 1, b"x"))),
+            Crime::BadText => Ok(Outcome::unchanged().column(note, notes(rows, b"\xff"))),
             Crime::Nulls => {
-                Ok(Outcome::unchanged().column(self.note, Column::nulls(DataType::Utf8, rows)))
+                Ok(Outcome::unchanged().column(note, Column::nulls(DataType::Utf8, rows)))
             }
             Crime::Drop => Ok(good.keep(Selection::from_fn(rows, |_| false))),
             Crime::Reject => Ok(good.reject(1, "bad-row", "as configured")),
@@ -129,6 +293,7 @@ impl Binding for BoundHostile {
                 }
                 Ok(good)
             }
+            _ => Ok(good),
         }
     }
 }

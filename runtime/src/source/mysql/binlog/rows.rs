@@ -55,6 +55,8 @@ pub struct ChangeBuilder {
     after_key: Vec<Option<Range<usize>>>,
     /// Rows that must be read; none where images must be whole.
     incomplete: Option<Incomplete>,
+    /// Whether an update gives both of its images.
+    both_images: bool,
 }
 
 /// A row event's body, its front taken off.
@@ -85,7 +87,18 @@ impl ChangeBuilder {
             before_key: Vec::new(),
             after_key: Vec::new(),
             incomplete: None,
+            both_images: false,
         })
+    }
+
+    /// Gives both images of every update, as of one that changes the key: where what becomes of a row is not told by its
+    /// key, what its image before has become must be taken back.
+    #[must_use]
+    pub fn with_both_images(self) -> Self {
+        Self {
+            both_images: true,
+            ..self
+        }
     }
 
     /// Takes rows whose images leave columns out aside instead of refusing them; [`ChangeBuilder::take_incomplete`] hands
@@ -232,14 +245,12 @@ impl ChangeBuilder {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         });
-        if same_key {
-            self.row(Op::Update, place(after));
-        } else {
+        if self.both_images || !same_key {
             self.row(Op::Delete, place(before));
             self.rows
                 .push_image_row(formats, images.before, &mut { before })?;
-            self.row(Op::Insert, place(after));
         }
+        self.row(live_op(same_key), place(after));
         self.rows.push_image_row(formats, images.after, cursor)
     }
 
@@ -264,6 +275,14 @@ impl ChangeBuilder {
         cross_check::metadata(&self.table, map, offset)?;
         self.checked = Some(Arc::clone(map));
         Ok(())
+    }
+}
+
+/// What an update's image after is: under another key a row of its own.
+fn live_op(same_key: bool) -> Op {
+    match same_key {
+        true => Op::Update,
+        false => Op::Insert,
     }
 }
 

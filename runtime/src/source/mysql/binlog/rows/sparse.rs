@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{ChangeBuilder, Counts, Images};
+use super::{ChangeBuilder, Counts, Images, live_op};
 use crate::batch::{Op, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::event::truncated;
@@ -111,11 +111,10 @@ impl ChangeBuilder {
         self.ensure_key(&row.before)?;
         let mut ordinals = self.key_ordinals.iter();
         let same_key = ordinals.all(|&key| row.before.get(key) == row.merged.get(key));
-        if same_key {
-            return self.live(Op::Update, formats, &row.merged, after);
+        if self.both_images || !same_key {
+            self.gone(formats, &row.before, before)?;
         }
-        self.gone(formats, &row.before, before)?;
-        self.live(Op::Insert, formats, &row.merged, after)
+        self.live(live_op(same_key), formats, &row.merged, after)
     }
 
     /// A row that is there after the event: as it is, or to be read.

@@ -1,0 +1,397 @@
+//! From an expression to a typed one over a table's columns.
+
+use pipewright_sdk::{DataType, Field, Read, Shape, Table};
+
+use crate::cast::{Target, literal_as, target};
+use crate::condition::{Condition, compile_condition};
+use crate::functions::{self, Function};
+use crate::literal;
+use crate::syntax::{Comparison, Error, Expr, Literal, Node, Operator, error};
+use crate::vector::{Kind, kind_of};
+
+/// An expression over columns that are bound.
+#[derive(Clone, Debug)]
+pub(crate) struct Typed {
+    pub(crate) kind: Kind,
+    pub(crate) code: Code,
+    /// What a column of it holds, where the expression says so itself.
+    pub(crate) declared: Option<DataType>,
+    pub(crate) character: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Code {
+    Column(Read),
+    Number(i128),
+    Float(f64),
+    Text(Vec<u8>),
+    Moment(i64),
+    Null,
+    /// A truth value.
+    Condition(Box<Condition>),
+    /// Operands of one kind, but for products.
+    Arithmetic(Operator, Box<Typed>, Box<Typed>),
+    Negate(Box<Typed>),
+    Cast(Box<Typed>, Target, bool),
+    Call(Function, Vec<Typed>),
+    /// Conditions with what holds where they are the first to be true, and what holds elsewhere.
+    Case(Vec<(Condition, Typed)>, Box<Typed>),
+    Coalesce(Vec<Typed>),
+}
+
+impl Typed {
+    pub(crate) fn new(kind: Kind, character: usize, code: Code) -> Self {
+        Self {
+            kind,
+            code,
+            declared: None,
+            character,
+        }
+    }
+
+    /// What a column of it holds.
+    ///
+    /// # Errors
+    /// When it is only NULL.
+    pub(crate) fn data_type(&self) -> Result<DataType, Error> {
+        if let Some(declared) = self.declared {
+            return Ok(declared);
+        }
+        Ok(match self.kind {
+            Kind::Null => {
+                return error(
+                    self.character,
+                    "it is always NULL; CAST(NULL AS type) says of which type",
+                );
+            }
+            Kind::Bool => DataType::UInt8,
+            Kind::Number { scale: 0 } => DataType::Int64,
+            Kind::Number { scale } => DataType::Decimal128 {
+                precision: 38,
+                scale: scale.cast_signed(),
+            },
+            Kind::Float => DataType::Float64,
+            Kind::Text => DataType::Utf8,
+            Kind::Bytes => DataType::Binary,
+            Kind::Date => DataType::Date32,
+            Kind::DateTime => DataType::TimestampMicros { utc: false },
+            Kind::Timestamp => DataType::TimestampMicros { utc: true },
+            Kind::Time => DataType::Time64Micros,
+        })
+    }
+}
+
+/// Types an expression; `shape` learns which columns it reads.
+///
+/// # Errors
+/// What does not fit, and where.
+pub(crate) fn compile(expression: &Expr, table: &Table, shape: &mut Shape) -> Result<Typed, Error> {
+    let at = expression.character;
+    let typed = |kind, code| Ok(Typed::new(kind, at, code));
+    match &expression.node {
+        Node::Column(name) => column(name, at, table, shape),
+        Node::Literal(literal) => constant(literal, at),
+        Node::Null => typed(Kind::Null, Code::Null),
+        Node::And(_)
+        | Node::Or(_)
+        | Node::Not(_)
+        | Node::Compare(..)
+        | Node::In(..)
+        | Node::Like(..)
+        | Node::IsNull(_) => {
+            let condition = compile_condition(expression, table, shape)?;
+            typed(Kind::Bool, Code::Condition(Box::new(condition)))
+        }
+        Node::Binary(left, operator, right) => {
+            let left = compile(left, table, shape)?;
+            let right = compile(right, table, shape)?;
+            binary(at, left, *operator, right)
+        }
+        Node::Negate(inner) => {
+            let inner = compile(inner, table, shape)?;
+            match inner.kind {
+                Kind::Number { .. } | Kind::Float | Kind::Null => {
+                    typed(inner.kind, Code::Negate(Box::new(inner)))
+                }
+                other => error(at, format!("`-` needs a number, not {}", other.name())),
+            }
+        }
+        Node::Call(name, arguments) => {
+            let arguments: Result<Vec<Typed>, Error> = arguments
+                .iter()
+                .map(|argument| compile(argument, table, shape))
+                .collect();
+            functions::call(name, at, arguments?)
+        }
+        Node::Case {
+            operand,
+            whens,
+            otherwise,
+        } => case(
+            expression,
+            (operand.as_deref(), whens, otherwise.as_deref()),
+            table,
+            shape,
+        ),
+        Node::Cast { value, to, or_null } => {
+            let value = compile(value, table, shape)?;
+            let (target, declared) = target(to)?;
+            target.ensure_possible(value.kind, at)?;
+            Ok(Typed {
+                declared: Some(declared),
+                ..Typed::new(
+                    target.kind(),
+                    at,
+                    Code::Cast(Box::new(value), target, *or_null),
+                )
+            })
+        }
+    }
+}
+
+pub(crate) fn field<'a>(
+    name: &str,
+    at: usize,
+    table: &'a Table,
+) -> Result<(usize, &'a Field), Error> {
+    match table.index_of(name) {
+        Some(index) => Ok((index, &table.fields[index])),
+        None => error(
+            at,
+            format!(
+                "column `{name}` does not exist in table `{}.{}`",
+                table.database, table.name
+            ),
+        ),
+    }
+}
+
+fn column(name: &str, at: usize, table: &Table, shape: &mut Shape) -> Result<Typed, Error> {
+    let (index, field) = field(name, at, table)?;
+    match kind_of(field.data_type) {
+        Some(kind) => Ok(Typed {
+            declared: Some(field.data_type),
+            ..Typed::new(kind, at, Code::Column(shape.read(index)))
+        }),
+        None => error(
+            at,
+            format!(
+                "column `{name}` of type `{}` can only be compared with a literal",
+                field.source_type
+            ),
+        ),
+    }
+}
+
+fn constant(literal: &Literal, at: usize) -> Result<Typed, Error> {
+    Ok(match literal {
+        Literal::Bool(value) => Typed::new(
+            Kind::Bool,
+            at,
+            Code::Condition(Box::new(Condition::Constant(*value))),
+        ),
+        Literal::String(text) => Typed::new(Kind::Text, at, Code::Text(text.clone().into_bytes())),
+        Literal::Number(text) => {
+            let scale = text
+                .split_once('.')
+                .map_or(0, |(_, fraction)| fraction.len());
+            let exact = literal::bound(text, scale).map(|bound| literal::saturated(bound.floor));
+            match (exact, u8::try_from(scale), text.parse::<f64>()) {
+                (Some(value), Ok(scale), _)
+                    if scale <= 30 && value.unsigned_abs() < 10_u128.pow(38) =>
+                {
+                    Typed::new(Kind::Number { scale }, at, Code::Number(value))
+                }
+                (.., Ok(value)) if value.is_finite() => {
+                    Typed::new(Kind::Float, at, Code::Float(value))
+                }
+                _ => return error(at, format!("`{text}` is no number")),
+            }
+        }
+    })
+}
+
+/// Brings two operands to one kind; a string literal becomes what stands beside it.
+pub(crate) fn unify(left: Typed, right: Typed) -> Result<(Typed, Typed), Error> {
+    let (left, right) = match (&left.code, &right.code) {
+        (Code::Text(_), Code::Text(_)) => (left, right),
+        (Code::Text(text), _) => (literal_as(text, left.character, right.kind)?, right),
+        (_, Code::Text(text)) => {
+            let literal = literal_as(text, right.character, left.kind)?;
+            (left, literal)
+        }
+        _ => (left, right),
+    };
+    let Some(kind) = common(left.kind, right.kind) else {
+        return error(
+            right.character,
+            format!(
+                "{} stands beside {}; CAST makes one the other",
+                right.kind.name(),
+                left.kind.name()
+            ),
+        );
+    };
+    Ok((as_kind(left, kind), as_kind(right, kind)))
+}
+
+fn common(left: Kind, right: Kind) -> Option<Kind> {
+    Some(match (left, right) {
+        (left, right) if left == right => left,
+        (Kind::Null, other) | (other, Kind::Null) => other,
+        (Kind::Number { scale: left }, Kind::Number { scale: right }) => Kind::Number {
+            scale: left.max(right),
+        },
+        (Kind::Number { .. }, Kind::Float) | (Kind::Float, Kind::Number { .. }) => Kind::Float,
+        (Kind::Bool, Kind::Number { scale }) | (Kind::Number { scale }, Kind::Bool) => {
+            Kind::Number { scale }
+        }
+        (Kind::Date, Kind::DateTime) | (Kind::DateTime, Kind::Date) => Kind::DateTime,
+        _ => return None,
+    })
+}
+
+/// The same values as another kind, without loss of digits.
+pub(crate) fn as_kind(typed: Typed, kind: Kind) -> Typed {
+    if typed.kind == kind {
+        return typed;
+    }
+    let at = typed.character;
+    if typed.kind == Kind::Null {
+        return Typed::new(kind, at, Code::Null);
+    }
+    Typed::new(
+        kind,
+        at,
+        Code::Cast(Box::new(typed), Target::of(kind), false),
+    )
+}
+
+/// All of one kind.
+pub(crate) fn unify_all(mut all: Vec<Typed>) -> Result<(Kind, Vec<Typed>), Error> {
+    let mut kind = Kind::Null;
+    for typed in &mut all {
+        if matches!(
+            (&typed.code, kind),
+            (
+                Code::Text(_),
+                Kind::Date | Kind::DateTime | Kind::Timestamp | Kind::Time
+            )
+        ) {
+            let Code::Text(text) = &typed.code else {
+                continue;
+            };
+            *typed = literal_as(text, typed.character, kind)?;
+        }
+        kind = match common(kind, typed.kind) {
+            Some(kind) => kind,
+            None => {
+                return error(
+                    typed.character,
+                    format!(
+                        "{} stands beside {}; CAST makes one the other",
+                        typed.kind.name(),
+                        kind.name()
+                    ),
+                );
+            }
+        };
+    }
+    Ok((
+        kind,
+        all.into_iter().map(|typed| as_kind(typed, kind)).collect(),
+    ))
+}
+
+fn binary(at: usize, left: Typed, operator: Operator, right: Typed) -> Result<Typed, Error> {
+    if operator == Operator::Concat {
+        return functions::call("concat", at, vec![left, right]);
+    }
+    let code =
+        |left: Typed, right: Typed| Code::Arithmetic(operator, Box::new(left), Box::new(right));
+    let kind = match (left.kind, operator, right.kind) {
+        (Kind::Date, Operator::Add | Operator::Subtract, Kind::Number { scale: 0 }) => {
+            return Ok(Typed::new(Kind::Date, at, code(left, right)));
+        }
+        (Kind::Date, Operator::Subtract, Kind::Date) => {
+            return Ok(Typed::new(Kind::Number { scale: 0 }, at, code(left, right)));
+        }
+        (Kind::Number { scale: left }, Operator::Multiply, Kind::Number { scale: right }) => {
+            Kind::Number {
+                scale: left + right,
+            }
+        }
+        // As many digits more as MySQL gives a quotient.
+        (Kind::Number { scale }, Operator::Divide, Kind::Number { .. }) => {
+            Kind::Number { scale: scale + 4 }
+        }
+        (left, _, right) => match common(left, right) {
+            Some(kind @ (Kind::Number { .. } | Kind::Float | Kind::Null)) => kind,
+            _ => {
+                let message = format!(
+                    "{} and {} cannot be calculated with",
+                    left.name(),
+                    right.name()
+                );
+                return error(at, message);
+            }
+        },
+    };
+    if matches!(kind, Kind::Number { scale } if scale > 30) {
+        return error(
+            at,
+            "the result has more than 30 digits after the point; CAST an operand",
+        );
+    }
+    let keep = matches!(operator, Operator::Multiply | Operator::Divide) && kind != Kind::Float;
+    let (left, right) = if keep {
+        (left, right)
+    } else {
+        (as_kind(left, kind), as_kind(right, kind))
+    };
+    Ok(Typed::new(kind, at, code(left, right)))
+}
+
+type Parts<'a> = (Option<&'a Expr>, &'a [(Expr, Expr)], Option<&'a Expr>);
+
+fn case(
+    expression: &Expr,
+    (operand, whens, otherwise): Parts<'_>,
+    table: &Table,
+    shape: &mut Shape,
+) -> Result<Typed, Error> {
+    let at = expression.character;
+    let mut conditions = Vec::new();
+    let mut values = Vec::new();
+    for (when, then) in whens {
+        let condition = match operand {
+            None => compile_condition(when, table, shape)?,
+            Some(operand) => {
+                let equal = Node::Compare(
+                    Box::new(operand.clone()),
+                    Comparison::Equal,
+                    Box::new(when.clone()),
+                );
+                let equal = Expr {
+                    node: equal,
+                    character: when.character,
+                };
+                compile_condition(&equal, table, shape)?
+            }
+        };
+        conditions.push(condition);
+        values.push(compile(then, table, shape)?);
+    }
+    values.push(match otherwise {
+        Some(otherwise) => compile(otherwise, table, shape)?,
+        None => Typed::new(Kind::Null, at, Code::Null),
+    });
+    let (kind, mut values) = unify_all(values)?;
+    let otherwise = Box::new(
+        values
+            .pop()
+            .unwrap_or_else(|| Typed::new(kind, at, Code::Null)),
+    );
+    let whens = conditions.into_iter().zip(values).collect();
+    Ok(Typed::new(kind, at, Code::Case(whens, otherwise)))
+}

@@ -1,0 +1,131 @@
+//! Rows that a plugin could not transform, kept for a person in a table of their own.
+//!
+//! A letter is named by pipe, table, load, version and key, so that writing it again changes nothing. One that was replayed,
+//! or that a TRUNCATE has overtaken, is written a second time with `replayed` 1, which wins.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::client::{ClickHouse, STATEMENT_TIMEOUT};
+use super::ddl;
+use super::failure::Doing;
+use super::writer::Durable;
+use crate::batch::{TableName, Version};
+use crate::error::Result;
+
+/// The name of the table, in each pipe's database.
+pub const DEAD_LETTERS_TABLE: &str = "_pipewright_dead_letters";
+
+const DOING: Doing<'static> = Doing::Definition("the dead letters");
+
+/// One row that a plugin could not transform.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetter {
+    /// The pipe.
+    pub pipe: String,
+    /// The source table.
+    pub table: String,
+    /// Which load of the table the row belongs to; letters of earlier loads are closed.
+    pub load: String,
+    /// The row's version; 0 for a row of a load.
+    pub version: u64,
+    /// A JSON array of the source key's values.
+    pub key: String,
+    /// `load`, `insert`, `update` or `delete`.
+    pub op: String,
+    /// The row before the first plugin, as JSON.
+    pub row: String,
+    /// The place in the binlog at or behind the row, or which part of a load.
+    pub position: String,
+    /// The plugin's name in the pipe file.
+    pub plugin: String,
+    /// The plugin's digest.
+    pub digest: String,
+    /// The plugin's own word for what was wrong, or the fault's.
+    pub code: String,
+    /// For people.
+    pub reason: String,
+    /// 1 once the row has passed, or nothing is left of it at the source.
+    pub replayed: u8,
+}
+
+impl ClickHouse {
+    /// Writes letters, and the table for them when it is not there. Repeatable.
+    ///
+    /// # Errors
+    /// As any insert.
+    pub async fn write_letters(&self, letters: &[DeadLetter]) -> Result<Durable> {
+        self.ensure_letters().await?;
+        let mut body = Vec::new();
+        for letter in letters {
+            serde_json::to_writer(&mut body, letter)
+                .expect("a letter of texts and numbers is JSON");
+            body.push(b'\n');
+        }
+        let bytes = body.len() as u64;
+        let mut insert = self
+            .client()
+            .insert_formatted_with(ddl::insert_letters(self.database(), DEAD_LETTERS_TABLE))
+            .with_timeouts(Some(STATEMENT_TIMEOUT), Some(STATEMENT_TIMEOUT))
+            .with_setting("async_insert", "0")
+            .with_setting("insert_deduplicate", "0")
+            .with_setting("input_format_skip_unknown_fields", "0")
+            .with_setting("wait_end_of_query", "1");
+        insert
+            .send(body.into())
+            .await
+            .map_err(|error| self.failed(error, DOING))?;
+        insert
+            .end()
+            .await
+            .map_err(|error| self.failed(error, DOING))?;
+        Ok(Durable::of_letters(letters.len() as u64, bytes))
+    }
+
+    /// The open letters of a pipe's tables, each given with its load, in order of their versions; `limit` at most.
+    ///
+    /// # Errors
+    /// As any query.
+    pub async fn read_letters(
+        &self,
+        pipe: &str,
+        loads: &[(String, String)],
+        limit: u64,
+    ) -> Result<Vec<DeadLetter>> {
+        if loads.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ensure_letters().await?;
+        let sql = ddl::select_letters(self.database(), DEAD_LETTERS_TABLE, pipe, loads, limit);
+        self.rows(&sql, DOING).await
+    }
+
+    /// Closes the letters of one load of a table whose rows are older than `version`. Repeatable.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn close_letters_below(
+        &self,
+        pipe: &str,
+        table: &TableName,
+        load: &str,
+        version: Version,
+    ) -> Result<()> {
+        if self.inspect(DEAD_LETTERS_TABLE).await?.is_none() {
+            return Ok(());
+        }
+        let (database, table) = (self.database(), table.to_string());
+        let letters = ddl::Letters {
+            pipe,
+            table: &table,
+            load,
+        };
+        let sql = ddl::close_letters(database, DEAD_LETTERS_TABLE, letters, version);
+        self.run(&sql, DOING, STATEMENT_TIMEOUT).await
+    }
+
+    async fn ensure_letters(&self) -> Result<()> {
+        let sql = ddl::create_letters(self.database(), DEAD_LETTERS_TABLE, self.is_fsync());
+        self.run(&sql, DOING, STATEMENT_TIMEOUT).await
+    }
+}

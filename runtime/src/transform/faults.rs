@@ -1,0 +1,201 @@
+//! Rows that a plugin rejects or fails on, and what becomes of them.
+//!
+//! A call that fails says nothing of which row was at fault. Under `on_error: dead_letter` and `skip` the rows are given
+//! again to fresh instances, half of them at a time, until single rows are left that fail alone. When a call fails on rows
+//! together and on none of them alone, its result depends on how rows are cut, which no replay could repeat: that is a
+//! fault of its own, and never passed over. Limits are another matter: fewer rows need less of everything.
+
+use std::ops::Range;
+
+use super::binding::Binding;
+use super::verdict::Answer;
+use super::version::GuestRejection;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Calls that may be spent on finding one row: the halves of a whole call down to one row are 32.
+const CALLS_PER_ROW: usize = 40;
+
+/// Rows of one call that may fail before the plugin counts as broken.
+const ROWS_PER_CALL: usize = 1_000;
+
+/// A row of a batch that a plugin rejected or failed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The row of the batch as it was before the first plugin.
+    pub row: usize,
+    /// The plugin's name in the pipe file.
+    pub plugin: String,
+    /// The plugin's digest.
+    pub digest: String,
+    /// Which fault.
+    pub kind: ErrorKind,
+    /// The plugin's own word for it, or the fault's.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// Whether the row is kept as a dead letter.
+    pub is_letter: bool,
+}
+
+/// A row of a call that the guest rejected or failed on.
+#[derive(Clone, Debug)]
+pub(super) struct BadRow {
+    pub(super) row: usize,
+    pub(super) kind: ErrorKind,
+    pub(super) code: String,
+    pub(super) message: String,
+}
+
+impl BadRow {
+    pub(super) fn rejected(rejection: GuestRejection) -> Self {
+        Self {
+            row: rejection.row as usize,
+            kind: ErrorKind::PluginRejected,
+            code: short(&rejection.code),
+            message: short(&rejection.message),
+        }
+    }
+
+    fn failed(error: &Error) -> Self {
+        Self {
+            row: 0,
+            kind: error.kind(),
+            code: error.kind().code(),
+            message: error.message().to_owned(),
+        }
+    }
+}
+
+/// Whether the rows of a call are at fault, and not the host or the component.
+pub(super) fn is_of_rows(kind: ErrorKind) -> bool {
+    depends_on_row(kind) || is_limit(kind)
+}
+
+fn depends_on_row(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::PluginTrap
+            | ErrorKind::PluginOutput
+            | ErrorKind::PluginSchema
+            | ErrorKind::PluginRowCount
+            | ErrorKind::PluginKey
+            | ErrorKind::PluginRejected
+    )
+}
+
+pub(super) fn is_limit(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::PluginTimeout
+            | ErrorKind::PluginMemory
+            | ErrorKind::PluginOutputSize
+            | ErrorKind::PluginLog
+    )
+}
+
+/// Finds the failing rows of a call that failed as a whole.
+pub(super) struct Search<'a> {
+    pub(super) binding: &'a Binding,
+    pub(super) plugin: &'a str,
+    /// One call over these rows in a fresh instance.
+    pub(super) attempt: &'a dyn Fn(Range<usize>) -> Result<Answer>,
+    calls_left: usize,
+    rows_left: usize,
+    found: usize,
+    answers: Vec<Answer>,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(
+        binding: &'a Binding,
+        plugin: &'a str,
+        attempt: &'a dyn Fn(Range<usize>) -> Result<Answer>,
+    ) -> Self {
+        Self {
+            binding,
+            plugin,
+            attempt,
+            calls_left: CALLS_PER_ROW,
+            rows_left: ROWS_PER_CALL,
+            found: 0,
+            answers: Vec::new(),
+        }
+    }
+
+    /// The answers for all of `range`, in order, each failing row with one of its own.
+    ///
+    /// # Errors
+    /// What failed, when too much does; [`ErrorKind::PluginCutDependent`].
+    pub(super) fn run(mut self, range: Range<usize>, error: Error) -> Result<Vec<Answer>> {
+        self.halve(range, error)?;
+        Ok(self.answers)
+    }
+
+    fn halve(&mut self, range: Range<usize>, error: Error) -> Result<()> {
+        if range.len() == 1 {
+            self.rows_left = self
+                .rows_left
+                .checked_sub(1)
+                .ok_or_else(|| self.too_many(&error))?;
+            self.calls_left = CALLS_PER_ROW;
+            self.found += 1;
+            let bad = BadRow::failed(&error);
+            self.answers.push(Answer::failed(self.binding, bad));
+            return Ok(());
+        }
+        let found_before = self.found;
+        let middle = range.start + range.len() / 2;
+        for half in [range.start..middle, middle..range.end] {
+            self.calls_left = self
+                .calls_left
+                .checked_sub(1)
+                .ok_or_else(|| self.too_many(&error))?;
+            match (self.attempt)(half.clone()) {
+                Ok(answer) => self.answers.push(answer),
+                Err(error) if is_of_rows(error.kind()) => self.halve(half, error)?,
+                Err(error) => return Err(error),
+            }
+        }
+        if self.found == found_before && depends_on_row(error.kind()) {
+            let (name, rows) = (self.plugin, range.len());
+            return Err(Error::new(
+                ErrorKind::PluginCutDependent,
+                format!(
+                    "plugin `{name}` fails on {rows} rows together and on none of them alone: {}",
+                    error.message()
+                ),
+            )
+            .with_hint(format!(
+                "report this to the author of plugin `{name}`: each row's result must be its own"
+            )));
+        }
+        Ok(())
+    }
+
+    fn too_many(&self, error: &Error) -> Error {
+        let name = self.plugin;
+        Error::new(
+            error.kind(),
+            format!(
+                "plugin `{name}` fails on more rows of one batch than are passed over: {}",
+                error.message()
+            ),
+        )
+        .with_hint(error.hint().unwrap_or("mend the plugin").to_owned())
+    }
+}
+
+/// A guest's text, short enough for a status line.
+pub(super) fn short(text: &str) -> String {
+    const CHARACTERS: usize = 300;
+    text.chars()
+        .take(CHARACTERS)
+        .map(|character| {
+            if character.is_control() {
+                ' '
+            } else {
+                character
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,387 @@
+//! The author's path: what `plugin new`, `build`, `inspect`, `test`, `bench` and `run` do, and what sdk/README.md promises.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::{
+    Comparison, Finished, Plugins, Stage, build_guest, run_to_end, workspace_folder,
+};
+
+use crate::support::{CATCH_UP, launch, once, plugins, program, start};
+
+once! {
+    a_new_author_gets_from_nothing_to_a_pipe_by_the_steps_of_the_sdks_readme: 1200,
+    first_party_plugins_pass_their_own_cases: 900,
+    a_plugin_in_javascript_is_built_tested_and_run_in_a_pipe: 1200,
+    a_plugin_in_python_is_built_tested_and_run_in_a_pipe: 1200,
+    a_plugin_in_c_is_built_tested_and_run_in_a_pipe: 1200,
+    test_shows_what_differs_and_update_writes_it_down: 900,
+    test_finds_what_depends_on_batches: 600,
+    run_shows_rows_before_and_after_and_writes_nothing: 600,
+}
+
+/// Building takes most of it: two cores, and other builds at the same time.
+const BUILD: Duration = Duration::from_secs(900);
+
+/// An interpreter of 18 MB is compiled within the pipe's start.
+const COMPILED: Duration = Duration::from_secs(600);
+
+async fn plugin(arguments: &[&str]) -> Result<Finished> {
+    let line = [&["pipewright", "plugin"], arguments].concat();
+    run_to_end(program(), line, &[], BUILD).await
+}
+
+/// The fenced blocks of a document that begin with this word.
+fn blocks(text: &str, kind: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() == format!("```{kind}") {
+            let block: Vec<&str> = lines
+                .by_ref()
+                .take_while(|line| line.trim() != "```")
+                .collect();
+            blocks.push(block.join("\n"));
+        }
+    }
+    blocks
+}
+
+/// A folder with a program `pipewright` in it, as an author has one on the PATH.
+fn installed(folder: &Path) -> Result<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join("bin/pipewright");
+    fs::create_dir_all(folder.join("bin"))?;
+    let script = format!(
+        "#!/bin/sh\nexec '{}' pipewright \"$@\"\n",
+        program().display()
+    );
+    fs::write(&path, script)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    let others = std::env::var("PATH").unwrap_or_default();
+    Ok(format!("{}:{others}", folder.join("bin").display()))
+}
+
+async fn a_new_author_gets_from_nothing_to_a_pipe_by_the_steps_of_the_sdks_readme() -> Result<()> {
+    let readme = fs::read_to_string(workspace_folder().join("sdk/README.md"))?;
+    let folder = tempfile::tempdir()?;
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE customers (id INT PRIMARY KEY, email VARCHAR(100) NULL)",
+            "INSERT INTO customers VALUES (1, ' Ann@Example.com '), (2, NULL)",
+        ])
+        .await?;
+    let mut envs = vec![("PATH".to_owned(), installed(folder.path())?)];
+    // The pipe file of the README names its servers by variables.
+    let file = stage.pipe_file(&["customers"]);
+    for (name, value) in [
+        ("SOURCE_HOST", &file["source"]["host"]),
+        ("SOURCE_PORT", &file["source"]["port"]),
+        ("SOURCE_USER", &file["source"]["user"]),
+        ("SOURCE_PASSWORD", &file["source"]["password"]),
+        ("SOURCE_DATABASE", &json!(stage.database)),
+        ("CLICKHOUSE_URL", &file["destination"]["url"]),
+        ("CLICKHOUSE_USER", &file["destination"]["user"]),
+        ("CLICKHOUSE_PASSWORD", &file["destination"]["password"]),
+    ] {
+        let value = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        envs.push((
+            name.to_owned(),
+            if value == "null" {
+                String::new()
+            } else {
+                value
+            },
+        ));
+    }
+    let pipe = blocks(&readme, "yaml")
+        .into_iter()
+        .find(|block| block.contains("pipe: customers"));
+    let pipe = pipe.context("sdk/README.md shows a pipe file")?;
+    let mut steps = blocks(&readme, "sh").into_iter();
+    let first = steps
+        .next()
+        .context("sdk/README.md begins with `plugin new`")?;
+    ensure!(first.contains("plugin new"), "{first}");
+    let name = first
+        .lines()
+        .find_map(|line| line.strip_prefix("cd "))
+        .context("sdk/README.md goes into the new folder")?;
+    let new = folder.path().join(name.trim());
+    shell(&first, folder.path(), &envs).await?;
+    fs::write(new.join("pipe.yaml"), pipe)?;
+    let mut printed = String::new();
+    for step in steps {
+        printed += &shell(&step, &new, &envs).await?;
+    }
+    ensure!(printed.contains("2 cases: 0 failed"), "{printed}");
+    ensure!(
+        printed.contains("ann@example.com"),
+        "`plugin run` shows the row:\n{printed}"
+    );
+    let comparison = Comparison::of("customers").text_is("email", "LOWER(TRIM(email))");
+    stage.assert(comparison).await.map(drop)
+}
+
+async fn shell(step: &str, folder: &Path, envs: &[(String, String)]) -> Result<String> {
+    let folder = folder.display();
+    let script = format!("set -eu\ncd '{folder}'\n{step}\n");
+    let finished = run_to_end(Path::new("/bin/sh"), vec!["-c", &script], envs, BUILD).await?;
+    ensure!(
+        finished.code == 0,
+        "{step}\n{}\n{}",
+        finished.stdout,
+        finished.stderr
+    );
+    Ok(finished.stdout)
+}
+
+async fn first_party_plugins_pass_their_own_cases() -> Result<()> {
+    let built = plugins().await?;
+    for name in Plugins::names()? {
+        let folder = workspace_folder().join("plugins").join(&name);
+        let cases = folder.join("cases").display().to_string();
+        let tested = plugin(&["test", &built.path(&name), "--cases", &cases]).await?;
+        ensure!(
+            tested.code == 0,
+            "{name}:\n{}{}",
+            tested.stdout,
+            tested.stderr
+        );
+        let inspected = plugin(&["inspect", &built.path(&name), "--json"]).await?;
+        let document: Value = serde_json::from_str(&inspected.stdout)?;
+        ensure!(document["inspection"]["refusal"].is_null(), "{document:#}");
+        ensure!(
+            folder.join("README.md").is_file(),
+            "{name} has no README.md"
+        );
+    }
+    Ok(())
+}
+
+async fn a_plugin_in_javascript_is_built_tested_and_run_in_a_pipe() -> Result<()> {
+    in_a_pipe("javascript").await
+}
+
+async fn a_plugin_in_python_is_built_tested_and_run_in_a_pipe() -> Result<()> {
+    in_a_pipe("python").await
+}
+
+async fn a_plugin_in_c_is_built_tested_and_run_in_a_pipe() -> Result<()> {
+    in_a_pipe("c").await
+}
+
+/// Builds an example of another language, runs its cases, and sends a load and a stream through it.
+async fn in_a_pipe(language: &str) -> Result<()> {
+    let folder = workspace_folder().join("plugins/examples").join(language);
+    let component = workspace_folder().join(format!("target/testbed-plugins/{language}.wasm"));
+    let (folder, component) = (
+        folder.display().to_string(),
+        component.display().to_string(),
+    );
+    let built = plugin(&["build", &folder, "--fetch", "--out", &component]).await?;
+    ensure!(built.code == 0, "{}", built.stderr);
+    let cases = format!("{folder}/cases");
+    let tested = plugin(&["test", &component, "--cases", &cases]).await?;
+    ensure!(tested.code == 0, "{}{}", tested.stdout, tested.stderr);
+    let stage = Stage::shared(SourceKind::MariaDb).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE people (id INT PRIMARY KEY, email VARCHAR(100) NULL)",
+            "INSERT INTO people VALUES (1, ' Ann@Example.com '), (2, NULL), (3, ''), (4, 'ZOË')",
+        ])
+        .await?;
+    let entry = json!({ "source": format!("{}.people", stage.database), "transforms": ["tidy"] });
+    let mut file = stage.pipe_file_of(vec![entry]);
+    file["transforms"]["tidy"] = json!({
+        "plugin": component,
+        "config": { "columns": ["email"] },
+        "limits": { "memory": "256MiB", "time": "60s" },
+    });
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_state("Running", COMPILED).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO people VALUES (5, 'New@Example.com ')",
+            "UPDATE people SET email = CONCAT(email, 'X') WHERE id < 4",
+            "UPDATE people SET id = 40 WHERE id = 4",
+            "DELETE FROM people WHERE id = 3",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let comparison = Comparison::of("people").text_is("email", "LOWER(TRIM(email))");
+    stage.assert(comparison).await.map(drop)
+}
+
+/// A case beside a plugin that is there already.
+fn case(folder: &Path, name: &str, files: &[(&str, &str)]) -> Result<PathBuf> {
+    let cases = folder.join("cases");
+    fs::create_dir_all(cases.join(name))?;
+    fs::write(
+        cases.join("table.yaml"),
+        "name: shop.t\ncolumns:\n- { name: id, type: int64, key: true }\n- { name: note, type: text }\n",
+    )?;
+    for (file, text) in files {
+        fs::write(cases.join(name).join(file), text)?;
+    }
+    Ok(cases)
+}
+
+async fn test_shows_what_differs_and_update_writes_it_down() -> Result<()> {
+    let built = plugins().await?;
+    let folder = tempfile::tempdir()?;
+    let rows = (
+        "rows.jsonl",
+        "{\"id\": 1, \"note\": \"a\"}\n{\"id\": 2, \"note\": null}\n",
+    );
+    let config = ("case.yaml", "config: { columns: [note], method: redact }\n");
+    let wrong = (
+        "expected.jsonl",
+        "{\"id\": 1, \"note\": \"***\"}\n{\"id\": 2, \"note\": \"***\"}\n",
+    );
+    let cases = case(folder.path(), "redact", &[rows, config, wrong])?
+        .display()
+        .to_string();
+    let mask = built.path("mask");
+    let failing = plugin(&["test", &mask, "--cases", &cases]).await?;
+    ensure!(failing.code == 1, "{failing:?}");
+    for line in [
+        "FAIL  redact",
+        "row 2: `note`",
+        "- {\"id\":2,\"note\":\"***\"}",
+        "+ {\"id\":2,\"note\":null}",
+    ] {
+        ensure!(
+            failing.stdout.contains(line),
+            "no `{line}` in:\n{}",
+            failing.stdout
+        );
+    }
+    ensure!(
+        plugin(&["test", &mask, "--cases", &cases, "--update"])
+            .await?
+            .code
+            == 0
+    );
+    let passing = plugin(&["test", &mask, "--cases", &cases, "--json"]).await?;
+    let document: Value = serde_json::from_str(&passing.stdout)?;
+    ensure!(
+        document["passed"] == 1 && document["failed"] == 0,
+        "{document:#}"
+    );
+    bench_says_what_a_batch_costs(&mask, &cases).await
+}
+
+/// With the share of the boundary, which takes a second plugin that does nothing.
+async fn bench_says_what_a_batch_costs(mask: &str, cases: &str) -> Result<()> {
+    let benched = plugin(&["bench", mask, "--cases", cases, "--rows", "1000", "--json"]).await?;
+    let document: Value = serde_json::from_str(&benched.stdout).context(benched.stderr)?;
+    ensure!(
+        document["figures"][0]["micros"]
+            .as_f64()
+            .is_some_and(|micros| micros > 0.0),
+        "{document:#}"
+    );
+    ensure!(
+        document["figures"][0]["boundary_share"].is_number(),
+        "{document:#}"
+    );
+    Ok(())
+}
+
+async fn test_finds_what_depends_on_batches() -> Result<()> {
+    let hostile = workspace_folder().join("tests/guests/hostile");
+    let hostile = build_guest(program(), &hostile)
+        .await?
+        .display()
+        .to_string();
+    let folder = tempfile::tempdir()?;
+    let config = "table: { columns: [{ name: id, type: int64, key: true }] }\nconfig: { crime: panic_every_second }\n\
+                  grants: { lookup: { words: words.txt } }\n";
+    let cases = case(
+        folder.path(),
+        "second",
+        &[
+            ("case.yaml", config),
+            ("words.txt", "any"),
+            ("rows.jsonl", "{\"id\": 1}\n{\"id\": 2}\n"),
+        ],
+    )?;
+    let cases = cases.display().to_string();
+    let failing = plugin(&["test", &hostile, "--cases", &cases, "--update"]).await?;
+    ensure!(failing.code == 1, "{failing:?}");
+    ensure!(
+        failing
+            .stdout
+            .contains("row by row it gives another result than in one batch"),
+        "{}",
+        failing.stdout
+    );
+    Ok(())
+}
+
+async fn run_shows_rows_before_and_after_and_writes_nothing() -> Result<()> {
+    let built = plugins().await?;
+    let stage = Stage::shared(SourceKind::MariaDb).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE people (id INT PRIMARY KEY, email VARCHAR(100) NULL, age INT NULL)",
+            "INSERT INTO people VALUES (1, 'ada@example.com', 36), (2, NULL, 7), (3, 'bob@example.com', 40)",
+        ])
+        .await?;
+    let entry =
+        json!({ "source": format!("{}.people", stage.database), "transforms": ["adults", "hide"] });
+    let mut file = stage.pipe_file_of(vec![entry]);
+    file["transforms"] = json!({
+        "adults": { "plugin": built.path("filter"), "config": { "where": "age >= 18" } },
+        "hide": { "plugin": built.path("mask"), "config": { "columns": ["email"], "method": "redact" } },
+    });
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("pipe.yaml");
+    fs::write(&path, format!("{file:#}"))?;
+    let path = path.display().to_string();
+    let shown = plugin(&["run", &path, "--json"]).await?;
+    let document: Value = serde_json::from_str(&shown.stdout).context(shown.stderr)?;
+    let rows = document["rows"].as_array().context("rows are shown")?;
+    ensure!(rows.len() == 3, "{document:#}");
+    ensure!(
+        rows[0]["before"]["email"] == "ada@example.com",
+        "{document:#}"
+    );
+    ensure!(rows[0]["after"][0]["email"] == "***", "{document:#}");
+    ensure!(
+        rows[1]["after"] == json!([]),
+        "row 2 is dropped: {document:#}"
+    );
+    let text = plugin(&["run", &path, "--rows", "1"]).await?;
+    ensure!(
+        text.stdout.contains("->  \"***\"") && !text.stdout.contains("row 2"),
+        "{}",
+        text.stdout
+    );
+    let refused = plugin(&["run", &path, "--table", "shop.nothing"]).await?;
+    ensure!(
+        refused.code == 78 && refused.stderr.contains("means no table `shop.nothing`"),
+        "{refused:?}"
+    );
+    let databases = format!(
+        "SELECT count() FROM system.databases WHERE name = '{}'",
+        stage.database
+    );
+    ensure!(
+        stage.clickhouse.number(&databases).await? == 0,
+        "`run` has made a database"
+    );
+    Ok(())
+}

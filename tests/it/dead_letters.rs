@@ -1,0 +1,162 @@
+//! Rows that a plugin rejects or fails on: kept, shown, and sent again with the versions that they had.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::{Comparison, Pipe, Stage, build_guest, workspace_folder};
+use tokio::sync::OnceCell;
+
+use crate::support::{CATCH_UP, START, launch, on_both_sources, program, start};
+
+on_both_sources! {
+    rows_that_fail_are_kept_and_pass_once_the_plugin_is_mended: 400,
+}
+
+async fn through(stage: &Stage, crime: &str) -> Result<Value> {
+    static GUEST: OnceCell<PathBuf> = OnceCell::const_new();
+    let source = workspace_folder().join("tests/guests/hostile");
+    let guest = GUEST
+        .get_or_try_init(|| build_guest(program(), &source))
+        .await?;
+    let failing = format!("{}.failing", stage.database);
+    let others = format!("{}.others", stage.database);
+    let mut file = stage.pipe_file_of(vec![
+        json!({ "source": failing, "transforms": ["sent"] }),
+        json!({ "source": others }),
+    ]);
+    file["transforms"]["sent"] = json!({
+        "plugin": guest,
+        "config": { "crime": crime },
+        "on_error": "dead_letter",
+        "limits": { "time": "500ms" },
+        "grants": { "lookup": { "any": workspace_folder().join("Cargo.toml") } },
+    });
+    Ok(file)
+}
+
+async fn rows_that_fail_are_kept_and_pass_once_the_plugin_is_mended(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE failing (id BIGINT PRIMARY KEY, label VARCHAR(50) NULL, at DATETIME(6) NULL)",
+            "CREATE TABLE others (id BIGINT PRIMARY KEY)",
+            "INSERT INTO failing VALUES (1, 'one', NULL), (2, NULL, '2024-02-29 12:00:00.123456'), (3, 'bad', NULL)",
+            "INSERT INTO others VALUES (1)",
+        ])
+        .await?;
+    let file = through(&stage, "panic_on_three").await?;
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_state("Running", START).await?;
+    let good = Comparison::of("failing").only_where("id <> 3");
+    stage.assert(good.clone()).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO failing VALUES (4, 'four', NULL)",
+            "UPDATE failing SET label = 'worse', at = '2001-01-01 00:00:00' WHERE id = 3",
+            "UPDATE failing SET label = 'better' WHERE id = 1",
+            "INSERT INTO others VALUES (2)",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert(good).await?;
+    stage.assert_same("others").await?;
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
+    let table = &status["tables"][0];
+    let failed =
+        json!([{ "plugin": "sent", "fault": "plugin_trap", "dead_letters": 2, "skipped": 0 }]);
+    ensure!(
+        table["failed_rows"] == failed,
+        "counted {}",
+        table["failed_rows"]
+    );
+    let metrics = pipe.get_text("/metrics").await?;
+    let counted = metrics.lines().any(|line| {
+        line.starts_with("pipewright_plugin_rows_failed_total")
+            && line.contains("fault=\"plugin_trap\"")
+            && line.contains("action=\"dead_letter\"")
+            && line.ends_with(" 2")
+    });
+    ensure!(counted, "not in the metrics");
+    let name = status["pipe"].as_str().unwrap_or_default();
+    let listed = pipe.get(&format!("/v1/pipes/{name}/dead-letters")).await?;
+    let letters = listed["dead_letters"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    ensure!(letters.len() == 2, "listed {listed}");
+    ensure!(
+        letters[0]["op"] == "load" && letters[0]["key"] == "[3]",
+        "first {}",
+        letters[0]
+    );
+    let row: Value = serde_json::from_str(letters[1]["row"].as_str().unwrap_or_default())?;
+    ensure!(row["label"] == "worse" && row["id"] == 3, "kept {row}");
+    // Mended: the letters pass, the newer one wins, and none is left.
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_file(&through(&stage, "none").await?);
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    let server = pipe.url();
+    let replayed = pipe
+        .cli(&["dead-letters", "replay", "--json", "--server", &server])
+        .await?;
+    ensure!(replayed.code == 0, "{}{}", replayed.stdout, replayed.stderr);
+    let answer: Value = serde_json::from_str(&replayed.stdout)?;
+    ensure!(
+        answer == json!({ "passed": 2, "failing": 0 }),
+        "replayed {answer}"
+    );
+    stage.assert(Comparison::of("failing")).await?;
+    let left = pipe
+        .cli(&["dead-letters", "list", "--json", "--server", &server])
+        .await?;
+    let left: Value = serde_json::from_str(&left.stdout)?;
+    ensure!(left["dead_letters"] == json!([]), "left {left}");
+    letters_end_with_what_they_are_of(&stage, &mut pipe).await
+}
+
+/// Rows of a load have version 0, and a TRUNCATE gives tombstones to rows that are there: neither would outrank a letter.
+async fn letters_end_with_what_they_are_of(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_file(&through(stage, "panic_on_three").await?);
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    stage
+        .source
+        .execute("UPDATE failing SET label = 'of before' WHERE id = 3")
+        .await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    let status = pipe.status().await?;
+    let name = status["pipe"].as_str().unwrap_or_default();
+    let path = format!("/v1/pipes/{name}/dead-letters");
+    let listed = pipe.get(&path).await?;
+    ensure!(
+        listed["dead_letters"].as_array().map(Vec::len) == Some(1)
+            && listed["dead_letters"][0]["op"] == "update",
+        "listed {listed}"
+    );
+    let table = format!("{}.failing", stage.database);
+    let order = json!({ "command": "resync", "table": table });
+    ensure!(pipe.order(order).await?.0 == 200);
+    pipe.wait_for("the letters of the new load alone", CATCH_UP, |status| {
+        status["tables"][0]["state"] == "Streaming"
+    })
+    .await?;
+    let listed = pipe.get(&path).await?;
+    ensure!(
+        listed["dead_letters"].as_array().map(Vec::len) == Some(1)
+            && listed["dead_letters"][0]["op"] == "load",
+        "listed {listed}"
+    );
+    stage.source.execute("TRUNCATE TABLE failing").await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    let listed = pipe.get(&path).await?;
+    ensure!(listed["dead_letters"] == json!([]), "left {listed}");
+    stage.assert(Comparison::of("failing")).await.map(drop)
+}

@@ -1,0 +1,140 @@
+//! Rows that plugins fail on: found, passed over, and what is left of them.
+
+use std::time::Duration;
+
+use pipewright::batch::{ChangeBatch, Changes, Op};
+use pipewright::config::{LimitsConfig, OnError, OnRejected};
+use pipewright::error::{Error, ErrorKind};
+use pipewright::transform::{Applied, Chain};
+use serde_json::json;
+
+use super::{config, crime, engine, hostile, ids, limits, load_batch, schema, stream_batch, texts};
+
+/// As [`crime`], where rows that fail are passed over.
+async fn passed_over(name: &str, on_error: OnError, batch: ChangeBatch) -> Result<Applied, Error> {
+    let mut config = config(hostile(), json!({ "crime": name }));
+    (config.on_error, config.limits.time) = (on_error, Duration::from_millis(300));
+    let plugin = engine().load("under_test", &config).await?;
+    Chain::bind(&[plugin], schema()).await?.apply(batch).await
+}
+
+#[tokio::test]
+async fn the_row_that_fails_is_found_and_the_others_pass() {
+    // Compiles the guest, whose time is not the plugin's.
+    crime("none").await.unwrap();
+    for (name, kind, code) in [
+        ("panic_on_three", ErrorKind::PluginTrap, "plugin_trap"),
+        ("loop_on_three", ErrorKind::PluginTimeout, "plugin_timeout"),
+        ("reject_three", ErrorKind::PluginRejected, "is-three"),
+    ] {
+        let applied = passed_over(name, OnError::DeadLetter, load_batch())
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {}", error.chain()));
+        assert_eq!(ids(&applied.batches[0].1), [1, 2, 4, 5], "{name}");
+        let [fault] = applied.faults.as_slice() else {
+            panic!("{name}: {:?}", applied.faults)
+        };
+        assert_eq!(
+            (fault.row, fault.kind, fault.code.as_str()),
+            (2, kind, code)
+        );
+        assert!(fault.is_letter);
+        let ops = [Op::Insert, Op::Update, Op::Update, Op::Delete, Op::Insert];
+        let applied = passed_over(name, OnError::Skip, stream_batch(ops))
+            .await
+            .unwrap();
+        let batch = &applied.batches[0].1;
+        let Changes::Stream { ops, .. } = &batch.changes else {
+            panic!("a stream stays a stream")
+        };
+        let hidden = [Op::Insert, Op::Update, Op::Delete, Op::Delete, Op::Insert];
+        assert_eq!(
+            ops, &hidden,
+            "{name}: a row that fails disappears at its own version"
+        );
+        assert_eq!(
+            texts(batch, 4)[2].as_deref(),
+            Some(""),
+            "what was to be made is blank"
+        );
+        assert!(!applied.faults[0].is_letter);
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_fails_leaves_the_old_one_where_that_is_to_be_kept() {
+    let mut config = config(hostile(), json!({ "crime": "reject_three" }));
+    (config.on_error, config.on_rejected) = (OnError::Skip, OnRejected::KeepOld);
+    let plugin = engine().load("under_test", &config).await.unwrap();
+    let chain = Chain::bind(&[plugin], schema()).await.unwrap();
+    let applied = chain.apply(stream_batch([Op::Update; 5])).await.unwrap();
+    assert_eq!(ids(&applied.batches[0].1), [1, 2, 4, 5]);
+    let applied = chain.apply(stream_batch([Op::Delete; 5])).await.unwrap();
+    let batch = &applied.batches[0].1;
+    assert_eq!(ids(batch), [1, 2, 3, 4, 5], "a delete is never kept back");
+}
+
+#[tokio::test]
+async fn a_plugin_that_fails_on_rows_together_and_on_none_alone_is_told_so() {
+    let error = passed_over("panic_on_many", OnError::Skip, load_batch())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::PluginCutDependent,
+        "{}",
+        error.chain()
+    );
+    assert!(
+        error.to_string().contains("on none of them alone"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn output_past_its_limits_is_told_with_the_key_that_sets_them() {
+    for (name, limits, key) in [
+        (
+            "none",
+            LimitsConfig {
+                output_bytes: 16,
+                ..limits()
+            },
+            "limits.output",
+        ),
+        (
+            "fan_out",
+            LimitsConfig {
+                rows: 9,
+                ..limits()
+            },
+            "limits.rows",
+        ),
+        (
+            "flood",
+            LimitsConfig {
+                log_bytes: 1000,
+                ..limits()
+            },
+            "limits.log",
+        ),
+    ] {
+        let mut config = config(hostile(), json!({ "crime": name }));
+        config.limits = limits;
+        let error = match engine().load("under_test", &config).await {
+            Ok(plugin) => match Chain::bind(&[plugin], schema()).await {
+                Ok(chain) => chain.apply(load_batch()).await.map(drop),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        let error = error.expect_err(name);
+        let kinds = [ErrorKind::PluginOutputSize, ErrorKind::PluginLog];
+        assert!(kinds.contains(&error.kind()), "{name}: {}", error.chain());
+        assert!(
+            error.hint().unwrap().contains(key),
+            "{name}: {:?}",
+            error.hint()
+        );
+    }
+}
