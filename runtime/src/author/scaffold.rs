@@ -83,7 +83,10 @@ const C: [(&str, &str); 3] = [
 /// A plugin that reads columns and changes nothing.
 const NOTHING: [(&str, &str); 2] = [
     ("Cargo.toml", include_str!("templates/rust/Cargo.toml.txt")),
-    ("src/lib.rs", include_str!("templates/nothing/lib.rs")),
+    (
+        "src/lib.rs",
+        include_str!("../../../tests/guests/nothing/src/lib.rs"),
+    ),
 ];
 
 /// Writes a new plugin into `folder`, which must be empty or absent. Its last part is the plugin's name.
