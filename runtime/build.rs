@@ -98,9 +98,15 @@ fn stand_alone(workspace: &Path) -> String {
         if line == "[lints]" {
             break;
         }
-        match line.strip_suffix(".workspace = true") {
-            Some(key) => manifest.push_str(&definition(key)),
-            None => manifest.push_str(line),
+        if let Some(key) = line.strip_suffix(".workspace = true") {
+            manifest.push_str(&definition(key));
+        } else if let Some((key, own)) = line.split_once(" = { workspace = true, ") {
+            let shared = definition(key);
+            let version = shared.rsplit(" = ").next().unwrap_or_default();
+            assert!(version.starts_with('"'), "`{key}` is a version alone");
+            write!(manifest, "{key} = {{ version = {version}, {own}").expect("a string grows");
+        } else {
+            manifest.push_str(line);
         }
         manifest.push('\n');
     }

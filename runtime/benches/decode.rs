@@ -222,6 +222,7 @@ fn table(family: &Family) -> SourceTable {
         default: ColumnDefault::None,
         generated: false,
         geometry: None,
+        row_end: false,
     };
     SourceTable {
         schema: Arc::new(TableSchema {

@@ -3,6 +3,7 @@
 //! Nothing is parsed cell by cell: a view is a check of the type, after which a value is a load from the buffer. Loads do
 //! not rely on alignment, which the boundary does not promise (16-byte decimals arrive at any address).
 
+mod boolean;
 mod builder;
 mod list;
 mod selection;
@@ -10,6 +11,7 @@ mod value;
 
 use std::marker::PhantomData;
 
+pub use boolean::{BooleanBuilder, Booleans};
 pub use builder::{BytesBuilder, ValuesBuilder};
 pub use list::{List, ListBuilder, Lists};
 pub use selection::Selection;
@@ -231,6 +233,25 @@ impl Column {
     pub fn lists<T: Value>(&self) -> Result<Lists<'_, T>, Failure> {
         Lists::new(self)
             .ok_or_else(|| self.mismatch(&format!("lists of {}", std::any::type_name::<T>())))
+    }
+
+    /// The values as booleans.
+    ///
+    /// ```
+    /// use pipewright_sdk::BooleanBuilder;
+    /// let mut builder = BooleanBuilder::new();
+    /// builder.push(Some(true));
+    /// builder.push(None);
+    /// let column = builder.finish();
+    /// let flags = column.booleans()?;
+    /// assert_eq!((flags.get(0), flags.get(1)), (Some(true), None));
+    /// # Ok::<(), pipewright_sdk::Failure>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the column holds something else.
+    pub fn booleans(&self) -> Result<Booleans<'_>, Failure> {
+        Booleans::new(self).ok_or_else(|| self.mismatch("booleans"))
     }
 
     fn mismatch(&self, wanted: &str) -> Failure {

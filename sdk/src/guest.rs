@@ -61,7 +61,7 @@ impl<T: Transform, N: Named + 'static> wit::Guest for Guest<T, N> {
         wit::Info {
             name: N::NAME.to_owned(),
             version: N::VERSION.to_owned(),
-            config_schema: None,
+            config_schema: T::config_schema(),
         }
     }
 

@@ -60,21 +60,25 @@
 #![deny(missing_docs)]
 
 mod column;
+mod config;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod guest;
 pub mod helpers;
 pub mod log;
 pub mod lookup;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod target;
 pub mod testing;
 mod transform;
 mod types;
 
 pub use column::{
-    Bytes, BytesBuilder, Column, I256, Integers, List, ListBuilder, Lists, Selection, Strings,
-    Value, Values, ValuesBuilder,
+    BooleanBuilder, Booleans, Bytes, BytesBuilder, Column, I256, Integers, List, ListBuilder,
+    Lists, Selection, Strings, Value, Values, ValuesBuilder,
 };
+pub use config::Ordered;
 pub use target::{Made, Rows, Target, To};
 pub use transform::{Batch, Binding, Outcome, Read, Shape, Transform, Write};
 pub use types::{DataType, Failure, Field, Item, Op, Problem, Table};

@@ -25,8 +25,8 @@
 use crate::target::TargetColumn;
 use crate::transform::{Ops, configure};
 use crate::{
-    Batch, Binding, BytesBuilder, Column, DataType, Field, I256, Op, Outcome, Shape, Table,
-    Transform, Value, ValuesBuilder,
+    Batch, Binding, BooleanBuilder, BytesBuilder, Column, DataType, Field, I256, Op, Outcome,
+    Shape, Table, Transform, Value, ValuesBuilder,
 };
 
 /// One value, for writing down rows.
@@ -333,14 +333,15 @@ fn column(data_type: DataType, cells: &[&Cell]) -> Column {
             builder.finish()
         }
         DataType::Boolean => {
-            let mut column = Column::nulls(data_type, cells.len());
-            for (row, cell) in cells.iter().enumerate() {
-                if let Cell::Bool(value) = cell {
-                    column.values[row / 8] |= u8::from(*value) << (row % 8);
-                    column.validity.get_or_insert_default()[row / 8] |= 1 << (row % 8);
-                }
+            let mut builder = BooleanBuilder::new();
+            for cell in cells {
+                builder.push(match cell {
+                    Cell::Null => None,
+                    Cell::Bool(value) => Some(*value),
+                    other => panic!("{other:?} is no boolean"),
+                });
             }
-            column
+            builder.finish()
         }
         DataType::Int8 => integers::<i8>(data_type, cells),
         DataType::Int16 => integers::<i16>(data_type, cells),

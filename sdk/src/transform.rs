@@ -22,6 +22,12 @@ pub trait Transform: Sized + 'static {
     /// # Errors
     /// Why the table cannot be transformed; the operator sees it, and nothing of the table is replicated.
     fn bind(&self, table: &Table) -> Result<Self::Binding, Failure>;
+
+    /// The JSON Schema of the configuration, which `plugin inspect` shows. It is asked for without a configuration, and
+    /// nothing is checked against it: that is what [`Transform::new`] is for. The feature `schema` makes it of the type.
+    fn config_schema() -> Option<String> {
+        None
+    }
 }
 
 /// A plugin bound to one table.

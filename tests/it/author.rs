@@ -11,7 +11,7 @@ use testbed::harness::{
     Comparison, Finished, Plugins, Stage, build_guest, run_to_end, workspace_folder,
 };
 
-use crate::support::{CATCH_UP, launch, once, plugins, program, start};
+use crate::support::{CATCH_UP, ensure_fits, launch, once, plugins, program, start};
 
 once! {
     a_new_author_gets_from_nothing_to_a_pipe_by_the_steps_of_the_sdks_readme: 1200,
@@ -159,12 +159,61 @@ async fn first_party_plugins_pass_their_own_cases() -> Result<()> {
         let inspected = plugin(&["inspect", &built.path(&name), "--json"]).await?;
         let document: Value = serde_json::from_str(&inspected.stdout)?;
         ensure!(document["inspection"]["refusal"].is_null(), "{document:#}");
+        let schema = document["inspection"]["config_schema"].as_str();
+        let schema = schema.with_context(|| format!("{name} gives no schema"))?;
+        ensure_documented(&serde_json::from_str(schema)?, &folder)?;
         ensure!(
             folder.join("README.md").is_file(),
             "{name} has no README.md"
         );
     }
+    let inspected = plugin(&["inspect", &built.path("mask")]).await?;
+    ensure!(
+        inspected
+            .stdout
+            .contains("columns: list of string, needed. The columns to hide."),
+        "{}",
+        inspected.stdout
+    );
     Ok(())
+}
+
+/// The plugin's schema takes every configuration that its cases and its README show, and none with a misspelt key.
+fn ensure_documented(schema: &Value, folder: &Path) -> Result<()> {
+    let mut shown = Vec::new();
+    for entry in fs::read_dir(folder.join("cases"))? {
+        let path = entry?.path().join("case.yaml");
+        if path.is_file() {
+            shown.push((path.clone(), yaml(&fs::read_to_string(path)?)?));
+        }
+    }
+    let readme = folder.join("README.md");
+    for block in blocks(&fs::read_to_string(&readme)?, "yaml") {
+        let file = yaml(&block)?;
+        let transforms = file["transforms"].as_object().into_iter().flatten();
+        shown.extend(transforms.map(|(_, transform)| (readme.clone(), transform.clone())));
+    }
+    ensure!(shown.len() > 1, "`{}` shows nothing", folder.display());
+    for (path, transform) in shown {
+        let mut config = transform["config"].clone();
+        ensure_fits(schema, &config).with_context(|| path.display().to_string())?;
+        config["no_such_key"] = json!(1);
+        ensure!(
+            ensure_fits(schema, &config).is_err(),
+            "the schema of `{}` takes any key",
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
+/// As pipewright reads it: `n` and `007` are words.
+fn yaml(text: &str) -> Result<Value> {
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+    };
+    serde_saphyr::from_str_with_options(text, options).context("YAML")
 }
 
 async fn a_plugin_in_javascript_is_built_tested_and_run_in_a_pipe() -> Result<()> {

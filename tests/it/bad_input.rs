@@ -370,13 +370,13 @@ async fn a_key_of_a_later_version_is_refused_by_name() -> Result<()> {
     let good = stage.pipe_file(&["t"]);
     let mut bad = good.clone();
     bad["spill_dir"] = json!("spilled");
-    bad["tables"][0]["engine"] = json!("append");
+    bad["tables"][0]["engine"] = json!("discard");
     refused_then_mended(
         &stage,
         &bad,
         &good,
         BAD_CONFIGURATION,
-        &["spill_dir", "append"],
+        &["spill_dir", "discard"],
     )
     .await
 }

@@ -1,14 +1,16 @@
 //! The verbs that look and end: what they print, and that they touch nothing.
 
 use std::path::Path;
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 use testbed::SourceKind;
 use testbed::harness::{Finished, Stage, run_to_end};
 
-use crate::support::{on_both_sources, once, program};
+use crate::support::{CATCH_UP, on_both_sources, once, program, running};
 
 on_both_sources! {
     plan_shows_what_setup_would_make_and_makes_nothing: 240,
@@ -21,6 +23,8 @@ once! {
     schema_describes_the_pipe_file: 60,
     help_teaches: 60,
     a_wrong_command_line_ends_with_2: 60,
+    changes_come_by_while_they_are_watched: 240,
+    refusals_keep_the_code_of_the_process: 240,
 }
 
 async fn pipewright(arguments: &[&str]) -> Result<Finished> {
@@ -235,6 +239,143 @@ async fn a_wrong_command_line_ends_with_2() -> Result<()> {
         let refused = pipewright(arguments).await?;
         ensure!(
             refused.code == 2 && !refused.stderr.is_empty(),
+            "{arguments:?}: {refused:?}"
+        );
+    }
+    Ok(())
+}
+
+/// A verb that goes on until it is ended, and what it has printed so far.
+struct Watching {
+    child: Child,
+    out: NamedTempFile,
+}
+
+impl Watching {
+    fn begin(arguments: &[&str]) -> Result<Self> {
+        let out = NamedTempFile::new()?;
+        let child = Command::new(program())
+            .arg("pipewright")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(out.reopen()?)
+            .spawn()?;
+        Ok(Self { child, out })
+    }
+
+    /// Waits until a line is as wanted.
+    async fn wait_for(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let until = Instant::now() + CATCH_UP;
+        loop {
+            let printed = std::fs::read_to_string(self.out.path())?;
+            if printed.lines().any(&wanted) {
+                return Ok(());
+            }
+            if let Some(code) = self.child.try_wait()? {
+                bail!("ended with {code} before `{what}`; it printed:\n{printed}");
+            }
+            ensure!(Instant::now() < until, "no `{what}` in:\n{printed}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // One that has ended by itself is what was wanted.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+async fn changes_come_by_while_they_are_watched() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT PRIMARY KEY)")
+        .await?;
+    let mut pipe = running(&stage, &["t"]).await?;
+    let (name, address) = (stage.database.as_str(), pipe.url());
+    let url = address.as_str();
+    let begin = |verb: &[&str]| Watching::begin(&[verb, &[name, "--server", url]].concat());
+    let json = |line: &str| -> Value { serde_json::from_str(line).unwrap_or_default() };
+    let mut documents = begin(&["status", "--watch", "--json"])?;
+    let mut shown = begin(&["status", "--watch"])?;
+    let mut events = begin(&["events", "--follow", "--json"])?;
+    let mut told = begin(&["events", "--follow", "--limit", "1"])?;
+    documents
+        .wait_for("Running", |line| json(line)["state"] == "Running")
+        .await?;
+    shown
+        .wait_for("Running", |line| line.contains("Running"))
+        .await?;
+    events
+        .wait_for("the past", |line| {
+            json(line)["text"] == "Provisioning to Setup"
+        })
+        .await?;
+    ensure!(pipe.command("pause").await?.0 == 200);
+    documents
+        .wait_for("Paused", |line| json(line)["state"] == "Paused")
+        .await?;
+    shown
+        .wait_for("Paused", |line| line.contains("Paused"))
+        .await?;
+    for text in ["pause", "Pausing to Paused"] {
+        events
+            .wait_for(text, |line| json(line)["text"] == text)
+            .await?;
+        told.wait_for(text, |line| line.contains(text)).await?;
+    }
+    // Both end with the process: one has nobody to ask any more, the other has seen everything.
+    ensure!(pipe.stop().await? == 0);
+    let until = Instant::now() + CATCH_UP;
+    for (watching, expected) in [(&mut documents, 69), (&mut events, 0)] {
+        let code = loop {
+            if let Some(code) = watching.child.try_wait()? {
+                break code.code();
+            }
+            ensure!(Instant::now() < until, "it goes on without the process");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        ensure!(code == Some(expected), "{code:?} in place of {expected}");
+    }
+    Ok(())
+}
+
+async fn refusals_keep_the_code_of_the_process() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MariaDb).await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT PRIMARY KEY)")
+        .await?;
+    let pipe = running(&stage, &["t"]).await?;
+    let (name, address) = (stage.database.as_str(), pipe.url());
+    let url = address.as_str();
+    let absent = format!("{name}.absent");
+    let absent = absent.as_str();
+    for (arguments, code, hinted) in [
+        (&["pause", "absent"][..], "unknown_pipe", true),
+        (&["set", name, "interval=soon"], "config", true),
+        (&["set", name, "source.port=1"], "illegal_command", true),
+        (&["tables", "remove", name, absent], "config", true),
+        (&["tables", "retry", name, "t"], "body", true),
+        (&["export", "absent"], "unknown_pipe", true),
+        (&["events", "absent", "--follow"], "unknown_pipe", true),
+    ] {
+        let line = [arguments, &["--json", "--server", url]].concat();
+        let refused = pipe.cli(&line).await?;
+        let document: Value = serde_json::from_str(&refused.stdout)
+            .with_context(|| format!("{arguments:?}: {refused:?}"))?;
+        let error = &document["error"];
+        ensure!(
+            refused.code == 1 && error["code"] == code && error["hint"].is_string() == hinted,
+            "{arguments:?}: {} {document:#}",
+            refused.code
+        );
+        let refused = pipe.cli(&[arguments, &["--server", url]].concat()).await?;
+        ensure!(
+            refused.code == 1 && refused.stdout.is_empty() && refused.stderr.contains("hint:"),
             "{arguments:?}: {refused:?}"
         );
     }

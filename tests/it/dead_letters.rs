@@ -158,5 +158,31 @@ async fn letters_end_with_what_they_are_of(stage: &Stage, pipe: &mut Pipe) -> Re
     stage.wait_caught_up(pipe, CATCH_UP).await?;
     let listed = pipe.get(&path).await?;
     ensure!(listed["dead_letters"] == json!([]), "left {listed}");
+    stage.assert(Comparison::of("failing")).await?;
+    letters_that_are_sent_while_their_table_is_emptied_leave_nothing(stage, pipe).await
+}
+
+/// A row that is written after the tombstones were would stay: it has none.
+async fn letters_that_are_sent_while_their_table_is_emptied_leave_nothing(
+    stage: &Stage,
+    pipe: &mut Pipe,
+) -> Result<()> {
+    let insert = "INSERT INTO failing VALUES (3, 'sent again', NULL)";
+    stage.source.execute(insert).await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_file(&through(stage, "none").await?);
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    let server = pipe.url();
+    let replay = ["dead-letters", "replay", "--json", "--server", &server];
+    let (replayed, emptied) = tokio::join!(
+        pipe.cli(&replay),
+        stage.source.execute("TRUNCATE TABLE failing")
+    );
+    emptied?;
+    let replayed = replayed?;
+    ensure!(replayed.code == 0, "{replayed:?}");
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
     stage.assert(Comparison::of("failing")).await.map(drop)
 }

@@ -73,6 +73,7 @@ fn described(declaration: &str) -> SourceColumn {
             Vec::new()
         },
         generated: false,
+        row_end: false,
         geometry: Geometry::of(Flavor::MySql, &data_type),
         default: ColumnDefault::None,
         column_type,

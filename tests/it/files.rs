@@ -16,6 +16,7 @@ on_both_sources! {
 }
 
 once! {
+    a_wildcard_goes_on_without_what_was_taken_out_of_it: 300,
     a_watched_folder_starts_changes_and_pauses_pipes: 300,
 }
 
@@ -176,6 +177,113 @@ async fn a_changed_file_is_taken_up_as_commands_would_except_where_a_command_was
     ensure!(
         drift(&document, "sync.interval").is_null() && !has_reason(&document, "sync"),
         "{document}"
+    );
+    Ok(())
+}
+
+/// The pipe file is asked for as `export` gives it, and run as it is.
+async fn a_wildcard_goes_on_without_what_was_taken_out_of_it() -> Result<()> {
+    let stage = with_tables(SourceKind::MySql).await?;
+    let named = |name: &str| format!("{}.{name}", stage.database);
+    let mut file = stage.pipe_file(&["*"]);
+    file["follow_new_tables"] = json!(true);
+    file["exclude"] = json!([named("d"), named("tmp_*")]);
+    let mut pipe = running_with(&file).await?;
+    let document = pipe.status().await?;
+    ensure!(table(&stage, &document, "d").is_null(), "{document:#}");
+    let (status, document) = pipe
+        .change(json!({ "tables": { "remove": [named("b")] } }))
+        .await?;
+    ensure!(status == 200, "{document}");
+    let document = pipe.wait_state("Running", START).await?;
+    let excluded = json!([named("d"), named("tmp_*"), named("b")]);
+    ensure!(
+        drift(&document, "exclude")["running"] == excluded,
+        "{document:#}"
+    );
+    let url = pipe.url();
+    let exported = pipe
+        .cli(&["export", &stage.database, "--server", &url, "--json"])
+        .await?;
+    let mut exported: Value = serde_json::from_str(&exported.stdout).context("export --json")?;
+    ensure!(
+        exported["exclude"] == excluded && exported["tables"] == file["tables"],
+        "{exported:#}"
+    );
+    for end in ["source", "destination"] {
+        if let Some(password) = file[end].get("password") {
+            exported[end]["password"] = password.clone();
+        }
+    }
+
+    // What is exported says it all: nothing differs from it, and new tables join, but for those that are excluded.
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_file(&exported);
+    pipe.restart()?;
+    let document = pipe.wait_state("Running", START).await?;
+    ensure!(document["drift"] == json!([]), "{document:#}");
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE tmp_1 (id INT PRIMARY KEY, n INT)",
+            "CREATE TABLE e (id INT PRIMARY KEY, n INT)",
+            "INSERT INTO e VALUES (1, 1)",
+            "UPDATE b SET n = 9",
+        ])
+        .await?;
+    let document = pipe
+        .wait_for("e in the stream", CATCH_UP, |document| {
+            document["state"] == "Running" && table(&stage, document, "e")["state"] == "Streaming"
+        })
+        .await?;
+    ensure!(
+        table(&stage, &document, "tmp_1").is_null() && table(&stage, &document, "d").is_null(),
+        "{document:#}"
+    );
+    ensure!(
+        table(&stage, &document, "b")["state"] == "Removed",
+        "{document:#}"
+    );
+
+    // One that the file excludes later leaves the pipe; one that a command names beats the list.
+    ensure!(pipe.stop().await? == 0);
+    exported["exclude"] = json!([named("a"), named("b"), named("d"), named("tmp_*")]);
+    pipe.change_file(&exported);
+    pipe.restart()?;
+    let document = pipe.wait_state("Running", START).await?;
+    ensure!(
+        table(&stage, &document, "a")["state"] == "Removed",
+        "{document:#}"
+    );
+    let entry = json!({ "source": named("d") });
+    let (status, document) = pipe.change(json!({ "tables": { "add": [entry] } })).await?;
+    ensure!(status == 200, "{document}");
+    pipe.wait_for("d in the stream", CATCH_UP, |document| {
+        document["state"] == "Running" && table(&stage, document, "d")["state"] == "Streaming"
+    })
+    .await?;
+    let merged = pipe
+        .get(&format!("/v1/pipes/{}/file", stage.database))
+        .await?;
+    ensure!(
+        !merged["exclude"].to_string().contains(&named("d")),
+        "{merged:#}"
+    );
+    for table in ["a", "c", "d", "e"] {
+        let sql = format!("DELETE FROM {table} WHERE id = 1");
+        stage.source.execute(sql).await?;
+    }
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    for table in ["c", "d", "e"] {
+        stage.assert_same(table).await?;
+    }
+    let sql = format!(
+        "SELECT count() FROM `{}`.a_current WHERE id = 1",
+        stage.database
+    );
+    ensure!(
+        stage.clickhouse.number(&sql).await? == 1,
+        "a table that is excluded still receives rows"
     );
     Ok(())
 }

@@ -245,6 +245,7 @@ async fn partition_selects(stage: &Stage) -> Result<Vec<Vec<u8>>> {
         .await
 }
 
+/// pitfall 70: else the source would purge what an idle pipe stands at.
 async fn an_idle_pipe_moves_its_checkpoint_with_foreign_traffic(kind: SourceKind) -> Result<()> {
     let stage = Stage::shared(kind).await?;
     table_with(&stage, 1).await?;

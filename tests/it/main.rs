@@ -11,6 +11,7 @@ mod pitfalls;
 
 mod settings;
 
+mod accounts;
 mod existing_tables;
 mod preflight;
 
@@ -26,6 +27,8 @@ mod row_images;
 
 mod failover;
 mod positions;
+mod protocol;
+mod replicas;
 mod transactions;
 
 mod author;
@@ -34,15 +37,20 @@ mod plugins;
 mod routes;
 mod transform;
 
+mod append;
 mod cascades;
 mod definitions;
+mod effects;
 mod keys;
 mod statements;
 
+mod connections;
 mod lifecycle;
+mod neighbours;
 mod objectives;
 mod tables;
 
+mod bystanders;
 mod crashes;
 mod kill_points;
 mod outages;

@@ -153,10 +153,14 @@ async fn expressions_and_json_paths_make_the_same_columns_on_load_and_stream(
         .source
         .execute_all([
             "ALTER TABLE people ADD COLUMN doc JSON NULL",
-            "UPDATE people SET doc = '{\"address\": {\"city\": \"Berlin\"}, \"tags\": [1, 2]}' WHERE id = 1",
+            "UPDATE people SET doc = '{\"address\": {\"city\": \"Berlin\"}, \"tags\": [1, 2], \"fresh\": true}' WHERE id = 1",
         ])
         .await?;
-    let paths = json!([{ "name": "city", "path": "/address/city", "type": "text" }]);
+    let paths = json!([
+        { "name": "city", "path": "/address/city", "type": "text" },
+        { "name": "tags", "path": "/tags", "type": "list(int64)" },
+        { "name": "fresh", "path": "/fresh", "type": "bool" },
+    ]);
     let transforms = [
         (
             "paths",
@@ -178,7 +182,7 @@ async fn expressions_and_json_paths_make_the_same_columns_on_load_and_stream(
     stage
         .source
         .execute_all([
-            "INSERT INTO people VALUES (6, NULL, 'six', 20, '{\"address\": {\"city\": \"Köln\"}}'), (7, NULL, 'young', 5, NULL)",
+            "INSERT INTO people VALUES (6, NULL, 'six', 20, '{\"address\": {\"city\": \"Köln\"}, \"tags\": [3], \"fresh\": false}'), (7, NULL, 'young', 5, NULL)",
             "UPDATE people SET age = 18 WHERE id = 4",
             "UPDATE people SET age = 3 WHERE id = 5",
             "UPDATE people SET id = 60 WHERE id = 6",
@@ -187,13 +191,13 @@ async fn expressions_and_json_paths_make_the_same_columns_on_load_and_stream(
         .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     let shown = format!(
-        "SELECT arrayStringConcat(groupArray(line), ';') FROM (SELECT concat(toString(id), ' ', name, ' ', toString(months), ' ', place) AS line \
+        "SELECT arrayStringConcat(groupArray(line), ';') FROM (SELECT concat(toString(id), ' ', name, ' ', toString(months), ' ', place, ' ', toString(tags), ' ', ifNull(toString(fresh), '-')) AS line \
          FROM `{}`.people_current ORDER BY id)",
         stage.database
     );
     let shown = stage.clickhouse.query(&shown).await?;
     ensure!(
-        shown.trim() == "1 ADA 432 Berlin;4 ZOË 216 none;60 SIX 240 Köln",
+        shown.trim() == "1 ADA 432 Berlin [1,2] true;4 ZOË 216 none [] -;60 SIX 240 Köln [3] false",
         "{shown}"
     );
     Ok(())

@@ -16,7 +16,7 @@ on_both_sources! {
 }
 
 /// The findings of `validate --online --json`.
-async fn findings(pipe: &Pipe) -> Result<Vec<Value>> {
+pub(crate) async fn findings(pipe: &Pipe) -> Result<Vec<Value>> {
     let path = pipe.path().display().to_string();
     let told = pipe.cli(&["validate", "--online", "--json", &path]).await?;
     let document: Value =
@@ -31,7 +31,8 @@ async fn findings(pipe: &Pipe) -> Result<Vec<Value>> {
         .with_context(|| format!("{document:#}"))
 }
 
-fn codes(findings: &[Value], severity: &str) -> BTreeSet<String> {
+/// The codes of those that weigh so much.
+pub(crate) fn codes(findings: &[Value], severity: &str) -> BTreeSet<String> {
     findings
         .iter()
         .filter(|finding| finding["severity"] == severity)
@@ -72,6 +73,7 @@ async fn faulty(kind: SourceKind) -> Result<Stage> {
     Ok(stage)
 }
 
+/// pitfall 64: the filters come from the statement that each server has for its binlog's end; pitfall 67, pitfall 137.
 async fn everything_that_stands_in_the_way_is_found_at_once(kind: SourceKind) -> Result<()> {
     let stage = faulty(kind).await?;
     // The session stays until its rollback: after the rollback of a transaction whose session is gone, MariaDB 10.11

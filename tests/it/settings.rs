@@ -113,6 +113,35 @@ async fn cdc_only_takes_only_what_comes_later(kind: SourceKind) -> Result<()> {
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     stage
         .assert(Comparison::of("orders").only_where("id = 5"))
+        .await?;
+    // A table that joins later has a target as well, and nothing of before in it.
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE later (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO later VALUES (1, 1)",
+        ])
+        .await?;
+    let entry = json!({ "source": format!("{}.later", stage.database) });
+    let (status, document) = pipe.change(json!({ "tables": { "add": [entry] } })).await?;
+    ensure!(status == 200, "{status} {document}");
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO later VALUES (2, 2)",
+            "UPDATE orders SET note = 'later' WHERE id = 5",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let document = pipe.wait_state("Running", CATCH_UP).await?;
+    ensure!(document["reasons"] == json!([]), "{document:#}");
+    stage
+        .assert(Comparison::of("later").only_where("id = 2"))
+        .await?;
+    let rows = format!("SELECT count() FROM `{}`.later_current", stage.database);
+    ensure!(stage.clickhouse.number(&rows).await? == 1);
+    stage
+        .assert(Comparison::of("orders").only_where("id = 5"))
         .await
         .map(drop)
 }

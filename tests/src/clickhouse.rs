@@ -39,6 +39,18 @@ pub struct ClickHouseOptions {
     pub password_user: bool,
 }
 
+/// A further user, who may be given other settings and passwords while the server is stopped: the engine as a library takes
+/// no statement that makes users.
+#[derive(Clone, Debug)]
+pub struct ClickHouseUser {
+    /// The name.
+    pub name: String,
+    /// The password.
+    pub password: String,
+    /// Settings that the user's queries run with, each with its value.
+    pub settings: Vec<(&'static str, &'static str)>,
+}
+
 /// A ClickHouse server of our own; dropping it kills it and removes its temporary folder.
 #[derive(Debug)]
 pub struct ClickHouseServer {
@@ -48,6 +60,7 @@ pub struct ClickHouseServer {
     data_dir: PathBuf,
     ports: (u16, u16),
     version: Mutex<String>,
+    users: Mutex<Vec<ClickHouseUser>>,
 }
 
 #[derive(Debug)]
@@ -73,6 +86,7 @@ impl ClickHouseServer {
             data_dir,
             ports: (0, 0),
             version: Mutex::new(String::new()),
+            users: Mutex::default(),
         };
         for attempt in 1.. {
             server.ports = match server.options.ports {
@@ -148,6 +162,13 @@ impl ClickHouseServer {
         self.supervised.kill()
     }
 
+    /// Stops the server in order and starts it again with these users beside its own.
+    pub fn start_again_with(&self, users: Vec<ClickHouseUser>) -> Result<()> {
+        self.stop()?;
+        *self.users.lock().unwrap_or_else(PoisonError::into_inner) = users;
+        self.start_again()
+    }
+
     /// Starts a stopped or killed server at its old address with its old data.
     pub fn start_again(&self) -> Result<()> {
         let configuration = self.write_configuration()?.display().to_string();
@@ -206,23 +227,37 @@ impl ClickHouseServer {
         let data = self.data_dir.display();
         let (http_port, tcp_port) = self.ports;
         let users = folder.join("users.xml");
-        let user = |name: &str, password: &str| {
+        let user = |name: &str, password: &str, profile: &str| {
             format!(
                 "<{name}><password>{password}</password><networks><ip>::/0</ip></networks>\
-                 <profile>default</profile><quota>default</quota></{name}>"
+                 <profile>{profile}</profile><quota>default</quota></{name}>"
             )
         };
-        let second = if self.options.password_user {
-            user("pipewright", "pipewright")
-        } else {
-            String::new()
-        };
-        let default = user("default", "");
+        let mut profiles = "<default/>".to_owned();
+        let mut listed = user("default", "", "default");
+        if self.options.password_user {
+            listed += &user("pipewright", "pipewright", "default");
+        }
+        let further = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        for ClickHouseUser {
+            name,
+            password,
+            settings,
+        } in further.iter()
+        {
+            let settings = settings
+                .iter()
+                .map(|(key, value)| format!("<{key}>{value}</{key}>"));
+            let settings: String = settings.collect();
+            profiles += &format!("<of_{name}>{settings}</of_{name}>");
+            listed += &user(name, password, &format!("of_{name}"));
+        }
+        drop(further);
         fs::write(
             &users,
             format!(
-                "<clickhouse><profiles><default/></profiles><quotas><default/></quotas>\
-                 <users>{default}{second}</users></clickhouse>"
+                "<clickhouse><profiles>{profiles}</profiles><quotas><default/></quotas>\
+                 <users>{listed}</users></clickhouse>"
             ),
         )?;
         let configuration = folder.join("config.xml");

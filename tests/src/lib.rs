@@ -13,7 +13,7 @@ pub mod soak;
 mod source;
 mod supervisor;
 
-pub use clickhouse::{ClickHouseOptions, ClickHouseServer};
+pub use clickhouse::{ClickHouseOptions, ClickHouseServer, ClickHouseUser};
 pub use pipewright::fetch::cache::cache_folder;
 pub use python::python_tool;
 pub use shared::{

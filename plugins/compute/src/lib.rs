@@ -1,11 +1,9 @@
 //! New and changed columns from expressions over a row.
 
-use std::fmt;
-
 use pipewright_expression::{Expr, OnFailure, Projection, parse};
-use pipewright_sdk::{Failure, Problem, Table, Transform, export};
+use pipewright_sdk::schema::{self, JsonSchema, schemars};
+use pipewright_sdk::{Failure, Ordered, Problem, Table, Transform, export};
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 
 export!(Compute);
 
@@ -16,12 +14,13 @@ pub struct Compute {
     on_failure: OnFailure,
 }
 
-/// What the pipe file says.
-#[derive(Debug, Deserialize)]
+/// New and changed columns from expressions over a row.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Expressions by column, see README.md.
-    columns: Ordered,
+    /// Expressions by column, such as `net: "round(total / 1.19, 2)"`. A column of the table is replaced, any other added,
+    /// in this order.
+    columns: Ordered<String>,
     /// What becomes of a value that cannot be computed.
     #[serde(default)]
     on_failure: OnFailure,
@@ -57,33 +56,9 @@ impl Transform for Compute {
     fn bind(&self, table: &Table) -> Result<Projection, Failure> {
         Projection::bind(&self.columns, None, self.on_failure, table)
     }
-}
 
-/// Expressions in the order in which they are written: new columns come in that order.
-#[derive(Debug)]
-struct Ordered(Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Ordered {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Ordered;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("expressions by column")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ordered, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Ordered(entries))
-            }
-        }
-
-        deserializer.deserialize_map(Entries)
+    fn config_schema() -> Option<String> {
+        Some(schema::of::<Config>())
     }
 }
 

@@ -1,12 +1,13 @@
 //! Computed columns and a condition, bound to a table: what `compute` and `sql` do.
 
+use pipewright_sdk::schema::{JsonSchema, schemars};
 use pipewright_sdk::{Batch, Binding, Failure, Field, Op, Outcome, Selection, Shape, Table, Write};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Computed, Error, Expr, Failed, Predicate, TRUE};
 
 /// What becomes of a value that cannot be computed.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
     /// The row is rejected, and the pipe's `on_error` says what then.

@@ -1,6 +1,7 @@
 //! Keeps the rows for which an expression over their columns is true.
 
 use pipewright_expression::{Expr, Failed, Predicate, TRUE, parse};
+use pipewright_sdk::schema::{self, JsonSchema, schemars};
 use pipewright_sdk::{
     Batch, Binding, Failure, Op, Outcome, Problem, Selection, Shape, Table, Transform, export,
 };
@@ -14,11 +15,11 @@ pub struct Filter {
     expression: Expr,
 }
 
-/// What the pipe file says.
-#[derive(Debug, Deserialize)]
+/// Keeps the rows for which an expression is true.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The expression, see README.md.
+    /// The expression, such as `status = 'paid' AND total > 10`.
     #[serde(rename = "where")]
     condition: String,
 }
@@ -39,6 +40,10 @@ impl Transform for Filter {
         let condition = Predicate::bind(&self.expression, table, &mut shape)
             .map_err(|error| Failure::unsupported(format!("in `where`, {error}")))?;
         Ok(BoundFilter { shape, condition })
+    }
+
+    fn config_schema() -> Option<String> {
+        Some(schema::of::<Config>())
     }
 }
 

@@ -3,11 +3,12 @@
 mod find;
 mod value;
 
+use pipewright_sdk::schema::{self, JsonSchema, schemars};
 use pipewright_sdk::{
     Batch, Binding, DataType, Failure, Field, Op, Outcome, Problem, Read, Shape, Table, Transform,
     Write, export,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::find::Paths;
@@ -23,8 +24,8 @@ pub struct FlattenJson {
     paths: Paths,
 }
 
-/// What the pipe file says.
-#[derive(Debug, Deserialize)]
+/// Values inside JSON documents as typed columns of their own.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The column that holds the documents.
@@ -40,24 +41,33 @@ pub struct Config {
 }
 
 /// One new column.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ColumnConfig {
+    /// The new column's name.
     name: String,
     /// A JSON pointer, such as `/address/city` or `/items/0/price`.
     path: String,
+    /// `bool`, `int64`, `uint64`, `float64`, `decimal(P,S)`, `text`, `json`, `date`, `datetime`, `list(int64)` or
+    /// `list(float64)`.
     #[serde(rename = "type")]
     type_name: String,
+    /// The value that the policy `default` means.
     default: Option<Value>,
+    /// For this column, what a value is that is not in the document.
     on_missing: Option<Policy>,
+    /// For this column, what a value is that has another type.
     on_mismatch: Option<Policy>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Policy {
+    /// NULL.
     Null,
+    /// The column's `default`.
     Default,
+    /// The row is rejected, and the pipe's `on_error` says what then.
     Reject,
 }
 
@@ -157,6 +167,10 @@ impl Transform for FlattenJson {
             columns: self.columns.clone(),
             paths: self.paths.clone(),
         })
+    }
+
+    fn config_schema() -> Option<String> {
+        Some(schema::of::<Config>())
     }
 }
 

@@ -40,7 +40,7 @@ fn values_are_found_by_path_and_typed() {
             Cell::Int(10_115),
             Cell::text(r#"{"zip": 10115, "city": "B\u00e4r \"x\""}"#),
             Cell::Int(1_250),
-            Cell::Int(1),
+            Cell::Bool(true),
             Cell::Int(1_769_853_600_500_000),
         ]
     );
@@ -124,6 +124,26 @@ fn decimals_are_exact_or_do_not_fit() {
             run(&harness, Cell::text(&format!(r#"{{"v": {number}}}"#))).is_err(),
             "{number}"
         );
+    }
+}
+
+#[test]
+fn arrays_of_numbers_are_lists_and_others_do_not_fit() {
+    let columns = r#"{"name": "i", "path": "/i", "type": "list(int64)"}, {"name": "f", "path": "/f", "type": "list(float64)"}"#;
+    let harness = harness(columns, "").unwrap();
+    let cells = run(&harness, Cell::text(r#"{"i": [1, -2], "f": [0.5, 3]}"#)).unwrap();
+    let integers = Cell::List(vec![Cell::Int(1), Cell::Int(-2)]);
+    let floats = Cell::List(vec![Cell::Float(0.5), Cell::Float(3.0)]);
+    assert_eq!(cells, [integers, floats]);
+    let cells = run(&harness, Cell::text(r#"{"i": []}"#)).unwrap();
+    assert_eq!(cells, [Cell::List(Vec::new()), Cell::Null]);
+    for document in [
+        r#"{"i": [1, null]}"#,
+        r#"{"i": [1.5]}"#,
+        r#"{"f": ["1"]}"#,
+        r#"{"f": 1}"#,
+    ] {
+        assert!(run(&harness, Cell::text(document)).is_err(), "{document}");
     }
 }
 

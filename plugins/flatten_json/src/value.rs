@@ -1,9 +1,11 @@
 //! JSON text of one value into a column of a type.
 
-use pipewright_sdk::{BytesBuilder, Column, DataType, ValuesBuilder};
+use pipewright_sdk::{
+    BooleanBuilder, BytesBuilder, Column, DataType, Item, ListBuilder, ValuesBuilder,
+};
 
-pub(crate) const TYPES: &str =
-    "bool, int64, uint64, float64, decimal(P,S) up to 38 digits, text, json, date, datetime";
+pub(crate) const TYPES: &str = "bool, int64, uint64, float64, decimal(P,S) up to 38 digits, text, json, date, datetime, \
+    list(int64), list(float64)";
 
 /// What a value is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub(crate) enum Type {
     Json,
     Date,
     DateTime,
+    Integers,
+    Floats,
 }
 
 impl Type {
@@ -40,6 +44,8 @@ impl Type {
             "json" => Type::Json,
             "date" => Type::Date,
             "datetime" => Type::DateTime,
+            "list(int64)" => Type::Integers,
+            "list(float64)" => Type::Floats,
             _ => return None,
         })
     }
@@ -55,12 +61,14 @@ impl Type {
             Type::Json => "json",
             Type::Date => "date",
             Type::DateTime => "datetime",
+            Type::Integers => "list(int64)",
+            Type::Floats => "list(float64)",
         }
     }
 
     pub(crate) fn data_type(self) -> DataType {
         match self {
-            Type::Bool => DataType::UInt8,
+            Type::Bool => DataType::Boolean,
             Type::Int64 => DataType::Int64,
             Type::UInt64 => DataType::UInt64,
             Type::Float64 => DataType::Float64,
@@ -71,6 +79,8 @@ impl Type {
             Type::Text | Type::Json => DataType::Utf8,
             Type::Date => DataType::Date32,
             Type::DateTime => DataType::TimestampMicros { utc: false },
+            Type::Integers => DataType::List(Item::Int64),
+            Type::Floats => DataType::List(Item::Float64),
         }
     }
 }
@@ -82,7 +92,7 @@ pub(crate) struct Misfit;
 /// A column in the making.
 #[derive(Debug)]
 pub(crate) enum Builder {
-    Bool(ValuesBuilder<u8>),
+    Bool(BooleanBuilder),
     Int64(ValuesBuilder<i64>),
     UInt64(ValuesBuilder<u64>),
     Float64(ValuesBuilder<f64>),
@@ -91,13 +101,15 @@ pub(crate) enum Builder {
     Json(BytesBuilder),
     Date(ValuesBuilder<i32>),
     DateTime(ValuesBuilder<i64>),
+    Integers(ListBuilder<i64>),
+    Floats(ListBuilder<f64>),
 }
 
 impl Builder {
     pub(crate) fn new(wanted: Type, rows: usize) -> Self {
         let data_type = wanted.data_type();
         match wanted {
-            Type::Bool => Builder::Bool(ValuesBuilder::new(data_type, rows)),
+            Type::Bool => Builder::Bool(BooleanBuilder::new()),
             Type::Int64 => Builder::Int64(ValuesBuilder::new(data_type, rows)),
             Type::UInt64 => Builder::UInt64(ValuesBuilder::new(data_type, rows)),
             Type::Float64 => Builder::Float64(ValuesBuilder::new(data_type, rows)),
@@ -108,6 +120,8 @@ impl Builder {
             Type::Json => Builder::Json(BytesBuilder::new(data_type, rows)),
             Type::Date => Builder::Date(ValuesBuilder::new(data_type, rows)),
             Type::DateTime => Builder::DateTime(ValuesBuilder::new(data_type, rows)),
+            Type::Integers => Builder::Integers(ListBuilder::new(Item::Int64, rows)),
+            Type::Floats => Builder::Floats(ListBuilder::new(Item::Float64, rows)),
         }
     }
 
@@ -120,6 +134,8 @@ impl Builder {
             Builder::Decimal(builder, ..) => builder.push(None),
             Builder::Text(builder) | Builder::Json(builder) => builder.push(None),
             Builder::Date(builder) => builder.push(None),
+            Builder::Integers(builder) => builder.push(None),
+            Builder::Floats(builder) => builder.push(None),
         }
     }
 
@@ -134,8 +150,8 @@ impl Builder {
         };
         match self {
             Builder::Bool(builder) => builder.push(Some(match json {
-                "true" => 1,
-                "false" => 0,
+                "true" => true,
+                "false" => false,
                 _ => return Err(Misfit),
             })),
             Builder::Int64(builder) => builder.push(Some(json.parse().map_err(|_| Misfit)?)),
@@ -154,6 +170,14 @@ impl Builder {
             Builder::DateTime(builder) => {
                 builder.push(Some(plain(json).and_then(datetime).ok_or(Misfit)?));
             }
+            Builder::Integers(builder) => {
+                let list: Vec<i64> = serde_json::from_str(json).map_err(|_| Misfit)?;
+                builder.push(Some(&list));
+            }
+            Builder::Floats(builder) => {
+                let list: Vec<f64> = serde_json::from_str(json).map_err(|_| Misfit)?;
+                builder.push(Some(&list));
+            }
         }
         Ok(())
     }
@@ -167,6 +191,8 @@ impl Builder {
             Builder::Decimal(builder, ..) => builder.finish(),
             Builder::Text(builder) | Builder::Json(builder) => builder.finish(),
             Builder::Date(builder) => builder.finish(),
+            Builder::Integers(builder) => builder.finish(),
+            Builder::Floats(builder) => builder.finish(),
         }
     }
 }

@@ -1,16 +1,18 @@
-//! Columns from a small CSV file, by a key that each row has.
+//! Columns from a small CSV or Parquet file, by a key that each row has.
 
+mod columnar;
+mod csv;
 mod file;
 
 use std::collections::HashMap;
 use std::fmt;
 
+use pipewright_sdk::schema::{self, JsonSchema, schemars};
 use pipewright_sdk::{
-    Batch, Binding, BytesBuilder, DataType, Failure, Field, Op, Outcome, Problem, Read, Shape,
-    Table, Transform, Write, export, lookup,
+    Batch, Binding, BytesBuilder, DataType, Failure, Field, Op, Ordered, Outcome, Problem, Read,
+    Shape, Table, Transform, Write, export, lookup,
 };
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use crate::file::Records;
 
@@ -28,8 +30,8 @@ pub struct Lookup {
     by_key: HashMap<String, usize>,
 }
 
-/// What the pipe file says.
-#[derive(Debug, Deserialize)]
+/// Columns from a small file, by a key that each row has.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The name under which the pipe file grants the file.
@@ -38,18 +40,20 @@ pub struct Config {
     column: String,
     /// The file's column that holds the key.
     key: String,
-    /// The file's columns that are added, by their new names.
-    add: Ordered,
+    /// The file's columns that are added, by their new names, in this order.
+    add: Ordered<String>,
     /// What a row gets whose key is not in the file.
     #[serde(default)]
     on_missing: OnMissing,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum OnMissing {
+    /// NULL.
     #[default]
     Null,
+    /// The row is rejected, and the pipe's `on_error` says what then.
     Reject,
 }
 
@@ -60,9 +64,9 @@ impl Transform for Lookup {
     fn new(config: Config) -> Result<Self, Vec<Problem>> {
         let one = |path: &str, message: String| vec![Problem::at(path, message)];
         let bytes = lookup::read(&config.file).map_err(|message| one("/file", message))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| one("/file", format!("`{}` is not UTF-8", config.file)))?;
-        let Records { header, records } = file::read(&text)
+        let added = config.add.0.iter().map(|(_, from)| from.as_str());
+        let wanted: Vec<&str> = added.chain([config.key.as_str()]).collect();
+        let Records { header, records } = file::read(bytes, &wanted)
             .map_err(|message| one("/file", format!("`{}`: {message}", config.file)))?;
         let mut problems = Vec::new();
         let mut place = |path: String, name: &str| {
@@ -155,6 +159,10 @@ impl Transform for Lookup {
             on_missing: self.on_missing,
         })
     }
+
+    fn config_schema() -> Option<String> {
+        Some(schema::of::<Config>())
+    }
 }
 
 /// The plugin, bound to a table.
@@ -224,34 +232,6 @@ impl BoundLookup {
             }));
         }
         Ok(found)
-    }
-}
-
-/// Columns in the order in which they are written: they are added in that order.
-#[derive(Debug)]
-struct Ordered(Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Ordered {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Ordered;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("columns of the file by their new names")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ordered, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Ordered(entries))
-            }
-        }
-
-        deserializer.deserialize_map(Entries)
     }
 }
 

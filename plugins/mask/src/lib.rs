@@ -3,6 +3,7 @@
 mod keyed;
 mod method;
 
+use pipewright_sdk::schema::{self, JsonSchema, schemars};
 use pipewright_sdk::{
     Batch, Binding, BytesBuilder, Column, DataType, Failure, Field, Outcome, Problem, Read, Shape,
     Table, Transform, Write, export,
@@ -22,8 +23,8 @@ pub struct Mask {
     method: Method,
 }
 
-/// What the pipe file says.
-#[derive(Debug, Deserialize)]
+/// Hides the values of chosen columns.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The columns to hide.
@@ -85,6 +86,10 @@ impl Transform for Mask {
             columns,
             method: self.method.clone(),
         })
+    }
+
+    fn config_schema() -> Option<String> {
+        Some(schema::of::<Config>())
     }
 }
 

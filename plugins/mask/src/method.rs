@@ -1,6 +1,7 @@
 //! How a value is hidden.
 
 use pipewright_sdk::Problem;
+use pipewright_sdk::schema::{JsonSchema, schemars};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -8,7 +9,7 @@ use crate::Config;
 use crate::keyed::Keyed;
 
 /// The methods by name.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum MethodName {
     /// SHA-256 of salt and value, as 64 hexadecimal digits.

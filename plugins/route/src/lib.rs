@@ -1,10 +1,11 @@
 //! Rows to tables by expression.
 
 use pipewright_expression::{Expr, Failed, Predicate, TRUE, parse};
+use pipewright_sdk::schema::{self, JsonSchema, schemars};
 use pipewright_sdk::{
     Batch, Binding, Failure, Outcome, Problem, Rows, Shape, Table, Target, To, Transform, export,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 export!(Route);
 
@@ -15,8 +16,8 @@ pub struct Route {
     otherwise: Option<Goal>,
 }
 
-/// What the pipe file says.
-#[derive(Debug, Deserialize)]
+/// Rows to tables by expression.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Tried in order: the first that is true takes the row.
@@ -26,14 +27,16 @@ pub struct Config {
     otherwise: Otherwise,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RouteConfig {
+    /// The expression, such as `country = 'DE'`.
     when: String,
+    /// A table at the destination; `own` is the table's own target.
     to: String,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Otherwise {
     /// Into the table's own target.
@@ -108,6 +111,10 @@ impl Transform for Route {
             otherwise,
             targets,
         })
+    }
+
+    fn config_schema() -> Option<String> {
+        Some(schema::of::<Config>())
     }
 }
 

@@ -1,6 +1,7 @@
 //! A SELECT over each row: columns that it computes, and WHERE.
 
 use pipewright_expression::{OnFailure, Projection, Select, parse_select};
+use pipewright_sdk::schema::{self, JsonSchema, schemars};
 use pipewright_sdk::{Failure, Problem, Table, Transform, export};
 use serde::Deserialize;
 
@@ -13,11 +14,11 @@ pub struct Sql {
     on_failure: OnFailure,
 }
 
-/// What the pipe file says.
-#[derive(Debug, Deserialize)]
+/// A SELECT over each row.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The statement, see README.md.
+    /// The statement, such as `SELECT *, total * 2 AS twice FROM orders WHERE total > 10`.
     query: String,
     /// What becomes of a value that cannot be computed.
     #[serde(default)]
@@ -40,6 +41,10 @@ impl Transform for Sql {
     fn bind(&self, table: &Table) -> Result<Projection, Failure> {
         let Select { columns, condition } = &self.select;
         Projection::bind(columns, condition.as_ref(), self.on_failure, table)
+    }
+
+    fn config_schema() -> Option<String> {
+        Some(schema::of::<Config>())
     }
 }
 
@@ -109,6 +114,10 @@ mod tests {
                 "DISTINCT looks at more than one row",
             ),
             ("SELECT id FROM t", "begin with `SELECT *`"),
+            (
+                "SELECT id, name FROM t",
+                "`exclude_columns` in the pipe file leaves some out",
+            ),
             (
                 "SELECT *, now() AS at FROM t",
                 "`now` is not the same on a replay",

@@ -27,7 +27,7 @@ pub(super) struct StateBody {
     snapshot: Option<Map<String, Value>>,
 }
 
-/// Other tables or settings for a pipe, carried out in the order `add`, `remove`, `sync`.
+/// Other tables or settings for a pipe, carried out in the order `source` with `destination`, `add`, `remove`, `sync`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PipeBody {
@@ -35,6 +35,11 @@ pub(super) struct PipeBody {
     tables: Option<TablesBody>,
     /// Keys of `sync`, as in the pipe file.
     sync: Option<Map<String, Value>>,
+    /// Keys of `source` by which it is reached, as in the pipe file: `host`, `port`, `hosts`, `user`, `password`, `tls`; `null`
+    /// goes back to what the file says. For a pipe that does not run. They are tried before they are taken.
+    source: Option<Map<String, Value>>,
+    /// Keys of `destination` by which it is reached, likewise: `url`, `user`, `password`.
+    destination: Option<Map<String, Value>>,
 }
 
 /// Tables that join or leave a pipe.
@@ -94,11 +99,23 @@ pub(super) fn state(body: &Bytes) -> Result<Command, Problem> {
 
 /// The commands of a request for other tables or settings, in the order in which they are to be carried out.
 pub(super) fn change(body: &Bytes) -> Result<Vec<Command>, Problem> {
-    let PipeBody { tables, sync } = read(
+    let PipeBody {
+        tables,
+        sync,
+        source,
+        destination,
+    } = read(
         body,
         r#"{"tables": {"add": [{"source": "db.table"}], "remove": ["db.table"]}, "sync": {"interval": "2s"}}"#,
     )?;
     let mut commands = Vec::new();
+    let (source, destination) = (source.unwrap_or_default(), destination.unwrap_or_default());
+    if !source.is_empty() || !destination.is_empty() {
+        commands.push(Command::Connect {
+            source: source.into(),
+            destination: destination.into(),
+        });
+    }
     if let Some(TablesBody { add, remove }) = tables {
         if !add.is_empty() {
             commands.push(Command::AddTables {

@@ -79,7 +79,8 @@ fn routes_of_pipes<P: Pipes>(mut routes: Catalogue<Shared<P>>) -> Catalogue<Shar
     let op = routes.answering::<PipeDocument>((Method::GET, pipe), "getPipe", summary);
     routes = routes.serve(op, show::<P>);
 
-    let summary = "Adds or removes tables, or changes settings, while the others keep streaming.";
+    let summary = "Adds or removes tables, or changes settings, while the others keep streaming; or changes how a pipe that does not run \
+                   reaches its two ends.";
     let body = routes.body::<PipeBody>(&[JSON]);
     let op = routes.answering::<PipeDocument>((Method::PATCH, pipe), "changePipe", summary);
     routes = routes.serve(op.taking(body), change::<P>);

@@ -16,11 +16,14 @@ use crate::batch::ChangeBatch;
 use crate::config::TransformConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fetch::cache;
-use crate::transform::{Chain, Engine};
+use crate::transform::{Chain, Engine, Plugin};
 
 /// Time of one measurement, and the batches that are thrown away before it.
 const MEASURED: Duration = Duration::from_secs(2);
 const WARM_UP: usize = 3;
+
+/// Instances that are made to measure one.
+const INSTANCES: usize = 51;
 
 /// What a batch cost; times are medians.
 #[derive(Clone, Debug, Serialize)]
@@ -45,6 +48,8 @@ pub struct Figures {
     pub boundary_share: Option<f64>,
     /// Why there is no such figure.
     pub nothing_missing: Option<String>,
+    /// Microseconds that one more instance takes to be there.
+    pub instantiate_micros: f64,
 }
 
 /// Measures a plugin over a case's rows, repeated to `rows`.
@@ -62,6 +67,7 @@ pub async fn bench(
     let plugin = load(engine, name, component, case)
         .await?
         .map_err(refused)?;
+    let instantiate_micros = instantiate(&plugin).await?;
     let chain = Chain::bind(&[plugin], Arc::clone(&case.schema)).await?;
     let batch = case
         .batch
@@ -86,7 +92,18 @@ pub async fn bench(
         nothing_micros,
         boundary_share: nothing_micros.map(|nothing| nothing / micros),
         nothing_missing: nothing.err(),
+        instantiate_micros,
     })
+}
+
+/// The median in microseconds.
+async fn instantiate(plugin: &Arc<Plugin>) -> Result<f64> {
+    let mut times = Vec::with_capacity(INSTANCES);
+    for _ in 0..INSTANCES {
+        times.push(plugin.time_to_instantiate().await?);
+    }
+    times.sort();
+    Ok(times[times.len() / 2].as_secs_f64() * 1e6)
 }
 
 /// The median in microseconds, and how many batches it is of.

@@ -370,7 +370,10 @@ fn batch_to_json(batch: &ChangeBatch) -> Vec<Value> {
 
 fn is_document(column_type: crate::batch::ColumnType) -> bool {
     use crate::batch::ColumnType;
-    matches!(column_type, ColumnType::Json | ColumnType::Vector)
+    matches!(
+        column_type,
+        ColumnType::Json | ColumnType::Vector | ColumnType::List(_)
+    )
 }
 
 fn op_of(value: &Value) -> Option<Op> {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use arrow::array::timezone::Tz;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, FixedSizeBinaryBuilder, Float32Builder, ListBuilder,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, FixedSizeBinaryBuilder, ListArray,
     PrimitiveArray,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::kernels::cast_utils::{Parser, parse_decimal, string_to_datetime};
 use arrow::datatypes::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type,
@@ -17,9 +18,9 @@ use arrow::datatypes::{
     UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::util::display::array_value_to_string;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
-use crate::batch::{Column, ColumnType, TableSchema};
+use crate::batch::{Column, ColumnType, Number, TableSchema};
 
 /// A column of cells; Err says which value does not fit, without the value.
 pub(super) fn column(column: &Column, cells: &[Value]) -> Result<ArrayRef, String> {
@@ -80,7 +81,19 @@ pub(super) fn column(column: &Column, cells: &[Value]) -> Result<ArrayRef, Strin
         ColumnType::Uuid => sixteen(column, cells, |text| {
             unhex(&text.replace('-', ""))?.try_into().ok()
         })?,
-        ColumnType::Vector => vectors(column, cells)?,
+        ColumnType::Bool => {
+            let bits: Result<Vec<Option<bool>>, String> = cells
+                .iter()
+                .enumerate()
+                .map(|(row, cell)| match cell {
+                    Value::Null => Ok(None),
+                    cell => cell.as_bool().map(Some).ok_or_else(|| misfit(column, row)),
+                })
+                .collect();
+            Arc::new(BooleanArray::from(bits?))
+        }
+        ColumnType::Vector => lists(column, Number::Float32, cells)?,
+        ColumnType::List(number) => lists(column, number, cells)?,
     })
 }
 
@@ -188,26 +201,28 @@ fn sixteen(
     Ok(Arc::new(builder.finish()))
 }
 
-fn vectors(column: &Column, cells: &[Value]) -> Result<ArrayRef, String> {
-    let mut builder =
-        ListBuilder::new(Float32Builder::new()).with_field(ColumnType::vector_element());
-    for (row, cell) in cells.iter().enumerate() {
-        if cell.is_null() {
-            builder.append_null();
-            continue;
-        }
+fn lists(column: &Column, number: Number, cells: &[Value]) -> Result<ArrayRef, String> {
+    let elements = Column {
+        column_type: number.column_type(),
+        nullable: false,
+        ..column.clone()
+    };
+    let mut all = Vec::new();
+    for (row, cell) in cells.iter().enumerate().filter(|(_, cell)| !cell.is_null()) {
         let items = cell.as_array().ok_or_else(|| misfit(column, row))?;
-        for item in items {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "vectors are of 32-bit floats"
-            )]
-            let item = float(item).ok_or_else(|| misfit(column, row))? as f32;
-            builder.values().append_value(item);
-        }
-        builder.append(true);
+        self::column(&elements, items).map_err(|_| misfit(column, row))?;
+        all.extend(items.iter().cloned());
     }
-    Ok(Arc::new(builder.finish()))
+    let lengths = cells.iter().map(|cell| cell.as_array().map_or(0, Vec::len));
+    let lists = ListArray::try_new(
+        number.list_field(),
+        OffsetBuffer::from_lengths(lengths),
+        self::column(&elements, &all)?,
+        Some(cells.iter().map(Value::is_array).collect()),
+    );
+    lists
+        .map(|lists| Arc::new(lists) as ArrayRef)
+        .map_err(|error| error.to_string())
 }
 
 fn float(cell: &Value) -> Option<f64> {
@@ -287,8 +302,8 @@ fn cell(column_type: ColumnType, array: &ArrayRef, row: usize) -> Value {
         | ColumnType::UInt32
         | ColumnType::UInt64 => {
             let digits = display();
-            let number = digits.parse::<i64>().map(Number::from);
-            let number = number.or_else(|_| digits.parse::<u64>().map(Number::from));
+            let number = digits.parse::<i64>().map(serde_json::Number::from);
+            let number = number.or_else(|_| digits.parse::<u64>().map(serde_json::Number::from));
             number.map_or(Value::String(digits), Value::Number)
         }
         ColumnType::Float32 => from_float(array.as_primitive::<Float32Type>().value(row).into()),
@@ -330,17 +345,22 @@ fn cell(column_type: ColumnType, array: &ArrayRef, row: usize) -> Value {
             }
             digits.into()
         }
-        ColumnType::Vector => {
-            let items = array.as_list::<i32>().value(row);
-            let items = items.as_primitive::<Float32Type>().values().iter();
-            items.map(|item| from_float((*item).into())).collect()
-        }
+        ColumnType::Bool => array.as_boolean().value(row).into(),
+        ColumnType::Vector => list(Number::Float32, array, row),
+        ColumnType::List(number) => list(number, array, row),
     }
+}
+
+fn list(number: Number, array: &ArrayRef, row: usize) -> Value {
+    let items = array.as_list::<i32>().value(row);
+    (0..items.len())
+        .map(|place| cell(number.column_type(), &items, place))
+        .collect()
 }
 
 /// JSON has no infinity and no NaN.
 fn from_float(value: f64) -> Value {
-    Number::from_f64(value).map_or_else(|| value.to_string().into(), Value::Number)
+    serde_json::Number::from_f64(value).map_or_else(|| value.to_string().into(), Value::Number)
 }
 
 fn from_time(micros: i64) -> String {
@@ -416,6 +436,12 @@ mod tests {
         round_trip("inet4", &[json!("10.0.0.1")]);
         round_trip("inet6", &[json!("2001:db8::1")]);
         round_trip("vector", &[json!([1.5, -2.0])]);
+        round_trip("bool", &[json!(true), Value::Null, json!(false)]);
+        round_trip(
+            "list(uint64)",
+            &[json!([1, u64::MAX]), Value::Null, json!([])],
+        );
+        round_trip("list(float64)", &[json!([0.1])]);
     }
 
     #[test]

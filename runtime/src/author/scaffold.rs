@@ -227,6 +227,8 @@ mod tests {
         let manifest = std::str::from_utf8(manifest).expect("text");
         assert!(!manifest.contains("workspace"), "{manifest}");
         assert!(manifest.contains("wit-bindgen = { version ="), "{manifest}");
+        let optional = "schemars = { version = \"1.2\", optional = true }";
+        assert!(manifest.contains(optional), "{manifest}");
         assert!(
             EMBEDDED
                 .iter()

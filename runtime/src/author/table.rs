@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::batch::{Column, ColumnType, TableName, TableSchema};
+use crate::batch::{Column, ColumnType, Number, TableName, TableSchema};
 use crate::error::{Error, ErrorKind, Result};
 
 /// `table` of a case, or the whole of `table.yaml`.
@@ -103,7 +103,7 @@ impl TableFile {
     }
 }
 
-const TYPES: &str = "int8 to int64, uint8 to uint64, float32, float64, decimal(P,S), date, datetime, timestamp, time, text, enum, bytes, json, uuid, inet4, inet6, vector";
+const TYPES: &str = "int8 to int64, uint8 to uint64, float32, float64, decimal(P,S), date, datetime, timestamp, time, text, enum, bytes, json, uuid, inet4, inet6, vector, bool, list(T) of a number";
 
 /// The words that a table file uses for types.
 pub(super) fn parse_type(text: &str) -> Option<ColumnType> {
@@ -113,6 +113,10 @@ pub(super) fn parse_type(text: &str) -> Option<ColumnType> {
         let (precision, scale) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
         let possible = (1..=65).contains(&precision) && scale <= 30 && scale <= precision;
         return possible.then_some(ColumnType::Decimal { precision, scale });
+    }
+    if let Some(element) = text.strip_prefix("list(") {
+        let element = parse_type(element.strip_suffix(')')?)?;
+        return Number::of(element).map(ColumnType::List);
     }
     Some(match text.as_str() {
         "int8" => ColumnType::Int8,
@@ -137,6 +141,7 @@ pub(super) fn parse_type(text: &str) -> Option<ColumnType> {
         "inet4" => ColumnType::Inet4,
         "inet6" => ColumnType::Inet6,
         "vector" => ColumnType::Vector,
+        "bool" => ColumnType::Bool,
         _ => return None,
     })
 }
@@ -167,6 +172,7 @@ fn source_type(column_type: ColumnType) -> String {
         ColumnType::Inet4 => "inet4",
         ColumnType::Inet6 => "inet6",
         ColumnType::Vector => "vector",
+        ColumnType::Bool | ColumnType::List(_) => return type_name(column_type),
     };
     plain.to_owned()
 }
@@ -179,6 +185,7 @@ pub(super) fn type_name(column_type: ColumnType) -> String {
         ColumnType::Timestamp { .. } => "timestamp".to_owned(),
         ColumnType::Time { .. } => "time".to_owned(),
         ColumnType::Label => "enum".to_owned(),
+        ColumnType::List(number) => format!("list({})", type_name(number.column_type())),
         other => format!("{other:?}").to_ascii_lowercase(),
     }
 }
@@ -213,12 +220,16 @@ mod tests {
             "inet4",
             "inet6",
             "vector",
+            "bool",
+            "list(int8)",
+            "list(float64)",
         ] {
             let column_type = parse_type(name).unwrap_or_else(|| panic!("{name}"));
             assert_eq!(type_name(column_type), name);
         }
         assert_eq!(parse_type("decimal(10,11)"), None);
         assert_eq!(parse_type("varchar(10)"), None);
+        assert_eq!(parse_type("list(text)"), None);
     }
 
     #[test]

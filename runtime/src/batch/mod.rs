@@ -11,4 +11,4 @@ mod schema;
 pub use change::{ChangeBatch, Changes, MAX_STREAM_OFFSET, Op, Version};
 pub use policy::{Adjustment, Policy};
 pub use row_text::{RowText, row_texts, rows_from_texts};
-pub use schema::{Column, ColumnType, TableName, TableSchema};
+pub use schema::{Column, ColumnType, Number, TableName, TableSchema};

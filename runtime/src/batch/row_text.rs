@@ -7,17 +7,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, FixedSizeBinaryBuilder, Float32Builder, ListBuilder,
-    StringArray, Time64MicrosecondArray, UInt64Array,
+    Array, ArrayRef, AsArray, BinaryBuilder, FixedSizeBinaryBuilder, ListArray, StringArray,
+    Time64MicrosecondArray, UInt64Array,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::{CastOptions, cast, cast_with_options, take};
-use arrow::datatypes::{DataType, Float32Type, Time64MicrosecondType, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Time64MicrosecondType, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::{ChangeBatch, ColumnType, TableSchema};
+use super::{ChangeBatch, ColumnType, Number, TableSchema};
 
 /// One row as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,11 +119,16 @@ fn values(column_type: ColumnType, array: &ArrayRef) -> Result<Vec<Value>, Arrow
             let wall: ArrayRef = Arc::new(moments.with_timezone_opt(None::<Arc<str>>));
             values(ColumnType::DateTime { digits: 6 }, &wall)?
         }
-        ColumnType::Vector => of(&|row| {
-            let elements = array.as_list::<i32>().value(row);
-            let elements = elements.as_primitive::<Float32Type>().values().iter();
-            elements.map(|element| json!(element)).collect()
-        }),
+        ColumnType::Bool => of(&|row| array.as_boolean().value(row).into()),
+        ColumnType::Vector | ColumnType::List(_) => {
+            let lists = array.as_list::<i32>();
+            let elements = match column_type.elements() {
+                Some(number) => values(number.column_type(), lists.values())?,
+                None => Vec::new(),
+            };
+            let offsets = lists.value_offsets();
+            of(&|row| elements[offsets[row] as usize..offsets[row + 1] as usize].into())
+        }
         ColumnType::Int8
         | ColumnType::Int16
         | ColumnType::Int32
@@ -167,6 +173,18 @@ fn decoded(value: &Value) -> Result<Option<Vec<u8>>, ArrowError> {
     }
 }
 
+fn lists(number: Number, values: &[&Value]) -> Result<ArrayRef, ArrowError> {
+    let lists: Vec<Option<&Vec<Value>>> = values.iter().map(|value| value.as_array()).collect();
+    let lengths = lists.iter().map(|list| list.map_or(0, Vec::len));
+    let elements: Vec<&Value> = lists.iter().flatten().copied().flatten().collect();
+    Ok(Arc::new(ListArray::try_new(
+        number.list_field(),
+        OffsetBuffer::from_lengths(lengths),
+        array(number.column_type(), &elements)?,
+        Some(lists.iter().map(Option::is_some).collect()),
+    )?))
+}
+
 fn array(column_type: ColumnType, values: &[&Value]) -> Result<ArrayRef, ArrowError> {
     let data_type = column_type.arrow();
     Ok(match column_type {
@@ -196,24 +214,8 @@ fn array(column_type: ColumnType, values: &[&Value]) -> Result<ArrayRef, ArrowEr
             let wall = wall.as_primitive::<TimestampMicrosecondType>().clone();
             Arc::new(wall.with_timezone("UTC"))
         }
-        ColumnType::Vector => {
-            let mut builder =
-                ListBuilder::new(Float32Builder::new()).with_field(ColumnType::vector_element());
-            for value in values {
-                match value.as_array() {
-                    Some(elements) => {
-                        for element in elements {
-                            builder
-                                .values()
-                                .append_option(element.as_f64().map(|e| e as f32));
-                        }
-                        builder.append(true);
-                    }
-                    None => builder.append(false),
-                }
-            }
-            Arc::new(builder.finish())
-        }
+        ColumnType::Vector => lists(Number::Float32, values)?,
+        ColumnType::List(number) => lists(number, values)?,
         _ => {
             let texts = values.iter().map(|value| match value {
                 Value::Null => None,

@@ -95,6 +95,80 @@ pub enum ColumnType {
     Inet6,
     /// `List(Float32)`: a vector; never empty, so that where NULL has no place the empty list can stand for it.
     Vector,
+    /// `Boolean`: made by plugins only, for MySQL's BOOL is a number.
+    Bool,
+    /// `List` of numbers, none of them NULL: made by plugins only. Where NULL has no place the empty list stands for it.
+    List(Number),
+}
+
+/// What a [`ColumnType::List`] is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Number {
+    /// `Int8`.
+    Int8,
+    /// `Int16`.
+    Int16,
+    /// `Int32`.
+    Int32,
+    /// `Int64`.
+    Int64,
+    /// `UInt8`.
+    UInt8,
+    /// `UInt16`.
+    UInt16,
+    /// `UInt32`.
+    UInt32,
+    /// `UInt64`.
+    UInt64,
+    /// `Float32`.
+    Float32,
+    /// `Float64`.
+    Float64,
+}
+
+impl Number {
+    /// All of them.
+    pub const ALL: [Number; 10] = [
+        Number::Int8,
+        Number::Int16,
+        Number::Int32,
+        Number::Int64,
+        Number::UInt8,
+        Number::UInt16,
+        Number::UInt32,
+        Number::UInt64,
+        Number::Float32,
+        Number::Float64,
+    ];
+
+    /// The type of a column of such numbers.
+    pub fn column_type(self) -> ColumnType {
+        match self {
+            Number::Int8 => ColumnType::Int8,
+            Number::Int16 => ColumnType::Int16,
+            Number::Int32 => ColumnType::Int32,
+            Number::Int64 => ColumnType::Int64,
+            Number::UInt8 => ColumnType::UInt8,
+            Number::UInt16 => ColumnType::UInt16,
+            Number::UInt32 => ColumnType::UInt32,
+            Number::UInt64 => ColumnType::UInt64,
+            Number::Float32 => ColumnType::Float32,
+            Number::Float64 => ColumnType::Float64,
+        }
+    }
+
+    /// The number that columns of this type hold, if they hold one.
+    pub fn of(column_type: ColumnType) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|number| number.column_type() == column_type)
+    }
+
+    /// How Arrow describes the elements of lists of it.
+    pub fn list_field(self) -> FieldRef {
+        Arc::new(Field::new_list_field(self.column_type().arrow(), false))
+    }
 }
 
 impl ColumnType {
@@ -128,13 +202,19 @@ impl ColumnType {
             }
             ColumnType::Uuid | ColumnType::Inet6 => DataType::FixedSizeBinary(16),
             ColumnType::Inet4 => DataType::UInt32,
-            ColumnType::Vector => DataType::List(Self::vector_element()),
+            ColumnType::Bool => DataType::Boolean,
+            ColumnType::Vector => DataType::List(Number::Float32.list_field()),
+            ColumnType::List(number) => DataType::List(number.list_field()),
         }
     }
 
-    /// What the lists of a [`ColumnType::Vector`] hold.
-    pub fn vector_element() -> FieldRef {
-        Arc::new(Field::new_list_field(DataType::Float32, false))
+    /// What its lists are of, if it holds lists.
+    pub fn elements(self) -> Option<Number> {
+        match self {
+            ColumnType::Vector => Some(Number::Float32),
+            ColumnType::List(number) => Some(number),
+            _ => None,
+        }
     }
 }
 

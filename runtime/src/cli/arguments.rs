@@ -73,7 +73,7 @@ pub(super) enum Verb {
     /// Add tables to a pipe, take them out, or bring one back into service.
     #[command(subcommand)]
     Tables(Tables),
-    /// Change how a pipe cuts its batches, at once and until it is changed again.
+    /// Change how a pipe cuts its batches, at once and until it is changed again; or how a paused one reaches its servers.
     #[command(after_help = SET_EXAMPLES)]
     Set(Set),
     /// Forget a pipe. Its tables in ClickHouse stay as they are.
@@ -400,9 +400,15 @@ pub(super) struct OneTable {
 pub(super) struct Set {
     /// The pipe.
     pub(super) pipe: String,
-    /// Keys of `sync` with their values.
-    #[arg(required = true, value_name = "KEY=VALUE", value_parser = setting)]
+    /// Keys of `sync` with their values, or of `source` and `destination`, such as source.host=db2.
+    #[arg(required_unless_present_any = ["source_password_file", "destination_password_file"], value_name = "KEY=VALUE", value_parser = setting)]
     pub(super) settings: Vec<(String, serde_json::Value)>,
+    /// A file that holds the source's new password: an argument would show in the list of processes.
+    #[arg(long, value_name = "FILE")]
+    pub(super) source_password_file: Option<PathBuf>,
+    /// The same for ClickHouse.
+    #[arg(long, value_name = "FILE")]
+    pub(super) destination_password_file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) server: Server,
 }
@@ -410,7 +416,14 @@ pub(super) struct Set {
 const SET_EXAMPLES: &str = "\
 Examples:
   pipewright set shop interval=5s
-  pipewright set shop max_rows=50000 max_bytes=32MiB";
+  pipewright set shop max_rows=50000 max_bytes=32MiB
+  pipewright pause shop
+  pipewright set shop source.host=db2.example.com source.tls.mode=verify_identity
+  pipewright set shop --source-password-file new-password
+  pipewright resume shop
+
+How a pipe reaches its servers is changed while it is paused or has failed. The new way is tried first: a server that lacks
+what was read or written is refused.";
 
 /// `key=value`; the value a number where it is one.
 fn setting(text: &str) -> Result<(String, serde_json::Value), String> {

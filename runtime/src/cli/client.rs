@@ -1,6 +1,7 @@
 //! The verbs that ask a running process, over its REST interface.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -96,9 +97,58 @@ pub(super) async fn tables(verb: Tables, as_json: bool) -> Result<Exit> {
 }
 
 pub(super) async fn set(options: Set, as_json: bool) -> Result<Exit> {
-    let settings: serde_json::Map<String, Value> = options.settings.into_iter().collect();
-    let body = json!({ "sync": settings });
+    let mut body = json!({});
+    for (key, value) in options.settings {
+        let mut parts: Vec<&str> = key.split('.').collect();
+        if !matches!(parts.first(), Some(&("source" | "destination" | "sync"))) {
+            parts.insert(0, "sync");
+        }
+        // Names may look like numbers.
+        let value = match (parts.last(), value) {
+            (Some(&("host" | "user" | "password")), Value::Number(number)) => {
+                number.to_string().into()
+            }
+            (_, value) => value,
+        };
+        lay(&mut body, &parts, value);
+    }
+    for (end, file) in [
+        ("source", options.source_password_file),
+        ("destination", options.destination_password_file),
+    ] {
+        if let Some(file) = file {
+            lay(&mut body, &[end, "password"], password(&file)?.into());
+        }
+    }
     change(&options.server, &options.pipe, &body, as_json).await
+}
+
+/// Puts a value where a path leads; whatever else stood on the way makes room, and the process says what it lacks.
+fn lay(at: &mut Value, path: &[&str], value: Value) {
+    match path {
+        [] => *at = value,
+        [first, rest @ ..] => {
+            if !at.is_object() {
+                *at = json!({});
+            }
+            lay(&mut at[*first], rest, value);
+        }
+    }
+}
+
+/// A password as a document writes it: a dollar begins a reference there.
+fn password(file: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(file).map_err(|error| Failure::Error {
+        exit: Exit::Usage,
+        error: Error::new(
+            ErrorKind::Config,
+            format!("`{}` cannot be read", file.display()),
+        )
+        .with_source(error),
+    })?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    Ok(line.replace('$', "$$"))
 }
 
 pub(super) async fn drop_pipe(options: &Ask, as_json: bool) -> Result<Exit> {

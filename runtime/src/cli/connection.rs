@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
-use serde::Deserialize;
+use reqwest::{Client, Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::arguments::Server;
 use super::exit::Exit;
@@ -23,14 +22,6 @@ const TOKEN_VARIABLE: &str = "PIPEWRIGHT_TOKEN";
 pub(super) struct Connection {
     server: String,
     client: Client,
-}
-
-/// What of an error answer is told again.
-#[derive(Deserialize)]
-struct Problem {
-    code: String,
-    detail: String,
-    hint: Option<String>,
 }
 
 impl Connection {
@@ -125,14 +116,13 @@ impl Connection {
     async fn answered(&self, request: RequestBuilder) -> Result<Response> {
         let response = request.send().await;
         let response = response.map_err(|error| unavailable(&self.server, error))?;
-        let status = response.status();
-        if status.is_success() {
+        if response.status().is_success() {
             return Ok(response);
         }
         let bytes = response.bytes().await;
         let bytes = bytes.map_err(|error| unavailable(&self.server, error))?;
         Err(match serde_json::from_slice(&bytes) {
-            Ok(problem) => refused(status, problem),
+            Ok(refusal) => Failure::Refused(refusal),
             Err(_) => self.strange(),
         })
     }
@@ -158,20 +148,5 @@ fn unavailable(server: &str, error: reqwest::Error) -> Failure {
         )
         .with_hint("start one with `pipewright run pipe.yaml`, or name its address with --server")
         .with_source(error.without_url()),
-    }
-}
-
-fn refused(status: StatusCode, problem: Problem) -> Failure {
-    let kind = serde_json::from_value(json!(problem.code)).unwrap_or(match status {
-        StatusCode::CONFLICT => ErrorKind::IllegalCommand,
-        _ => ErrorKind::Config,
-    });
-    let error = Error::new(kind, problem.detail);
-    Failure::Error {
-        exit: Exit::Failed,
-        error: match problem.hint {
-            Some(hint) => error.with_hint(hint),
-            None => error,
-        },
     }
 }

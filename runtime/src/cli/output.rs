@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
@@ -16,6 +17,8 @@ pub(super) enum Failure {
     Problems(Vec<Problem>),
     /// Servers that are not ready, by pipe.
     Findings(Vec<(String, Finding)>),
+    /// A running process has refused what it was asked.
+    Refused(Refusal),
     /// Anything else.
     Error {
         /// How the process ends.
@@ -23,6 +26,20 @@ pub(super) enum Failure {
         /// What went wrong.
         error: Error,
     },
+}
+
+/// What a running process says of what it refuses, in its own words.
+#[derive(Debug, Deserialize)]
+pub(super) struct Refusal {
+    /// What went wrong, for programs.
+    pub(super) code: String,
+    /// What went wrong, for people.
+    pub(super) detail: String,
+    /// What to do about it.
+    pub(super) hint: Option<String>,
+    /// The faults of a pipe document.
+    #[serde(default)]
+    pub(super) problems: Vec<Value>,
 }
 
 /// The result of a verb.
@@ -46,6 +63,7 @@ impl Failure {
                 .iter()
                 .find(|(_, finding)| finding.severity == Severity::Error)
                 .map_or(Exit::Done, |(_, finding)| Exit::over(finding.kind)),
+            Failure::Refused(_) => Exit::Failed,
             Failure::Error { exit, .. } => *exit,
         }
     }
@@ -71,6 +89,17 @@ impl Failure {
                 "message": format!("{} at the servers", count(findings.len(), "finding")),
                 "findings": findings_json(findings),
             }}),
+            Failure::Refused(refusal) => {
+                let mut error = json!({
+                    "code": refusal.code,
+                    "message": refusal.detail,
+                    "hint": refusal.hint,
+                });
+                if !refusal.problems.is_empty() {
+                    error["problems"] = refusal.problems.as_slice().into();
+                }
+                json!({ "error": error })
+            }
             Failure::Error { exit, error } => json!({ "error": {
                 "code": match exit {
                     Exit::Usage => "usage".to_owned(),
@@ -111,15 +140,15 @@ impl Failure {
                 text += &format!("\n{error}: the servers are not ready for the pipe\n");
                 text
             }
-            Failure::Error { error: cause, .. } => {
-                let mut text = format!("{error}: {}\n", cause.chain());
-                if let Some(hint) = cause.hint() {
-                    text += &format!("  hint: {hint}\n");
-                }
-                text
-            }
+            Failure::Refused(refusal) => with_hint(error, &refusal.detail, refusal.hint.as_deref()),
+            Failure::Error { error: cause, .. } => with_hint(error, &cause.chain(), cause.hint()),
         }
     }
+}
+
+fn with_hint(error: &str, message: &str, hint: Option<&str>) -> String {
+    let hint = hint.map(|hint| format!("  hint: {hint}\n"));
+    format!("{error}: {message}\n{}", hint.unwrap_or_default())
 }
 
 /// Findings with their pipes, for JSON.

@@ -7,7 +7,7 @@ use super::connection::Connection;
 use super::exit::Exit;
 use super::output::{self, Failure, Result, count};
 use crate::config::{self, Difference, PipeConfig, Secrets};
-use crate::error::{ErrorKind, Finding, Severity};
+use crate::error::{Finding, Severity};
 use crate::pipe;
 
 pub(super) fn validate(options: &Validate, as_json: bool) -> Result<Exit> {
@@ -112,7 +112,12 @@ async fn running(connection: &Connection, pipe: &str) -> Result<Option<Value>> {
     match connection.get(&format!("/v1/pipes/{pipe}/file")).await {
         Ok(document) => Ok(Some(document)),
         Err(failure) if failure.exit() == Exit::Unavailable => Ok(None),
-        Err(Failure::Error { error, .. }) if error.kind() == ErrorKind::Config => Ok(None),
+        // It has no such pipe, or does not say.
+        Err(Failure::Refused(refusal))
+            if matches!(refusal.code.as_str(), "unknown_pipe" | "unauthorized") =>
+        {
+            Ok(None)
+        }
         Err(failure) => Err(failure),
     }
 }

@@ -33,18 +33,8 @@ pub(super) fn source(field: &Field<'_>, secrets: Secrets) -> Option<SourceConfig
         });
     let host = section
         .required("host", "a name or an address", "add `host:`")
-        .and_then(|field| {
-            field.text_where(
-                is_host,
-                "a name or an address, without port, scheme or path",
-                "the port has a key of its own, `port`; sockets are not built yet, use 127.0.0.1",
-            )
-        });
-    let port = section.or("port", SOURCE_PORT, |field| {
-        field
-            .integer(1..=65535)
-            .and_then(|port| u16::try_from(port).ok())
-    });
+        .and_then(|field| host(&field));
+    let port = section.or("port", SOURCE_PORT, |field| port(&field));
     let user = section
         .required("user", "the account's name", "add `user:`")
         .and_then(|field| field.text());
@@ -84,6 +74,75 @@ pub(super) fn source(field: &Field<'_>, secrets: Secrets) -> Option<SourceConfig
         position: position?,
         server_id: server_id?,
     })
+}
+
+/// Reads a change of `source`: how the same server is reached, or another with the same data. A key that is left out keeps
+/// its value in `base`.
+pub(super) fn source_over(
+    field: &Field<'_>,
+    secrets: Secrets,
+    base: &SourceConfig,
+) -> Option<SourceConfig> {
+    let mut section = field.section()?;
+    for key in ["type", "position", "server_id"] {
+        section.fixed(key);
+    }
+    let host_field = section.get("host");
+    let host = match &host_field {
+        Some(field) => host(field).map(str::to_owned),
+        None => Some(base.host.clone()),
+    };
+    let port = section.or("port", base.port, |field| port(&field));
+    let user = section.or("user", base.user.clone(), |field| {
+        field.text().map(str::to_owned)
+    });
+    let password = section.or("password", base.password.clone(), |field| password(&field));
+    let tls_field = section.get("tls");
+    let tls = match &tls_field {
+        Some(field) => tls(field, secrets),
+        None => Some(base.tls.clone()),
+    };
+    let hosts = match (section.get("hosts"), port) {
+        (Some(field), Some(port)) => hosts(&field, port, Some(base.position)),
+        _ => Some(base.hosts.clone()),
+    };
+    section.finish();
+    // Nobody may have said that the former host was to be reached in plain text: on this machine it is the default.
+    if let (Some(field), None, Some(host)) = (&host_field, &tls_field, &host)
+        && base.tls.mode == TlsMode::Disabled
+        && default_tls_mode(host) != TlsMode::Disabled
+    {
+        field.problem(
+            "another host for a pipe that is connected without encryption",
+            "`tls` beside `host`",
+            "say `tls: {mode: verify_identity}`, or `tls: {mode: disabled}` where plain text is meant",
+        );
+        return None;
+    }
+    Some(SourceConfig {
+        source_type: base.source_type,
+        host: host?,
+        port: port?,
+        hosts: hosts?,
+        user: user?,
+        password: password?,
+        tls: tls?,
+        position: base.position,
+        server_id: base.server_id,
+    })
+}
+
+fn host<'a>(field: &Field<'a>) -> Option<&'a str> {
+    field.text_where(
+        is_host,
+        "a name or an address, without port, scheme or path",
+        "the port has a key of its own, `port`; sockets are not built yet, use 127.0.0.1",
+    )
+}
+
+fn port(field: &Field<'_>) -> Option<u16> {
+    let port = field.integer(1..=65535)?;
+    u16::try_from(port).ok()
 }
 
 /// Further servers, which only a place in GTIDs can be carried to.
@@ -214,6 +273,30 @@ pub(super) fn destination(field: &Field<'_>) -> Option<DestinationConfig> {
         user: user?.to_owned(),
         password: password?,
         durability: durability?,
+    })
+}
+
+/// Reads a change of `destination`: how the same server is reached. A key that is left out keeps its value in `base`.
+pub(super) fn destination_over(
+    field: &Field<'_>,
+    base: &DestinationConfig,
+) -> Option<DestinationConfig> {
+    let mut section = field.section()?;
+    for key in ["database", "durability", "cluster"] {
+        section.fixed(key);
+    }
+    let url = section.or("url", base.url.clone(), |field| url(&field));
+    let user = section.or("user", base.user.clone(), |field| {
+        field.text().map(str::to_owned)
+    });
+    let password = section.or("password", base.password.clone(), |field| password(&field));
+    section.finish();
+    Some(DestinationConfig {
+        url: url?,
+        database: base.database.clone(),
+        user: user?,
+        password: password?,
+        durability: base.durability,
     })
 }
 

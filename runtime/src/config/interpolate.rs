@@ -27,6 +27,27 @@ pub(super) fn interpolate(
     .walk(node, "");
 }
 
+/// The same in the values of `keys` alone.
+pub(super) fn interpolate_at(
+    node: &mut Node,
+    keys: &[&str],
+    checks: &Checks,
+    environment: &dyn Fn(&str) -> Option<String>,
+) {
+    let interpolation = Interpolation {
+        checks,
+        environment,
+        secrets: Secrets::Resolve,
+    };
+    if let Value::Map(entries) = &mut node.value {
+        for (key, value) in entries {
+            if keys.contains(&key.name.as_str()) {
+                interpolation.walk(value, &key.name);
+            }
+        }
+    }
+}
+
 struct Interpolation<'a> {
     checks: &'a Checks,
     environment: &'a dyn Fn(&str) -> Option<String>,

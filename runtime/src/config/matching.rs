@@ -17,12 +17,23 @@ impl TablePattern {
         !self.literal && (self.database.contains('*') || self.table.contains('*'))
     }
 
+    /// One table, whatever characters its name has.
+    pub fn exact(name: &TableName) -> Self {
+        Self {
+            database: name.database.clone(),
+            table: name.table.clone(),
+            literal: true,
+            except: Vec::new(),
+        }
+    }
+
     /// Whether it means `name`, compared with case.
     pub fn matches(&self, name: &TableName) -> bool {
         if self.is_wildcard() {
             !SYSTEM_DATABASES.contains(&name.database.to_ascii_lowercase().as_str())
                 && glob(&self.database, &name.database)
                 && glob(&self.table, &name.table)
+                && !self.except.iter().any(|except| except.matches(name))
         } else {
             self.database == name.database && self.table == name.table
         }

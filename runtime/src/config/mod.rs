@@ -32,7 +32,7 @@ pub use file::{
     PipeFile, Stamp, apart, environment, load, load_files, pipe_files, read_sent, stamp,
 };
 pub use matching::match_tables;
-pub use overlay::{Difference, compare, lay_over, merged, shown, source_of};
+pub use overlay::{Difference, compare, lay_over, merged, shown, shown_at, source_of};
 pub use policies::{
     BinaryForm, ColumnConfig, DateRange, DecimalForm, EnumForm, GeometryForm, JsonForm, SetForm,
     Tinyint1, TypePolicies, ZeroDates,
@@ -41,7 +41,7 @@ pub use problem::Problem;
 pub use schema::{json_schema, pipe_file_schema, source_schema};
 pub use section::Folders;
 pub use settings::{
-    Cascades, DestinationConfig, Durability, Engine, HostPort, LimitsConfig, Mode,
+    Cascades, DestinationConfig, Durability, Engine, HostPort, Keyless, LimitsConfig, Mode,
     ObjectivesConfig, OnError, OnRejected, PipeConfig, PluginConfig, PositionMode, RowImage,
     Secret, SnapshotConfig, SourceConfig, SourceType, SyncConfig, SystemColumns, TableConfig,
     TablePattern, TlsConfig, TlsMode, TransformConfig,

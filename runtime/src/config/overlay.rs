@@ -1,23 +1,35 @@
 //! Changes that commands have laid over a pipe file, and how documents of one pipe differ.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::section::Checks;
-use super::{PipeConfig, Problem, TablePattern, node, read, tables};
+use super::section::{Checks, Folders, Section};
+use super::{
+    PipeConfig, Problem, Secrets, TablePattern, ends, environment, interpolate, node, read, tables,
+};
 use crate::batch::TableName;
 
-/// `base` with the tables of `change` added, or put in the place of entries for the same source, and its settings replaced key by key. `change` is a map with any of the keys
-/// `tables`, `sync` and `snapshot`, written as in the pipe file; nothing in it is replaced from the environment.
+/// The ends of a pipe, whose passwords are never shown.
+const ENDS: [&str; 2] = ["source", "destination"];
+
+/// `base` with the tables of `change` added, or put in the place of entries for the same source, and its settings replaced
+/// key by key. `change` is a map with any of the keys `source`, `destination`, `tables`, `sync` and `snapshot`, written as
+/// in the pipe file; `${...}` is replaced in the first two alone, files of secrets lying in `folders`.
 ///
 /// # Errors
 /// All problems, each with its key.
-pub fn lay_over(base: &PipeConfig, change: &Value) -> Result<PipeConfig, Vec<Problem>> {
-    let checks = Checks::new(Path::new("request"));
+pub fn lay_over(
+    base: &PipeConfig,
+    change: &Value,
+    folders: &Folders,
+) -> Result<PipeConfig, Vec<Problem>> {
+    let checks = Checks::of_sent(folders);
     // Every JSON document is a YAML document.
-    let documents = node::parse(&change.to_string(), &checks);
+    let mut documents = node::parse(&change.to_string(), &checks);
+    for document in &mut documents {
+        interpolate::interpolate_at(document, &ENDS, &checks, &environment);
+    }
     let mut config = base.clone();
     let root = documents.first().map(|document| super::field::Field {
         checks: &checks,
@@ -25,9 +37,13 @@ pub fn lay_over(base: &PipeConfig, change: &Value) -> Result<PipeConfig, Vec<Pro
         path: String::new(),
     });
     if let Some(mut root) = root.as_ref().and_then(super::field::Field::section) {
+        lay_over_ends(base, &mut root, &mut config);
         let transforms: Vec<String> = base.transforms.keys().cloned().collect();
         if let Some(field) = root.get("tables") {
-            for entry in tables::read(&field, &transforms).0.unwrap_or_default() {
+            let read = tables::read(&field, &transforms, base.keyless);
+            let mut entries = read.0.unwrap_or_default();
+            tables::exclude(&mut entries, &base.exclude);
+            for entry in entries {
                 // What a command says of a table counts, whatever the file says of it.
                 config.tables.retain(|known| known.source != entry.source);
                 config.tables.push(entry);
@@ -50,6 +66,19 @@ pub fn lay_over(base: &PipeConfig, change: &Value) -> Result<PipeConfig, Vec<Pro
         Ok(config)
     } else {
         Err(problems)
+    }
+}
+
+fn lay_over_ends(base: &PipeConfig, root: &mut Section<'_>, config: &mut PipeConfig) {
+    if let Some(field) = root.get("source")
+        && let Some(source) = ends::source_over(&field, Secrets::Resolve, &base.source)
+    {
+        config.source = source;
+    }
+    if let Some(field) = root.get("destination")
+        && let Some(destination) = ends::destination_over(&field, &base.destination)
+    {
+        config.destination = destination;
     }
 }
 
@@ -148,16 +177,10 @@ fn compare_at(
 }
 
 /// `document` with an overlay laid over it: what a file would have to say for the pipe to run as it does. `overlay` is as
-/// for [`lay_over`]; `removed` are tables that were taken out, and `carried` the ones that the pipe has, which stand in
-/// the place of a wildcard that means a removed one.
-pub fn merged(
-    document: &Value,
-    overlay: &Value,
-    removed: &[TableName],
-    carried: &[TableName],
-) -> Value {
+/// for [`lay_over`]; `removed` are tables that were taken out, which no wildcard means any more.
+pub fn merged(document: &Value, overlay: &Value, removed: &[TableName]) -> Value {
     let mut merged = document.clone();
-    for section in ["sync", "snapshot"] {
+    for section in ["source", "destination", "sync", "snapshot"] {
         if let Some(Value::Object(set)) = overlay.get(section) {
             for (key, value) in set {
                 merged[section][key] = value.clone();
@@ -169,65 +192,99 @@ pub fn merged(
         tables.retain(|known| source_of(known) != source_of(entry));
         tables.push(entry.clone());
     }
-    let exact: Vec<String> = tables.iter().map(source_of).collect();
-    let tables = tables
-        .into_iter()
-        .flat_map(|entry| without(entry, removed, carried, &exact))
-        .collect();
+    let is_removed = |source: &TablePattern| removed.iter().any(|name| source.matches(name));
+    tables.retain(|entry| {
+        let source = written(&entry["source"]);
+        source.is_wildcard() || !is_removed(&source)
+    });
+    let before = document["exclude"].as_array().cloned().unwrap_or_default();
+    let excluded = excluded(&before, &tables, removed);
+    if excluded != before {
+        merged["exclude"] = Value::Array(excluded);
+    }
     merged["tables"] = Value::Array(tables);
     merged
 }
 
-/// An entry as it is, nothing for a removed table, or the tables that a wildcard still means.
-fn without(
-    entry: Value,
-    removed: &[TableName],
-    carried: &[TableName],
-    exact: &[String],
-) -> Vec<Value> {
-    let pattern = match (&entry["source"], source_of(&entry).split_once('.')) {
-        (Value::String(_), Some((database, table))) => TablePattern {
-            database: database.to_owned(),
-            table: table.to_owned(),
-            literal: false,
-        },
-        (source, _) => TablePattern {
-            database: source["database"].as_str().unwrap_or_default().to_owned(),
-            table: source["table"].as_str().unwrap_or_default().to_owned(),
-            literal: true,
-        },
-    };
-    let gone = |name: &&TableName| {
-        pattern.matches(name) && (!pattern.is_wildcard() || !exact.contains(&name.to_string()))
-    };
-    if !removed.iter().any(|name| gone(&name)) {
-        return vec![entry];
+/// What no wildcard of `tables` may mean: what was so `before`, less what an entry names by now, and what was taken out.
+fn excluded(before: &[Value], tables: &[Value], removed: &[TableName]) -> Vec<Value> {
+    let sources = tables.iter().map(|entry| written(&entry["source"]));
+    let (wild, exact): (Vec<_>, Vec<_>) = sources.partition(TablePattern::is_wildcard);
+    let names = |one: &TablePattern| TableName::new(one.database.as_str(), one.table.as_str());
+    let mut excluded = before.to_vec();
+    excluded.retain(|item| {
+        let item = written(item);
+        item.is_wildcard() || !exact.iter().any(|entry| entry.matches(&names(&item)))
+    });
+    for name in removed {
+        let known = excluded.iter().any(|item| written(item).matches(name));
+        if !known && wild.iter().any(|entry| entry.matches(name)) {
+            excluded.push(source_for(name));
+        }
     }
-    if !pattern.is_wildcard() {
-        return Vec::new();
+    excluded
+}
+
+/// What the value of a `source`, or of an item of `exclude`, means.
+fn written(source: &Value) -> TablePattern {
+    let text = source.as_str().and_then(|text| text.split_once('.'));
+    let part = |key: &str| source[key].as_str().unwrap_or_default();
+    let (database, table) = text.unwrap_or_else(|| (part("database"), part("table")));
+    TablePattern {
+        database: database.to_owned(),
+        table: table.to_owned(),
+        literal: text.is_none(),
+        except: Vec::new(),
     }
-    let own = carried.iter().filter(gone);
-    own.map(|name| {
-        let mut entry = entry.clone();
-        entry["source"] = json!({ "database": name.database, "table": name.table });
-        entry
-    })
-    .collect()
+}
+
+/// The shortest way to write one table.
+fn source_for(name: &TableName) -> Value {
+    let plain = |part: &String| !part.is_empty() && !part.contains(['.', '*', '`', '"']);
+    match plain(&name.database) && plain(&name.table) {
+        true => name.to_string().into(),
+        false => json!({ "database": name.database, "table": name.table }),
+    }
 }
 
 /// `document` as it may be shown: `***` stands for a password that is written out.
 pub fn shown(document: &Value) -> Value {
     let mut shown = document.clone();
-    for end in ["source", "destination"] {
-        if let Some(password) = shown.get_mut(end).and_then(|end| end.get_mut("password"))
-            && !password
-                .as_str()
-                .is_some_and(|text| text.is_empty() || text.contains("${"))
-        {
-            *password = "***".into();
+    for end in ENDS {
+        if let Some(password) = shown.get_mut(end).and_then(|end| end.get_mut("password")) {
+            *password = shown_password(password);
         }
     }
     shown
+}
+
+/// The value of a key as it may be shown.
+pub fn shown_at(key: &str, value: &Value) -> Value {
+    match key {
+        "source.password" | "destination.password" => shown_password(value),
+        // A section that one of two documents lacks.
+        "source" | "destination" => shown(&json!({ key: value }))[key].clone(),
+        _ => value.clone(),
+    }
+}
+
+fn shown_password(password: &Value) -> Value {
+    match password {
+        Value::Null => Value::Null,
+        Value::String(text) if text.is_empty() || is_reference(text) => password.clone(),
+        _ => "***".into(),
+    }
+}
+
+/// Whether a text is one `${...}` that writes nothing out, not even as its default.
+fn is_reference(text: &str) -> bool {
+    let inner = text
+        .strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}'));
+    inner.is_some_and(|inner| {
+        let written = inner.split_once(":-").map_or("", |(_, default)| default);
+        !inner.contains(['{', '}']) && written.is_empty()
+    })
 }
 
 #[cfg(test)]
@@ -276,23 +333,37 @@ mod tests {
     #[test]
     fn the_merged_document_says_what_runs() {
         let document = json!({
+            "source": { "host": "a", "port": 1 },
             "tables": [{ "source": "s.*", "transforms": ["m"] }, { "source": "s.a" }, { "source": "t.b" }],
+            "exclude": ["s.tmp_*", "u.c"],
             "sync": { "interval": "1s" },
         });
-        let overlay = json!({ "sync": { "interval": "2s" }, "tables": [{ "source": "u.c" }] });
+        let overlay = json!({
+            "source": { "host": "b" },
+            "sync": { "interval": "2s" },
+            "tables": [{ "source": "u.c" }],
+        });
         let name = |database: &str, table: &str| TableName::new(database, table);
-        let removed = [name("t", "b"), name("s", "old")];
-        let carried = [name("s", "a"), name("s", "kept"), name("u", "c")];
-        let merged = merged(&document, &overlay, &removed, &carried);
+        let removed = [
+            name("t", "b"),
+            name("s", "old"),
+            name("s", "o*d"),
+            name("s", "tmp_1"),
+        ];
+        let merged = merged(&document, &overlay, &removed);
+        assert_eq!(merged["source"], json!({ "host": "b", "port": 1 }));
         assert_eq!(merged["sync"]["interval"], "2s");
-        assert_eq!(
-            merged["tables"],
-            json!([
-                { "source": { "database": "s", "table": "kept" }, "transforms": ["m"] },
-                { "source": "s.a" },
-                { "source": "u.c" },
-            ])
-        );
+        let tables = json!([
+            { "source": "s.*", "transforms": ["m"] },
+            { "source": "s.a" },
+            { "source": "u.c" },
+        ]);
+        assert_eq!(merged["tables"], tables);
+        let exclude = json!(["s.tmp_*", "s.old", { "database": "s", "table": "o*d" }]);
+        assert_eq!(merged["exclude"], exclude);
+        // What it says already needs no second word.
+        let again = super::merged(&merged, &json!({}), &removed);
+        assert_eq!(again, merged);
     }
 
     #[test]
@@ -304,5 +375,19 @@ mod tests {
         let shown = shown(&document);
         assert_eq!(shown["source"]["password"], "***");
         assert_eq!(shown["destination"]["password"], "${FROM_ELSEWHERE}");
+        for (written, expected) in [
+            ("${file:secret}", "${file:secret}"),
+            ("${NAME:-}", "${NAME:-}"),
+            ("", ""),
+            ("${NAME:-canary}", "***"),
+            ("canary${NAME}", "***"),
+            ("$${canary}", "***"),
+            ("${A}canary${B}", "***"),
+        ] {
+            let password = shown_at("source.password", &json!(written));
+            assert_eq!(password, expected, "{written}");
+        }
+        let section = shown_at("destination", &json!({ "password": "canary", "user": "u" }));
+        assert_eq!(section, json!({ "password": "***", "user": "u" }));
     }
 }

@@ -11,8 +11,9 @@ use super::field::Field;
 use super::node::Node;
 use super::section::{Checks, Section};
 use super::{
-    Cascades, DdlPolicies, Mode, ObjectivesConfig, PipeConfig, RowImage, Secrets, SnapshotConfig,
-    SyncConfig, SystemColumns, TypePolicies, ddl, ends, policies, tables, transforms,
+    Cascades, DdlPolicies, Keyless, Mode, ObjectivesConfig, PipeConfig, RowImage, Secrets,
+    SnapshotConfig, SyncConfig, SystemColumns, TypePolicies, ddl, ends, policies, tables,
+    transforms,
 };
 
 /// As ClickPipes: enough to keep a server of ordinary size busy, few enough not to hurt its other users.
@@ -33,20 +34,10 @@ pub(super) const MEMORY_BYTES: u64 = 512 << 20;
 pub(super) const SYSTEM_COLUMNS: [&str; 3] = ["_version", "_is_deleted", "_synced_at"];
 
 /// Keys of the design that another version brings, at the top of a document.
-const UNBUILT: [(&str, &str); 3] = [
-    (
-        "exclude",
-        "list the tables to copy one by one instead of a wildcard",
-    ),
-    (
-        "keyless",
-        "remove it; give each table a primary key or a unique key without NULLs",
-    ),
-    (
-        "grants",
-        "put it below the transform: `transforms.NAME.grants`",
-    ),
-];
+const UNBUILT: [(&str, &str); 1] = [(
+    "grants",
+    "put it below the transform: `transforms.NAME.grants`",
+)];
 
 /// Reads one document. Complains of all that is wrong with it; what could be made out for the rules across pipes comes
 /// back in any case.
@@ -90,14 +81,21 @@ pub(super) fn pipe(
         Some(field) => transforms::read(field, secrets),
         None => (Some(BTreeMap::new()), Vec::new()),
     };
+    let keyless = root.or("keyless", Keyless::Refuse, |field| tables::keyless(&field));
     let table_list = root
         .required(
             "tables",
             "a list of tables",
             "add `tables:` with one `- source: database.table` line a table",
         )
-        .map(|field| tables::read(&field, &transform_names));
-    let (tables, outlines) = table_list.unwrap_or_default();
+        .map(|field| tables::read(&field, &transform_names, keyless.unwrap_or_default()));
+    let (mut tables, outlines) = table_list.unwrap_or_default();
+    let exclude = root.or("exclude", Vec::new(), |field| {
+        tables::excluded(&field, tables.as_deref().unwrap_or_default())
+    });
+    if let (Some(tables), Some(exclude)) = (&mut tables, &exclude) {
+        tables::exclude(tables, exclude);
+    }
     let snapshot = root.or("snapshot", default_snapshot(), |field| {
         snapshot(&field, &default_snapshot())
     });
@@ -152,11 +150,13 @@ pub(super) fn pipe(
             source: source?,
             destination: destination?,
             tables: tables?,
+            exclude: exclude?,
             transforms: transforms?,
             snapshot: snapshot?,
             sync: sync?,
             system_columns: system_columns?,
             nullable: nullable?,
+            keyless: keyless?,
             types: types?,
             follow_new_tables: follow_new_tables?,
             row_image: row_image?,

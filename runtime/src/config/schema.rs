@@ -5,14 +5,17 @@
 #![expect(dead_code, reason = "the fields exist for the derived schema alone")]
 
 mod ddl;
+mod plugins;
+mod table;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use self::table::{Engine, Keyless, TableSource};
 use super::values::{show_duration, show_size};
-use super::{ends, read, transforms};
+use super::{ends, read};
 
 /// The JSON Schema of one document of a pipe file, for `pipewright schema`.
 pub fn json_schema() -> serde_json::Value {
@@ -52,8 +55,11 @@ struct PipeFile {
     /// The tables to copy.
     #[schemars(length(min = 1))]
     tables: Vec<Table>,
+    /// Tables, written as in `tables`, that no wildcard of `tables` means. An entry of `tables` that names a table beats a
+    /// wildcard here. A table that has left the pipe by this list comes back by `pipewright tables add`.
+    exclude: Option<Vec<TableSource>>,
     /// WebAssembly plugins that change rows on their way, by the names that `tables[].transforms` use.
-    transforms: Option<BTreeMap<String, Transform>>,
+    transforms: Option<BTreeMap<String, plugins::Transform>>,
     /// How the load is cut.
     snapshot: Option<Snapshot>,
     /// When the stream is flushed: at the first of the three.
@@ -77,6 +83,9 @@ struct PipeFile {
     /// MySQL before 9.6, write to no binlog.
     #[schemars(extend("default" = "warn"))]
     cascades: Option<Cascades>,
+    /// What becomes of tables with neither a primary key nor a unique one without NULL.
+    #[schemars(extend("default" = "refuse"))]
+    keyless: Option<Keyless>,
     /// What becomes of statements that change tables.
     ddl: Option<ddl::Ddl>,
     /// Beyond what the pipe is Degraded, until it is well within again.
@@ -256,11 +265,14 @@ struct Table {
     /// The sorting key; the primary key when absent. It must contain every column of the source's key.
     #[schemars(length(min = 1), extend("uniqueItems" = true))]
     order_by: Option<Vec<String>>,
-    /// A ClickHouse PARTITION BY expression over columns of `order_by` only: versions never merge across partitions.
+    /// A ClickHouse PARTITION BY expression; with `engine: replacing` over columns of `order_by` only, since versions never
+    /// merge across partitions.
     partition_by: Option<String>,
     /// The engine.
     #[schemars(extend("default" = "replacing"))]
     engine: Option<Engine>,
+    /// What becomes of the table when it has no key; the pipe's `keyless` when absent.
+    keyless: Option<Keyless>,
     /// The column that cuts the load into partitions; the leading columns of the key when absent.
     split_by: Option<String>,
     /// ClickHouse types and policies chosen by hand, by column.
@@ -268,34 +280,6 @@ struct Table {
     /// The names of `transforms` that rows pass through, in this order.
     #[schemars(extend("uniqueItems" = true))]
     transforms: Option<Vec<String>>,
-}
-
-/// Which source table an entry means.
-#[derive(JsonSchema)]
-#[schemars(untagged)]
-enum TableSource {
-    /// `database.table`, `*` being a wildcard.
-    Pattern(String),
-    /// Both names taken literally, whatever characters they hold.
-    Literal(TableSourceNames),
-}
-
-/// Both names taken literally.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct TableSourceNames {
-    /// The database.
-    database: String,
-    /// The table.
-    table: String,
-}
-
-/// The target's engine.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "snake_case")]
-enum Engine {
-    /// ReplacingMergeTree: one row for each key, the latest; read it through the view `<table>_current`.
-    Replacing,
 }
 
 /// What becomes of values that have no equal in ClickHouse, and in which form others arrive.
@@ -436,77 +420,6 @@ enum DecimalForm {
     Decimal,
     /// String, with all digits of the fraction.
     String,
-}
-
-/// A plugin and how it is used.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Transform {
-    /// The plugin's file, a WebAssembly component.
-    plugin: String,
-    /// The plugin's own configuration; the plugin says what it takes.
-    config: Option<serde_json::Map<String, serde_json::Value>>,
-    /// What becomes of a row that the plugin cannot process.
-    #[schemars(extend("default" = "fail"))]
-    on_error: Option<OnError>,
-    /// What readers see of a row that failed and was passed over.
-    #[schemars(extend("default" = "hide"))]
-    on_rejected: Option<OnRejected>,
-    /// What one call may use.
-    limits: Option<Limits>,
-    /// What it may read beside its rows.
-    grants: Option<Grants>,
-}
-
-/// What a plugin may read beside its rows.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Grants {
-    /// Files, by the name under which the plugin asks for them.
-    lookup: Option<BTreeMap<String, String>>,
-}
-
-/// What readers see of a row that failed and was passed over.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "snake_case")]
-enum OnRejected {
-    /// Nothing: the row that was there disappears.
-    Hide,
-    /// The row as it last passed.
-    KeepOld,
-}
-
-/// What becomes of a row that the plugin cannot process.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "snake_case")]
-enum OnError {
-    /// Its table is taken out of service with the row's reason.
-    Fail,
-    /// It goes to `_pipewright_dead_letters`, and the table goes on.
-    DeadLetter,
-    /// It is counted, and the table goes on.
-    Skip,
-}
-
-/// What one call of a plugin may use.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Limits {
-    /// Memory of the guest, such as `64MiB`.
-    #[schemars(schema_with = "size", extend("default" = show_size(transforms::PLUGIN_MEMORY)))]
-    memory: Option<String>,
-    /// Wall time, such as `1s`.
-    #[schemars(schema_with = "duration", extend("default" = show_duration(transforms::PLUGIN_TIME)))]
-    time: Option<String>,
-    /// Bytes that it may return, such as `128MiB`.
-    #[schemars(schema_with = "size", extend("default" = show_size(transforms::PLUGIN_OUTPUT)))]
-    output: Option<String>,
-    /// Rows that it may return.
-    #[schemars(extend("default" = transforms::PLUGIN_ROWS))]
-    rows: Option<u64>,
-    /// Bytes that it may write to the log, such as `256KiB`.
-    #[schemars(schema_with = "size", extend("default" = show_size(transforms::PLUGIN_LOG)))]
-    log: Option<String>,
 }
 
 /// How the load is cut.

@@ -200,6 +200,16 @@ impl<'a> Section<'a> {
 
     /// Refuses a key of the design whose function does not exist yet; `null` says the same as its absence.
     pub(super) fn unbuilt(&mut self, name: &'static str, instead: &str) {
+        self.refuse(name, "is not built yet", instead);
+    }
+
+    /// Refuses a key that a pipe keeps for its life, in a change of a pipe that is there.
+    pub(super) fn fixed(&mut self, name: &'static str) {
+        let instead = "drop the pipe and make another, or change its file and resync it";
+        self.refuse(name, "a pipe keeps for its life", instead);
+    }
+
+    fn refuse(&mut self, name: &'static str, why: &str, instead: &str) {
         self.unbuilt.push(name);
         if let Some((key, node)) = self.find(name)
             && !matches!(node.value, Value::Null)
@@ -208,7 +218,7 @@ impl<'a> Section<'a> {
             self.field.checks.report(
                 key.place,
                 &path,
-                format!("`{name}`, which is not built yet"),
+                format!("`{name}`, which {why}"),
                 "the key to be absent",
                 instead,
             );

@@ -108,6 +108,9 @@ pub struct PipeConfig {
     pub destination: DestinationConfig,
     /// The tables in file order; [`super::match_tables`] lets exact names beat wildcards.
     pub tables: Vec<TableConfig>,
+    /// What no wildcard of `tables` means.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<TablePattern>,
     /// The plugins that tables name.
     pub transforms: BTreeMap<String, TransformConfig>,
     /// How the load is cut.
@@ -118,6 +121,9 @@ pub struct PipeConfig {
     pub system_columns: SystemColumns,
     /// Whether NULL stays NULL; else it becomes the type's default.
     pub nullable: bool,
+    /// What becomes of tables without a key whose entries do not say.
+    #[serde(skip_serializing_if = "Keyless::is_refuse")]
+    pub keyless: Keyless,
     /// What becomes of values without an equal in ClickHouse, and in which form others arrive.
     #[serde(skip_serializing_if = "TypePolicies::is_empty")]
     pub types: TypePolicies,
@@ -203,7 +209,7 @@ pub enum SourceType {
 }
 
 /// Where rows come from.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SourceConfig {
     /// Checked against the server.
     pub source_type: SourceType,
@@ -288,7 +294,7 @@ pub enum PositionMode {
 }
 
 /// Where rows go.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DestinationConfig {
     /// `http://host:port` or `https://host:port`, without user information.
     pub url: String,
@@ -327,6 +333,9 @@ pub struct TableConfig {
     pub partition_by: Option<String>,
     /// The target's engine.
     pub engine: Engine,
+    /// What becomes of the table when it has no key; the pipe's choice where the entry has none.
+    #[serde(skip_serializing_if = "Keyless::is_refuse")]
+    pub keyless: Keyless,
     /// The column that cuts the load; the leading key columns when absent.
     pub split_by: Option<String>,
     /// ClickHouse types and policies chosen by hand, by column.
@@ -344,6 +353,9 @@ pub struct TablePattern {
     pub table: String,
     /// `{database, table}` form: `*` is a character of the name.
     pub literal: bool,
+    /// What a wildcard passes over although it matches: `exclude`, which may change while the entry stays the same.
+    #[serde(skip)]
+    pub except: Vec<TablePattern>,
 }
 
 /// The target's engine.
@@ -352,6 +364,25 @@ pub struct TablePattern {
 pub enum Engine {
     /// `ReplacingMergeTree` with versions and tombstones.
     Replacing,
+    /// `MergeTree` with every change as a row of its own.
+    Append,
+}
+
+/// What becomes of a table with neither a primary key nor a unique one without NULL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keyless {
+    /// Setup refuses it, and a table that loses its key is taken out of service.
+    #[default]
+    Refuse,
+    /// Its target is as of [`Engine::Append`]; its view tells rows apart by all of their columns, and counts equal ones.
+    Append,
+}
+
+impl Keyless {
+    fn is_refuse(&self) -> bool {
+        *self == Keyless::Refuse
+    }
 }
 
 /// One entry of `transforms`.

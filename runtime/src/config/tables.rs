@@ -7,15 +7,16 @@ use super::field::Field;
 use super::node::Value;
 use super::section::Section;
 use super::values::nearest;
-use super::{ColumnConfig, Engine, TableConfig, TablePattern, policies};
+use super::{ColumnConfig, Engine, Keyless, TableConfig, TablePattern, policies};
 
 /// Names that we give ourselves begin so.
 const RESERVED_PREFIX: &str = "_pipewright_";
 
-/// Reads `tables`; `transforms` are the names that exist.
+/// Reads `tables`; `transforms` are the names that exist, and `keyless` is the pipe's choice.
 pub(super) fn read(
     field: &Field<'_>,
     transforms: &[String],
+    keyless: Keyless,
 ) -> (Option<Vec<TableConfig>>, Vec<TableOutline>) {
     let Some(items) = field.list() else {
         return (None, Vec::new());
@@ -32,7 +33,7 @@ pub(super) fn read(
     let mut outlines = Vec::new();
     let mut sources: HashMap<TablePattern, u64> = HashMap::new();
     for item in items {
-        let (table, source, target) = entry(&item, transforms);
+        let (table, source, target) = entry(&item, transforms, keyless);
         if let Some((source, place)) = &source {
             match sources.get(source) {
                 Some(line) => {
@@ -63,6 +64,43 @@ pub(super) fn read(
     (tables, outlines)
 }
 
+/// Reads `exclude`: tables, written as in `tables`, that no wildcard of `tables` means.
+pub(super) fn excluded(field: &Field<'_>, tables: &[TableConfig]) -> Option<Vec<TablePattern>> {
+    let mut excluded = Some(Vec::new());
+    for item in field.list()? {
+        let Some(pattern) = pattern(&item) else {
+            excluded = None;
+            continue;
+        };
+        let named = |entry: &&TableConfig| {
+            let source = &entry.source;
+            !source.is_wildcard()
+                && !pattern.is_wildcard()
+                && (&source.database, &source.table) == (&pattern.database, &pattern.table)
+        };
+        if let Some(entry) = tables.iter().find(named) {
+            item.problem(
+                format!("`{}`, which `tables` names", entry.source),
+                "tables that a wildcard means",
+                "remove it from one of the two",
+            );
+            excluded = None;
+        } else if let Some(excluded) = &mut excluded {
+            excluded.push(pattern);
+        }
+    }
+    excluded
+}
+
+/// Makes the wildcards among `tables` pass over what is excluded.
+pub(super) fn exclude(tables: &mut [TableConfig], excluded: &[TablePattern]) {
+    for entry in tables {
+        if entry.source.is_wildcard() {
+            entry.source.except = excluded.to_vec();
+        }
+    }
+}
+
 /// The entry, its source with its place, and its target with its place: as much of it as could be read.
 type Entry<'a> = (
     Option<TableConfig>,
@@ -70,7 +108,7 @@ type Entry<'a> = (
     Option<(String, Field<'a>)>,
 );
 
-fn entry<'a>(item: &Field<'a>, transforms: &[String]) -> Entry<'a> {
+fn entry<'a>(item: &Field<'a>, transforms: &[String], keyless: Keyless) -> Entry<'a> {
     if let Value::Text(_) = item.node.value {
         item.problem(item.shown(), "a map", "write `- source: database.table`");
         return (None, None, None);
@@ -95,13 +133,11 @@ fn entry<'a>(item: &Field<'a>, transforms: &[String]) -> Entry<'a> {
     let columns = columns(&mut section, transforms);
     let engine = section.or("engine", Engine::Replacing, |field| {
         field.choice(
-            &[("replacing", Engine::Replacing)],
-            &[
-                ("append", "use `replacing`"),
-                ("discard", "use `replacing`"),
-            ],
+            &[("replacing", Engine::Replacing), ("append", Engine::Append)],
+            &[("discard", "use `replacing`")],
         )
     });
+    let keyless = section.or("keyless", keyless, |field| self::keyless(&field));
     let partition_by = section.maybe("partition_by", |field| field.text().map(str::to_owned));
     let split_by = section.maybe("split_by", |field| field.text().map(str::to_owned));
     for (key, instead) in [
@@ -112,10 +148,6 @@ fn entry<'a>(item: &Field<'a>, transforms: &[String]) -> Entry<'a> {
         (
             "ddl",
             "remove it; ADD COLUMN is followed, other changes stop the pipe by name",
-        ),
-        (
-            "keyless",
-            "give the table a primary key or a unique key without NULLs",
         ),
     ] {
         section.unbuilt(key, instead);
@@ -130,12 +162,21 @@ fn entry<'a>(item: &Field<'a>, transforms: &[String]) -> Entry<'a> {
             order_by: columns.order_by,
             partition_by: partition_by?,
             engine: engine?,
+            keyless: keyless?,
             split_by: split_by?,
             columns: columns.chosen,
             transforms: columns.transforms,
         })
     };
     (table(), source.clone().zip(source_field), outline)
+}
+
+/// What becomes of tables without a key.
+pub(super) fn keyless(field: &Field<'_>) -> Option<Keyless> {
+    field.choice(
+        &[("refuse", Keyless::Refuse), ("append", Keyless::Append)],
+        &[],
+    )
 }
 
 /// The one target of an entry that is no wildcard.
@@ -170,6 +211,7 @@ fn pattern(field: &Field<'_>) -> Option<TablePattern> {
             database: database?,
             table: table?,
             literal: true,
+            except: Vec::new(),
         });
     }
     let text = field.text()?;
@@ -181,6 +223,7 @@ fn pattern(field: &Field<'_>) -> Option<TablePattern> {
             database: text.to_owned(),
             table: text.to_owned(),
             literal: true,
+            except: Vec::new(),
         });
     }
     match parts {
@@ -188,6 +231,7 @@ fn pattern(field: &Field<'_>) -> Option<TablePattern> {
             database: database.to_owned(),
             table: table.to_owned(),
             literal: false,
+            except: Vec::new(),
         }),
         _ => {
             field.problem(

@@ -162,6 +162,10 @@ fn every_key_changes_what_is_loaded() {
         ("nullable", "nullable: false\n"),
         ("types.geometry", ", geometry: ewkt"),
         ("follow_new_tables", "follow_new_tables: true\n"),
+        (
+            "exclude",
+            "exclude: [\"shop.tmp_*\", { database: shop, table: \"a*\" }]\n",
+        ),
         ("row_image", "row_image: complete\n"),
         ("cascades", "cascades: reload\n"),
         ("ddl.add_column", "add_column: quarantine, "),
@@ -265,6 +269,27 @@ fn null_is_a_policy_and_a_column_wins_over_the_pipe() {
         assert_eq!(both.date_range, Some(DateRange::Null), "{null}");
         assert_eq!(both.enum_form, Some(EnumForm::Integer), "{null}");
     }
+}
+
+#[test]
+fn an_entry_says_otherwise_than_the_pipe_what_becomes_of_a_table_without_a_key() {
+    let two = format!("{MINIMAL}keyless: append\n").replace(
+        "shop.orders",
+        "shop.orders\n  - { source: shop.items, keyless: refuse, engine: append }",
+    );
+    let pipe = good(&two);
+    let read: Vec<(Keyless, Engine)> = pipe
+        .tables
+        .iter()
+        .map(|table| (table.keyless, table.engine))
+        .collect();
+    assert_eq!(
+        read,
+        [
+            (Keyless::Append, Engine::Replacing),
+            (Keyless::Refuse, Engine::Append)
+        ]
+    );
 }
 
 #[test]
@@ -443,4 +468,74 @@ fn durations_and_sizes_arrive_in_their_units() {
     assert_eq!(pipe.sync.interval, Duration::from_secs(300));
     assert_eq!(pipe.sync.max_bytes, 1 << 30);
     assert_eq!(pipe.transforms["mask_email"].limits.memory_bytes, 128 << 20);
+}
+
+#[test]
+fn what_is_excluded_no_wildcard_means() {
+    let text = MINIMAL.replace("shop.orders", "shop.*\n  - source: shop.tmp_kept");
+    let pipe = good(&format!("{text}exclude: [\"shop.tmp_*\", shop.old]\n"));
+    let tables = names(&["shop.a", "shop.old", "shop.tmp_1", "shop.tmp_kept"]);
+    let matched = match_tables(&pipe.tables, &tables).expect("each table once");
+    let matched: Vec<String> = matched.iter().map(|(_, name)| name.to_string()).collect();
+    assert_eq!(matched, ["shop.a", "shop.tmp_kept"]);
+    let both = format!("{text}exclude: [shop.tmp_kept]\n");
+    let problems = load_text(&both, Secrets::Offline).expect_err("named twice");
+    assert!(explain(&problems).contains("which `tables` names"));
+}
+
+#[test]
+fn the_ends_are_changed_key_by_key_and_never_to_plain_text_unsaid() {
+    use serde_json::json;
+    let base = good(MINIMAL);
+    assert_eq!(base.source.tls.mode, TlsMode::Disabled);
+    let laid = |change: serde_json::Value| lay_over(&base, &change, &Folders::default());
+    let other = laid(json!({
+        "source": { "host": "127.0.0.2", "password": "a$$b" },
+        "destination": { "user": "other" },
+    }))
+    .expect("a change");
+    assert_eq!(other.source.host, "127.0.0.2");
+    assert_eq!(other.source.password.expose(), "a$b");
+    assert_eq!(
+        (&other.source.user, other.source.port),
+        (&base.source.user, base.source.port)
+    );
+    assert_eq!(other.destination.user, "other");
+    assert_eq!(other.destination.url, base.destination.url);
+    let elsewhere =
+        json!({ "source": { "host": "db.example.com", "tls": { "mode": "required" } } });
+    assert_eq!(
+        laid(elsewhere).expect("a change").source.tls.mode,
+        TlsMode::Required
+    );
+    for (refused, why) in [
+        (
+            json!({ "source": { "host": "db.example.com" } }),
+            "without encryption",
+        ),
+        (
+            json!({ "source": { "type": "mariadb" } }),
+            "keeps for its life",
+        ),
+        (
+            json!({ "destination": { "database": "x" } }),
+            "keeps for its life",
+        ),
+        (
+            json!({ "source": { "password": "${file:/etc/hostname}" } }),
+            "--secrets-dir",
+        ),
+        (
+            json!({ "source": { "password": ["canary"] } }),
+            "source.password",
+        ),
+        (json!({ "source": { "hostt": "x" } }), "hostt"),
+    ] {
+        let problems = laid(refused.clone()).expect_err("no change");
+        let text = explain(&problems);
+        assert!(
+            text.contains(why) && !text.contains("canary"),
+            "{refused}: {text}"
+        );
+    }
 }

@@ -211,32 +211,49 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
         session.destination.ensure_database().await?;
         session.destination.ensure_checkpoints().await?;
     }
+    let mut made = Vec::new();
     for table in session.tables() {
         let name = table.source.name();
-        let loading = records
-            .tables
-            .get(name)
-            .is_some_and(|record| record.state.is_loading());
+        let is = |wanted: fn(&TableRecord) -> bool| {
+            records.tables.get(name).is_some_and(|table| wanted(table))
+        };
+        let loading = is(|table| table.state.is_loading());
         let tag = |error: Error| error.with_table(name);
-        if loading {
-            for target in table.load_targets() {
-                let made = session.destination.create(target, &owner);
-                made.await.map_err(tag)?;
+        let unmade = is(|table| table.unmade);
+        if loading || unmade {
+            let targets = match unmade {
+                // Not the load's alone: one that was to be loaded again before it was made has no live target yet.
+                true => table.stream_targets().collect(),
+                false => table.load_targets(),
+            };
+            for target in targets {
+                let created = session.destination.create(target, &owner);
+                created.await.map_err(tag)?;
             }
+            made.push(name.clone());
+        }
+        if loading {
             fault::point("load:1");
         }
         // One that is between two forms is looked at when the statement has been applied.
-        if records
-            .tables
-            .get(name)
-            .is_some_and(|record| record.altering)
-        {
+        if is(|table| table.altering) {
             continue;
         }
         for target in table.stream_targets() {
             let found = session.destination.ensure_unchanged(target, &owner);
             found.await.map_err(tag)?;
         }
+    }
+    made.retain(|name| records.tables.get(name).is_some_and(|table| table.unmade));
+    if !made.is_empty() {
+        store
+            .commit(|draft| {
+                for name in &made {
+                    draft.table_mut(name).unmade = false;
+                }
+                Ok(())
+            })
+            .await?;
     }
     drop_orphans(session, store, &owner).await
 }

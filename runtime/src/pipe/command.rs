@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use super::connections::{self, EndKeys};
 use super::lifecycle::{PipeEvent, PipeState};
-use super::record::{Records, Skip};
+use super::record::{Overlay, Records, Skip};
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use super::{ddl, resync, tables};
@@ -74,6 +75,13 @@ pub enum Command {
         /// Keys of `sync`.
         sync: serde_json::Map<String, serde_json::Value>,
     },
+    /// Reach one end or both by other settings.
+    Connect {
+        /// Keys of `source`.
+        source: EndKeys,
+        /// Keys of `destination`.
+        destination: EndKeys,
+    },
     /// Forget the pipe; the targets stay as they are.
     Drop,
 }
@@ -119,6 +127,17 @@ impl fmt::Display for Command {
             }
             Command::RemoveTables { tables } => write!(f, "remove tables{}", names(tables)),
             Command::Configure { sync } => write!(f, "set{}", settings(sync)),
+            // Their values are nobody's business.
+            Command::Connect {
+                source,
+                destination,
+            } => {
+                f.write_str("set")?;
+                let mut names = source.names();
+                names.try_for_each(|name| write!(f, " source.{name}"))?;
+                let mut names = destination.names();
+                names.try_for_each(|name| write!(f, " destination.{name}"))
+            }
             Command::Drop => f.write_str("drop"),
         }
     }
@@ -223,6 +242,12 @@ pub(super) async fn prepare(pipe: &Arc<Pipe>, command: Command) -> Result<Option
             modify(pipe, async { remove(pipe, tables) }).await.map(Some)
         }
         Command::Configure { sync } => configure(pipe, sync).map(Some),
+        Command::Connect {
+            source,
+            destination,
+        } => connections::prepare(pipe, source, destination)
+            .await
+            .map(Some),
         Command::Drop => Ok(Some(Change::new(None, |draft| {
             draft.dropped = true;
             Ok(())
@@ -239,10 +264,18 @@ impl Pipe {
         let records = self.store.records();
         match &records.pipe {
             Some(record) if !record.overlay.is_empty() => {
-                record.overlay.over(&self.config).map(Arc::new)
+                self.laid_over(&record.overlay).map(Arc::new)
             }
             _ => Ok(Arc::clone(&self.config)),
         }
+    }
+
+    /// The pipe file with `overlay` laid over it.
+    ///
+    /// # Errors
+    /// `Config` where the two do not fit together.
+    pub(super) fn laid_over(&self, overlay: &Overlay) -> Result<PipeConfig> {
+        overlay.over(&self.config, &self.folders)
     }
 }
 
@@ -285,13 +318,13 @@ fn with_snapshot(
 ) -> Result<Arc<PipeConfig>> {
     let mut overlay = pipe.store.record().overlay;
     overlay.snapshot.extend(snapshot.clone());
-    overlay.over(&pipe.config).map(Arc::new)
+    pipe.laid_over(&overlay).map(Arc::new)
 }
 
 fn configure(pipe: &Pipe, sync: serde_json::Map<String, serde_json::Value>) -> Result<Change> {
     let mut overlay = pipe.store.record().overlay;
     overlay.sync.extend(sync);
-    overlay.over(&pipe.config)?;
+    pipe.laid_over(&overlay)?;
     Ok(Change::new(None, move |draft| {
         draft.pipe_mut().overlay.sync = overlay.sync;
         Ok(())
@@ -299,8 +332,19 @@ fn configure(pipe: &Pipe, sync: serde_json::Map<String, serde_json::Value>) -> R
 }
 
 fn retry(pipe: &Pipe, name: TableName, skip: Skip) -> Result<Change> {
-    if !pipe.store.records().tables.contains_key(&name) {
-        return Err(tables::unknown(&name));
+    let records = pipe.store.records();
+    let table = records.tables.get(&name);
+    let table = table.ok_or_else(|| tables::unknown(&name))?;
+    if table.appends && matches!(table.state, TableState::Quarantined(_)) {
+        // What it had beyond its place would come again under other versions.
+        return Err(Error::new(
+            ErrorKind::IllegalCommand,
+            "an append table that is out of service cannot read on from its place",
+        )
+        .with_hint(format!(
+            "resync the table: pipewright resync --table {name}"
+        ))
+        .with_table(&name));
     }
     Ok(Change::new(None, move |draft| go_on(draft, &name, skip)))
 }
@@ -319,15 +363,17 @@ fn go_on(draft: &mut Records, name: &TableName, skip: Skip) -> Result<()> {
     Ok(())
 }
 
-/// The same for every table out of service: whoever starts a pipe again has had the chance to mend what was wrong.
+/// The same for every table out of service: whoever starts a pipe again has had the chance to mend what was wrong. Append
+/// tables wait for a resync.
 ///
 /// # Errors
 /// When the store fails.
 pub(super) async fn go_on_with_all(pipe: &Pipe) -> Result<()> {
     pipe.store
         .commit(|draft| {
-            let names =
-                draft.names_where(|table| matches!(table.state, TableState::Quarantined(_)));
+            let names = draft.names_where(|table| {
+                matches!(table.state, TableState::Quarantined(_)) && !table.appends
+            });
             names
                 .iter()
                 .try_for_each(|name| go_on(draft, name, Skip::No))

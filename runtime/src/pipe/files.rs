@@ -17,7 +17,7 @@ use super::command::{self, Command};
 use super::document::{Drift, Reason, ReasonKind};
 use super::journal::{EventKind, Level, Note};
 use super::lifecycle::{PipeEvent, PipeState};
-use super::record::{Overlay, Records};
+use super::record::{Overlay, Records, TableRecord};
 use super::setup;
 use super::supervisor::{Pipe, Request};
 use super::table_state::TableState;
@@ -81,6 +81,7 @@ pub(super) async fn take_up(
         let paused = |state: &PipeState| matches!(state, PipeState::Paused { .. });
         pipe.transition_where(paused, PipeEvent::Resume).await?;
     }
+    forget_agreed(pipe).await?;
     let differences = differences(before, &whole);
     // Before Setup is done nothing has been made of what the former document said.
     let set_up = pipe.store.record().checkpoint.is_some();
@@ -92,7 +93,7 @@ pub(super) async fn take_up(
     differences
         .iter()
         .for_each(|difference| change.weigh(difference));
-    let config = change.overlay.over(&pipe.config)?;
+    let config = pipe.laid_over(&change.overlay)?;
     let unnamed = no_longer_named(&config, &records);
     let keys: Vec<&str> = differences
         .iter()
@@ -135,6 +136,30 @@ fn differences(before: Option<&Applied>, whole: &Applied) -> Vec<Difference> {
     before.map_or_else(Vec::new, |before| {
         config::compare(&shown(before), &shown(whole))
     })
+}
+
+/// Forgets what commands have set of the two ends where the file says the same by now. Passwords are among it, and a written
+/// one is not remembered, so the documents cannot be compared.
+async fn forget_agreed(pipe: &Pipe) -> Result<()> {
+    let overlay = pipe.store.record().overlay;
+    if overlay.source.is_empty() && overlay.destination.is_empty() {
+        return Ok(());
+    }
+    // What cannot be read any more stops the pipe when it connects, with the reason.
+    let Ok(running) = pipe.laid_over(&overlay) else {
+        return Ok(());
+    };
+    let file = &pipe.config;
+    if running.source != file.source || running.destination != file.destination {
+        return Ok(());
+    }
+    pipe.store
+        .commit(|draft| {
+            let overlay = &mut draft.pipe_mut().overlay;
+            (overlay.source, overlay.destination) = Default::default();
+            Ok(())
+        })
+        .await
 }
 
 async fn remember(pipe: &Pipe, applied: Applied) -> Result<()> {
@@ -203,6 +228,14 @@ impl<'a> FileChange<'a> {
                     self.overlay.snapshot.remove(name);
                 }
             }
+            Some(("source", name)) => {
+                let set = self.overlay.source.get(name).cloned();
+                self.weigh_set(difference, set, "pipewright set PIPE KEY=VALUE");
+            }
+            Some(("destination", name)) => {
+                let set = self.overlay.destination.get(name).cloned();
+                self.weigh_set(difference, set, "pipewright set PIPE KEY=VALUE");
+            }
             // Whatever may not change was refused before the document got here.
             _ => {}
         }
@@ -212,10 +245,10 @@ impl<'a> FileChange<'a> {
     fn weigh_set(&mut self, difference: &Difference, set: Option<Value>, verb: &str) -> bool {
         let agreed = set.is_some() && set == difference.after;
         if let (Some(set), false) = (set, agreed) {
-            let file = difference
-                .after
-                .as_ref()
-                .map_or("nothing".to_owned(), Value::to_string);
+            let shown = |value: &Value| config::shown_at(&difference.key, value);
+            let after = difference.after.as_ref().map(shown);
+            let file = after.map_or("nothing".to_owned(), |after| after.to_string());
+            let set = shown(&set);
             let text =
                 format!("the file now says {file}, and {set}, which a command has set, stays");
             self.conflict(
@@ -243,7 +276,7 @@ impl<'a> FileChange<'a> {
             }
             return;
         }
-        let removed = |(name, table): (&TableName, &Arc<super::record::TableRecord>)| {
+        let removed = |(name, table): (&TableName, &Arc<TableRecord>)| {
             name.to_string() == source && table.state == TableState::Removed
         };
         match (&difference.before, &difference.after) {
@@ -348,24 +381,22 @@ impl Pipe {
     }
 }
 
-/// The applied document with what commands have laid over it; none for a pipe that has none yet.
+/// The applied document with what commands have laid over it, as it may be shown; none for a pipe that has none yet.
 pub(super) fn merged(records: &Records) -> Option<Value> {
+    laid_over(records).map(|document| config::shown(&document))
+}
+
+/// The same with the passwords that commands have set.
+fn laid_over(records: &Records) -> Option<Value> {
     let applied = records.applied.as_deref()?;
     let overlay = serde_json::to_value(&records.pipe.as_ref()?.overlay).ok()?;
-    let document = config::shown(&applied.document);
-    let (removed, carried): (Vec<_>, Vec<_>) = records
-        .tables
-        .iter()
-        .partition(|(_, table)| table.state == TableState::Removed);
-    let names = |tables: Vec<(&TableName, _)>| -> Vec<TableName> {
-        tables.into_iter().map(|(name, _)| name.clone()).collect()
-    };
-    Some(config::merged(
-        &document,
-        &overlay,
-        &names(removed),
-        &names(carried),
-    ))
+    let removed = records.names_where(is_taken_out);
+    Some(config::merged(&applied.document, &overlay, &removed))
+}
+
+/// Whether a person has taken the table out. One that the source has dropped comes back by itself.
+fn is_taken_out(table: &TableRecord) -> bool {
+    table.state == TableState::Removed && !table.dropped
 }
 
 /// Where the pipe does not run as its document says.
@@ -374,18 +405,19 @@ pub(super) fn drift(pipe: &Pipe, records: &Records) -> Vec<Drift> {
         .pipe
         .as_ref()
         .is_none_or(|record| record.overlay.is_empty())
-        && records
-            .tables
-            .values()
-            .all(|table| table.state != TableState::Removed);
-    let mut drift: Vec<Drift> = match (&records.applied, merged(records)) {
-        (Some(applied), Some(merged)) if !untouched => {
-            config::compare(&config::shown(&applied.document), &merged)
+        && !records.tables.values().any(|table| is_taken_out(table));
+    let mut drift: Vec<Drift> = match (&records.applied, laid_over(records)) {
+        (Some(applied), Some(running)) if !untouched => {
+            config::compare(&applied.document, &running)
                 .into_iter()
-                .map(|difference| Drift {
-                    key: difference.key,
-                    file: difference.before,
-                    running: difference.after,
+                .map(|difference| {
+                    let shown =
+                        |value: Option<Value>| Some(config::shown_at(&difference.key, &value?));
+                    Drift {
+                        file: shown(difference.before),
+                        running: shown(difference.after),
+                        key: difference.key,
+                    }
                 })
                 .collect()
         }

@@ -63,6 +63,7 @@ fn loads(pipe: &Pipe, table: Option<&str>) -> Vec<(String, String)> {
 /// # Errors
 /// Whatever a plugin or the destination fails with; letters that have passed until then stay passed.
 pub(super) async fn replay(pipe: &Pipe, table: Option<&str>) -> Result<Replayed> {
+    let _letters = pipe.store.letters().lock().await;
     let session = connected_anew(pipe).await?;
     let loads = loads(pipe, table);
     let read = session

@@ -3,7 +3,8 @@
 //! Every row of a load has version 0, below all that the stream writes, so a partition may be read at any moment at or
 //! after the start place, and read again after a crash: whatever changed since the start place arrives by the stream
 //! with a higher version. A partition is marked done in one write after its last row is durable. When all are done the
-//! table's end place is taken; once the checkpoint has passed it, the table equals the source.
+//! table's end place is taken; once the checkpoint has passed it, the table equals the source. Loads of append tables read
+//! one moment instead ([`append`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,7 @@ use tokio::sync::{OwnedRwLockReadGuard, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::append;
 use super::apply::transform;
 use super::document::{BatchDocument, BatchKind, Timestamp};
 use super::faults::FaultCounts;
@@ -110,8 +112,13 @@ async fn load_table(
     stop: &CancellationToken,
 ) -> Result<()> {
     loop {
-        let before = Arc::clone(&session.table(name).source);
+        let table = session.table(name);
+        let before = Arc::clone(&table.source);
         let error = match load_rest(session, pipe, name, start, stop).await {
+            // The stream passes over what lies before the moment that the load reads: another one is needed.
+            Err(error) if is_of_definition(&error) && table.target.is_append() => {
+                return Err(append::broken_off(name).with_source(error));
+            }
             Err(error) if is_of_definition(&error) => error,
             ended => return ended,
         };
@@ -243,12 +250,23 @@ async fn read_and_insert(
     stop: &CancellationToken,
 ) -> Result<()> {
     let readers = (session.config.snapshot.threads_per_table.get() as usize).min(queue.len());
+    let mut opened: Vec<Option<SnapshotSession>> = match session.table(name).target.is_append() {
+        true => session
+            .snapshots
+            .take(name)?
+            .into_iter()
+            .map(Some)
+            .collect(),
+        false => std::iter::repeat_with(|| None).take(readers).collect(),
+    };
+    opened.truncate(readers);
+    let readers = opened.len();
     let queue = Arc::new(Mutex::new(queue));
     // One piece a reader: a reader that is ahead of the inserts waits with its next piece in hand.
     let (pieces, received) = mpsc::channel(readers);
     // Dropped with this future, and then every reader is aborted.
     let mut tasks = JoinSet::new();
-    for _ in 0..readers {
+    for opened in opened {
         let reader = Reader {
             session: Arc::clone(session),
             name: name.clone(),
@@ -257,7 +275,7 @@ async fn read_and_insert(
             stop: stop.clone(),
         };
         let start = start.clone();
-        tasks.spawn(async move { reader.run(&start).await });
+        tasks.spawn(async move { reader.run(&start, opened).await });
     }
     drop(pieces);
     let read_all = async {
@@ -281,9 +299,13 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(&self, start: &Position) -> Result<()> {
-        let mut reader =
-            PartitionReader::new(SnapshotSession::open(&self.session.source, Some(start)).await?);
+    /// `opened` is the session of a load that reads one moment.
+    async fn run(&self, start: &Position, opened: Option<SnapshotSession>) -> Result<()> {
+        let session = match opened {
+            Some(session) => session,
+            None => SnapshotSession::open(&self.session.source, Some(start)).await?,
+        };
+        let mut reader = PartitionReader::new(session);
         while !self.stop.is_cancelled() {
             let Some(partition) = self
                 .queue

@@ -4,11 +4,13 @@
 //! `setup` prepares, `load` and `follow` read, `apply` writes and checkpoints, `complete` reads rows that the binlog
 //! holds in part. `record` is all that is remembered, `store` the one door to it.
 
+mod append;
 mod apply;
 mod attach;
 mod clock;
 mod command;
 mod complete;
+pub mod connections;
 mod ddl;
 #[cfg(test)]
 mod diagram_tests;
@@ -177,6 +179,7 @@ impl Runtime {
             engine: Arc::clone(&self.engine),
             progress: Progress::default(),
             refused: RwLock::default(),
+            folders: self.options.folders.clone(),
             shutdown: self.shutdown.child_token(),
             wishes: commands.downgrade(),
         });

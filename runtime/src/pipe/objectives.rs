@@ -14,7 +14,6 @@ use super::clock::now_us;
 use super::document::{Reason, ReasonKind, RetentionDocument, Timestamp};
 use super::progress::Alarm;
 use super::record::Records;
-use super::session::Session;
 use super::supervisor::Pipe;
 use super::table_state::TableState;
 use crate::batch::TableName;
@@ -56,30 +55,22 @@ pub(super) fn check_lag(pipe: &Pipe) {
     progress.set_alarm(Alarm::Lag, reason);
 }
 
-/// Takes the source's clock, by which commits are dated.
-///
-/// # Errors
-/// A broken connection.
-pub(super) async fn read_clock(pipe: &Pipe, session: &Session) -> Result<()> {
-    let mut conn = session.source.control().await?;
-    if let Some(clock) = session.source.clock(&mut conn).await? {
-        pipe.progress.lag.set_clock(clock);
+/// Asks the source for its clock, by which commits are dated, and for what it holds. What goes wrong here the stream meets as
+/// well, and tells of.
+pub(super) async fn look_at_source(pipe: &Pipe, source: &Source) {
+    if let Err(error) = check_retention(pipe, source).await {
+        tracing::debug!(error = %error.chain(), "the source's retention is not known");
     }
-    conn.disconnect().await.ok();
-    Ok(())
 }
 
-/// Asks the source again and again for its clock and for what it holds, until `stop`. What goes wrong here the stream
-/// meets as well, and tells of.
-pub(super) async fn watch_source(pipe: &Pipe, session: &Session, stop: &CancellationToken) {
+/// The same again and again until `stop`, from one interval on: a run begins with a look.
+pub(super) async fn watch_source(pipe: &Pipe, source: &Source, stop: &CancellationToken) {
     loop {
-        if let Err(error) = check_retention(pipe, &session.source).await {
-            tracing::debug!(error = %error.chain(), "the source's retention is not known");
-        }
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(CHECK_INTERVAL) => {}
         }
+        look_at_source(pipe, source).await;
     }
 }
 

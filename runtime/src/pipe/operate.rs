@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::append;
 use super::apply::Applier;
-use super::attach::{Attached, attach};
+use super::attach::Attached;
 use super::command::Command;
 use super::follow::{FLUSHES_WAITING, Follower, Pace};
 use super::heal::{self, Kinship};
@@ -53,7 +54,7 @@ struct Run {
 
 /// Follows, applies, loads and catches up until `stop` is cancelled, something fails, or the records ask for another run.
 pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<()> {
-    let Attached { session, replaying } = attach(&pipe).await?;
+    let Attached { session, replaying } = append::attach_with_snapshots(&pipe).await?;
     let session = Arc::new(session);
     if stop.is_cancelled() {
         return Ok(());
@@ -67,7 +68,7 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
     let loading = record.state.resume() == Resume::Snapshot;
     let kinship = Arc::new(Kinship::read(&session, &records).await?);
     pipe.progress.lag.begin();
-    objectives::read_clock(&pipe, &session).await?;
+    objectives::look_at_source(&pipe, &session.source).await;
     let mut run = Run {
         pipe: Arc::clone(&pipe),
         kinship,
@@ -207,7 +208,7 @@ impl Run {
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            objectives::watch_source(&pipe, &session, &stop).await;
+            objectives::watch_source(&pipe, &session.source, &stop).await;
             Ok(())
         });
     }

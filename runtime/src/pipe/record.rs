@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::connections::EndKeys;
 use super::faults::FaultCounts;
 use super::files::Applied;
 use super::lifecycle::{Failure, PipeState};
@@ -12,7 +13,7 @@ use super::prepared::PreparedRecord;
 use super::table_state::{TableEvent, TableState};
 use super::values::ValueCounts;
 use crate::batch::TableName;
-use crate::config::{PipeConfig, Problem};
+use crate::config::{Folders, PipeConfig, Problem};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::ServerIdentity;
 use crate::source::mysql::catalog::SourceTable;
@@ -50,6 +51,12 @@ pub struct PipeRecord {
 /// Changes by command that the pipe file does not say, as [`crate::config::lay_over`] reads them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Overlay {
+    /// Keys of `source` that were set.
+    #[serde(default, skip_serializing_if = "EndKeys::is_empty")]
+    pub source: EndKeys,
+    /// Keys of `destination` that were set.
+    #[serde(default, skip_serializing_if = "EndKeys::is_empty")]
+    pub destination: EndKeys,
     /// Entries of `tables` that were added.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<serde_json::Value>,
@@ -64,14 +71,18 @@ pub struct Overlay {
 impl Overlay {
     /// Whether the pipe runs as its file says.
     pub fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.sync.is_empty() && self.snapshot.is_empty()
+        self.source.is_empty()
+            && self.destination.is_empty()
+            && self.tables.is_empty()
+            && self.sync.is_empty()
+            && self.snapshot.is_empty()
     }
 
-    /// The file's configuration with this laid over it.
+    /// The file's configuration with this laid over it; `folders` are those that sent documents may name files in.
     ///
     /// # Errors
     /// `Config`, with every problem.
-    pub fn over(&self, base: &PipeConfig) -> Result<PipeConfig> {
+    pub fn over(&self, base: &PipeConfig, folders: &Folders) -> Result<PipeConfig> {
         if self.is_empty() {
             return Ok(base.clone());
         }
@@ -79,7 +90,7 @@ impl Overlay {
         let change = serde_json::to_value(self).map_err(|error| {
             Error::new(ErrorKind::Internal, "the overlay does not serialise").with_source(error)
         })?;
-        crate::config::lay_over(base, &change).map_err(|problems| refused(&problems))
+        crate::config::lay_over(base, &change, folders).map_err(|problems| refused(&problems))
     }
 }
 
@@ -148,6 +159,9 @@ pub struct TableRecord {
     /// Whether the target may stand between this definition and the next: an alteration has begun.
     #[serde(default)]
     pub altering: bool,
+    /// Whether its target is still to be made: it has joined since the pipe last worked.
+    #[serde(default)]
+    pub unmade: bool,
     /// Whether it left because the source has it no longer; it comes back when it is there again.
     #[serde(default)]
     pub dropped: bool,
@@ -166,6 +180,12 @@ pub struct TableRecord {
     /// Whether one failing transaction may be passed over, and how near its place is known.
     #[serde(default)]
     pub skip: Skip,
+    /// Whether every change is a row of its own at the destination.
+    #[serde(default)]
+    pub appends: bool,
+    /// Whether the load has begun that reads one moment.
+    #[serde(default)]
+    pub in_snapshot: bool,
     /// How the load is cut; none before it is planned.
     pub partitions: Option<Vec<Partition>>,
     /// Where the load ended; none while partitions are left.
@@ -308,12 +328,15 @@ impl TableRecord {
             whole: false,
             orphans: Vec::new(),
             altering: false,
+            unmade: false,
             dropped: false,
             cascaded: false,
             retire: None,
             inexact: None,
             failed_in_plugin: false,
             skip: Skip::No,
+            appends: false,
+            in_snapshot: false,
             partitions: None,
             load_end: None,
             plugins: Vec::new(),

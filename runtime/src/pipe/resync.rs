@@ -131,14 +131,15 @@ pub(super) async fn all(pipe: &Arc<Pipe>, config: Arc<PipeConfig>) -> Result<Cha
     }))
 }
 
-/// Whether the table is in the pipe's stream, and the plugins are those that its rows have passed.
+/// Whether the table is in the pipe's stream, and the plugins are those that its rows have passed. The load of an append
+/// table has a place of its own, up to which the stream's rows are passed over, for the live table too.
 fn is_connected(
     session: &Session,
     pipe: &Pipe,
     name: &TableName,
     table: &TableRecord,
 ) -> Result<bool> {
-    if !table.state.is_in_stream() {
+    if !table.state.is_in_stream() || table.appends {
         return Ok(false);
     }
     let matched = recorded(&session.config, &known(pipe, &[]))?;
@@ -199,6 +200,7 @@ struct FreshTable {
     target: String,
     routed: Vec<String>,
     routing: bool,
+    appends: bool,
 }
 
 impl Fresh {
@@ -231,7 +233,10 @@ impl Fresh {
                     table.left.extend(before);
                 }
                 None => {
-                    let record = TableRecord::new(fresh.source.clone());
+                    let record = TableRecord {
+                        unmade: true,
+                        ..TableRecord::new(fresh.source.clone())
+                    };
                     draft.tables.insert(name.clone(), Arc::new(record));
                 }
             }
@@ -239,7 +244,7 @@ impl Fresh {
             (table.altering, table.dropped, table.cascaded) = (false, false, false);
             (table.source, table.plugins) = (fresh.source, fresh.plugins);
             (table.target, table.routed) = (fresh.target, fresh.routed);
-            table.routing = fresh.routing;
+            (table.routing, table.appends) = (fresh.routing, fresh.appends);
             let now: Vec<String> = table.targets().map(str::to_owned).collect();
             table.left.retain(|left| !now.contains(left));
             table.place.clone_from(&place);
@@ -263,8 +268,9 @@ impl Fresh {
         self.record(draft, true)?;
         for name in &names {
             draft.table_event(name, TableEvent::Loaded)?;
-            // Nothing fills it, and nothing makes it.
-            draft.table_mut(name).shadow = None;
+            let table = draft.table_mut(name);
+            // Nothing fills it, and no load makes its target.
+            (table.shadow, table.unmade) = (None, true);
         }
         for name in &returning {
             draft.table_mut(name).inexact = Some(missed(name));
@@ -315,6 +321,7 @@ pub(super) async fn begin_anew(
             target: table.target.name().to_owned(),
             routed: table.routed_names(),
             routing: table.chain.is_routing(),
+            appends: table.target.is_append(),
         })
         .collect();
     Ok(Fresh { start, tables })
@@ -381,7 +388,7 @@ fn load_beside(draft: &mut Records, name: &TableName, alone: bool) {
     give_up_shadow(table);
     table.shadow = Some(next_shadow(table, alone || was_alone));
     table.generation += 1;
-    (table.partitions, table.load_end) = (None, None);
+    (table.partitions, table.load_end, table.in_snapshot) = (None, None, false);
     (table.rows_loaded, table.bytes_loaded, table.rows_estimated) = (0, 0, None);
     table.skip = Skip::No;
 }

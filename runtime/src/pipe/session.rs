@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::append::{self, Snapshots};
 use super::lag::Spent;
 use super::pinned;
 use super::record::{PinnedPlugin, TableRecord};
@@ -26,6 +27,8 @@ pub(super) struct Session {
     pub(super) destination: ClickHouse,
     /// Where the applier's time goes.
     pub(super) spent: Spent,
+    /// What loads of append tables read by.
+    pub(super) snapshots: Snapshots,
     pub(super) engine: Arc<Engine>,
     plugins: BTreeMap<String, Arc<Plugin>>,
     /// Those of tables that are not taken up to the present ones yet.
@@ -134,6 +137,7 @@ impl Session {
             source,
             destination,
             spent: Spent::default(),
+            snapshots: Snapshots::default(),
             engine: Arc::clone(engine),
             plugins,
             kept: RwLock::default(),
@@ -216,6 +220,7 @@ impl Session {
             );
         }
         let target = targets.remove(0);
+        append::ensure_possible(&self.config, config, &source, &target)?;
         let key_ordinals = match chain.is_routing() {
             // Both images come in any case, whatever their keys.
             true => {
@@ -411,8 +416,13 @@ fn labels(source: &SourceTable, chain: &Chain) -> LabelsByColumn {
 }
 
 /// Where the target's key columns stand in the source's row images. A key column that a plugin writes has no such
-/// place: equal source keys must stay equal, and different ones different.
+/// place: equal source keys must stay equal, and different ones different. Without a key all columns together are one.
 fn key_ordinals(source: &SourceTable, chain: &Chain, target: &TargetTable) -> Result<Vec<usize>> {
+    if target.is_keyless() {
+        let columns = source.columns.iter().enumerate();
+        let included = columns.filter(|(_, column)| column.included.is_some());
+        return Ok(included.map(|(ordinal, _)| ordinal).collect());
+    }
     let steps = chain.describe();
     target
         .key_columns()

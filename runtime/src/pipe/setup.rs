@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::append;
 use super::apply::position_text;
 use super::attach::pin;
 use super::lifecycle::PipeEvent;
@@ -15,7 +16,7 @@ use super::record::{Checkpoint, Records, TableRecord};
 use super::session::{LiveTable, Session};
 use super::store::PipeStore;
 use super::table_state::TableState;
-use crate::batch::TableName;
+use crate::batch::{TableName, Version};
 use crate::config::{Mode, PipeConfig, TableConfig, match_tables};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
@@ -354,6 +355,7 @@ async fn record_start(
             target: table.target.name().to_owned(),
             routed: table.routed_names(),
             routing: table.chain.is_routing(),
+            appends: table.target.is_append(),
             whole: state == TableState::Streaming,
             state: state.clone(),
             plugins: session.pins(&table.config),
@@ -409,6 +411,7 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
         })
         .await?;
     let checkpoint = record.checkpoint.expect("a term begins at a checkpoint");
+    append::rewind(session, Version::new(record.term, checkpoint.place.offset)).await?;
     let place = StreamPlace {
         position: checkpoint.place.position.clone(),
         offset: 0,
@@ -451,6 +454,7 @@ pub(super) fn fingerprint(config: &PipeConfig) -> Result<serde_json::Value> {
             "sync",
             "snapshot",
             "transforms",
+            "exclude",
             "follow_new_tables",
             "ddl",
             "cascades",

@@ -30,6 +30,7 @@ pub struct PipeStore {
     revisions: Arc<Mutex<BTreeMap<String, i64>>>,
     published: watch::Sender<Arc<Records>>,
     journal: Arc<Journal>,
+    letters: Mutex<()>,
 }
 
 impl PipeStore {
@@ -38,8 +39,7 @@ impl PipeStore {
     /// # Errors
     /// When the store fails or holds damaged records.
     pub async fn open(store: Arc<StateStore>, pipe: &str) -> Result<Arc<Self>> {
-        let mut records = Records::default();
-        let mut revisions = BTreeMap::new();
+        let (mut records, mut revisions) = (Records::default(), BTreeMap::new());
         let own: Option<Entry<PipeRecord>> = store.get(&format!("pipe/{pipe}")).await?;
         if let Some(entry) = own {
             revisions.insert(format!("pipe/{pipe}"), entry.revision);
@@ -105,6 +105,7 @@ impl PipeStore {
             revisions: Arc::new(Mutex::new(revisions)),
             published: watch::Sender::new(Arc::new(records)),
             journal: Journal::new(events),
+            letters: Mutex::default(),
         }))
     }
 
@@ -151,6 +152,12 @@ impl PipeStore {
             }
             () = stop.cancelled() => false,
         }
+    }
+
+    /// Held while dead letters are sent again, and by whatever closes letters or exchanges the tables that they go to: a row
+    /// that was sent too late would have nothing that outranks it.
+    pub(super) fn letters(&self) -> &Mutex<()> {
+        &self.letters
     }
 
     /// What has happened to the pipe.

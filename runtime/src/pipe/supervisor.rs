@@ -19,7 +19,7 @@ use super::record::random_server_id;
 use super::session::Session;
 use super::store::PipeStore;
 use super::{command, objectives, quarantine, setup, swap};
-use crate::config::PipeConfig;
+use crate::config::{Folders, PipeConfig};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::transform::Engine;
 
@@ -49,6 +49,8 @@ pub(super) struct Pipe {
     pub(super) progress: Progress,
     /// What of its changed file was not taken up. It stands beside the state, and degrades nothing.
     pub(super) refused: RwLock<Vec<Reason>>,
+    /// Where the paths of what was sent may lead.
+    pub(super) folders: Folders,
     pub(super) shutdown: CancellationToken,
     /// Where the pipe's own tasks leave what they want of the supervisor.
     pub(super) wishes: mpsc::WeakSender<Request>,

@@ -20,6 +20,7 @@ use crate::fault;
 /// Whatever the destination fails with; what is done stays done.
 pub(super) async fn swap(pipe: &Pipe) -> Result<()> {
     let session = connected(pipe).await?;
+    let _letters = pipe.store.letters().lock().await;
     fault::point("swap:1");
     let owner = Owner::new(pipe.store.pipe(), pipe.store.record().id);
     let records = pipe.store.records();

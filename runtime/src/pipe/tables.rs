@@ -60,7 +60,7 @@ pub(super) async fn add(
     overlay.tables.retain(|known| !again(known));
     let count = entries.len();
     overlay.tables.extend(entries);
-    let config = Arc::new(overlay.over(&pipe.config)?);
+    let config = Arc::new(pipe.laid_over(&overlay)?);
     let session = Session::connect(Arc::clone(&config), &pipe.engine, pipe.past().as_ref()).await?;
     // What is laid over comes last.
     let asked = config

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::instance::Plugin;
 use super::target::{Target, targets};
 use super::version::{Cardinality, GuestField, GuestShape};
-use crate::batch::{Column, ColumnType, TableSchema};
+use crate::batch::{Column, ColumnType, Number, TableSchema};
 use crate::config::OnRejected;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -247,6 +247,7 @@ fn crossing(column_type: ColumnType) -> ColumnType {
         | ColumnType::Uuid
         | ColumnType::Inet4
         | ColumnType::Inet6 => ColumnType::Text,
+        ColumnType::Vector => ColumnType::List(Number::Float32),
         ColumnType::DateTime { .. } => ColumnType::DateTime { digits: 6 },
         ColumnType::Timestamp { .. } => ColumnType::Timestamp { digits: 6 },
         ColumnType::Time { .. } => ColumnType::Time { digits: 6 },
@@ -380,17 +381,17 @@ pub(super) mod tests {
             Refusal::NotYet(what) => what,
             other => panic!("{other:?}"),
         };
-        let boolean = refusal(|shape| {
-            let column_type = Err("boolean");
+        let texts = refusal(|shape| {
+            let column_type = Err("list-of what is no number");
             shape.writes.push((
                 None,
                 GuestField {
                     column_type,
-                    ..field("b", ColumnType::Int8)
+                    ..field("tags", ColumnType::Int8)
                 },
             ));
         });
-        assert!(not_yet(boolean).contains("`boolean`"));
+        assert!(not_yet(texts).contains("`list-of what is no number`"));
     }
 
     #[test]

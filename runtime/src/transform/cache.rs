@@ -2,17 +2,23 @@
 //!
 //! Loading native code is as safe as the code is ours. A file is named by the component's digest and by the engine's
 //! compatibility hash, and begins with a checksum of the rest: what was cut short, damaged or left by another engine is
-//! not loaded but written anew. The folder must be writable by this process only, as the state beside it.
+//! not loaded but written anew. The folder must be writable by this process only, as the state beside it. What was not
+//! loaded for longest goes when the folder passes its limit: former plugins, and code for engines before an upgrade.
 
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 const CHECKSUM_BYTES: usize = 32;
+
+/// Bytes of all files together: several of the largest plugins (an interpreter compiles to about 60 MB), hundreds of others.
+const FOLDER_BYTES: u64 = 512 << 20;
 
 pub(super) struct CompiledCache {
     folder: PathBuf,
@@ -31,7 +37,13 @@ impl CompiledCache {
 
     /// The compiled component, if a sound one is here.
     pub(super) fn load(&self, engine: &Engine, digest: &str) -> Option<Component> {
-        let bytes = std::fs::read(self.path(digest)).ok()?;
+        let path = self.path(digest);
+        let bytes = std::fs::read(&path).ok()?;
+        // Whether this succeeds decides no more than which file goes first.
+        let _ = File::options()
+            .append(true)
+            .open(&path)
+            .and_then(|file| file.set_modified(SystemTime::now()));
         let (checksum, code) = bytes.split_at_checked(CHECKSUM_BYTES)?;
         if checksum != Sha256::digest(code).as_slice() {
             return None;
@@ -60,10 +72,75 @@ impl CompiledCache {
         file.write_all(&Sha256::digest(&code))?;
         file.write_all(&code)?;
         file.persist(self.path(digest))?;
-        Ok(())
+        prune(&self.folder, FOLDER_BYTES)
     }
 
     fn path(&self, digest: &str) -> PathBuf {
         Path::new(&self.folder).join(format!("{digest}-{:016x}.cwasm", self.engine_hash))
+    }
+}
+
+/// Deletes the files that were not used for longest, until the rest stays within `limit`.
+fn prune(folder: &Path, limit: u64) -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // Another process that shares the folder may have deleted it meanwhile.
+        let Ok(about) = entry.metadata() else {
+            continue;
+        };
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "cwasm")
+        {
+            files.push((about.modified()?, about.len(), entry.path()));
+        }
+    }
+    files.sort();
+    let mut all: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    // The newest stays: it was asked for just now.
+    let oldest = files.split_last().map_or(&[][..], |(_, oldest)| oldest);
+    for (_, bytes, path) in oldest {
+        if all <= limit {
+            break;
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => all -= bytes,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first_and_other_files_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        for (age, name) in ["new.cwasm", "old.cwasm", "oldest.cwasm", "notes"]
+            .iter()
+            .enumerate()
+        {
+            let path = folder.path().join(name);
+            std::fs::write(&path, [0; 10]).unwrap();
+            let file = File::options().append(true).open(&path).unwrap();
+            let age = Duration::from_secs(60 * age as u64);
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
+        let here = || {
+            let entries = std::fs::read_dir(folder.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        prune(folder.path(), 20).unwrap();
+        assert_eq!(here(), ["new.cwasm", "notes", "old.cwasm"]);
+        prune(folder.path(), 1).unwrap();
+        assert_eq!(here(), ["new.cwasm", "notes"]);
     }
 }

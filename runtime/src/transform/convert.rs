@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{ArrowNativeType, ToByteSlice};
 
 use super::addresses;
@@ -49,6 +50,7 @@ fn input_bytes(binding: &Binding, batch: &ChangeBatch, range: &Range<usize>) -> 
             } else if let Some(lists) = column.as_any().downcast_ref::<ListArray>() {
                 bytes_between(lists.value_offsets(), range, width(lists.values()))
             } else {
+                // Eight booleans share the byte that is added here.
                 width(column) * range.len()
             };
             values + range.len() / 8
@@ -98,6 +100,13 @@ fn input_column<'a>(
         ));
     }
     let validity = validity(column, range);
+    if let Some(booleans) = column.as_boolean_opt() {
+        return Some(InputColumn {
+            validity,
+            offsets: None,
+            values: bits(booleans.values(), range),
+        });
+    }
     if let Some(lists) = column.as_any().downcast_ref::<ListArray>() {
         return Some(list_column(lists, range, validity));
     }
@@ -145,7 +154,7 @@ fn address_column<'a>(part: &ArrayRef, column_type: ColumnType) -> InputColumn<'
     }
 }
 
-/// A list of numbers; none of them is NULL.
+/// Lists of numbers; none of them is NULL.
 fn list_column<'a>(
     lists: &'a ListArray,
     range: &Range<usize>,
@@ -166,16 +175,17 @@ fn list_column<'a>(
 
 fn validity<'a>(column: &'a ArrayRef, range: &Range<usize>) -> Option<Cow<'a, [u8]>> {
     let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0)?;
-    let first_bit = nulls.offset() + range.start;
+    Some(bits(nulls.inner(), range))
+}
+
+fn bits<'a>(bits: &'a BooleanBuffer, range: &Range<usize>) -> Cow<'a, [u8]> {
+    let first_bit = bits.offset() + range.start;
     let byte_count = range.len().div_ceil(8);
     if first_bit.is_multiple_of(8) {
-        let bytes = nulls
-            .validity()
-            .get(first_bit / 8..first_bit / 8 + byte_count)?;
-        return Some(Cow::Borrowed(bytes));
+        return Cow::Borrowed(&bits.values()[first_bit / 8..first_bit / 8 + byte_count]);
     }
-    let bits = nulls.inner().slice(range.start, range.len());
-    Some(Cow::Owned(bits.sliced().as_slice()[..byte_count].to_vec()))
+    let shifted = bits.slice(range.start, range.len()).sliced();
+    Cow::Owned(shifted.as_slice()[..byte_count].to_vec())
 }
 
 fn offsets_from_zero(offsets: &[i32]) -> Cow<'_, [u8]> {

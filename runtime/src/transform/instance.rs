@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use wasmtime::{Store, Trap};
 
 use super::component::{self, refused};
-use super::engine::Engine;
+use super::engine::{Engine, blocking};
 use super::limits::{
     CALLS_PER_INSTANCE, GuestState, LIFTED_TOO_MUCH, Lookups, begin_call, lifted_bytes, watch_time,
 };
@@ -141,6 +142,25 @@ impl Plugin {
         };
         plugin.info = plugin.describe()?;
         Ok(plugin)
+    }
+
+    /// How long one more instance takes to be there: what the first batch of a table waits for, and each after a trap,
+    /// beside configuration and binding.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn time_to_instantiate(self: &Arc<Self>) -> Result<Duration> {
+        let plugin = Arc::clone(self);
+        blocking(move || {
+            let began = Instant::now();
+            let mut store = plugin.store();
+            let guest = plugin.linked.instantiate(&mut store);
+            let took = began.elapsed();
+            let made = guest.map(drop);
+            made.map_err(|error| plugin.call_error(&store, error))?;
+            Ok(took)
+        })
+        .await
     }
 
     fn describe(&self) -> Result<PluginInfo> {

@@ -129,6 +129,12 @@ fn key(
                 column.name
             )));
         }
+        if column.column_type.elements().is_some() {
+            return Err(Refusal::Broken(format!(
+                "its key names column `{}`, which holds lists",
+                column.name
+            )));
+        }
         if column.nullable {
             return Err(Refusal::Broken(format!(
                 "its key names column `{}`, which may be NULL",
@@ -145,7 +151,7 @@ mod tests {
     use super::super::binding::tests::{field, refusal, schema, shape};
     use super::super::version::{Cardinality, GuestField};
     use super::*;
-    use crate::batch::ColumnType;
+    use crate::batch::{ColumnType, Number};
 
     fn declared(name: Option<&str>, columns: Vec<GuestTargetColumn>, key: &[u32]) -> GuestTarget {
         GuestTarget {
@@ -215,5 +221,10 @@ mod tests {
         assert!(broken(vec![declared(None, passed(&[0]), &[4])]));
         assert!(broken(vec![declared(None, passed(&[0]), &[0, 0])]));
         assert!(broken(vec![declared(None, vec![made("n", true)], &[0])]));
+        let list = GuestTargetColumn::Made(GuestField {
+            nullable: false,
+            ..field("l", ColumnType::List(Number::Int64))
+        });
+        assert!(broken(vec![declared(None, vec![list], &[0])]));
     }
 }

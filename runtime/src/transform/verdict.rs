@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, BooleanBufferBuilder, make_array, new_null_array,
+    Array, ArrayData, ArrayDataBuilder, ArrayRef, AsArray, BooleanBufferBuilder, make_array,
+    new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type};
@@ -16,7 +17,7 @@ use super::binding::{Binding, WriteKind};
 use super::faults::BadRow;
 use super::target::Target;
 use super::version::{GuestColumn, GuestOutcome, GuestOutput, GuestVerdict};
-use crate::batch::{Column, ColumnType};
+use crate::batch::{Column, ColumnType, Number};
 use crate::error::ErrorKind;
 
 /// What a call answered, sound.
@@ -258,46 +259,31 @@ fn check_keep(binding: &Binding, row_count: usize, bits: Vec<u8>) -> Result<Bool
 fn check_column(
     expected: &Column,
     row_count: usize,
-    column: GuestColumn,
+    mut column: GuestColumn,
 ) -> Result<ArrayRef, Breach> {
-    let counted = |what: String| Err(Breach::new(ErrorKind::PluginRowCount, what));
-    let of_another_type = |what: &str| Err(Breach::new(ErrorKind::PluginSchema, what));
-    if column.absent || column.children {
+    if column.absent || column.child_offsets {
         return of_another_type("with buffers that its type does not have");
     }
-    let data_type = expected.column_type.arrow();
-    let mut builder = ArrayData::builder(data_type.clone()).len(row_count);
-    if let Some(validity) = column.validity {
+    let mut builder = ArrayData::builder(expected.column_type.arrow()).len(row_count);
+    if let Some(validity) = column.validity.take() {
         if validity.len() != row_count.div_ceil(8) {
-            return counted(format!(
+            let what = format!(
                 "with {} bytes of validity for {row_count} rows",
                 validity.len()
-            ));
+            );
+            return Err(Breach::new(ErrorKind::PluginRowCount, what));
         }
         builder = builder.null_bit_buffer(Some(Buffer::from_vec(validity)));
     }
-    match (data_type.primitive_width(), column.offsets) {
-        (Some(width), None) => {
-            if column.values.len() != width * row_count {
-                return counted(format!(
-                    "with {} bytes for {row_count} rows of {width}",
-                    column.values.len()
-                ));
-            }
+    let builder = match expected.column_type.elements() {
+        Some(number) => with_lists(builder, number, row_count, column)?,
+        None if column.child_validity.is_some() => {
+            return of_another_type("with buffers that its type does not have");
         }
-        (None, Some(offsets)) => {
-            check_offsets(&offsets, row_count, column.values.len())?;
-            if expected.column_type == ColumnType::Text {
-                check_utf8(&offsets, &column.values)?;
-            }
-            builder = builder.add_buffer(Buffer::from_vec(offsets));
-        }
-        (Some(_), Some(_)) => return of_another_type("with offsets, which its type does not have"),
-        (None, None) => return of_another_type("without offsets"),
-    }
+        None => with_values(builder, expected.column_type, row_count, column)?,
+    };
     // Bytes from the guest lie wherever the allocator put them; numbers are copied when that does not suit them.
     let data = builder
-        .add_buffer(Buffer::from_vec(column.values))
         .align_buffers(true)
         .build()
         .map_err(|error| format!("that is no Arrow array: {error}"))?;
@@ -307,6 +293,78 @@ fn check_column(
     }
     check_decimals(&array)?;
     Ok(array)
+}
+
+fn of_another_type<T>(what: &str) -> Result<T, Breach> {
+    Err(Breach::new(ErrorKind::PluginSchema, what))
+}
+
+fn with_values(
+    builder: ArrayDataBuilder,
+    column_type: ColumnType,
+    row_count: usize,
+    column: GuestColumn,
+) -> Result<ArrayDataBuilder, Breach> {
+    let wanted = match column_type.arrow() {
+        // Eight share a byte.
+        DataType::Boolean => Some(row_count.div_ceil(8)),
+        data_type => data_type.primitive_width().map(|width| width * row_count),
+    };
+    let builder = match (wanted, column.offsets) {
+        (Some(wanted), None) => {
+            if column.values.len() != wanted {
+                let given = column.values.len();
+                let what = format!("with {given} bytes for {row_count} rows, which have {wanted}");
+                return Err(Breach::new(ErrorKind::PluginRowCount, what));
+            }
+            builder
+        }
+        (None, Some(offsets)) => {
+            check_offsets(&offsets, row_count, column.values.len())?;
+            if column_type == ColumnType::Text {
+                check_utf8(&offsets, &column.values)?;
+            }
+            builder.add_buffer(Buffer::from_vec(offsets))
+        }
+        (Some(_), Some(_)) => return of_another_type("with offsets, which its type does not have"),
+        (None, None) => return of_another_type("without offsets"),
+    };
+    Ok(builder.add_buffer(Buffer::from_vec(column.values)))
+}
+
+fn with_lists(
+    builder: ArrayDataBuilder,
+    number: Number,
+    row_count: usize,
+    column: GuestColumn,
+) -> Result<ArrayDataBuilder, Breach> {
+    let Some(offsets) = column.offsets else {
+        return of_another_type("without offsets");
+    };
+    let data_type = number.column_type().arrow();
+    let width = data_type.primitive_width().unwrap_or(1);
+    let element_count = column.values.len() / width;
+    if !column.values.len().is_multiple_of(width) {
+        return of_another_type("with a part of a list's element");
+    }
+    check_offsets(&offsets, row_count, element_count)?;
+    if let Some(bits) = column.child_validity {
+        let every = bits.len() == element_count.div_ceil(8)
+            && BooleanBuffer::new(Buffer::from_vec(bits), 0, element_count).count_set_bits()
+                == element_count;
+        if !every {
+            return of_another_type("with NULL in a list, of which each element needs a value");
+        }
+    }
+    let elements = ArrayData::builder(data_type)
+        .len(element_count)
+        .add_buffer(Buffer::from_vec(column.values))
+        .align_buffers(true)
+        .build()
+        .map_err(|error| format!("with lists of what is no Arrow array: {error}"))?;
+    Ok(builder
+        .add_buffer(Buffer::from_vec(offsets))
+        .add_child_data(elements))
 }
 
 fn check_offsets(offsets: &[u8], row_count: usize, byte_count: usize) -> Result<(), Breach> {

@@ -68,7 +68,7 @@ impl<T: Value> ValuesBuilder<T> {
     pub fn finish(self) -> Column {
         Column {
             data_type: self.data_type,
-            row_count: self.validity.row_count,
+            row_count: self.validity.row_count(),
             validity: self.validity.finish(),
             offsets: None,
             values: self.values,
@@ -164,7 +164,7 @@ impl BytesBuilder {
     pub fn finish(self) -> Column {
         Column {
             data_type: self.data_type,
-            row_count: self.validity.row_count,
+            row_count: self.validity.row_count(),
             validity: self.validity.finish(),
             offsets: Some(self.offsets),
             values: self.values,
@@ -178,27 +178,51 @@ impl BytesBuilder {
     }
 }
 
+/// A bit for each row, least significant bit first.
+#[derive(Debug, Default)]
+pub(super) struct Bits {
+    bytes: Vec<u8>,
+    row_count: usize,
+}
+
+impl Bits {
+    pub(super) fn push(&mut self, bit: bool) {
+        if self.row_count.is_multiple_of(8) {
+            self.bytes.push(0);
+        }
+        if let Some(last) = self.bytes.last_mut() {
+            *last |= u8::from(bit) << (self.row_count % 8);
+        }
+        self.row_count += 1;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.row_count
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
 /// A bitmap that exists only when a row is NULL.
 #[derive(Debug, Default)]
 pub(super) struct Validity {
-    pub(super) row_count: usize,
-    bits: Vec<u8>,
+    bits: Bits,
     any_null: bool,
 }
 
 impl Validity {
     pub(super) fn push(&mut self, valid: bool) {
-        if self.row_count.is_multiple_of(8) {
-            self.bits.push(0);
-        }
-        if let Some(last) = self.bits.last_mut() {
-            *last |= u8::from(valid) << (self.row_count % 8);
-        }
+        self.bits.push(valid);
         self.any_null |= !valid;
-        self.row_count += 1;
+    }
+
+    pub(super) fn row_count(&self) -> usize {
+        self.bits.len()
     }
 
     pub(super) fn finish(self) -> Option<Vec<u8>> {
-        self.any_null.then_some(self.bits)
+        self.any_null.then(|| self.bits.into_bytes())
     }
 }

@@ -129,8 +129,7 @@ impl<'a, T: Value> List<'a, T> {
     }
 }
 
-/// Makes a column of lists: what a test gives a plugin to read. See [`Column::lists`] for an example. As results of a
-/// transform this host refuses lists by name.
+/// Makes a column of lists, which at the destination is an Array. See [`Column::lists`] for an example.
 #[derive(Debug)]
 pub struct ListBuilder<T> {
     data_type: DataType,
@@ -196,7 +195,7 @@ impl<T: Value> ListBuilder<T> {
     pub fn finish(self) -> Column {
         Column {
             data_type: self.data_type,
-            row_count: self.validity.row_count,
+            row_count: self.validity.row_count(),
             validity: self.validity.finish(),
             offsets: Some(self.offsets),
             values: self.values,

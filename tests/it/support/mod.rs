@@ -1,5 +1,6 @@
 //! What every end-to-end test runs in: a place in the queue, a deadline (for a hang, not for speed), and the pipe's log when it fails.
 
+mod json_schema;
 mod kills;
 mod seed;
 
@@ -14,6 +15,7 @@ use testbed::SourceKind;
 use testbed::harness::{Launch, Pipe, PipeLog, Plugins, Stage};
 use tokio::sync::Semaphore;
 
+pub(crate) use json_schema::ensure_fits;
 pub(crate) use kills::{KILLS, assert_filtered, assert_stream_survives_kills, filtered};
 pub(crate) use seed::Seed;
 pub(crate) use testbed::harness::Workload;

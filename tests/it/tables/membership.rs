@@ -9,8 +9,12 @@ use testbed::harness::{Comparison, Stage};
 
 use super::{name_of, table, two_tables, wait_table};
 use crate::support::{
-    CATCH_UP, START, Seed, Workload, assert_caught_up, on_both_sources, running, running_with,
+    CATCH_UP, START, Seed, Workload, assert_caught_up, on_both_sources, once, running, running_with,
 };
+
+once! {
+    a_table_that_is_loaded_again_before_it_was_made_is_there: 240,
+}
 
 on_both_sources! {
     tables_join_and_leave_while_the_others_stream: 300,
@@ -203,4 +207,21 @@ async fn a_table_that_begins_to_match_a_wildcard_joins_by_itself(kind: SourceKin
         ])
         .await?;
     assert_caught_up(&stage, &mut pipe, &["log_1", "log_2", "log_u"]).await
+}
+
+async fn a_table_that_is_loaded_again_before_it_was_made_is_there() -> Result<()> {
+    let stage = two_tables(SourceKind::MySql).await?;
+    let mut pipe = running(&stage, &["t"]).await?;
+    ensure!(pipe.command("pause").await?.0 == 200);
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    // A paused pipe makes nothing at the destination: the resync comes before the table is there.
+    let added = json!({ "tables": { "add": [{ "source": name_of(&stage, "u") }] } });
+    for (status, document) in [pipe.change(added).await?, pipe.command("resync").await?] {
+        ensure!(status == 200, "{status}: {document:#}");
+    }
+    stage.source.execute("DELETE FROM u WHERE id = 1").await?;
+    let document = pipe.wait_state("Running", CATCH_UP).await?;
+    ensure!(document["reasons"] == json!([]), "{document:#}");
+    assert_caught_up(&stage, &mut pipe, &["t", "u"]).await?;
+    stage.assert_no_load_left().await
 }

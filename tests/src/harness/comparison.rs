@@ -27,6 +27,7 @@ pub struct Comparison {
     condition: Option<String>,
     left_out: Vec<String>,
     key: Option<Vec<String>>,
+    view_alone: bool,
 }
 
 type Rows = BTreeMap<Vec<Option<String>>, Vec<Option<String>>>;
@@ -49,6 +50,7 @@ impl Comparison {
             condition: None,
             left_out: Vec::new(),
             key: None,
+            view_alone: false,
         }
     }
 
@@ -94,6 +96,13 @@ impl Comparison {
     #[must_use]
     pub fn by(mut self, columns: &[&str]) -> Self {
         self.key = Some(columns.iter().map(|&name| name.to_owned()).collect());
+        self
+    }
+
+    /// The target keeps every change as a row, so its view alone shows what the source has.
+    #[must_use]
+    pub fn view_alone(mut self) -> Self {
+        self.view_alone = true;
         self
     }
 
@@ -145,7 +154,11 @@ impl Comparison {
             quoted(&self.deleted)
         );
         let view = format!("{database}.{}", quoted(&format!("{}_current", self.target)));
-        for from in [table, view] {
+        let compared = match self.view_alone {
+            true => vec![view],
+            false => vec![table, view],
+        };
+        for from in compared {
             let actual = self
                 .destination_rows(clickhouse, &from, &columns, &key)
                 .await?;

@@ -1,4 +1,4 @@
-//! A TCP proxy before ClickHouse that lets requests through and can lose their answers.
+//! A TCP proxy before a server: it can lose ClickHouse's answers, and let any server's connections die unseen.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,6 +7,7 @@ use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 const BUFFER_BYTES: usize = 64 << 10;
@@ -19,11 +20,12 @@ pub struct Proxy {
     _task: JoinSet<()>,
 }
 
-/// How many answers of inserts are still to be lost, and how many were.
+/// How many answers of inserts are still to be lost, and how many were; and who is to lose everything.
 #[derive(Debug, Default)]
 struct Losses {
     wanted: AtomicU32,
     done: AtomicU32,
+    stalls: watch::Sender<()>,
 }
 
 impl Proxy {
@@ -39,6 +41,17 @@ impl Proxy {
             losses,
             _task: task,
         })
+    }
+
+    /// The port on which it answers.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From now on nothing crosses the connections that are open, and neither end is told: as behind a router that has
+    /// forgotten them. New ones are carried.
+    pub fn stall(&self) {
+        self.losses.stalls.send_replace(());
     }
 
     /// Where the proxy answers.
@@ -75,9 +88,18 @@ async fn carry(client: TcpStream, port: u16, losses: Arc<Losses>) -> Result<()> 
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let inserting = Arc::new(AtomicU32::new(0));
+    let mut stalls = losses.stalls.subscribe();
+    let carried = async {
+        tokio::select! {
+            result = requests(from_client, to_server, Arc::clone(&inserting)) => result,
+            result = answers(from_server, to_client, Arc::clone(&inserting), losses) => result,
+        }
+    };
+    // Kept when it is given up, since with it the sockets would close.
+    tokio::pin!(carried);
     tokio::select! {
-        result = requests(from_client, to_server, Arc::clone(&inserting)) => result,
-        result = answers(from_server, to_client, inserting, losses) => result,
+        result = &mut carried => result,
+        _ = stalls.changed() => std::future::pending().await,
     }
 }
 

@@ -88,6 +88,22 @@ pub async fn stop_following(replica: &SourceServer) -> Result<()> {
     Ok(conn.disconnect().await?)
 }
 
+/// Lets a replica apply what it receives, or only receive it.
+///
+/// # Errors
+/// What the server says.
+pub async fn set_applying(replica: &SourceServer, applying: bool) -> Result<()> {
+    let mut conn = root(replica).await?;
+    conn.query_drop(match (replica.kind().is_mariadb(), applying) {
+        (true, true) => "START SLAVE SQL_THREAD",
+        (true, false) => "STOP SLAVE SQL_THREAD",
+        (false, true) => "START REPLICA SQL_THREAD",
+        (false, false) => "STOP REPLICA SQL_THREAD",
+    })
+    .await?;
+    Ok(conn.disconnect().await?)
+}
+
 /// Makes a replica a primary: it follows nobody and takes writes.
 ///
 /// # Errors

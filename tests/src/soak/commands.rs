@@ -32,6 +32,7 @@ enum Step {
     Remove(&'static str),
     Retry(&'static str),
     Set,
+    Connect,
     Stop,
     Kill,
 }
@@ -40,7 +41,7 @@ impl Step {
     fn random(generator: &mut StdRng) -> Self {
         let table = Workload::TABLES[generator.random_range(0..Workload::TABLES.len())];
         let other = Workload::TABLES[generator.random_range(1..Workload::TABLES.len())];
-        match generator.random_range(0..20) {
+        match generator.random_range(0..21) {
             0..3 => Step::Pause,
             3..6 => Step::Resume,
             6 => Step::Start,
@@ -50,7 +51,8 @@ impl Step {
             14..16 => Step::Remove(other),
             16 => Step::Retry(table),
             17 => Step::Set,
-            18 => Step::Stop,
+            18 => Step::Connect,
+            19 => Step::Stop,
             _ => Step::Kill,
         }
     }
@@ -151,6 +153,10 @@ async fn take(pipe: &mut Pipe, stage: &Stage, step: Step) -> Result<()> {
         }
         Step::Remove(table) => {
             pipe.change(json!({ "tables": { "remove": [name(table)] } }))
+                .await
+        }
+        Step::Connect => {
+            pipe.change(json!({ "source": { "host": "localhost" } }))
                 .await
         }
         Step::Set => pipe.change(json!({ "sync": { "max_rows": 500 } })).await,

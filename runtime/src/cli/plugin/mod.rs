@@ -1,6 +1,7 @@
 //! `pipewright plugin`: the author's verbs.
 
 pub(super) mod arguments;
+mod keys;
 mod look;
 mod show;
 
@@ -14,6 +15,7 @@ use super::exit::Exit;
 use super::output::{self, Failure, Result, count};
 use crate::author::{self, Case, Project, Report};
 use crate::error::{Error, ErrorKind};
+use crate::fetch::cache;
 use crate::transform::{Built, Engine};
 
 pub(super) fn plugin(verb: &Plugin, as_json: bool) -> Result<Exit> {
@@ -131,7 +133,9 @@ fn usage(what: &str, hint: &str) -> Failure {
 
 fn engine() -> Result<Arc<Engine>> {
     super::quiet_log();
-    Ok(Engine::new(None)?)
+    // An interpreter takes ten seconds to compile; where there is no cache folder, each time.
+    let cache = cache::cache_folder().ok();
+    Ok(Engine::new(cache.map(|folder| folder.join("compiled")))?)
 }
 
 fn test(options: &Test, as_json: bool) -> Result<Exit> {

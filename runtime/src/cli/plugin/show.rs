@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::keys;
 use crate::author::{Figures, Report};
 use crate::transform::{Inspection, StepDescription};
 
@@ -49,7 +50,7 @@ pub(super) fn figures(figures: &Figures) -> String {
         _ => "doing nothing: not measured".to_owned(),
     };
     format!(
-        "{}: {} rows, {:.1} MB a batch, median of {} batches\n  {:.0} µs a batch; {:.2} million rows/s, {:.0} MB/s; {boundary}\n",
+        "{}: {} rows, {:.1} MB a batch, median of {} batches\n  {:.0} µs a batch; {:.2} million rows/s, {:.0} MB/s; {boundary}; an instance {:.0} µs\n",
         figures.case,
         figures.rows,
         figures.bytes as f64 / 1e6,
@@ -57,6 +58,7 @@ pub(super) fn figures(figures: &Figures) -> String {
         figures.micros,
         figures.rows_per_second / 1e6,
         figures.megabytes_per_second,
+        figures.instantiate_micros,
     )
 }
 
@@ -72,14 +74,14 @@ pub(super) fn inspection(path: &Path, inspection: &Inspection, bindings: &[Value
     }
     writeln!(text, "  contract  {}", listed(&inspection.contract)).ok();
     writeln!(text, "  imports   {}", listed(&inspection.imports)).ok();
-    match &inspection.config_schema {
-        Some(schema) => writeln!(text, "  config    {schema}").ok(),
-        None => writeln!(
-            text,
-            "  config    no schema given; `configure` refuses what it does not know"
-        )
-        .ok(),
+    let keys = match &inspection.config_schema {
+        Some(schema) => keys::described(schema),
+        None => vec!["no schema given; `configure` refuses what it does not know".to_owned()],
     };
+    for (line, key) in keys.iter().enumerate() {
+        let label = if line == 0 { "config" } else { "" };
+        writeln!(text, "  {label:<10}{key}").ok();
+    }
     if let Some(refusal) = &inspection.refusal {
         writeln!(text, "  refused   {refusal}").ok();
     }

@@ -220,24 +220,9 @@ impl ClickHouse {
     }
 
     async fn send_row(&self, row: &SentRow<'_>) -> Result<()> {
-        let mut body = serde_json::to_vec(row).expect("a row of texts and numbers is JSON");
-        body.push(b'\n');
-        let mut insert = self
-            .client()
-            .insert_formatted_with(ddl::insert_checkpoint(self.database(), CHECKPOINTS_TABLE))
-            .with_timeouts(Some(STATEMENT_TIMEOUT), Some(STATEMENT_TIMEOUT))
-            .with_setting("async_insert", "0")
-            .with_setting("insert_deduplicate", "0")
-            .with_setting("input_format_skip_unknown_fields", "0")
-            .with_setting("input_format_null_as_default", "0")
-            .with_setting("wait_end_of_query", "1");
-        insert
-            .send(body.into())
+        let sql = ddl::insert_checkpoint(self.database(), CHECKPOINTS_TABLE);
+        self.insert_rows(&sql, std::slice::from_ref(row), DOING)
             .await
-            .map_err(|error| self.failed(error, DOING))?;
-        insert
-            .end()
-            .await
-            .map_err(|error| self.failed(error, DOING))
+            .map(drop)
     }
 }

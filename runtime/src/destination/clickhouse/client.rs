@@ -5,9 +5,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
+use super::append::Known;
 use super::ddl;
 use super::failure::{Doing, failure, silent};
 use super::forms::LabelsByColumn;
@@ -38,6 +39,7 @@ struct Inner {
     fsync: bool,
     compress: bool,
     facts: ServerFacts,
+    known: Known,
 }
 
 /// What differs between servers.
@@ -82,6 +84,7 @@ impl ClickHouse {
                 version: String::new(),
                 time64: false,
             },
+            known: Known::default(),
         };
         let found: Vec<FactsRow> = tokio::time::timeout(
             CONNECT_TIMEOUT,
@@ -127,6 +130,11 @@ impl ClickHouse {
         labels: &LabelsByColumn,
     ) -> Result<TargetTable> {
         TargetTable::plan_for(&self.0.facts, config, table, (schema, labels))
+    }
+
+    /// What append tables are known to have.
+    pub(super) fn known(&self) -> &Known {
+        &self.0.known
     }
 
     pub(super) fn url(&self) -> &str {
@@ -175,6 +183,38 @@ impl ClickHouse {
         doing: Doing<'_>,
     ) -> Result<Vec<T>> {
         self.0.rows(sql, doing).await
+    }
+
+    /// Inserts rows, each a JSON object, and answers how many bytes they were. Never merged with another insert nor left
+    /// out as a repetition of one, and `Ok` only when they are stored.
+    pub(super) async fn insert_rows<T: Serialize>(
+        &self,
+        sql: &str,
+        rows: &[T],
+        doing: Doing<'_>,
+    ) -> Result<u64> {
+        let mut body = Vec::new();
+        for row in rows {
+            serde_json::to_writer(&mut body, row).expect("a row of texts and numbers is JSON");
+            body.push(b'\n');
+        }
+        let bytes = body.len() as u64;
+        let mut insert = self
+            .client()
+            .insert_formatted_with(sql)
+            .with_timeouts(Some(STATEMENT_TIMEOUT), Some(STATEMENT_TIMEOUT))
+            .with_setting("async_insert", "0")
+            .with_setting("insert_deduplicate", "0")
+            .with_setting("input_format_skip_unknown_fields", "0")
+            .with_setting("input_format_null_as_default", "0")
+            .with_setting("wait_end_of_query", "1");
+        let answer = match insert.send(body.into()).await {
+            Ok(()) => insert.end().await,
+            Err(error) => Err(error),
+        };
+        answer
+            .map(|()| bytes)
+            .map_err(|error| self.failed(error, doing))
     }
 
     /// Turns a failure of the crate into ours.

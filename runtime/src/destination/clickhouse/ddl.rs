@@ -1,8 +1,10 @@
 //! Every statement that we send, and the only place that puts one together. Names are always quoted.
 
+use super::append;
 use super::tables::Owner;
 use super::target::{TargetColumn, TargetTable};
 use crate::batch::Version;
+use crate::config::Engine;
 
 /// The column that says when ClickHouse took a row.
 pub(super) const SYNCED_AT_TYPE: &str = "DateTime64(6, 'UTC')";
@@ -66,15 +68,15 @@ pub(super) fn qualified(database: &str, name: &str) -> String {
     format!("{}.{}", ident(database), ident(name))
 }
 
-fn table(target: &TargetTable) -> String {
+pub(super) fn table(target: &TargetTable) -> String {
     qualified(target.database(), target.name())
 }
 
-fn idents<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn idents<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(ident).collect::<Vec<_>>().join(", ")
 }
 
-fn source_columns(target: &TargetTable) -> String {
+pub(super) fn source_columns(target: &TargetTable) -> String {
     idents(target.columns().iter().map(|column| column.name.as_str()))
 }
 
@@ -96,27 +98,49 @@ pub(super) fn create_database(database: &str) -> String {
 pub(super) fn create_table(target: &TargetTable, owner: Option<&Owner>) -> String {
     let system = target.system_columns();
     let mut lines: Vec<String> = target.columns().iter().map(column_line).collect();
-    lines.push(format!("{} UInt64", ident(&system.version)));
-    lines.push(format!("{} UInt8", ident(&system.deleted)));
+    let version = ident(&system.version);
+    lines.push(format!("{version} UInt64"));
+    let mut key: Vec<String> = target.key_names().into_iter().map(ident).collect();
+    let engine = match target.engine() {
+        Engine::Replacing => {
+            let deleted = ident(&system.deleted);
+            lines.push(format!("{deleted} UInt8"));
+            format!("ReplacingMergeTree({version}, {deleted})")
+        }
+        Engine::Append => {
+            lines.push(format!("{} {}", ident(append::OP), append::OP_TYPE));
+            key.push(version.clone());
+            "MergeTree".to_owned()
+        }
+    };
     lines.push(format!(
         "{} {SYNCED_AT_TYPE} DEFAULT {SYNCED_AT_DEFAULT}",
         ident(&system.synced_at)
     ));
-    let key = target.key_names().into_iter();
+    if target.is_append() {
+        lines.push(append::version_index(&version));
+    }
     let partition = target
         .partition_by()
         .map(|expression| format!("\nPARTITION BY {expression}"))
         .unwrap_or_default();
     format!(
-        "CREATE TABLE IF NOT EXISTS {}\n(\n    {}\n)\nENGINE = ReplacingMergeTree({}, {}){partition}\nORDER BY ({}){}{}",
+        "CREATE TABLE IF NOT EXISTS {}\n(\n    {}\n)\nENGINE = {engine}{partition}\nORDER BY ({}){}{}",
         table(target),
         lines.join(",\n    "),
-        ident(&system.version),
-        ident(&system.deleted),
-        idents(key),
-        settings(target.is_fsync()),
+        key.join(", "),
+        table_settings(target),
         comment(owner),
     )
+}
+
+fn table_settings(target: &TargetTable) -> String {
+    let settings = settings(target.is_fsync());
+    match (target.engine(), settings) {
+        (Engine::Replacing, settings) => settings.to_owned(),
+        (Engine::Append, "") => format!("\nSETTINGS {}", append::WINDOW),
+        (Engine::Append, settings) => format!("{settings}, {}", append::WINDOW),
+    }
 }
 
 fn settings(fsync: bool) -> &'static str {
@@ -139,12 +163,18 @@ fn column_line(column: &TargetColumn) -> String {
 /// The source's columns and rows as they stand. The setting is pinned because with 1 in a user's profile FINAL would
 /// not compare across partitions.
 pub(super) fn create_view(target: &TargetTable, owner: Option<&Owner>) -> String {
+    let rows = match target.engine() {
+        Engine::Replacing => format!(
+            "SELECT {}\nFROM {} FINAL\nWHERE {} = 0\nSETTINGS do_not_merge_across_partitions_select_final = 0",
+            source_columns(target),
+            table(target),
+            ident(&target.system_columns().deleted),
+        ),
+        Engine::Append => append::current(target, None),
+    };
     format!(
-        "CREATE OR REPLACE VIEW {} AS\nSELECT {}\nFROM {} FINAL\nWHERE {} = 0\nSETTINGS do_not_merge_across_partitions_select_final = 0{}",
+        "CREATE OR REPLACE VIEW {} AS\n{rows}{}",
         qualified(target.database(), &target.view_name()),
-        source_columns(target),
-        table(target),
-        ident(&target.system_columns().deleted),
         comment(owner),
     )
 }
@@ -267,7 +297,11 @@ pub(super) fn copy_below(target: &TargetTable, name: &str, version: Version) -> 
 /// would pass over in silence (trap 7). `_synced_at` is the server's to fill.
 pub(super) fn insert(target: &TargetTable, with_system: bool) -> String {
     let system = target.system_columns();
-    let ours = [system.version.as_str(), system.deleted.as_str()];
+    let what = match target.engine() {
+        Engine::Replacing => system.deleted.as_str(),
+        Engine::Append => append::OP,
+    };
+    let ours = [system.version.as_str(), what];
     let ours = if with_system { &ours[..] } else { &[] };
     let columns = target.columns().iter().map(|column| column.name.as_str());
     format!(
@@ -280,6 +314,9 @@ pub(super) fn insert(target: &TargetTable, with_system: bool) -> String {
 /// A tombstone of `version` for every row that lives below it. What it wrote is at `version`, not below, so that a
 /// repetition writes nothing; `_version` is qualified, since an alias of that name would stand for the new value.
 pub(super) fn tombstone_below(target: &TargetTable, version: Version) -> String {
+    if target.is_append() {
+        return append::delete_below(target, version);
+    }
     let system = target.system_columns();
     let columns = source_columns(target);
     let (ours, deleted) = (ident(&system.version), ident(&system.deleted));
@@ -356,10 +393,11 @@ pub(super) fn disks() -> &'static str {
 
 pub(super) fn probe_partition(target: &TargetTable, expression: &str) -> String {
     let columns = target
-        .key_columns()
+        .columns()
         .iter()
-        .map(|&index| &target.columns()[index])
-        .map(|column| {
+        .enumerate()
+        .filter(|(index, _)| target.is_append() || target.key_columns().contains(index))
+        .map(|(_, column)| {
             format!(
                 "defaultValueOfTypeName({}) AS {}",
                 text(&column.sql_type),

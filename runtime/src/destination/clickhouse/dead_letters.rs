@@ -56,29 +56,8 @@ impl ClickHouse {
     /// As any insert.
     pub async fn write_letters(&self, letters: &[DeadLetter]) -> Result<Durable> {
         self.ensure_letters().await?;
-        let mut body = Vec::new();
-        for letter in letters {
-            serde_json::to_writer(&mut body, letter)
-                .expect("a letter of texts and numbers is JSON");
-            body.push(b'\n');
-        }
-        let bytes = body.len() as u64;
-        let mut insert = self
-            .client()
-            .insert_formatted_with(ddl::insert_letters(self.database(), DEAD_LETTERS_TABLE))
-            .with_timeouts(Some(STATEMENT_TIMEOUT), Some(STATEMENT_TIMEOUT))
-            .with_setting("async_insert", "0")
-            .with_setting("insert_deduplicate", "0")
-            .with_setting("input_format_skip_unknown_fields", "0")
-            .with_setting("wait_end_of_query", "1");
-        insert
-            .send(body.into())
-            .await
-            .map_err(|error| self.failed(error, DOING))?;
-        insert
-            .end()
-            .await
-            .map_err(|error| self.failed(error, DOING))?;
+        let sql = ddl::insert_letters(self.database(), DEAD_LETTERS_TABLE);
+        let bytes = self.insert_rows(&sql, letters, DOING).await?;
         Ok(Durable::of_letters(letters.len() as u64, bytes))
     }
 

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, BooleanArray, ListArray, RecordBatch, Scalar, UInt8Array,
-    UInt64Array, make_array, new_empty_array,
+    Array, ArrayData, ArrayRef, BooleanArray, Int8Array, ListArray, RecordBatch, Scalar,
+    UInt8Array, UInt64Array, make_array, new_empty_array,
 };
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::kernels::zip::zip;
@@ -17,10 +17,11 @@ use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{IpcWriteOptions, StreamEncoder};
 use bytes::{Bytes, BytesMut};
 
-use super::convert;
 use super::target::{TargetColumn, TargetTable};
 use super::types::Conversion;
+use super::{append, convert};
 use crate::batch::{Adjustment, ChangeBatch, Changes, ColumnType, Op, Policy, Version};
+use crate::config::Engine;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Pieces that are handed to the connection: large enough to be few, small enough for back-pressure (trap 12).
@@ -35,7 +36,7 @@ pub(super) struct Prepared {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
     /// Whether `_version` and `_is_deleted` are among the columns. An insert that only loads leaves them out: the types'
-    /// default 0 is [`Version::LOAD`] and "not deleted".
+    /// default 0 is [`Version::LOAD`] and "not deleted". In append tables they always are.
     pub(super) with_system: bool,
     pub(super) row_count: u64,
     /// What policies changed, one list for each change batch.
@@ -46,9 +47,10 @@ const _: () = assert!(size_of::<Version>() == size_of::<u64>());
 
 /// Maps every batch onto the target's columns.
 pub(super) fn prepare(target: &TargetTable, batches: &[ChangeBatch]) -> Result<Prepared> {
-    let with_system = batches
-        .iter()
-        .any(|batch| !matches!(batch.changes, Changes::Load));
+    let with_system = target.is_append()
+        || batches
+            .iter()
+            .any(|batch| !matches!(batch.changes, Changes::Load));
     let schema = arrow_schema(target, with_system);
     let mut prepared = Prepared {
         schema: Arc::clone(&schema),
@@ -87,8 +89,8 @@ fn record(
         arrays.push(work.convert(array)?);
     }
     if schema.fields().len() > arrays.len() {
-        let (versions, deleted) = system_columns(batch)?;
-        arrays.extend([versions, deleted]);
+        let (versions, what) = system_columns(target, batch)?;
+        arrays.extend([versions, what]);
     }
     RecordBatch::try_new(Arc::clone(schema), arrays)
         .map_err(|error| broken(target, "the arrays do not make a record batch").with_source(error))
@@ -135,7 +137,10 @@ fn arrow_schema(target: &TargetTable, with_system: bool) -> SchemaRef {
     if with_system {
         let system = target.system_columns();
         fields.push(Field::new(&system.version, DataType::UInt64, false));
-        fields.push(Field::new(&system.deleted, DataType::UInt8, false));
+        fields.push(match target.engine() {
+            Engine::Replacing => Field::new(&system.deleted, DataType::UInt8, false),
+            Engine::Append => Field::new(append::OP, DataType::Int8, false),
+        });
     }
     Arc::new(Schema::new(fields))
 }
@@ -290,12 +295,10 @@ fn default_value(
     Ok(make_array(builder.build()?))
 }
 
-fn system_columns(batch: &ChangeBatch) -> Result<(ArrayRef, ArrayRef)> {
-    let (versions, deleted) = match &batch.changes {
-        Changes::Load => (
-            UInt64Array::from(vec![Version::LOAD.get(); batch.row_count]),
-            UInt8Array::from(vec![0; batch.row_count]),
-        ),
+/// Versions, and what has happened in the target's own way of saying it.
+fn system_columns(target: &TargetTable, batch: &ChangeBatch) -> Result<(ArrayRef, ArrayRef)> {
+    let (versions, ops): (ScalarBuffer<u64>, Option<&Vec<Op>>) = match &batch.changes {
+        Changes::Load => (vec![Version::LOAD.get(); batch.row_count].into(), None),
         Changes::Stream { ops, versions } => {
             if ops.len() != batch.row_count || versions.len() != batch.row_count {
                 return Err(Error::new(
@@ -304,16 +307,22 @@ fn system_columns(batch: &ChangeBatch) -> Result<(ArrayRef, ArrayRef)> {
                 )
                 .with_table(&batch.schema.name));
             }
-            let deleted: ScalarBuffer<u8> =
-                ops.iter().map(|op| u8::from(*op == Op::Delete)).collect();
-            let versions: ScalarBuffer<u64> = versions.iter().copied().collect();
-            (
-                UInt64Array::new(versions, None),
-                UInt8Array::new(deleted, None),
-            )
+            (versions.iter().copied().collect(), Some(ops))
         }
     };
-    Ok((Arc::new(versions), Arc::new(deleted)))
+    let nothing = vec![Op::Insert; if ops.is_none() { batch.row_count } else { 0 }];
+    let ops = ops.unwrap_or(&nothing).iter();
+    let what: ArrayRef = match target.engine() {
+        Engine::Replacing => {
+            let deleted: ScalarBuffer<u8> = ops.map(|op| u8::from(*op == Op::Delete)).collect();
+            Arc::new(UInt8Array::new(deleted, None))
+        }
+        Engine::Append => {
+            let numbers: ScalarBuffer<i8> = ops.map(|op| *op as i8).collect();
+            Arc::new(Int8Array::new(numbers, None))
+        }
+    };
+    Ok((Arc::new(UInt64Array::new(versions, None)), what))
 }
 
 /// Pieces of about [`CHUNK_BYTES`]: small buffers are gathered, large ones are cut by reference.

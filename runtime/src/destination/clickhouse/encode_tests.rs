@@ -7,6 +7,7 @@ use arrow::ipc::reader::StreamReader;
 use super::super::convert::DATE32;
 use super::super::target::tests::{config, schema, table};
 use super::*;
+use crate::batch::Number;
 
 fn target(nullable: bool) -> TargetTable {
     let mut config = config();
@@ -257,7 +258,7 @@ fn a_null_vector_is_an_empty_array_and_other_new_types_keep_null() {
     ];
     let floats = Float32Array::from(vec![1.0, 2.0]);
     let vectors = ListArray::new(
-        ColumnType::vector_element(),
+        Number::Float32.list_field(),
         OffsetBuffer::from_lengths([2, 0]),
         Arc::new(floats),
         Some(vec![true, false].into()),

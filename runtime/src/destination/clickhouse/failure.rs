@@ -193,7 +193,7 @@ fn kind_of(code: u16) -> ErrorKind {
 fn hint(code: u16, text: &str, user: &str) -> String {
     match code {
         192..=195 | 516 => "check `destination.user` and `destination.password`, and the networks that the account may \
-                            come from"
+                            come from; `pipewright set` gives a paused or failed pipe others"
             .to_owned(),
         497 => match text.split_once("have the grant ") {
             Some((_, grant)) => {
@@ -207,7 +207,9 @@ fn hint(code: u16, text: &str, user: &str) -> String {
         81 => "create the database, or start the pipe anew so that Setup creates it".to_owned(),
         252 => "merges fall behind: raise `sync.interval`, or look at `system.merges`".to_owned(),
         243 => "free space on the disks of ClickHouse".to_owned(),
-        241 => "raise `max_server_memory_usage`, or lower `sync.max_rows` and `snapshot.rows_per_partition`".to_owned(),
+        241 => "raise `max_server_memory_usage` of the server, or `max_memory_usage` of the account where that is lower; or \
+                lower `sync.max_rows` and `snapshot.rows_per_partition`"
+            .to_owned(),
         242 => "look at `system.replicas`: the table is read-only".to_owned(),
         202 => "raise `max_concurrent_queries` of the server".to_owned(),
         8 | 10 | 16 | 44 | 47 | 53 | 70 => {

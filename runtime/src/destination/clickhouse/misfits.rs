@@ -3,7 +3,8 @@
 
 use super::tables::{ExistingColumn, ExistingTable};
 use super::target::TargetTable;
-use super::{ddl, partition};
+use super::{append, ddl, partition};
+use crate::config::Engine;
 
 /// One thing that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,17 @@ pub(super) fn in_words(misfits: &[Misfit]) -> String {
 
 fn engine(target: &TargetTable, existing: &ExistingTable, found: &mut Vec<Misfit>) {
     let system = target.system_columns();
+    if target.is_append() {
+        let plain = ["MergeTree", "ReplicatedMergeTree", "SharedMergeTree"];
+        if !plain.contains(&existing.engine.as_str()) {
+            found.push(Misfit {
+                found: format!("its engine is {}", existing.engine),
+                needed: "MergeTree, in which every row stays".to_owned(),
+                alter: None,
+            });
+        }
+        return;
+    }
     let needed = || {
         format!(
             "ReplacingMergeTree({}, {})",
@@ -68,7 +80,10 @@ fn engine(target: &TargetTable, existing: &ExistingTable, found: &mut Vec<Misfit
 }
 
 fn keys(target: &TargetTable, existing: &ExistingTable, found: &mut Vec<Misfit>) {
-    let key = target.key_names();
+    let mut key = target.key_names();
+    if target.is_append() {
+        key.push(&target.system_columns().version);
+    }
     // `ORDER BY (a)` is printed with its parentheses, `ORDER BY (a, b)` without.
     let ordered = bare(&existing.sorting_key);
     if ordered.trim_matches(['(', ')']) != bare(&key.join(",")).trim_matches(['(', ')']) {
@@ -78,7 +93,8 @@ fn keys(target: &TargetTable, existing: &ExistingTable, found: &mut Vec<Misfit>)
             alter: None,
         });
     }
-    if !existing.partition_key.is_empty()
+    if !target.is_append()
+        && !existing.partition_key.is_empty()
         && partition::ensure_key_only(&existing.partition_key, &key).is_err()
     {
         found.push(Misfit {
@@ -126,7 +142,10 @@ fn columns(target: &TargetTable, existing: &ExistingTable, found: &mut Vec<Misfi
     };
     let of_ours = [
         own(system.version.as_str(), "UInt64", None),
-        own(system.deleted.as_str(), "UInt8", None),
+        match target.engine() {
+            Engine::Replacing => own(system.deleted.as_str(), "UInt8", None),
+            Engine::Append => own(append::OP, append::OP_TYPE, None),
+        },
         own(
             system.synced_at.as_str(),
             ddl::SYNCED_AT_TYPE,

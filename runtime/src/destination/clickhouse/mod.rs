@@ -2,13 +2,15 @@
 //!
 //! Versions decide who wins (`ReplacingMergeTree(_version, _is_deleted)`), so everything here may be repeated, cut
 //! otherwise or overtaken by a stale process: what arrives twice is identical, and what arrives late loses. Statements
-//! that forget versions, such as TRUNCATE TABLE, DELETE or a merge with CLEANUP, are therefore never sent.
+//! that forget versions, such as TRUNCATE TABLE, DELETE or a merge with CLEANUP, are therefore never sent. In append
+//! tables nobody wins: `append` sees that each version is there once.
 //!
 //! The way of a batch: [`TargetTable`] says what the table looks like, `encode` turns change batches into the bytes of an
 //! Arrow stream, `writer` sends them as one insert and mints [`Durable`], without which no checkpoint is mirrored. Every
 //! statement is built in `ddl`; nobody else puts SQL together.
 
 mod alter;
+mod append;
 mod checkpoints;
 mod client;
 mod convert;

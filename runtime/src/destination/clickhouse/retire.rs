@@ -56,11 +56,15 @@ impl ClickHouse {
         }
     }
 
-    /// Copies every row that lives below `version` into a table of its own, whose name says so. Repeatable.
+    /// Copies every row that lives below `version` into a table of its own, whose name says so. Repeatable. An append table
+    /// keeps every row itself.
     ///
     /// # Errors
     /// As [`ClickHouse::insert`].
     pub async fn archive_below(&self, target: &TargetTable, version: Version) -> Result<Durable> {
+        if target.is_append() {
+            return Ok(Durable::of_no_rows());
+        }
         let name = format!("{}_truncated_{}", target.name(), version.get());
         let tag = |error: crate::error::Error| error.with_table(target.source());
         let sql = ddl::create_like(target, &name);

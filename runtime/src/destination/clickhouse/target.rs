@@ -8,9 +8,9 @@ use super::client::ServerFacts;
 use super::forms::{self, LabelsByColumn, Wish};
 use super::labels::Labels;
 use super::types::Conversion;
-use super::{ddl, partition};
+use super::{append, ddl, partition};
 use crate::batch::{ColumnType, TableName, TableSchema};
-use crate::config::{Durability, Engine, PipeConfig, SystemColumns, TableConfig};
+use crate::config::{Durability, Engine, Keyless, PipeConfig, SystemColumns, TableConfig};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A target table, whole: everything that its statements and its inserts need.
@@ -23,6 +23,8 @@ pub struct TargetTable {
     key: Vec<usize>,
     partition_by: Option<String>,
     engine: Engine,
+    /// Nothing but all columns together tells rows apart, and equal ones are counted.
+    keyless: bool,
     fsync: bool,
     system: SystemColumns,
     /// Filled beside the live table, whose view stays the one that people read.
@@ -75,7 +77,8 @@ impl TargetTable {
                 .clone()
                 .unwrap_or_else(|| schema.name.table.clone());
             ensure_target_name(&name)?;
-            ensure_no_collision(&config.system_columns, schema)?;
+            let engine = engine(table, schema)?;
+            ensure_no_collision(&config.system_columns, engine, schema)?;
             let key = sorting_key(table, schema)?;
             ensure_columns_exist(table, schema)?;
             let columns = schema
@@ -95,10 +98,12 @@ impl TargetTable {
                 })
                 .collect::<Result<Vec<_>>>()?;
             if let Some(expression) = &table.partition_by {
-                let names: Vec<&str> = key
-                    .iter()
-                    .map(|&index| columns[index].name.as_str())
-                    .collect();
+                let named = |index: &usize| columns[*index].name.as_str();
+                let names: Vec<&str> = match engine {
+                    Engine::Replacing => key.iter().map(named).collect(),
+                    // Versions never meet there.
+                    Engine::Append => columns.iter().map(|column| column.name.as_str()).collect(),
+                };
                 partition::ensure_key_only(expression, &names)?;
             }
             Ok(Self {
@@ -108,7 +113,8 @@ impl TargetTable {
                 columns,
                 key,
                 partition_by: table.partition_by.clone(),
-                engine: table.engine,
+                engine,
+                keyless: schema.key.is_empty(),
                 fsync: config.destination.durability == Durability::Fsync,
                 system: config.system_columns.clone(),
                 beside: false,
@@ -209,7 +215,8 @@ impl TargetTable {
         &self.columns
     }
 
-    /// Indexes into [`TargetTable::columns`]: the key of DESIGN §6, in ORDER BY order.
+    /// Indexes into [`TargetTable::columns`]: the key of DESIGN §6, in ORDER BY order. Of a table without a key what it is
+    /// ordered by, which tells no rows apart.
     pub fn key_columns(&self) -> &[usize] {
         &self.key
     }
@@ -228,6 +235,16 @@ impl TargetTable {
     /// The engine.
     pub fn engine(&self) -> Engine {
         self.engine
+    }
+
+    /// Whether every change is a row of its own.
+    pub fn is_append(&self) -> bool {
+        self.engine == Engine::Append
+    }
+
+    /// Whether nothing but all columns together tells rows apart.
+    pub fn is_keyless(&self) -> bool {
+        self.keyless
     }
 
     /// Whether the table is created with fsync settings.
@@ -257,7 +274,18 @@ fn ensure_target_name(name: &str) -> Result<()> {
 }
 
 /// A source column with the name of one of ours would make two columns of one name (pitfall 40).
-fn ensure_no_collision(system: &SystemColumns, schema: &TableSchema) -> Result<()> {
+fn ensure_no_collision(system: &SystemColumns, engine: Engine, schema: &TableSchema) -> Result<()> {
+    let taken = system.version == append::OP || system.synced_at == append::OP;
+    if engine == Engine::Append && (taken || schema.index_of(append::OP).is_some()) {
+        let op = append::OP;
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("a column is named `{op}`, as the one that says in an append table what has happened"),
+        )
+        .with_hint(format!(
+            "list `{op}` in `exclude_columns`, or use `engine: replacing`"
+        )));
+    }
     let ours = [
         ("version", &system.version),
         ("deleted", &system.deleted),
@@ -284,17 +312,24 @@ fn ensure_no_collision(system: &SystemColumns, schema: &TableSchema) -> Result<(
     Ok(())
 }
 
-fn sorting_key(table: &TableConfig, schema: &TableSchema) -> Result<Vec<usize>> {
-    if schema.key.is_empty() {
-        return Err(Error::new(
+/// A table without a key is an append table where the pipe file asks for that.
+fn engine(table: &TableConfig, schema: &TableSchema) -> Result<Engine> {
+    match (table.engine, table.keyless) {
+        (Engine::Replacing, Keyless::Refuse) if schema.key.is_empty() => Err(Error::new(
             ErrorKind::Unsupported,
             "the table has neither a primary key nor a unique key without NULL, and the `replacing` engine would keep \
              one row of all",
         )
         .with_hint(
-            "add a primary key at the source (a generated one will do), or use `engine: append` once this build has it",
-        ));
+            "add a primary key at the source (a generated one will do), or set `keyless: append`, which keeps every \
+             change as a row",
+        )),
+        (Engine::Replacing, Keyless::Append) if schema.key.is_empty() => Ok(Engine::Append),
+        (engine, Keyless::Refuse | Keyless::Append) => Ok(engine),
     }
+}
+
+fn sorting_key(table: &TableConfig, schema: &TableSchema) -> Result<Vec<usize>> {
     let Some(order_by) = &table.order_by else {
         return Ok(schema.key.clone());
     };

@@ -52,11 +52,13 @@ pub(in super::super) fn config() -> PipeConfig {
             synced_at: "_synced_at".to_owned(),
         },
         nullable: true,
+        keyless: Keyless::Refuse,
         follow_new_tables: false,
         row_image: crate::config::RowImage::Refuse,
         objectives: crate::config::ObjectivesConfig::default(),
         memory_bytes: 512 << 20,
         spill_dir: None,
+        exclude: Vec::new(),
         types: crate::config::TypePolicies::default(),
         cascades: crate::config::Cascades::Warn,
         ddl: crate::config::DdlPolicies::default(),
@@ -69,12 +71,14 @@ pub(in super::super) fn table() -> TableConfig {
             database: "shop".to_owned(),
             table: "orders".to_owned(),
             literal: false,
+            except: Vec::new(),
         },
         target: None,
         exclude_columns: Vec::new(),
         order_by: None,
         partition_by: None,
         engine: Engine::Replacing,
+        keyless: Keyless::Refuse,
         split_by: None,
         columns: BTreeMap::new(),
         transforms: Vec::new(),
@@ -241,4 +245,45 @@ fn a_default_that_a_form_cannot_give_to_earlier_rows_is_refused() {
     ] {
         assert!(target.ensure_fillable(column, default).is_ok(), "{column}");
     }
+}
+
+#[test]
+fn an_append_table_keeps_every_row_and_its_view_shows_the_newest_of_each_key() {
+    let target = planned(|_, table, _| {
+        table.engine = Engine::Append;
+        table.partition_by = Some("tenant".to_owned());
+    })
+    .expect("a plan");
+    let statements = target.create_statements();
+    assert_eq!(
+        statements[0],
+        "CREATE TABLE IF NOT EXISTS `shop`.`orders`\n(\n    `id` Int64,\n    `tenant` UInt32,\n    `note` \
+         Nullable(String),\n    `born` Nullable(Date32),\n    `_version` UInt64,\n    `_op` Enum8('insert' = 0, 'update' = \
+         1, 'delete' = 2),\n    `_synced_at` DateTime64(6, 'UTC') DEFAULT now64(6),\n    INDEX pipewright_version `_version` \
+         TYPE minmax GRANULARITY 1\n)\nENGINE = MergeTree\nPARTITION BY tenant\nORDER BY (`id`, `_version`)\nSETTINGS \
+         fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 1000"
+    );
+    assert!(
+        statements[1].contains("LIMIT 1 BY `id`"),
+        "{}",
+        statements[1]
+    );
+}
+
+#[test]
+fn a_table_without_a_key_is_an_append_table_where_the_file_asks_for_that() {
+    let target = planned(|_, table, schema| {
+        schema.key.clear();
+        table.keyless = Keyless::Append;
+    })
+    .expect("a plan");
+    assert!(target.is_append() && target.is_keyless());
+    let statements = target.create_statements();
+    assert!(statements[0].contains("ORDER BY (`_version`)"));
+    assert!(statements[1].contains("GROUP BY `id`, `tenant`, `note`, `born`"));
+    let taken = refusal(|_, table, schema| {
+        table.engine = Engine::Append;
+        schema.columns[2].name = "_op".to_owned();
+    });
+    assert!(taken.contains("`_op`"), "{taken}");
 }

@@ -78,7 +78,7 @@ impl Mapped {
         }
     }
 
-    /// NULL becomes the empty array, which no vector of the source is: a declared policy, and counted as one.
+    /// NULL becomes the empty array: a declared policy, and counted as one. No vector of the source is empty.
     fn array(element: &str) -> Self {
         Self {
             takes_null: false,
@@ -144,7 +144,11 @@ pub(super) fn default_type(column_type: ColumnType, time64: bool, outside: Outsi
         ColumnType::Uuid => Mapped::plain("UUID"),
         ColumnType::Inet4 => Mapped::plain("IPv4"),
         ColumnType::Inet6 => Mapped::plain("IPv6"),
+        ColumnType::Bool => Mapped::plain("Bool"),
         ColumnType::Vector => Mapped::array("Float32"),
+        ColumnType::List(number) => {
+            Mapped::array(&default_type(number.column_type(), time64, outside).base)
+        }
     }
 }
 
@@ -446,9 +450,12 @@ fn choices(column: &Column) -> Option<String> {
         ColumnType::Text | ColumnType::Label | ColumnType::Json => {
             "`String` or `LowCardinality(String)`".to_owned()
         }
-        ColumnType::Uuid | ColumnType::Inet4 | ColumnType::Inet6 | ColumnType::Vector => {
-            return None;
-        }
+        ColumnType::Uuid
+        | ColumnType::Inet4
+        | ColumnType::Inet6
+        | ColumnType::Vector
+        | ColumnType::Bool
+        | ColumnType::List(_) => return None,
     })
 }
 

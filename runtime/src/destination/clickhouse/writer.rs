@@ -1,16 +1,18 @@
 //! Rows on their way into a table: one insert for a flush, answered only when it is durable.
 //!
 //! An insert whose answer is lost may or may not have happened, and its server may still be working on it. Both are
-//! harmless: the caller sends the same rows again, and equal versions are equal rows.
+//! harmless: the caller sends the same rows again, and equal versions are equal rows. For tables where they are not
+//! harmless see [`super::append`].
 
 use std::time::Duration;
 
 use super::client::ClickHouse;
 use super::failure::{Doing, silent};
-use super::outstanding::query_id;
+use super::outstanding::{change_id, query_id};
 use super::target::TargetTable;
 use super::{ddl, encode};
 use crate::batch::{Adjustment, ChangeBatch, Version};
+use crate::config::Engine;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long the connection may take no further piece: longer than any pause of a server that lives.
@@ -51,6 +53,11 @@ pub struct Durable {
 }
 
 impl Durable {
+    /// Where there was nothing to write.
+    pub(super) fn of_no_rows() -> Self {
+        Self::of_letters(0, 0)
+    }
+
     /// Of dead letters, which are in no target.
     pub(super) fn of_letters(rows: u64, bytes: u64) -> Self {
         Self {
@@ -85,6 +92,19 @@ impl ClickHouse {
     /// `DestinationUnavailable` for what passes, a lost answer among it; `DestinationDenied`; `DestinationRejected` for a
     /// target that was changed; `Unsupported` for a key value that the target cannot hold.
     pub async fn insert(&self, target: &TargetTable, batches: &[ChangeBatch]) -> Result<Durable> {
+        match target.engine() {
+            Engine::Replacing => self.send(target, batches, None).await,
+            Engine::Append => self.append(target, batches).await,
+        }
+    }
+
+    /// Sends the rows. Those of an insert with a `token` are passed over when the server has had the same one lately.
+    pub(super) async fn send(
+        &self,
+        target: &TargetTable,
+        batches: &[ChangeBatch],
+        token: Option<&str>,
+    ) -> Result<Durable> {
         let prepared = encode::prepare(target, batches)?;
         let with_system = prepared.with_system;
         let mut durable = Durable {
@@ -111,11 +131,16 @@ impl ClickHouse {
             .client()
             .insert_formatted_with(ddl::insert(target, with_system))
             .with_timeouts(Some(SEND_TIMEOUT), Some(ANSWER_TIMEOUT));
-        let id = query_id(target.database(), target.name());
-        insert = insert.with_setting("query_id", id);
         for (name, value) in SETTINGS {
             insert = insert.with_setting(*name, *value);
         }
+        insert = match token {
+            None => insert.with_setting("query_id", query_id(target.database(), target.name())),
+            Some(token) => insert
+                .with_setting("query_id", change_id(target.database(), target.name()))
+                .with_setting("insert_deduplicate", "1")
+                .with_setting("insert_deduplication_token", token),
+        };
         for piece in pieces {
             insert
                 .send(piece)
@@ -174,11 +199,7 @@ impl ClickHouse {
             .with_setting("max_partitions_per_insert_block", "0")
             .with_setting("wait_end_of_query", "1");
         match tokio::time::timeout(TOMBSTONE_TIMEOUT, query.execute()).await {
-            Ok(Ok(())) => Ok(Durable {
-                rows: 0,
-                bytes: 0,
-                adjustments: Vec::new(),
-            }),
+            Ok(Ok(())) => Ok(Durable::of_no_rows()),
             Ok(Err(error)) => Err(self.failed(error, doing)),
             Err(_) => Err(silent(self.url()).with_table(target.source())),
         }

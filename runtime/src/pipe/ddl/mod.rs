@@ -288,6 +288,7 @@ async fn truncate(
 ) -> Result<()> {
     let table = stand.session.table(name);
     let _gate = table.gate.write().await;
+    let _letters = stand.store.letters().lock().await;
     let version = Version::new(stand.term, statement.offset);
     let tag = |error: Error| error.with_table(name);
     let destination = &stand.session.destination;

@@ -4,6 +4,7 @@
 //! that it describes, and finds only those which the condition names without reading the whole server.
 
 mod cells;
+mod history;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -69,6 +70,9 @@ pub struct SourceColumn {
     /// Computed from other columns, stored or not.
     #[serde(default)]
     pub generated: bool,
+    /// Says until when the row was true, in a system-versioned table; for ever in a row of the present.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub row_end: bool,
     /// How geometries are written; none where the column holds none.
     #[serde(default)]
     pub geometry: Option<Geometry>,
@@ -128,6 +132,12 @@ impl SourceTable {
     pub fn name(&self) -> &TableName {
         &self.schema.name
     }
+
+    /// The ordinal of the column by which rows of the present are told from those of history; none where there are only
+    /// the former.
+    pub fn row_end(&self) -> Option<usize> {
+        self.columns.iter().position(|column| column.row_end)
+    }
 }
 
 /// A shared schema is stored as a plain one.
@@ -161,6 +171,13 @@ pub struct ListedTable {
     pub engine: Option<String>,
     /// Rows, as the server's statistics have it: often far off.
     pub row_estimate: Option<u64>,
+}
+
+impl ListedTable {
+    /// Whether the table also holds what its rows once were.
+    fn is_versioned(&self) -> bool {
+        self.table_type == "SYSTEM VERSIONED"
+    }
 }
 
 /// The names of one query's list. Long enough for few round trips, short enough for every packet limit.
@@ -237,21 +254,19 @@ pub async fn load_tables(
     let mut columns = load_columns(conn, flavor, &names).await?;
     complete_labels(conn, flavor, &mut columns).await?;
     let mut keys = load_keys(conn, &names).await?;
+    let periods = history::declared(conn, &listed).await?;
     let mut loaded = Vec::with_capacity(names.len());
     for table in &listed {
         let name = &table.name;
-        // Its row images hold two columns that no catalog lists, and rows of history (pitfall 38).
-        if table.table_type == "SYSTEM VERSIONED" {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "it is a system-versioned table, which this build cannot replicate",
-            )
-            .with_table(name)
-            .with_hint("take it out of `tables`"));
-        }
         // A table that was dropped since it was listed.
-        let described = columns.remove(name).ok_or_else(|| missing(name))?;
-        let parts = keys.remove(name).unwrap_or_default();
+        let mut described = columns.remove(name).ok_or_else(|| missing(name))?;
+        let mut parts = keys.remove(name).unwrap_or_default();
+        let mut unlisted = Vec::new();
+        if table.is_versioned() {
+            let declared = periods.get(name).map_or(&[][..], Vec::as_slice);
+            unlisted = history::prepare(declared, &mut described, &mut parts);
+            history::ensure_logged(&described).map_err(|error| error.with_table(name))?;
+        }
         // MariaDB keeps the hash of a unique TEXT or BLOB in a column that row images hold and no catalog lists.
         if flavor == Flavor::MariaDb
             && table.engine.as_deref() != Some("MEMORY")
@@ -265,6 +280,7 @@ pub async fn load_tables(
             .with_hint(format!("drop the index `{}`, or make it one over a prefix of the column", part.index)));
         }
         let mut built = build_table(name, described, &parts, &exclude(name))?;
+        built.columns.extend(unlisted);
         built.transactional = table.engine.as_deref().and_then(rolls_back);
         loaded.push(built);
     }
@@ -334,6 +350,7 @@ fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn)> 
         scale: small(time_digits.or(scale)),
         labels,
         generated,
+        row_end: false,
         geometry: Geometry::of(flavor, &data_type),
         default,
         data_type,

@@ -16,6 +16,7 @@ impl SourceColumn {
             scale: None,
             labels: Vec::new(),
             generated: false,
+            row_end: false,
             geometry: None,
             default: ColumnDefault::None,
         }
@@ -113,4 +114,30 @@ fn a_default_with_a_question_mark_is_not_taken_as_printed() {
         of(Flavor::MariaDb, "'x'"),
         ColumnDefault::Literal("x".into())
     );
+}
+
+/// pitfall 38
+#[test]
+fn the_end_of_a_period_belongs_to_no_key_and_stands_behind_all_columns_where_it_is_not_listed() {
+    let keys = || {
+        vec![
+            part("PRIMARY", "a", false),
+            part("PRIMARY", "row_end", false),
+        ]
+    };
+    let (mut columns, mut parts) = (vec![int("a", false), int("b", true)], keys());
+    let unlisted = history::prepare(&[], &mut columns, &mut parts);
+    let names: Vec<_> = unlisted
+        .iter()
+        .map(|column| (&*column.name, column.row_end))
+        .collect();
+    assert_eq!(names, [("row_start", false), ("row_end", true)]);
+    assert_eq!(parts.len(), 1);
+    let mut columns = vec![int("a", false), int("since", false), int("Row_End", false)];
+    let mut parts = keys();
+    let declared = [("since".to_owned(), false), ("row_end".to_owned(), true)];
+    assert!(history::prepare(&declared, &mut columns, &mut parts).is_empty());
+    let ends: Vec<_> = columns.iter().map(|column| column.row_end).collect();
+    assert_eq!(ends, [false, false, true]);
+    assert_eq!(parts.len(), 1);
 }

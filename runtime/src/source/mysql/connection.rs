@@ -10,11 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use super::past::{self, Fitness};
 use super::position::Position;
+use super::wire::WireConn;
 use crate::config::{SourceConfig, SourceType, TlsMode};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a connection attempt may take before the source counts as unreachable.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection is silent before the network is asked whether the other end is still there: what is waited for
+/// on a dead one would be waited for without end (pitfall 70).
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Which of the two families a server belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +115,7 @@ impl Source {
     }
 
     async fn connect_to(config: &SourceConfig) -> Result<Self> {
+        WireConn::knock(config).await?;
         let mut conn = open(config).await?;
         let comment: (String, String) = conn
             .query_first("SELECT VERSION(), @@version_comment")
@@ -261,6 +267,7 @@ async fn open(config: &SourceConfig) -> Result<Conn> {
         .user(Some(config.user.clone()))
         .pass(Some(config.password.expose().to_owned()))
         .prefer_socket(Some(false))
+        .tcp_keepalive(Some(KEEPALIVE))
         .init(vec![
             "SET NAMES utf8mb4".to_owned(),
             SESSION.to_owned(),
@@ -291,16 +298,38 @@ async fn open(config: &SourceConfig) -> Result<Conn> {
 }
 
 fn connect_error(config: &SourceConfig, error: mysql_async::Error) -> Error {
+    // MySQL asks an account that it does not have for a method at random, so that nobody learns which accounts there are.
+    if let mysql_async::Error::Driver(mysql_async::DriverError::UnknownAuthPlugin { .. }) = &error {
+        return denied(config, error);
+    }
     let place = format!("{}:{}", config.host, config.port);
     match query_error(error) {
-        denied if denied.kind() == ErrorKind::SourceDenied => Error::new(
-            ErrorKind::SourceDenied,
-            format!("the source at {place} refused user `{}`", config.user),
+        refused if refused.kind() == ErrorKind::SourceDenied => denied(config, refused),
+        other => Error::new(
+            other.kind(),
+            format!("cannot connect to the source at {place}"),
         )
-        .with_hint("check `source.user` and `source.password`, and the host that the account is granted for")
-        .with_source(denied),
-        other => Error::new(other.kind(), format!("cannot connect to the source at {place}")).with_source(other),
+        .with_source(other),
     }
+}
+
+/// The error for an account that the server does not let in.
+pub(super) fn denied(
+    config: &SourceConfig,
+    cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
+    let SourceConfig {
+        host, port, user, ..
+    } = config;
+    Error::new(
+        ErrorKind::SourceDenied,
+        format!("the source at {host}:{port} refused user `{user}`"),
+    )
+    .with_hint(
+        "check `source.user` and `source.password`, and the host that the account is granted for; `pipewright set` gives a \
+         paused or failed pipe others",
+    )
+    .with_source(cause)
 }
 
 fn parse_version(text: &str) -> ServerVersion {
@@ -312,3 +341,7 @@ fn parse_version(text: &str) -> ServerVersion {
     let mut next = || numbers.next().unwrap_or(0);
     ServerVersion(next(), next(), next())
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -51,12 +51,14 @@ fn entry(columns: &[(&str, ColumnConfig)]) -> TableConfig {
             database: "shop".to_owned(),
             table: "days".to_owned(),
             literal: false,
+            except: Vec::new(),
         },
         target: None,
         exclude_columns: Vec::new(),
         order_by: None,
         partition_by: None,
         engine: Engine::Replacing,
+        keyless: crate::config::Keyless::Refuse,
         split_by: None,
         columns: columns
             .iter()

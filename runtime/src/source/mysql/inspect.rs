@@ -186,7 +186,8 @@ fn inspected(
                 inspected.why_not = Some(
                     "neither a primary key nor a unique key without nullable columns".to_owned(),
                 );
-                inspected.remedy = Some("add a key, generated if need be".to_owned());
+                inspected.remedy =
+                    Some("add a key, generated if need be, or set `keyless: append`".to_owned());
             }
             let columns = definition.columns.into_iter();
             inspected.columns = columns

@@ -85,7 +85,15 @@ pub async fn ensure_holds(source: &Source, place: &Position) -> Result<()> {
                     source.config().port
                 ),
             )
-            .with_hint("resync the pipe, or point it at a server that contains them"));
+            .with_hint(match place {
+                Position::MariaGtid { .. } => {
+                    "resync the pipe, or point it at a server that contains them; a domain removed by FLUSH BINARY \
+                     LOGS DELETE_DOMAIN_ID looks the same"
+                }
+                Position::Gtid { .. } | Position::File { .. } => {
+                    "resync the pipe, or point it at a server that contains them"
+                }
+            }));
         }
         tokio::time::sleep(POLL).await;
     }

@@ -15,6 +15,7 @@ use super::{Flavor, ServerVersion, Source};
 use crate::config::{PipeConfig, PositionMode, RowImage};
 use crate::error::{ErrorKind, Finding, Result, Severity};
 
+mod replica;
 mod server;
 mod tables;
 
@@ -40,7 +41,7 @@ pub async fn preflight(
     check_binlog(source, config, &variables, &mut findings);
     check_completion(source, config, &variables, &mut findings);
     check_retention(&variables, &mut findings);
-    check_replica(source, conn, &variables, &mut findings).await?;
+    replica::check(source, conn, &variables, &mut findings).await?;
     check_grants(source, conn, config, &variables, &mut findings).await?;
     check_clock(conn, &mut findings).await?;
     server::check(source, conn, config, &variables, &mut findings).await?;
@@ -215,38 +216,6 @@ fn check_retention(variables: &Variables, findings: &mut Vec<Finding>) {
     }
 }
 
-/// A replica that does not log what it applies has a binlog without its tables' changes.
-async fn check_replica(
-    source: &Source,
-    conn: &mut Conn,
-    variables: &Variables,
-    findings: &mut Vec<Finding>,
-) -> Result<()> {
-    let logs = variables
-        .get("log_replica_updates")
-        .or_else(|| variables.get("log_slave_updates"));
-    if logs.map(String::as_str) != Some("OFF") {
-        return Ok(());
-    }
-    let sql = match source.flavor() {
-        Flavor::MySql if source.version() >= ServerVersion(8, 0, 22) => "SHOW REPLICA STATUS",
-        Flavor::MySql => "SHOW SLAVE STATUS",
-        Flavor::MariaDb => "SHOW ALL SLAVES STATUS",
-    };
-    if ask(conn, sql).await?.is_some_and(|rows| !rows.is_empty()) {
-        findings.push(finding(
-            Severity::Error,
-            ErrorKind::SourceSetting,
-            "log_replica_updates",
-            "OFF on a server that is a replica itself",
-            "ON",
-            "restart the server with log_replica_updates=ON (log_slave_updates on MariaDB), or replicate from its \
-             primary",
-        ));
-    }
-    Ok(())
-}
-
 async fn check_grants(
     source: &Source,
     conn: &mut Conn,
@@ -413,12 +382,15 @@ async fn has_grant(conn: &mut Conn, privilege: &str) -> Result<Option<bool>> {
 
 /// The rows as text; none where the server refuses the statement.
 pub(super) async fn ask(conn: &mut Conn, sql: &str) -> Result<Option<Vec<Vec<Option<String>>>>> {
+    let texts = |row: Row| -> Vec<Option<String>> { row.unwrap().into_iter().map(text).collect() };
+    let rows = ask_rows(conn, sql).await?;
+    Ok(rows.map(|rows| rows.into_iter().map(texts).collect()))
+}
+
+/// The rows with their columns' names; none where the server refuses the statement.
+async fn ask_rows(conn: &mut Conn, sql: &str) -> Result<Option<Vec<Row>>> {
     match conn.query::<Row, _>(sql).await {
-        Ok(rows) => Ok(Some(
-            rows.into_iter()
-                .map(|row| row.unwrap().into_iter().map(text).collect())
-                .collect(),
-        )),
+        Ok(rows) => Ok(Some(rows)),
         Err(error) => {
             let refused = matches!(error, mysql_async::Error::Server(_));
             let error = query_error(error);

@@ -173,5 +173,6 @@ pub(super) struct GuestColumn {
     pub(super) absent: bool,
     pub(super) offsets: Option<Vec<u8>>,
     pub(super) values: Vec<u8>,
-    pub(super) children: bool,
+    pub(super) child_validity: Option<Vec<u8>>,
+    pub(super) child_offsets: bool,
 }

@@ -10,7 +10,7 @@ use super::{
     GuestRejection, GuestShape, GuestTarget, GuestTargetColumn, GuestVerdict, Linked, PluginInfo,
     Problem, nothing,
 };
-use crate::batch::{ColumnType, Op, TableSchema};
+use crate::batch::{ColumnType, Number, Op, TableSchema};
 use crate::transform::limits::{GuestState, LogLevel};
 
 #[allow(
@@ -266,7 +266,8 @@ fn guest_column(column: types::ColumnResult) -> GuestColumn {
         absent: column.absent.is_some(),
         offsets: column.offsets,
         values: column.values,
-        children: column.child_offsets.is_some() || column.child_validity.is_some(),
+        child_validity: column.child_validity,
+        child_offsets: column.child_offsets.is_some(),
     }
 }
 
@@ -290,7 +291,7 @@ fn wit_op(op: Op) -> types::Op {
 
 fn data_type(column_type: ColumnType) -> types::DataType {
     match column_type {
-        ColumnType::Vector => types::DataType::ListOf(types::Scalar::Float32),
+        list @ (ColumnType::Vector | ColumnType::List(_)) => types::DataType::ListOf(scalar(list)),
         other => types::DataType::Plain(scalar(other)),
     }
 }
@@ -299,6 +300,8 @@ fn data_type(column_type: ColumnType) -> types::DataType {
 fn scalar(column_type: ColumnType) -> types::Scalar {
     use types::Scalar;
     match column_type {
+        ColumnType::List(number) => scalar(number.column_type()),
+        ColumnType::Bool => Scalar::Boolean,
         ColumnType::Int8 => Scalar::Int8,
         ColumnType::Int16 => Scalar::Int16,
         ColumnType::Int32 => Scalar::Int32,
@@ -332,8 +335,13 @@ fn scalar(column_type: ColumnType) -> types::Scalar {
 /// The column type that a guest's type stands for, or the name of what this build has no column for.
 fn column_type(data_type: types::DataType) -> Result<ColumnType, &'static str> {
     use types::Scalar;
-    let types::DataType::Plain(scalar) = data_type else {
-        return Err("list-of");
+    let scalar = match data_type {
+        types::DataType::Plain(scalar) => scalar,
+        types::DataType::ListOf(scalar) => {
+            let element = column_type(types::DataType::Plain(scalar))?;
+            let number = Number::of(element).ok_or("list-of what is no number")?;
+            return Ok(ColumnType::List(number));
+        }
     };
     let decimal = |precision: u8, scale: i8, digits: std::ops::RangeInclusive<u8>| {
         u8::try_from(scale)
@@ -342,7 +350,7 @@ fn column_type(data_type: types::DataType) -> Result<ColumnType, &'static str> {
             .map(|scale| ColumnType::Decimal { precision, scale })
     };
     Ok(match scalar {
-        Scalar::Boolean => return Err("boolean"),
+        Scalar::Boolean => ColumnType::Bool,
         Scalar::Int8 => ColumnType::Int8,
         Scalar::Int16 => ColumnType::Int16,
         Scalar::Int32 => ColumnType::Int32,

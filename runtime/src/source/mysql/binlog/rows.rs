@@ -6,6 +6,7 @@
 //!
 //! Images that leave out a replicated column are refused, or taken aside as [`IncompleteRows`] to be read from the source.
 
+mod history;
 mod sparse;
 
 use std::ops::Range;
@@ -57,6 +58,8 @@ pub struct ChangeBuilder {
     incomplete: Option<Incomplete>,
     /// Whether an update gives both of its images.
     both_images: bool,
+    /// The ordinal of the column that tells rows of history apart, in a table that has them.
+    row_end: Option<usize>,
 }
 
 /// A row event's body, its front taken off.
@@ -78,6 +81,7 @@ impl ChangeBuilder {
     ) -> Result<Self> {
         Ok(Self {
             rows: TableBuilder::new(&table, null_as_default)?,
+            row_end: table.row_end(),
             table,
             key_ordinals,
             ops: Vec::new(),
@@ -170,6 +174,9 @@ impl ChangeBuilder {
     fn push(&mut self, event: &RowEvent<'_>, term: u16) -> Result<Counts> {
         self.check(&event.table, event.offset)?;
         let images = Images::of(event)?;
+        if let Some(row_end) = self.row_end {
+            return self.push_present(event, &images, row_end, term);
+        }
         let lacking = self
             .first_absent(images.before)
             .or_else(|| self.first_absent(images.after));

@@ -359,6 +359,12 @@ impl Values {
                     format!("column `{}` has labels and is no ENUM", column.name),
                 ));
             }
+            (ColumnType::Bool | ColumnType::List(_), _) => {
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    format!("column `{}` is of a type that no source has", column.name),
+                ));
+            }
             (ColumnType::Uuid, _) => Values::Uuid(vec![]),
             (ColumnType::Inet4, _) => Values::Inet4(vec![]),
             (ColumnType::Inet6, _) => Values::Inet6(vec![]),

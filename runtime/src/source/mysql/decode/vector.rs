@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, Float32Array, ListArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 
 use super::DecodeError;
-use crate::batch::ColumnType;
+use crate::batch::Number;
 
 /// Lists of floats, one behind the other.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl FloatLists {
         let room = Vec::with_capacity(self.floats.len());
         let floats = std::mem::replace(&mut self.floats, room);
         Arc::new(ListArray::new(
-            ColumnType::vector_element(),
+            Number::Float32.list_field(),
             OffsetBuffer::new(ScalarBuffer::from(ends)),
             Arc::new(Float32Array::new(ScalarBuffer::from(floats), None)),
             nulls,
@@ -73,6 +73,7 @@ mod tests {
     use arrow::datatypes::Float32Type;
 
     use super::*;
+    use crate::batch::ColumnType;
 
     #[test]
     fn vectors_may_be_of_several_lengths_and_null_is_an_empty_one() {

@@ -225,6 +225,7 @@ async fn check_packet(
 mod tests {
     use super::*;
 
+    /// pitfall 137
     #[test]
     fn servers_that_only_speak_the_protocol_are_named() {
         let check = |named: &str| other(named).map(|finding| finding.found);

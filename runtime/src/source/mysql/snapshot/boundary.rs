@@ -39,20 +39,7 @@ const FILE_START: u64 = 4;
 /// `SourceUnavailable` when prepared XA transactions outlast the deadline; `SourceSetting` without a binlog, or without
 /// GTIDs where the mode asks for them; failures of the queries.
 pub async fn take_place(source: &Source, mode: PositionMode) -> Result<Position> {
-    let by_gtid = match mode {
-        PositionMode::Auto => source.has_gtid(),
-        PositionMode::Gtid => true,
-        PositionMode::File => false,
-    };
-    if by_gtid && !source.has_gtid() {
-        return Err(Error::new(
-            ErrorKind::SourceSetting,
-            "the source has no GTIDs, and `source.position` asks for them",
-        )
-        .with_hint(
-            "set gtid_mode = ON and enforce_gtid_consistency = ON, or `source.position: file`",
-        ));
-    }
+    let by_gtid = is_by_gtid(source, mode)?;
     let mut conn = WireConn::connect(source.config()).await?;
     ensure_same_server(&mut conn, source).await?;
     let begin = Instant::now();
@@ -88,6 +75,25 @@ pub async fn take_place(source: &Source, mode: PositionMode) -> Result<Position>
     }
 }
 
+/// Whether places are GTIDs.
+pub(super) fn is_by_gtid(source: &Source, mode: PositionMode) -> Result<bool> {
+    let by_gtid = match mode {
+        PositionMode::Auto => source.has_gtid(),
+        PositionMode::Gtid => true,
+        PositionMode::File => false,
+    };
+    if by_gtid && !source.has_gtid() {
+        return Err(Error::new(
+            ErrorKind::SourceSetting,
+            "the source has no GTIDs, and `source.position` asks for them",
+        )
+        .with_hint(
+            "set gtid_mode = ON and enforce_gtid_consistency = ON, or `source.position: file`",
+        ));
+    }
+    Ok(by_gtid)
+}
+
 /// The identifiers of prepared XA transactions. Without the grant to see them there are none to wait for; preflight
 /// has warned of that.
 async fn prepared_transactions(conn: &mut WireConn) -> Result<Vec<String>> {
@@ -108,7 +114,11 @@ async fn prepared_transactions(conn: &mut WireConn) -> Result<Vec<String>> {
     }
 }
 
-async fn place_now(conn: &mut WireConn, source: &Source, by_gtid: bool) -> Result<Position> {
+pub(super) async fn place_now(
+    conn: &mut WireConn,
+    source: &Source,
+    by_gtid: bool,
+) -> Result<Position> {
     match (source.flavor(), by_gtid) {
         (Flavor::MySql, true) => {
             let set = conn
@@ -131,7 +141,7 @@ async fn place_now(conn: &mut WireConn, source: &Source, by_gtid: bool) -> Resul
     }
 }
 
-fn file_position(source: &Source, file: String, offset: u64) -> Position {
+pub(super) fn file_position(source: &Source, file: String, offset: u64) -> Position {
     Position::File {
         server: source.identity().clone(),
         file,
@@ -194,7 +204,7 @@ pub async fn newest_place(source: &Source, mode: PositionMode) -> Result<Positio
 }
 
 /// Where the server writes now. This is ahead of what SELECT shows, and so never a start.
-async fn binlog_end(conn: &mut WireConn, source: &Source) -> Result<(String, u64)> {
+pub(super) async fn binlog_end(conn: &mut WireConn, source: &Source) -> Result<(String, u64)> {
     let rows = conn.query_text(binlog_status_sql(source)).await?;
     match rows.first().map(Vec::as_slice) {
         Some([Some(file), Some(offset), ..]) => Ok((
@@ -246,7 +256,7 @@ async fn mariadb_snapshot(conn: &mut WireConn, source: &Source) -> Result<(Strin
 }
 
 /// Where in the binlog the open consistent snapshot is; none without a binlog.
-async fn mariadb_snapshot_place(conn: &mut WireConn) -> Result<Option<(String, u64)>> {
+pub(super) async fn mariadb_snapshot_place(conn: &mut WireConn) -> Result<Option<(String, u64)>> {
     let rows = conn
         .query_text("SHOW STATUS LIKE 'binlog_snapshot_%'")
         .await?;
@@ -272,7 +282,7 @@ async fn mariadb_snapshot_place(conn: &mut WireConn) -> Result<Option<(String, u
 /// which took 79 ms for 96 MB. The list is asked for before the end: the server changes it under the lock of the write
 /// that it belongs to, and SHOW MASTER STATUS waits for that lock, so whatever the list holds beyond the place moves the
 /// end too.
-async fn mariadb_list_at_end(
+pub(super) async fn mariadb_list_at_end(
     conn: &mut WireConn,
     source: &Source,
     file: &str,
@@ -283,27 +293,34 @@ async fn mariadb_list_at_end(
     Ok(list.filter(|_| end == file && at == offset))
 }
 
-/// Why a consistent snapshot names no place. A binlog that InnoDB keeps has no file offsets (pitfall 86), and none of its
-/// GTID variables is known to show no more than SELECT does.
-async fn without_snapshot(conn: &mut WireConn) -> Error {
+/// Why a consistent snapshot names no place.
+pub(super) async fn without_snapshot(conn: &mut WireConn) -> Error {
     let engine = conn
         .query_text("SHOW GLOBAL VARIABLES LIKE 'binlog_storage_engine'")
         .await;
     let engine = engine.ok().and_then(|rows| rows.into_iter().next());
     match engine.as_deref() {
-        Some([_, Some(engine)]) if !engine.is_empty() => Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "the source keeps its binlog in {}, where no place is known that a snapshot shows",
-                String::from_utf8_lossy(engine)
-            ),
-        )
-        .with_hint("start the server without binlog_storage_engine"),
+        Some([_, Some(engine)]) => without_place(&String::from_utf8_lossy(engine)),
         _ => no_binlog(),
     }
 }
 
-async fn ensure_same_server(conn: &mut WireConn, source: &Source) -> Result<()> {
+/// A binlog that InnoDB keeps has no file offsets (pitfall 86), and none of its GTID variables is known to show no more
+/// than SELECT does. Without such an engine there is no binlog at all.
+fn without_place(engine: &str) -> Error {
+    if engine.is_empty() {
+        return no_binlog();
+    }
+    Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "the source keeps its binlog in {engine}, where no place is known that a snapshot shows"
+        ),
+    )
+    .with_hint("start the server without binlog_storage_engine")
+}
+
+pub(super) async fn ensure_same_server(conn: &mut WireConn, source: &Source) -> Result<()> {
     let identity = conn
         .query_value(identity_sql(source.flavor(), source.version()))
         .await?
@@ -339,6 +356,11 @@ impl SnapshotSession {
             prove_executed(&mut conn, source, place).await?;
         }
         Ok(SnapshotSession { conn })
+    }
+
+    /// A session in a snapshot that was taken together with its place.
+    pub(super) fn at_once(conn: WireConn) -> SnapshotSession {
+        SnapshotSession { conn }
     }
 
     /// Ends a session that was opened for its proof alone.
@@ -455,5 +477,16 @@ mod tests {
     #[test]
     fn binlog_files_are_ordered_by_number() {
         assert!(file_number("binlog.1000000") > file_number("binlog.999999"));
+    }
+
+    /// pitfall 86: MariaDB 12.3 can keep its binlog in InnoDB; what such a server answers must not become a place.
+    #[test]
+    fn a_binlog_without_files_is_refused_by_its_engine() {
+        let error = without_place("innodb");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.message().contains("innodb"), "{error}");
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.contains("binlog_storage_engine"), "{hint}");
+        assert_eq!(without_place("").kind(), ErrorKind::SourceSetting);
     }
 }

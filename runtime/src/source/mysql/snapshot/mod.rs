@@ -7,6 +7,7 @@
 
 mod answer;
 pub mod boundary;
+pub mod consistent;
 mod key_space;
 pub mod partitions;
 mod predicate;
@@ -16,5 +17,6 @@ mod split_key;
 mod spread;
 
 pub use boundary::{SnapshotSession, newest_place, take_place};
+pub use consistent::{Consistent, take_consistent};
 pub use partitions::{Partition, plan_partitions};
 pub use reader::PartitionReader;

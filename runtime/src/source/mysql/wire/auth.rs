@@ -7,6 +7,7 @@
 use mysql_common::io::ParseBuf;
 use mysql_common::packets::{AuthPlugin, AuthSwitchRequest};
 
+use super::super::connection::denied;
 use super::channel::Channel;
 use super::error::{ServerError, corrupt};
 use crate::config::SourceConfig;
@@ -47,8 +48,8 @@ impl Challenge {
                 ),
             )
             .with_hint(
-                "give the account caching_sha2_password or mysql_native_password, for example \
-                 ALTER USER ... IDENTIFIED WITH caching_sha2_password BY '...'",
+                "give the account another method: ALTER USER ... IDENTIFIED WITH caching_sha2_password BY '...' on \
+                 MySQL, ALTER USER ... IDENTIFIED VIA mysql_native_password USING PASSWORD('...') on MariaDB",
             )),
         }
     }
@@ -128,20 +129,14 @@ async fn send_password(channel: &mut Channel, config: &SourceConfig, nonce: &[u8
 
 /// The error of a connection that the server does not let in.
 pub(super) fn refused(config: &SourceConfig, error: ServerError) -> Error {
-    let place = format!("{}:{}", config.host, config.port);
     let error = Error::from(error);
     if error.kind() == ErrorKind::SourceDenied {
-        Error::new(
-            ErrorKind::SourceDenied,
-            format!("the source at {place} refused user `{}`", config.user),
-        )
-        .with_hint("check `source.user` and `source.password`, and the host that the account is granted for")
-        .with_source(error)
-    } else {
-        Error::new(
-            error.kind(),
-            format!("the source at {place} refused the connection"),
-        )
-        .with_source(error)
+        return denied(config, error);
     }
+    let place = format!("{}:{}", config.host, config.port);
+    Error::new(
+        error.kind(),
+        format!("the source at {place} refused the connection"),
+    )
+    .with_source(error)
 }

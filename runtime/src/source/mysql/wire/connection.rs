@@ -98,18 +98,17 @@ impl WireConn {
     /// `SourceUnavailable` where no connection came about, `SourceDenied` on refused credentials, `SourceSetting` where
     /// TLS is not as configured.
     pub async fn connect(config: &SourceConfig) -> Result<WireConn> {
-        match tokio::time::timeout(CONNECT_TIMEOUT, Self::open(config)).await {
-            Ok(result) => result,
-            Err(elapsed) => Err(unavailable(
-                format!(
-                    "no answer from {}:{} in {} s",
-                    config.host,
-                    config.port,
-                    CONNECT_TIMEOUT.as_secs()
-                ),
-                elapsed,
-            )),
-        }
+        in_time(config, Self::open(config)).await
+    }
+
+    /// Sees that the server lets this account in, and goes away. What keeps a pipe out is told here by name, where the
+    /// driver would call a server without TLS unreachable, and panic on MariaDB's ed25519 and PARSEC (pitfall 92).
+    ///
+    /// # Errors
+    /// As [`WireConn::connect`]; `Unsupported` for a method of authentication that is not known.
+    pub async fn knock(config: &SourceConfig) -> Result<()> {
+        let (mut channel, _) = in_time(config, shake_hands(config)).await?;
+        channel.send_command(&[COM_QUIT]).await
     }
 
     async fn open(config: &SourceConfig) -> Result<WireConn> {
@@ -415,6 +414,25 @@ impl KillHandle {
             }
             other => other,
         }
+    }
+}
+
+/// A server that accepts a connection and then says nothing is not there either.
+async fn in_time<T>(
+    config: &SourceConfig,
+    connecting: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(result) => result,
+        Err(elapsed) => Err(unavailable(
+            format!(
+                "no answer from {}:{} in {} s",
+                config.host,
+                config.port,
+                CONNECT_TIMEOUT.as_secs()
+            ),
+            elapsed,
+        )),
     }
 }
 

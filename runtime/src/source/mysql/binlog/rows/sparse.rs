@@ -25,7 +25,8 @@ struct Row<'a> {
 }
 
 impl ChangeBuilder {
-    /// The first replicated column that images with this bitmap leave out.
+    /// The first column that is replicated, or says whether the row is of the present, and that images with this bitmap
+    /// leave out.
     pub(super) fn first_absent(&self, present: &[u8]) -> Option<&str> {
         let holds = |ordinal: usize| {
             let byte = present.get(ordinal / 8);
@@ -33,7 +34,9 @@ impl ChangeBuilder {
         };
         let mut columns = self.table.columns.iter().enumerate();
         columns
-            .find(|(ordinal, column)| column.included.is_some() && !holds(*ordinal))
+            .find(|(ordinal, column)| {
+                (column.included.is_some() || column.row_end) && !holds(*ordinal)
+            })
             .map(|(_, column)| column.name.as_str())
     }
 

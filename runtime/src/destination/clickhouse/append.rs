@@ -1,0 +1,302 @@
+//! Append tables: every change is a row of its own, and each is there once.
+//!
+//! Nothing replaces a row here, so a repetition must be told from what is new. A row image has a version that no other
+//! has ([`crate::batch::Version`]), and a replay gives it the same: before rows are written that may be there already, the
+//! table is asked for their versions, and only what it lacks is sent. That may be so for everything up to the highest
+//! version that the table has when this process writes into it for the first time, and again after an insert whose answer
+//! was lost. What is still on its way then is ended first ([`super::outstanding`]); an insert that reaches the server later
+//! than that is known by its deduplication token, which a repetition in this process has too. A process that starts anew
+//! has other tokens: a block that the server takes for a repetition and drops may since have been lost.
+//!
+//! Where a term is raised, what has been written beyond the checkpoint would come again under other versions. It is taken
+//! out before ([`ClickHouse::rewind`]).
+//!
+//! Rows of a load have version 0 and are not told apart: an interrupted load begins anew in a table of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use arrow::array::BooleanArray;
+use arrow::compute::filter;
+use serde::Deserialize;
+
+use super::client::{ClickHouse, STATEMENT_TIMEOUT};
+use super::ddl;
+use super::failure::Doing;
+use super::target::TargetTable;
+use super::writer::Durable;
+use crate::batch::{ChangeBatch, Changes, Version};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The column that says what has happened.
+pub(super) const OP: &str = "_op";
+
+/// Its type, as ClickHouse prints it; the numbers are those of [`crate::batch::Op`].
+pub(super) const OP_TYPE: &str = "Enum8('insert' = 0, 'update' = 1, 'delete' = 2)";
+
+/// How many blocks the server knows again by their tokens; 0, the default of tables that are not replicated, is none.
+pub(super) const WINDOW: &str = "non_replicated_deduplication_window = 1000";
+
+/// Makes it cheap to look for a few versions.
+pub(super) fn version_index(version: &str) -> String {
+    format!("INDEX pipewright_version {version} TYPE minmax GRANULARITY 1")
+}
+
+/// The SELECT of the rows as they stand, or as they stood behind `version`, without those that were of that version. With a
+/// key the newest row of each; without one as many equal rows as were inserted more than deleted.
+pub(super) fn current(target: &TargetTable, version: Option<Version>) -> String {
+    let columns = ddl::source_columns(target);
+    let (table, op) = (ddl::table(target), ddl::ident(OP));
+    let ours = ddl::ident(&target.system_columns().version);
+    let (until, below) = match version.map(Version::get) {
+        None => (String::new(), String::new()),
+        Some(version) => (
+            format!(" WHERE {ours} <= {version}"),
+            format!(" AND {ours} < {version}"),
+        ),
+    };
+    if target.is_keyless() {
+        return format!(
+            "SELECT {columns}\nFROM\n(\n    SELECT {columns}, sum(multiIf({op} = 'insert', 1, {op} = 'delete', -1, 0)) AS {COPIES}\n    \
+             FROM {table}{until}\n    GROUP BY {columns}\n)\nARRAY JOIN range(toUInt64(greatest({COPIES}, 0))) AS {COPY}"
+        );
+    }
+    let key = ddl::idents(target.key_names().into_iter());
+    format!(
+        "SELECT {columns}\nFROM\n(\n    SELECT {columns}, {op}, {ours}\n    FROM {table}{until}\n    \
+         ORDER BY {ours} DESC\n    LIMIT 1 BY {key}\n)\nWHERE {op} != 'delete'{below}"
+    )
+}
+
+/// Names that no column of a source has.
+const COPIES: &str = "_pipewright_copies";
+const COPY: &str = "_pipewright_copy";
+
+/// A delete of `version` for every row that stands there. A repetition finds those that are deleted already.
+pub(super) fn delete_below(target: &TargetTable, version: Version) -> String {
+    let columns = ddl::source_columns(target);
+    let ours = ddl::ident(&target.system_columns().version);
+    format!(
+        "INSERT INTO {} ({columns}, {ours}, {})\nSELECT {columns}, toUInt64({}), 'delete'\nFROM\n(\n{}\n)",
+        ddl::table(target),
+        ddl::ident(OP),
+        version.get(),
+        current(target, Some(version)),
+    )
+}
+
+fn highest(target: &TargetTable) -> String {
+    let ours = ddl::ident(&target.system_columns().version);
+    format!("SELECT max({ours}) AS version FROM {}", ddl::table(target))
+}
+
+fn between(target: &TargetTable, first: u64, last: u64) -> String {
+    let ours = ddl::ident(&target.system_columns().version);
+    format!(
+        "SELECT {ours} AS version FROM {} WHERE {ours} BETWEEN {first} AND {last}",
+        ddl::table(target)
+    )
+}
+
+fn count_above(target: &TargetTable, version: Version) -> String {
+    let ours = ddl::ident(&target.system_columns().version);
+    format!(
+        "SELECT count() AS version FROM {} WHERE {ours} > {}",
+        ddl::table(target),
+        version.get()
+    )
+}
+
+fn delete_above(target: &TargetTable, version: Version) -> String {
+    let ours = ddl::ident(&target.system_columns().version);
+    format!(
+        "ALTER TABLE {} DELETE WHERE {ours} > {} SETTINGS mutations_sync = 2",
+        ddl::table(target),
+        version.get()
+    )
+}
+
+/// Up to which version each table may have rows already, since it was last known.
+#[derive(Debug)]
+pub(super) struct Known {
+    versions: Mutex<BTreeMap<String, u64>>,
+    /// Begins this process's tokens.
+    nonce: u64,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            versions: Mutex::default(),
+            nonce: rand::random(),
+        }
+    }
+}
+
+impl Known {
+    fn get(&self, table: &str) -> Option<u64> {
+        let versions = self.versions.lock();
+        let versions = versions.unwrap_or_else(PoisonError::into_inner);
+        versions.get(table).copied()
+    }
+
+    fn set(&self, table: &str, version: Option<u64>) {
+        let versions = self.versions.lock();
+        let mut versions = versions.unwrap_or_else(PoisonError::into_inner);
+        match version {
+            Some(version) => versions.insert(table.to_owned(), version),
+            None => versions.remove(table),
+        };
+    }
+}
+
+#[derive(Deserialize)]
+struct VersionRow {
+    version: u64,
+}
+
+const DOING: Doing<'static> = Doing::Definition("to look for rows that were written before");
+
+impl ClickHouse {
+    /// Writes those of the changes that the append table lacks, with one insert. As [`ClickHouse::insert`].
+    pub(super) async fn append(
+        &self,
+        target: &TargetTable,
+        batches: &[ChangeBatch],
+    ) -> Result<Durable> {
+        let stream = |batch: &ChangeBatch| matches!(batch.changes, Changes::Stream { .. });
+        if !batches.iter().any(stream) {
+            return self.send(target, batches, None).await;
+        }
+        let known = self.highest_known(target).await?;
+        let mut lacking = Vec::with_capacity(batches.len());
+        for batch in batches {
+            lacking.push(self.lacking(target, batch, known).await?);
+        }
+        let token = token(self.known().nonce, &lacking);
+        let sent = self.send(target, &lacking, token.as_deref()).await;
+        if sent.is_err() {
+            self.known().set(target.name(), None);
+        }
+        sent
+    }
+
+    async fn highest_known(&self, target: &TargetTable) -> Result<u64> {
+        if let Some(known) = self.known().get(target.name()) {
+            return Ok(known);
+        }
+        let tag = |error: Error| error.with_table(target.source());
+        self.end_outstanding_changes(target.name())
+            .await
+            .map_err(tag)?;
+        let rows: Vec<VersionRow> = self.rows(&highest(target), DOING).await.map_err(tag)?;
+        let known = rows.first().map_or(0, |row| row.version);
+        self.known().set(target.name(), Some(known));
+        Ok(known)
+    }
+
+    async fn lacking(
+        &self,
+        target: &TargetTable,
+        batch: &ChangeBatch,
+        known: u64,
+    ) -> Result<ChangeBatch> {
+        let Changes::Stream { versions, .. } = &batch.changes else {
+            return Ok(batch.clone());
+        };
+        let (Some(&first), Some(&last)) = (versions.first(), versions.last()) else {
+            return Ok(batch.clone());
+        };
+        if first > known {
+            return Ok(batch.clone());
+        }
+        let sql = between(target, first, last.min(known));
+        let rows: Vec<VersionRow> = self
+            .rows(&sql, DOING)
+            .await
+            .map_err(|error| error.with_table(target.source()))?;
+        let present: BTreeSet<u64> = rows.into_iter().map(|row| row.version).collect();
+        without(batch, &present)
+    }
+
+    /// Takes out of an append table what was written beyond `version`, and ends what is still on its way. Repeatable.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn rewind(&self, target: &TargetTable, version: Version) -> Result<()> {
+        let tag = |error: Error| error.with_table(target.source());
+        if self.inspect(target.name()).await.map_err(tag)?.is_none() {
+            return Ok(());
+        }
+        self.end_outstanding_changes(target.name())
+            .await
+            .map_err(tag)?;
+        let rows: Vec<VersionRow> = self
+            .rows(&count_above(target, version), DOING)
+            .await
+            .map_err(tag)?;
+        if rows.first().is_none_or(|row| row.version == 0) {
+            return Ok(());
+        }
+        let doing = Doing::Definition("to take out rows that are written again");
+        self.run(&delete_above(target, version), doing, STATEMENT_TIMEOUT)
+            .await
+            .map_err(tag)?;
+        self.known().set(target.name(), None);
+        Ok(())
+    }
+}
+
+/// The batch without the rows of these versions.
+fn without(batch: &ChangeBatch, present: &BTreeSet<u64>) -> Result<ChangeBatch> {
+    let Changes::Stream { ops, versions } = &batch.changes else {
+        return Ok(batch.clone());
+    };
+    if present.is_empty() {
+        return Ok(batch.clone());
+    }
+    let keep: Vec<bool> = versions.iter().map(|v| !present.contains(v)).collect();
+    let mask = BooleanArray::from(keep.clone());
+    let columns = batch.columns.iter().map(|column| filter(column, &mask));
+    let columns = columns
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(|error| {
+            Error::new(ErrorKind::Internal, "rows cannot be left out of a batch")
+                .with_source(error)
+                .with_table(&batch.schema.name)
+        })?;
+    let row_count = keep.iter().filter(|keep| **keep).count();
+    let kept = |index: &usize| keep.get(*index).copied().unwrap_or_default();
+    let places: Vec<usize> = (0..versions.len()).filter(kept).collect();
+    Ok(ChangeBatch {
+        schema: std::sync::Arc::clone(&batch.schema),
+        columns,
+        row_count,
+        changes: Changes::Stream {
+            ops: places
+                .iter()
+                .filter_map(|&at| ops.get(at).copied())
+                .collect(),
+            versions: places
+                .iter()
+                .filter_map(|&at| versions.get(at).copied())
+                .collect(),
+        },
+    })
+}
+
+/// The same for the same rows in this process, and for no others.
+fn token(nonce: u64, batches: &[ChangeBatch]) -> Option<String> {
+    let versions = || {
+        batches.iter().flat_map(|batch| match &batch.changes {
+            Changes::Load => &[][..],
+            Changes::Stream { versions, .. } => versions,
+        })
+    };
+    let (first, last) = (versions().next()?, versions().last()?);
+    Some(format!("{nonce:x}/{first}-{last}/{}", versions().count()))
+}
+
+#[cfg(test)]
+#[path = "append_tests.rs"]
+mod tests;

@@ -1,0 +1,203 @@
+//! Sessions that all read one moment, whose place in the binlog is known.
+//!
+//! Where nothing replaces a row, load and stream must meet without overlap: the load has what was committed up to a place,
+//! and the stream brings what comes behind it.
+//!
+//! MariaDB names the place that a consistent snapshot shows; sessions whose snapshots show the same place read the same
+//! moment. MySQL names none, so the table is locked against writers for the moment in which the snapshots begin: whoever
+//! has written into the table holds its metadata until the commit is in the engine, in the binlog and in `gtid_executed`,
+//! also between XA PREPARE and XA COMMIT. LOCK TABLES waits for all of them, and while it is held nobody begins. What
+//! other tables' transactions do meanwhile does not matter, as long as `gtid_executed` grows in the binlog's order.
+
+use mysql_async::prelude::Queryable;
+
+use super::super::connection::{identity_sql, query_error};
+use super::super::position::Position;
+use super::super::sql::{quote_identifier, quote_string, quote_table};
+use super::super::wire::WireConn;
+use super::super::{Flavor, Source};
+use super::SnapshotSession;
+use super::boundary::{
+    binlog_end, ensure_same_server, file_position, is_by_gtid, mariadb_list_at_end,
+    mariadb_snapshot_place, place_now, without_snapshot,
+};
+use crate::batch::TableName;
+use crate::config::PositionMode;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Everything that the sessions read was committed up to `place`, and nothing that comes behind it.
+#[derive(Debug)]
+pub struct Consistent {
+    /// The place.
+    pub place: Position,
+    /// At least one.
+    pub sessions: Vec<SnapshotSession>,
+}
+
+/// How long LOCK TABLES may wait, in seconds: those who come behind it wait with it (pitfall 126).
+const LOCK_WAIT: u32 = 5;
+
+const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
+
+/// Opens up to `most` sessions that read `table` at one moment.
+///
+/// # Errors
+/// `SourceUnavailable` when writers of the table outlast the wait, `SourceDenied` without the right to lock it,
+/// `SourceSetting` for a server whose places do not follow its commits; failures of the queries.
+pub async fn take_consistent(
+    source: &Source,
+    mode: PositionMode,
+    table: &TableName,
+    most: usize,
+) -> Result<Consistent> {
+    let by_gtid = is_by_gtid(source, mode)?;
+    let mut conns = Vec::with_capacity(most.max(1));
+    for _ in 0..most.max(1) {
+        let mut conn = WireConn::connect(source.config()).await?;
+        ensure_same_server(&mut conn, source).await?;
+        conns.push(conn);
+    }
+    let taken = match source.flavor() {
+        Flavor::MySql => mysql(source, by_gtid, table, conns).await,
+        Flavor::MariaDb => mariadb(source, by_gtid, conns).await,
+    };
+    taken.map_err(|error| error.with_table(table))
+}
+
+async fn mysql(
+    source: &Source,
+    by_gtid: bool,
+    table: &TableName,
+    mut conns: Vec<WireConn>,
+) -> Result<Consistent> {
+    let mut side = WireConn::connect(source.config()).await?;
+    ensure_same_server(&mut side, source).await?;
+    if by_gtid {
+        ensure_ordered(&mut side).await?;
+    }
+    let mut lock = source.control().await?;
+    let sql = identity_sql(source.flavor(), source.version());
+    let identity: Option<String> = lock.query_first(sql).await.map_err(query_error)?;
+    if identity.as_deref() != Some(source.identity().0.as_str()) {
+        return Err(Error::new(
+            ErrorKind::SourceUnavailable,
+            "another server answers than a moment ago",
+        ));
+    }
+    for sql in [
+        format!("SET SESSION lock_wait_timeout = {LOCK_WAIT}"),
+        format!("LOCK TABLES {} READ", quote_table(table)),
+    ] {
+        lock.query_drop(sql)
+            .await
+            .map_err(|error| not_locked(query_error(error), source, table))?;
+    }
+    // Whatever goes wrong closes the connection, which unlocks the table.
+    let place = if by_gtid {
+        place_now(&mut side, source, true).await?
+    } else {
+        let (file, offset) = binlog_end(&mut side, source).await?;
+        file_position(source, file, offset)
+    };
+    for conn in &mut conns {
+        conn.query_ok(BEGIN).await?;
+    }
+    lock.query_drop("UNLOCK TABLES")
+        .await
+        .map_err(query_error)?;
+    lock.disconnect().await.ok();
+    side.quit().await;
+    Ok(Consistent {
+        place,
+        sessions: conns.into_iter().map(SnapshotSession::at_once).collect(),
+    })
+}
+
+/// Else a place may hold a transaction without one that stands before it in the binlog.
+async fn ensure_ordered(conn: &mut WireConn) -> Result<()> {
+    let ordered = conn
+        .query_value("SELECT @@GLOBAL.binlog_order_commits")
+        .await?;
+    if ordered.as_deref() != Some("0") {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::SourceSetting,
+        "the server commits in another order than it writes its binlog, so load and stream of an append table cannot meet",
+    )
+    .with_hint("SET GLOBAL binlog_order_commits = ON, or use `engine: replacing`"))
+}
+
+fn not_locked(error: Error, source: &Source, table: &TableName) -> Error {
+    let kind = error.kind();
+    let wanted = Error::new(
+        kind,
+        "the table could not be locked against writers for the moment in which the load of an append table begins",
+    );
+    let wanted = match kind {
+        ErrorKind::SourceDenied => wanted.with_hint(format!(
+            "GRANT LOCK TABLES ON {}.* TO {}",
+            quote_identifier(&table.database),
+            source.config().user
+        )),
+        _ => wanted.with_hint(
+            "it is tried again; end transactions that have written into the table and stay open",
+        ),
+    };
+    wanted.with_source(error)
+}
+
+async fn mariadb(source: &Source, by_gtid: bool, conns: Vec<WireConn>) -> Result<Consistent> {
+    let mut sessions = Vec::with_capacity(conns.len());
+    let mut first: Option<(String, u64)> = None;
+    let mut place = None;
+    for mut conn in conns {
+        conn.query_ok(BEGIN).await?;
+        let Some(shown) = mariadb_snapshot_place(&mut conn).await? else {
+            return Err(without_snapshot(&mut conn).await);
+        };
+        match &first {
+            None => {
+                place = Some(mariadb_place(&mut conn, source, by_gtid, &shown).await?);
+                first = Some(shown);
+            }
+            // Somebody has committed in between.
+            Some(first) if *first != shown => {
+                conn.quit().await;
+                continue;
+            }
+            Some(_) => {}
+        }
+        sessions.push(SnapshotSession::at_once(conn));
+    }
+    let place = place.ok_or_else(|| Error::new(ErrorKind::Internal, "no session was opened"))?;
+    Ok(Consistent { place, sessions })
+}
+
+async fn mariadb_place(
+    conn: &mut WireConn,
+    source: &Source,
+    by_gtid: bool,
+    (file, offset): &(String, u64),
+) -> Result<Position> {
+    if !by_gtid {
+        return Ok(file_position(source, file.clone(), *offset));
+    }
+    let mut list = mariadb_list_at_end(conn, source, file, *offset).await?;
+    if list.is_none() {
+        let sql = format!("SELECT BINLOG_GTID_POS({}, {offset})", quote_string(file));
+        list = conn.query_value(&sql).await?;
+    }
+    let list: String = list
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::SourceUnavailable,
+                format!("the source does not know the GTIDs at `{file}`:{offset}"),
+            )
+        })?
+        .split_whitespace()
+        .collect();
+    Ok(Position::MariaGtid {
+        list: list.parse()?,
+    })
+}

@@ -1,0 +1,128 @@
+//! The account that a pipe reads with: what it must be granted, and how its password goes over the network.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::{Pipe, Stage};
+
+use crate::preflight::{codes, findings};
+use crate::support::{START, assert_caught_up, launch, on_both_sources, start};
+
+on_both_sources! {
+    an_account_is_told_each_grant_that_it_lacks_and_needs_no_more: 360,
+}
+
+/// A pipe file that reads by an account without any right, which no server has seen before.
+async fn with_account(stage: &Stage) -> Result<Value> {
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO t VALUES (1, 1), (2, 2)",
+        ])
+        .await?;
+    // Account names are short.
+    let user = format!("u_{}", stage.source_server.port());
+    let user = format!("{user}_{:x}", std::process::id());
+    stage
+        .source
+        .execute(format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'secret'"))
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["user"] = json!(user);
+    file["source"]["password"] = json!("secret");
+    Ok(file)
+}
+
+/// Runs what the findings of this severity name as their remedies; the codes of all findings.
+async fn follow_remedies(stage: &Stage, pipe: &Pipe, severity: &str) -> Result<usize> {
+    let found = findings(pipe).await?;
+    let mut granted = 0;
+    for finding in &found {
+        let remedy = finding["remedy"].as_str().unwrap_or_default();
+        if finding["severity"] == severity && remedy.starts_with("GRANT ") {
+            stage
+                .source
+                .execute(remedy)
+                .await
+                .with_context(|| format!("{finding:#}"))?;
+            granted += 1;
+        }
+    }
+    Ok(granted)
+}
+
+/// pitfall 65: each right is probed, and its remedy is the statement that grants it. pitfall 135: on MySQL the password of
+/// an account that the server has not in its cache crosses a plain connection under the server's key, and none crosses it
+/// where the pipe file asks for TLS.
+async fn an_account_is_told_each_grant_that_it_lacks_and_needs_no_more(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    let mut file = with_account(&stage).await?;
+    let mut pipe = start(launch(&file))?;
+    ensure!(pipe.wait_exit(START).await? == 1);
+    let found = findings(&pipe).await?;
+    let errors = codes(&found, "error");
+    let client = match kind.is_mariadb() {
+        true => "binlog_monitor",
+        false => "replication_client",
+    };
+    for code in [client, "replication_slave", "select"] {
+        ensure!(errors.contains(code), "{code} was not found: {found:#?}");
+    }
+    if !kind.is_mariadb() {
+        ensure!(codes(&found, "warning").contains("xa_recover_admin"));
+    }
+    // A table becomes visible with the first right on it, and so does what else it lacks.
+    let mut granted = 0;
+    while let count @ 1.. = follow_remedies(&stage, &pipe, "error").await? {
+        granted += count;
+        ensure!(granted < 20, "the remedies do not help");
+    }
+    ensure!(granted >= 4, "only {granted} grants were asked for");
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    stage
+        .source
+        .execute("UPDATE t SET a = 3 WHERE id = 1")
+        .await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    follow_remedies(&stage, &pipe, "warning").await?;
+    let left = codes(&findings(&pipe).await?, "warning");
+    ensure!(
+        !left.contains("xa_recover_admin"),
+        "the remedy does not help: {left:?}"
+    );
+
+    ensure!(pipe.stop().await? == 0);
+    file["source"]["tls"] = json!({ "mode": "required" });
+    pipe.change_file(&file);
+    pipe.restart()?;
+    if kind.is_mariadb() {
+        // This server has no certificate.
+        let status = pipe
+            .wait_for("Failed", START, |status| status["state"] == "Failed")
+            .await?;
+        ensure!(
+            status["reasons"].to_string().contains("offers no TLS"),
+            "{status:#}"
+        );
+        return Ok(());
+    }
+    pipe.wait_state("Running", START).await?;
+    stage.source.execute("DELETE FROM t WHERE id = 2").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    let user = file["source"]["user"].as_str().unwrap_or_default();
+    let connections: Vec<String> = stage
+        .source
+        .rows(format!(
+            "SELECT connection_type FROM performance_schema.threads WHERE processlist_user = '{user}'"
+        ))
+        .await?;
+    ensure!(
+        !connections.is_empty() && connections.iter().all(|kind| kind == "SSL/TLS"),
+        "{connections:?}"
+    );
+    Ok(())
+}

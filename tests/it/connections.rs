@@ -1,0 +1,376 @@
+//! How a pipe reaches its two ends, changed under it and changed for it: what it says, what it takes, and that nothing is
+//! lost and no password shown.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use testbed::harness::{Pipe, Stage};
+use testbed::{ClickHouseOptions, ClickHouseServer, ClickHouseUser, SourceKind, shared_source};
+
+use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, once, running_with};
+
+on_both_sources! {
+    rotated_credentials_of_the_source_stop_a_pipe_until_it_is_told_the_new_ones: 400,
+    another_way_to_the_source_is_tried_before_it_is_taken: 400,
+}
+
+once! {
+    an_account_of_clickhouse_that_fails_is_told_of_and_the_pipe_goes_on_with_another: 500,
+}
+
+async fn with_t(stage: &Stage) -> Result<()> {
+    let statements = [
+        "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50))",
+        "INSERT INTO t (a) VALUES ('one'), ('two')",
+    ];
+    stage.source.execute_all(statements).await
+}
+
+/// An account of the stage's own at the source, with what a pipe needs.
+async fn with_account(stage: &Stage, password: &str) -> Result<String> {
+    let user = format!("own_{}", stage.database);
+    let grants = match stage.kind() {
+        SourceKind::MySql => {
+            "SELECT, REPLICATION SLAVE, REPLICATION CLIENT, XA_RECOVER_ADMIN, BACKUP_ADMIN"
+        }
+        SourceKind::MariaDb | SourceKind::MariaDb11 => {
+            "SELECT, REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR"
+        }
+    };
+    stage
+        .source
+        .execute_all([
+            format!("CREATE USER {user}@'%' IDENTIFIED BY '{password}'"),
+            format!("GRANT {grants} ON *.* TO {user}@'%'"),
+        ])
+        .await?;
+    Ok(user)
+}
+
+/// Another password for the account, and no connection left that was made with the former one.
+async fn rotate(stage: &Stage, user: &str, password: &str) -> Result<()> {
+    stage
+        .source
+        .execute(format!("ALTER USER {user}@'%' IDENTIFIED BY '{password}'"))
+        .await?;
+    let sql = format!("SELECT id FROM information_schema.processlist WHERE user = '{user}'");
+    let open: Vec<u64> = stage.source.rows(sql).await?;
+    for id in open {
+        // One that has ended meanwhile is what was wanted.
+        stage.source.execute(format!("KILL {id}")).await.ok();
+    }
+    Ok(())
+}
+
+/// Everything that a reader of the process can see of the pipe.
+async fn seen(pipe: &Pipe, name: &str) -> Result<String> {
+    let mut text = pipe.log().tail();
+    for path in [
+        format!("/v1/pipes/{name}"),
+        format!("/v1/pipes/{name}/file"),
+        format!("/v1/pipes/{name}/events?limit=1000"),
+        "/metrics".to_owned(),
+    ] {
+        text += &pipe.get_text(&path).await?;
+    }
+    Ok(text)
+}
+
+/// Waits until the pipe has failed for `code`, with a remedy that names `remedy`.
+async fn wait_failed(pipe: &mut Pipe, code: &str, remedy: &str) -> Result<()> {
+    let failed = pipe.wait_state("Failed", CATCH_UP).await?;
+    let reason = &failed["reasons"][0];
+    ensure!(
+        reason["code"] == code && reason["remedy"].to_string().contains(remedy),
+        "{failed:#}"
+    );
+    Ok(())
+}
+
+fn drift<'a>(document: &'a Value, key: &str) -> &'a Value {
+    let drift = document["drift"].as_array();
+    let found = drift.and_then(|drift| drift.iter().find(|drift| drift["key"] == key));
+    found.unwrap_or(&Value::Null)
+}
+
+async fn rotated_credentials_of_the_source_stop_a_pipe_until_it_is_told_the_new_ones(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    with_t(&stage).await?;
+    let user = with_account(&stage, "canary-1").await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["user"] = json!(user);
+    file["source"]["password"] = json!("canary-1");
+    let mut pipe = running_with(&file).await?;
+
+    rotate(&stage, &user, "canary-2").await?;
+    let insert = "INSERT INTO t (a) VALUES ('meanwhile')";
+    stage.source.execute(insert).await?;
+    wait_failed(&mut pipe, "source_denied", "source.password").await?;
+    let (status, problem) = pipe
+        .change(json!({ "source": { "password": "canary-wrong" } }))
+        .await?;
+    ensure!(
+        status == 422 && problem["code"] == "source_denied",
+        "{status} {problem}"
+    );
+    let (status, document) = pipe
+        .change(json!({ "source": { "password": "canary-2" } }))
+        .await?;
+    ensure!(status == 200, "{status} {document}");
+    ensure!(
+        drift(&document, "source.password")["running"] == "***",
+        "{document:#}"
+    );
+    let (status, document) = pipe.command("start").await?;
+    ensure!(status == 200, "{status} {document}");
+    pipe.wait_state("Running", CATCH_UP).await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+
+    // While the pipe runs, nothing of this is taken.
+    let (status, problem) = pipe
+        .change(json!({ "source": { "password": "canary-2" } }))
+        .await?;
+    ensure!(
+        status == 409 && problem["detail"].to_string().contains("Running"),
+        "{status} {problem}"
+    );
+
+    // From the command line, with a password that looks like a reference.
+    ensure!(pipe.command("pause").await?.0 == 200);
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    rotate(&stage, &user, "canary-${3}").await?;
+    stage.source.execute(insert).await?;
+    let folder = tempfile::tempdir()?;
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "canary-${3}\n")?;
+    let (secret, url) = (secret.display().to_string(), pipe.url());
+    let line: &[&str] = &[
+        "set",
+        &stage.database,
+        "--source-password-file",
+        &secret,
+        "--server",
+        &url,
+    ];
+    let set = pipe.cli(line).await?;
+    ensure!(set.code == 0 && !set.stdout.contains("canary"), "{set:?}");
+    ensure!(pipe.command("resume").await?.0 == 200);
+    pipe.wait_state("Running", CATCH_UP).await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    let text = seen(&pipe, &stage.database).await?;
+    ensure!(!text.contains("canary"), "a password is shown: {text}");
+
+    // It outlives the process, and the file's own word for it ends the drift.
+    pipe.kill9()?;
+    pipe.restart()?;
+    let document = pipe.wait_state("Running", CATCH_UP).await?;
+    ensure!(
+        !drift(&document, "source.password").is_null(),
+        "{document:#}"
+    );
+    ensure!(pipe.stop().await? == 0);
+    file["source"]["password"] = json!("canary-$${3}");
+    pipe.change_file(&file);
+    pipe.restart()?;
+    let document = pipe.wait_state("Running", CATCH_UP).await?;
+    ensure!(document["drift"] == json!([]), "{document:#}");
+    stage.source.execute("DELETE FROM t WHERE id = 1").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    let text = seen(&pipe, &stage.database).await?;
+    ensure!(!text.contains("canary"), "a password is shown: {text}");
+    Ok(())
+}
+
+async fn another_way_to_the_source_is_tried_before_it_is_taken(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    with_t(&stage).await?;
+    let mut pipe = running_with(&stage.pipe_file(&["t"])).await?;
+    ensure!(pipe.command("pause").await?.0 == 200);
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    let mut refused = vec![
+        (
+            json!({ "source": { "port": 1 } }),
+            503,
+            "source_unavailable",
+        ),
+        (json!({ "source": { "port": 0 } }), 422, "config"),
+        (json!({ "source": { "type": "mariadb" } }), 422, "config"),
+        // Plain text is for this machine, unless somebody says otherwise.
+        (
+            json!({ "source": { "host": "db.example.com" } }),
+            422,
+            "config",
+        ),
+        (
+            json!({ "source": { "user": "nobody" } }),
+            422,
+            "source_denied",
+        ),
+        (
+            json!({ "source": { "password": "${NOT_SET_ANYWHERE}" } }),
+            422,
+            "config",
+        ),
+        (
+            json!({ "destination": { "url": "http://127.0.0.1:1" } }),
+            503,
+            "destination_unavailable",
+        ),
+        (
+            json!({ "destination": { "database": "other" } }),
+            422,
+            "config",
+        ),
+    ];
+    if kind == SourceKind::MariaDb {
+        // Another server, which has never had what was read.
+        let other = tokio::task::spawn_blocking(|| shared_source(SourceKind::MariaDb11)).await?;
+        let way = json!({ "source": { "port": other.port() } });
+        refused.push((way, 422, "source_diverged"));
+    }
+    for (change, status, code) in refused {
+        let (found, problem) = pipe.change(change.clone()).await?;
+        ensure!(
+            found == status && problem["code"] == code,
+            "{change}: {found} {problem}"
+        );
+        let document = pipe.status().await?;
+        ensure!(
+            document["state"] == "Paused" && document["drift"] == json!([]),
+            "{change}: {document:#}"
+        );
+    }
+    stage.source.execute("DELETE FROM t WHERE id = 1").await?;
+    // The same servers under other names, one key at a time, through the command line too.
+    let port = stage.clickhouse_server.http_port();
+    let url = format!("destination.url=http://localhost:{port}");
+    let server = pipe.url();
+    let line: &[&str] = &[
+        "set",
+        &stage.database,
+        "source.host=localhost",
+        &url,
+        "interval=300ms",
+        "--server",
+        &server,
+        "--json",
+    ];
+    let set = pipe.cli(line).await?;
+    ensure!(set.code == 0, "{set:?}");
+    let document: Value = serde_json::from_str(&set.stdout).context("set --json")?;
+    for (key, running) in [("source.host", "localhost"), ("sync.interval", "300ms")] {
+        ensure!(
+            drift(&document, key)["running"] == running,
+            "{key}: {document:#}"
+        );
+    }
+    ensure!(pipe.command("resume").await?.0 == 200);
+    pipe.wait_state("Running", CATCH_UP).await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    // Back to what the file says.
+    ensure!(pipe.command("pause").await?.0 == 200);
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    let (status, document) = pipe.change(json!({ "source": { "host": null } })).await?;
+    ensure!(
+        status == 200 && drift(&document, "source.host").is_null(),
+        "{status} {document:#}"
+    );
+    ensure!(pipe.command("resume").await?.0 == 200);
+    stage.source.execute("DELETE FROM t WHERE id = 2").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+/// The server's account for the pipe from now on.
+async fn account(
+    stage: &Stage,
+    password: &str,
+    settings: &[(&'static str, &'static str)],
+) -> Result<()> {
+    let user = ClickHouseUser {
+        name: "writer".to_owned(),
+        password: password.to_owned(),
+        settings: settings.to_vec(),
+    };
+    tokio::task::block_in_place(|| stage.clickhouse_server.start_again_with(vec![user]))
+}
+
+async fn an_account_of_clickhouse_that_fails_is_told_of_and_the_pipe_goes_on_with_another()
+-> Result<()> {
+    let start = || ClickHouseServer::start(ClickHouseOptions::default());
+    let stage = Stage::with_clickhouse(SourceKind::MySql, start).await?;
+    with_t(&stage).await?;
+    account(&stage, "canary-1", &[]).await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["destination"]["user"] = json!("writer");
+    file["destination"]["password"] = json!("canary-1");
+    let mut pipe = running_with(&file).await?;
+    let insert = "INSERT INTO t (a) VALUES ('meanwhile')";
+
+    // Too little memory passes by itself, as soon as there is more.
+    account(
+        &stage,
+        "canary-1",
+        &[("max_memory_usage", "1000"), ("max_untracked_memory", "1")],
+    )
+    .await?;
+    stage.source.execute(insert).await?;
+    pipe.wait_for("the want of memory", CATCH_UP, |status| {
+        let mut reasons = status["reasons"].as_array().into_iter().flatten();
+        reasons.any(|reason| {
+            reason["code"] == "destination_unavailable"
+                && reason["kind"] == "retrying"
+                && reason["remedy"].to_string().contains("max_memory_usage")
+        })
+    })
+    .await?;
+    account(&stage, "canary-1", &[]).await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    pipe.wait_for("no reason", CATCH_UP, |status| {
+        status["state"] == "Running" && status["reasons"] == json!([])
+    })
+    .await?;
+
+    // One that may only read does not come back by itself.
+    account(&stage, "canary-1", &[("readonly", "1")]).await?;
+    stage.source.execute(insert).await?;
+    wait_failed(&mut pipe, "destination_denied", "may write").await?;
+    account(&stage, "canary-1", &[]).await?;
+    ensure!(pipe.command("start").await?.0 == 200);
+    pipe.wait_state("Running", CATCH_UP).await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+
+    account(&stage, "canary-2", &[]).await?;
+    stage.source.execute(insert).await?;
+    wait_failed(&mut pipe, "destination_denied", "destination.password").await?;
+    let change = |password: &str| json!({ "destination": { "password": password } });
+    let (status, problem) = pipe.change(change("canary-1")).await?;
+    ensure!(
+        status == 422 && problem["code"] == "destination_denied",
+        "{status} {problem}"
+    );
+    let (status, document) = pipe.change(change("canary-2")).await?;
+    ensure!(status == 200, "{status} {document:#}");
+    ensure!(pipe.command("start").await?.0 == 200);
+    pipe.wait_state("Running", CATCH_UP).await?;
+    stage.source.execute("DELETE FROM t WHERE id = 1").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    let text = seen(&pipe, &stage.database).await?;
+    ensure!(!text.contains("canary"), "a password is shown: {text}");
+
+    // Another server, which holds none of it.
+    ensure!(pipe.command("pause").await?.0 == 200);
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    let other = Stage::shared(SourceKind::MySql).await?;
+    let way = json!({ "destination": {
+        "url": other.clickhouse_server.url(),
+        "user": "pipewright",
+        "password": "pipewright",
+    } });
+    let (status, problem) = pipe.change(way).await?;
+    ensure!(
+        status == 422 && problem["code"] == "destination_lost",
+        "{status} {problem}"
+    );
+    Ok(())
+}
