@@ -22,6 +22,7 @@ on_both_sources! {
 
 once! {
     mask_has_a_method_for_every_need: 300,
+    a_dropped_column_that_a_plugin_needs_takes_the_table_out_in_the_plugins_words: 300,
     filter_sees_the_row_before_masking_in_the_order_of_the_file: 300,
     a_changed_plugin_configuration_is_taken_up_at_a_restart_for_new_rows: 300,
     a_plugin_is_taken_up_behind_all_that_was_sent: 300,
@@ -261,6 +262,52 @@ async fn mask_has_a_method_for_every_need() -> Result<()> {
             .await?;
     }
     Ok(())
+}
+
+/// pitfall 115: the plugin is asked before the statement is applied, and what it masks is never shown without it.
+async fn a_dropped_column_that_a_plugin_needs_takes_the_table_out_in_the_plugins_words()
+-> Result<()> {
+    let stage = people(SourceKind::MariaDb).await?;
+    let statements = [
+        "CREATE TABLE others (id INT PRIMARY KEY)",
+        "INSERT INTO others VALUES (1)",
+    ];
+    stage.source.execute_all(statements).await?;
+    let config = json!({ "columns": ["email"], "method": "sha256", "salt": "pepper" });
+    let mut file = through(&stage, &[("mask_email", "mask", config)]).await?;
+    let others = json!({ "source": format!("{}.others", stage.database) });
+    file["tables"].as_array_mut().expect("a list").push(others);
+    let mut pipe = running_with(&file).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO people VALUES (6, 'six@example.com', 'Six', 6)",
+            "ALTER TABLE people DROP COLUMN email",
+            "INSERT INTO people VALUES (7, 'Seven', 7)",
+            "INSERT INTO others VALUES (2)",
+        ])
+        .await?;
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
+    let reason = &status["reasons"][0];
+    let message = reason["message"].to_string();
+    ensure!(
+        reason["table"] == format!("{}.people", stage.database)
+            && message.contains("mask_email")
+            && message.contains("email"),
+        "{status:#}"
+    );
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert(Comparison::of("others")).await?;
+    let count = format!("SELECT count() FROM `{}`.people_current", stage.database);
+    ensure!(stage.clickhouse.number(&count).await? == 6);
+    let mended = "ALTER TABLE people ADD COLUMN email VARCHAR(100) NULL AFTER id";
+    stage.source.execute(mended).await?;
+    let order = json!({ "command": "resync", "table": format!("{}.people", stage.database) });
+    let (answer, document) = pipe.order(order).await?;
+    ensure!(answer == 200, "{document:#}");
+    pipe.wait_state("Running", CATCH_UP).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert(masked()).await.map(drop)
 }
 
 async fn filter_sees_the_row_before_masking_in_the_order_of_the_file() -> Result<()> {
