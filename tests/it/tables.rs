@@ -111,7 +111,8 @@ async fn one_tables_trouble_leaves_the_others_streaming(kind: SourceKind) -> Res
     ensure!(
         reason["table"] == name_of(&stage, "t")
             && reason["message"].to_string().contains("`b`")
-            && reason["remedy"].to_string().contains("resync"),
+            && reason["remedy"].to_string().contains("resync")
+            && reason["position"].is_string(),
         "{status:#}"
     );
     assert_caught_up(&stage, &mut pipe, &["u"]).await?;

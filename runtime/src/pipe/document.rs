@@ -226,6 +226,9 @@ pub struct Reason {
     pub message: String,
     /// The source table concerned; none when it is the whole pipe.
     pub table: Option<String>,
+    /// The place in the binlog at which a table that is out of service stands: what failed is behind it.
+    #[serde(default)]
+    pub position: Option<String>,
     /// Since when.
     pub since: Timestamp,
     /// What mends it.
@@ -254,6 +257,7 @@ impl Reason {
             code: error.kind(),
             message: error.chain(),
             table: error.table().map(ToString::to_string),
+            position: None,
             since: Timestamp::now(),
             remedy: error.hint().map(str::to_owned),
         }

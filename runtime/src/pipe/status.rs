@@ -90,7 +90,11 @@ pub(super) fn standing(pipe: &Pipe) -> Vec<Reason> {
     reasons.extend(pipe.progress.rows_failed_lately().map(failing_rows));
     for table in pipe.store.records().tables.values() {
         if let TableState::Quarantined(failure) = &table.state {
-            reasons.push(reason(ReasonKind::Failed, failure, None));
+            let stands = table.place.as_ref();
+            reasons.push(Reason {
+                position: stands.map(|stands| stands.place.position.to_string()),
+                ..reason(ReasonKind::Failed, failure, None)
+            });
         }
         if let Some(failure) = &table.inexact {
             reasons.push(reason(ReasonKind::Warning, failure, None));
@@ -106,6 +110,7 @@ fn failing_rows(at_us: u64) -> Reason {
         code: ErrorKind::PluginRejected,
         message: "plugins fail on rows, which are passed over".to_owned(),
         table: None,
+        position: None,
         since: Timestamp::from_micros(at_us),
         remedy: Some("see which with `pipewright dead-letters list`, mend the plugin or the rows, then replay them".to_owned()),
     }
@@ -117,6 +122,7 @@ fn reason(kind: ReasonKind, failure: &Failure, written_at_us: Option<u64>) -> Re
         code: failure.kind,
         message: failure.message.clone(),
         table: failure.table.as_ref().map(ToString::to_string),
+        position: None,
         since: failure
             .at_us
             .or(written_at_us)

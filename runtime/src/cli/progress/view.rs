@@ -272,6 +272,9 @@ fn reason_line(reason: &Reason) -> String {
         ReasonKind::Warning => "warning",
     };
     let mut text = format!("{kind}: {}", clean(&reason.message));
+    if let Some(position) = &reason.position {
+        let _ = write!(text, ", behind {}", clean(position));
+    }
     if let Some(remedy) = &reason.remedy {
         let _ = write!(text, " ({})", clean(remedy));
     }

@@ -191,6 +191,10 @@ pub(super) fn truncated(what: &str) -> Error {
         ErrorKind::SourceCorrupt,
         format!("the source sent a malformed {what} event"),
     )
+    .with_hint(
+        "set binlog_checksum = CRC32 at the source, which tells apart what was damaged on the way; where the event comes again \
+         so, load the table anew, and report it with the server's version",
+    )
 }
 
 /// What a MySQL GTID event says.

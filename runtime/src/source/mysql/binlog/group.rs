@@ -319,14 +319,20 @@ impl Grouper {
 
     fn on_rows(&mut self, event: &RawEvent<'_>) -> Result<Step> {
         let shape = RowShape::of(event.kind)?;
-        let body = shape.read(event.body)?;
         let table_id = Fields::new("rows", event.body).uint(6)?;
+        let table = self.maps.find(table_id)?.cloned();
+        // Of a table that is replicated it is that table's trouble alone.
+        let of_table = |error: Error| match &table {
+            Some(table) => error.with_table(&table.name),
+            None => error,
+        };
+        let body = shape.read(event.body).map_err(of_table)?;
         let offset = self.counter;
         self.count(body.length() as u64)?;
         let Some(group) = &mut self.group else {
             return Err(unexpected("rows"));
         };
-        let Some(table) = self.maps.find(table_id)? else {
+        let Some(table) = &table else {
             return Ok(Step::Nothing);
         };
         group.rows.push(&RowEvent {
@@ -334,7 +340,7 @@ impl Grouper {
             kind: shape.kind,
             extra_data: shape.extra_data,
             partial: shape.partial,
-            body: body.bytes(&mut self.plain)?,
+            body: body.bytes(&mut self.plain).map_err(of_table)?,
             offset,
             undone: false,
         })?;

@@ -96,9 +96,13 @@ impl<'a> TableMapHead<'a> {
     /// Reads the columns.
     ///
     /// # Errors
-    /// `SourceCorrupt`; `Unsupported` for a column type that this build does not know, naming the table.
+    /// `SourceCorrupt`; `Unsupported` for a column type that this build does not know. Both name the table: it alone stands.
     pub(super) fn columns(self) -> Result<TableMap> {
         let name = self.name();
+        self.read_columns().map_err(|error| error.with_table(&name))
+    }
+
+    fn read_columns(self) -> Result<TableMap> {
         let mut fields = self.columns;
         let count = usize::try_from(fields.lenenc()?).map_err(|_| truncated(EVENT))?;
         let types = fields.take(count)?;
@@ -106,13 +110,12 @@ impl<'a> TableMapHead<'a> {
         let formats = types
             .iter()
             .map(|wire_type| ImageFormat::read(*wire_type, &mut metadata))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| crate::error::Error::from(error).with_table(&name))?;
+            .collect::<Result<Vec<_>, _>>()?;
         // Nullability: the recorded table knows it, and a NULL says so itself.
         fields.take(count.div_ceil(8))?;
         let mut map = TableMap {
             id: self.id,
-            name,
+            name: self.name(),
             formats,
             unsigned: None,
             collations: Vec::new(),
@@ -319,7 +322,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_map_cut_anywhere_is_refused() {
+    fn a_map_cut_anywhere_is_refused_and_behind_its_name_it_is_that_tables_trouble() {
         let body = body(7, "s", "t", &[(3, &[]), (15, &[40, 0])], &[1, 1, 0]);
         for length in 0..body.len() {
             // Cut behind the columns it is a map without optional fields.
@@ -327,7 +330,38 @@ pub(super) mod tests {
                 continue;
             }
             let read = TableMapHead::parse(&body[..length]).and_then(TableMapHead::columns);
-            assert!(read.is_err(), "cut at {length}");
+            let error = read.expect_err(&format!("cut at {length}"));
+            assert!(error.hint().is_some(), "cut at {length}");
+            let named = (length >= body_of_name()).then(|| TableName::new("s", "t"));
+            assert_eq!(error.table(), named.as_ref(), "cut at {length}");
         }
+    }
+
+    #[test]
+    fn metadata_that_lies_about_its_length_is_that_tables_trouble() {
+        for optional in [
+            // Longer than what follows.
+            &[1, 9, 0][..],
+            // Names: one of two columns.
+            &[4, 2, 1, b'a'],
+            // A key whose number is cut.
+            &[8, 1, 252],
+            // A label that is longer than its field.
+            &[6, 3, 1, 9, b'x'],
+        ] {
+            let columns: [(u8, &[u8]); 2] = [(3, &[]), (247, &[247, 1])];
+            let error = TableMap::parse(&body(7, "s", "t", &columns, optional)).unwrap_err();
+            assert_eq!(
+                error.table(),
+                Some(&TableName::new("s", "t")),
+                "{optional:?}"
+            );
+            assert!(error.hint().is_some(), "{optional:?}");
+        }
+    }
+
+    /// Bytes of a map up to its columns, of names of one letter.
+    fn body_of_name() -> usize {
+        body(7, "s", "t", &[], &[]).len() - 2
     }
 }

@@ -67,7 +67,7 @@ impl Transaction {
     /// Reads the row events from the first on, in binlog order.
     ///
     /// # Errors
-    /// `Internal` when the spill file cannot be read.
+    /// `State` when the spill file cannot be read.
     pub fn row_events(&mut self) -> Result<RowEvents<'_>> {
         self.rows.read()
     }
@@ -142,7 +142,7 @@ impl RowBuffer {
     /// Appends an event.
     ///
     /// # Errors
-    /// `Internal` when the spill file cannot be written, say for a full disk.
+    /// `State` when the spill file cannot be written, say for a full disk.
     pub(super) fn push(&mut self, event: &RowEvent<'_>) -> Result<()> {
         let table = match self
             .tables
@@ -245,7 +245,7 @@ fn spill_error(error: std::io::Error) -> Error {
         ErrorKind::State,
         "the file that a large transaction spills to cannot be used",
     )
-    .with_hint("make room on the disk of the temporary folder, or set TMPDIR to another")
+    .with_hint("make room on the disk of the folder, or set `spill_dir` in the pipe file (without it: TMPDIR) to another")
     .with_source(error)
 }
 

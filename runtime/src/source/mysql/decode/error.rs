@@ -120,14 +120,28 @@ impl DecodeError {
                 "correct the rows at the source; or, where the column is a DATE or DATETIME, choose \
                  `date_range: string` for it below `columns`, which keeps every date as its own text",
             ),
-            DecodeError::UnknownWireType(_) | DecodeError::AbsentGenerated => {
+            DecodeError::AbsentGenerated => {
                 Some("name the column in this table's `exclude_columns`")
             }
+            // How long the column's values are is unknown, so none behind it can be read: leaving it out does not help.
+            DecodeError::UnknownWireType(_) => Some(
+                "change the column's type at the source, or take the table out: `pipewright tables remove`; a newer release \
+                 may know the type",
+            ),
+            DecodeError::Truncated
+            | DecodeError::TrailingBytes
+            | DecodeError::NotARow
+            | DecodeError::BadLength
+            | DecodeError::BadValue(_)
+            | DecodeError::BadJson(_) => Some(
+                "load the table anew; where it comes again so, name the column in its `exclude_columns`, and report it with \
+                 the server's version and the column's type",
+            ),
             DecodeError::AmbiguousKey => Some(
                 "write the column's keys anew as the server codes them: UPDATE ... SET c = CONVERT(c USING utf8mb4); \
                  then load the table anew",
             ),
-            _ => None,
+            DecodeError::ColumnFull => None,
         }
     }
 }
