@@ -5,8 +5,9 @@
 //! table is asked for their versions, and only what it lacks is sent. That may be so for everything up to the highest
 //! version that the table has when this process writes into it for the first time, and again after an insert whose answer
 //! was lost. What is still on its way then is ended first ([`super::outstanding`]); an insert that reaches the server later
-//! than that is known by its deduplication token, which a repetition in this process has too. A process that starts anew
-//! has other tokens: a block that the server takes for a repetition and drops may since have been lost.
+//! than that is known by its deduplication token, which a repetition in the same run of the pipe has too. A server may know
+//! a token and have lost the block, since it writes the token down first: after an answer to a token that was sent before
+//! the table is asked once more. A new run has other tokens.
 //!
 //! Where a term is raised, what has been written beyond the checkpoint would come again under other versions. It is taken
 //! out before ([`ClickHouse::rewind`]).
@@ -64,7 +65,7 @@ pub(super) fn current(target: &TargetTable, version: Option<Version>) -> String 
     let key = ddl::idents(target.key_names().into_iter());
     format!(
         "SELECT {columns}\nFROM\n(\n    SELECT {columns}, {op}, {ours}\n    FROM {table}{until}\n    \
-         ORDER BY {ours} DESC\n    LIMIT 1 BY {key}\n)\nWHERE {op} != 'delete'{below}"
+         ORDER BY {key}, {ours} DESC\n    LIMIT 1 BY {key}\n)\nWHERE {op} != 'delete'{below}"
     )
 }
 
@@ -120,7 +121,9 @@ fn delete_above(target: &TargetTable, version: Version) -> String {
 #[derive(Debug)]
 pub(super) struct Known {
     versions: Mutex<BTreeMap<String, u64>>,
-    /// Begins this process's tokens.
+    /// Tokens of inserts whose answers were lost.
+    doubtful: Mutex<BTreeSet<String>>,
+    /// Begins the tokens of this run.
     nonce: u64,
 }
 
@@ -128,6 +131,7 @@ impl Default for Known {
     fn default() -> Self {
         Self {
             versions: Mutex::default(),
+            doubtful: Mutex::default(),
             nonce: rand::random(),
         }
     }
@@ -138,6 +142,20 @@ impl Known {
         let versions = self.versions.lock();
         let versions = versions.unwrap_or_else(PoisonError::into_inner);
         versions.get(table).copied()
+    }
+
+    fn doubt(&self, token: String) {
+        let doubtful = self.doubtful.lock();
+        doubtful
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(token);
+    }
+
+    fn is_doubtful(&self, token: &str) -> bool {
+        let doubtful = self.doubtful.lock();
+        doubtful
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(token)
     }
 
     fn set(&self, table: &str, version: Option<u64>) {
@@ -168,17 +186,28 @@ impl ClickHouse {
         if !batches.iter().any(stream) {
             return self.send(target, batches, None).await;
         }
-        let known = self.highest_known(target).await?;
-        let mut lacking = Vec::with_capacity(batches.len());
-        for batch in batches {
-            lacking.push(self.lacking(target, batch, known).await?);
-        }
-        let token = token(self.known().nonce, &lacking);
-        let sent = self.send(target, &lacking, token.as_deref()).await;
-        if sent.is_err() {
+        let mut attempt = 0;
+        loop {
+            let known = self.highest_known(target).await?;
+            let mut lacking = Vec::with_capacity(batches.len());
+            for batch in batches {
+                lacking.push(self.lacking(target, batch, known).await?);
+            }
+            let Some(token) = token(self.known().nonce, attempt, &lacking) else {
+                return self.send(target, &lacking, None).await;
+            };
+            let sent = self.send(target, &lacking, Some(&token)).await;
+            if sent.is_err() {
+                self.known().set(target.name(), None);
+                self.known().doubt(token);
+                return sent;
+            }
+            if !self.known().is_doubtful(&token) {
+                return sent;
+            }
             self.known().set(target.name(), None);
+            attempt += 1;
         }
-        sent
     }
 
     async fn highest_known(&self, target: &TargetTable) -> Result<u64> {
@@ -204,7 +233,8 @@ impl ClickHouse {
         let Changes::Stream { versions, .. } = &batch.changes else {
             return Ok(batch.clone());
         };
-        let (Some(&first), Some(&last)) = (versions.first(), versions.last()) else {
+        // In order but for pieces of an XA transaction, which come as they were kept.
+        let (Some(&first), Some(&last)) = (versions.iter().min(), versions.iter().max()) else {
             return Ok(batch.clone());
         };
         if first > known {
@@ -285,8 +315,8 @@ fn without(batch: &ChangeBatch, present: &BTreeSet<u64>) -> Result<ChangeBatch> 
     })
 }
 
-/// The same for the same rows in this process, and for no others.
-fn token(nonce: u64, batches: &[ChangeBatch]) -> Option<String> {
+/// The same for the same rows and attempt in this run, and for no others; none for no rows.
+fn token(nonce: u64, attempt: u32, batches: &[ChangeBatch]) -> Option<String> {
     let versions = || {
         batches.iter().flat_map(|batch| match &batch.changes {
             Changes::Load => &[][..],
@@ -294,7 +324,10 @@ fn token(nonce: u64, batches: &[ChangeBatch]) -> Option<String> {
         })
     };
     let (first, last) = (versions().next()?, versions().last()?);
-    Some(format!("{nonce:x}/{first}-{last}/{}", versions().count()))
+    Some(format!(
+        "{nonce:x}/{attempt}/{first}-{last}/{}",
+        versions().count()
+    ))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ fn rows_that_the_table_has_are_left_out_of_a_repetition() {
 
 #[test]
 fn a_token_is_that_of_its_rows_and_of_this_process() {
-    let of = |nonce, versions: &[u64]| token(nonce, &[batch(versions)]);
+    let of = |nonce, versions: &[u64]| token(nonce, 0, &[batch(versions)]);
     assert_eq!(of(1, &[3, 4, 5]), of(1, &[3, 4, 5]));
     for other in [of(1, &[3, 5]), of(1, &[3, 4, 6]), of(2, &[3, 4, 5])] {
         assert_ne!(of(1, &[3, 4, 5]), other);

@@ -53,7 +53,9 @@ impl ClickHouse {
         self.check_account(&mut findings).await?;
         self.check_disks(&mut findings).await?;
         let engine = self.check_database(&mut findings).await?;
-        self.check_grants(engine.is_none(), &mut findings).await?;
+        let appends = targets.iter().any(TargetTable::is_append);
+        self.check_grants(engine.is_none(), appends, &mut findings)
+            .await?;
         check_names(targets, &mut findings);
         for target in targets {
             self.check_target(target, owner, &mut findings).await?;
@@ -116,16 +118,24 @@ impl ClickHouse {
         Ok(engine)
     }
 
-    async fn check_grants(&self, absent: bool, findings: &mut Vec<Finding>) -> Result<()> {
+    async fn check_grants(
+        &self,
+        absent: bool,
+        appends: bool,
+        findings: &mut Vec<Finding>,
+    ) -> Result<()> {
         let database = format!("{}.*", ddl::ident(self.database()));
         let engines = absent
             .then_some("Atomic")
             .into_iter()
-            .chain(["ReplacingMergeTree"]);
+            .chain(["ReplacingMergeTree"])
+            .chain(appends.then_some("MergeTree"));
         let mut wanted: Vec<(&str, &str)> = absent
             .then_some(&"CREATE DATABASE")
             .into_iter()
             .chain(PRIVILEGES)
+            // What was written beyond a checkpoint is taken out before a term is raised.
+            .chain(appends.then_some(&"ALTER DELETE"))
             .map(|privilege| (*privilege, database.as_str()))
             .collect();
         wanted.extend(engines.map(|engine| ("TABLE ENGINE", engine)));

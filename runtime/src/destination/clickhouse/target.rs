@@ -101,8 +101,12 @@ impl TargetTable {
                 let named = |index: &usize| columns[*index].name.as_str();
                 let names: Vec<&str> = match engine {
                     Engine::Replacing => key.iter().map(named).collect(),
-                    // Versions never meet there.
-                    Engine::Append => columns.iter().map(|column| column.name.as_str()).collect(),
+                    // Versions never meet there, but a partition's expression takes no NULL.
+                    Engine::Append => columns
+                        .iter()
+                        .filter(|column| !column.nullable)
+                        .map(|column| column.name.as_str())
+                        .collect(),
                 };
                 partition::ensure_key_only(expression, &names)?;
             }

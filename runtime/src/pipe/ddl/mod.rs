@@ -254,6 +254,10 @@ async fn renamed(
             None => Verdict::Nothing,
             Some(None) => Verdict::Gone,
             Some(Some(holder)) if *holder == name => Verdict::Nothing,
+            // Rows that the tool copied behind the moment that the load reads are in neither.
+            Some(Some(_)) if reads_one_moment(stand, name) => {
+                Verdict::Reload("its load had not ended".to_owned())
+            }
             // The tool has copied every row, and its changes came under the old name: only the definition is another.
             Some(Some(holder)) if is_ghost(holder, name) => {
                 judge::altered(stand, name, None, statement).await?
@@ -263,6 +267,13 @@ async fn renamed(
         verdicts.push((name.clone(), verdict));
     }
     Ok(verdicts)
+}
+
+/// Whether the table is an append table whose load has not ended.
+fn reads_one_moment(stand: Stand<'_>, name: &TableName) -> bool {
+    let records = stand.store.records();
+    let table = records.tables.get(name);
+    table.is_some_and(|table| table.appends && table.state.is_loading())
 }
 
 /// The names that gh-ost and pt-online-schema-change give to the table that they put in the place of another

@@ -11,6 +11,7 @@ use mysql_async::{Conn, Row, Value};
 
 use super::connection::query_error;
 use super::snapshot::boundary::binlog_status_sql;
+use super::sql::quote_identifier;
 use super::{Flavor, ServerVersion, Source};
 use crate::config::{PipeConfig, PositionMode, RowImage};
 use crate::error::{ErrorKind, Finding, Result, Severity};
@@ -258,7 +259,7 @@ async fn check_grants(
         }
         Flavor::MySql => {}
         // Here it takes another one, so the grants are read.
-        Flavor::MariaDb => match has_grant(conn, "REPLICATION SLAVE").await? {
+        Flavor::MariaDb => match has_grant(conn, "REPLICATION SLAVE", None).await? {
             Some(true) | None => {}
             Some(false) => lacks(Severity::Error, "REPLICATION SLAVE", "not granted"),
         },
@@ -354,8 +355,13 @@ async fn account(conn: &mut Conn) -> Result<String> {
     ))
 }
 
-/// Whether the account has a global privilege by its own grants; none where a role may give it.
-async fn has_grant(conn: &mut Conn, privilege: &str) -> Result<Option<bool>> {
+/// Whether the account has a privilege by its own grants, on everything or on `database`; none where a role or a pattern may
+/// give it.
+async fn has_grant(
+    conn: &mut Conn,
+    privilege: &str,
+    database: Option<&str>,
+) -> Result<Option<bool>> {
     let Some(rows) = ask(conn, "SHOW GRANTS").await? else {
         return Ok(None);
     };
@@ -363,17 +369,27 @@ async fn has_grant(conn: &mut Conn, privilege: &str) -> Result<Option<bool>> {
         .into_iter()
         .filter_map(|row| row.into_iter().next().flatten())
         .collect();
-    let granted = grants.iter().any(|grant| {
-        grant.split_once(" ON *.* ").is_some_and(|(privileges, _)| {
-            privileges == "GRANT ALL PRIVILEGES"
+    let objects: Vec<&str> = grants
+        .iter()
+        .filter_map(|grant| {
+            let (privileges, rest) = grant.split_once(" ON ")?;
+            let gives = privileges == "GRANT ALL PRIVILEGES"
                 || privileges
                     .trim_start_matches("GRANT ")
                     .split(", ")
-                    .any(|one| one == privilege)
+                    .any(|one| one == privilege);
+            rest.split_once(" TO ")
+                .filter(|_| gives)
+                .map(|(object, _)| object)
         })
-    });
+        .collect();
+    let here = database.map(|database| format!("{}.*", quote_identifier(database)));
+    let granted = objects
+        .iter()
+        .any(|object| *object == "*.*" || here.as_deref() == Some(object));
+    let patterns = here.is_some() && objects.iter().any(|object| object.contains(['%', '\\']));
     let roles = grants.iter().any(|grant| !grant.contains(" ON "));
-    Ok(if granted || !roles {
+    Ok(if granted || !(roles || patterns) {
         Some(granted)
     } else {
         None

@@ -8,9 +8,9 @@ use mysql_async::prelude::Queryable;
 use super::super::binlog::ddl::Cascade;
 use super::super::cascades::unlogged_cascades;
 use super::super::connection::query_error;
-use super::super::sql::{quote_string, quote_table};
+use super::super::sql::{quote_identifier, quote_string, quote_table};
 use super::super::{Flavor, Source};
-use super::{account, ask, finding};
+use super::{account, ask, finding, has_grant};
 use crate::batch::TableName;
 use crate::config::{Engine, Keyless, Mode, PipeConfig, TableConfig, TablePattern};
 use crate::error::{ErrorKind, Finding, Result, Severity};
@@ -44,6 +44,14 @@ pub(super) async fn check(
             let appends = entry.engine == Engine::Append || entry.keyless == Keyless::Append;
             if !keyed.contains(table) && !appends {
                 findings.push(keyless(table));
+            }
+            let is_append = entry.engine == Engine::Append || !keyed.contains(table) && appends;
+            let locks = source.flavor() == Flavor::MySql && config.mode != Mode::CdcOnly;
+            if is_append
+                && locks
+                && has_grant(conn, "LOCK TABLES", Some(&table.database)).await? == Some(false)
+            {
+                findings.push(unlockable(table, &account));
             }
             findings.extend(tool_table(entry, table));
             if !entry.source.is_wildcard() {
@@ -158,6 +166,19 @@ fn unreadable(table: &TableName, account: &str) -> Finding {
         format!("`{table}` may not be read"),
         format!("SELECT on `{table}`"),
         format!("GRANT SELECT ON {} TO {account}", quote_table(table)),
+    )
+}
+
+/// The load of an append table begins at a moment at which nobody writes into it.
+fn unlockable(table: &TableName, account: &str) -> Finding {
+    let database = quote_identifier(&table.database);
+    finding(
+        Severity::Error,
+        ErrorKind::SourceDenied,
+        "lock_tables",
+        format!("`{table}` may not be locked"),
+        "LOCK TABLES on its database: an append table is locked for the moment in which its load begins",
+        format!("GRANT LOCK TABLES ON {database}.* TO {account}"),
     )
 }
 

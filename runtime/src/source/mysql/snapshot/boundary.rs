@@ -42,8 +42,7 @@ pub async fn take_place(source: &Source, mode: PositionMode) -> Result<Position>
     let by_gtid = is_by_gtid(source, mode)?;
     let mut conn = WireConn::connect(source.config()).await?;
     ensure_same_server(&mut conn, source).await?;
-    let begin = Instant::now();
-    let mut told = false;
+    let mut patience = XaPatience::default();
     loop {
         // Looked at on both sides: what is prepared at the place was prepared before the look after it.
         let mut prepared = prepared_transactions(&mut conn).await?;
@@ -55,8 +54,26 @@ pub async fn take_place(source: &Source, mode: PositionMode) -> Result<Position>
                 return Ok(place);
             }
         }
+        patience.wait(&prepared).await?;
+    }
+}
+
+/// Waits for the end of prepared XA transactions, but not for ever.
+#[derive(Debug, Default)]
+pub(super) struct XaPatience {
+    since: Option<Instant>,
+}
+
+impl XaPatience {
+    /// # Errors
+    /// `SourceUnavailable` past the deadline.
+    pub(super) async fn wait(&mut self, prepared: &[String]) -> Result<()> {
         let names = prepared.join(", ");
-        if begin.elapsed() > XA_DEADLINE {
+        if self.since.is_none() {
+            tracing::info!(prepared = %names, "waiting until no XA transaction is prepared at the source");
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() > XA_DEADLINE {
             return Err(Error::new(
                 ErrorKind::SourceUnavailable,
                 format!(
@@ -67,11 +84,8 @@ pub async fn take_place(source: &Source, mode: PositionMode) -> Result<Position>
             )
             .with_hint("end them at the source: XA COMMIT or XA ROLLBACK of what XA RECOVER lists"));
         }
-        if !told {
-            told = true;
-            tracing::info!(prepared = %names, "waiting until no XA transaction is prepared at the source");
-        }
         tokio::time::sleep(POLL).await;
+        Ok(())
     }
 }
 
@@ -96,7 +110,7 @@ pub(super) fn is_by_gtid(source: &Source, mode: PositionMode) -> Result<bool> {
 
 /// The identifiers of prepared XA transactions. Without the grant to see them there are none to wait for; preflight
 /// has warned of that.
-async fn prepared_transactions(conn: &mut WireConn) -> Result<Vec<String>> {
+pub(super) async fn prepared_transactions(conn: &mut WireConn) -> Result<Vec<String>> {
     match conn.query_text("XA RECOVER").await {
         Ok(rows) => Ok(rows
             .into_iter()

@@ -18,8 +18,8 @@ use super::super::wire::WireConn;
 use super::super::{Flavor, Source};
 use super::SnapshotSession;
 use super::boundary::{
-    binlog_end, ensure_same_server, file_position, is_by_gtid, mariadb_list_at_end,
-    mariadb_snapshot_place, place_now, without_snapshot,
+    XaPatience, binlog_end, ensure_same_server, file_position, is_by_gtid, mariadb_list_at_end,
+    mariadb_snapshot_place, place_now, prepared_transactions, without_snapshot,
 };
 use crate::batch::TableName;
 use crate::config::PositionMode;
@@ -147,31 +147,59 @@ fn not_locked(error: Error, source: &Source, table: &TableName) -> Error {
     wanted.with_source(error)
 }
 
-async fn mariadb(source: &Source, by_gtid: bool, conns: Vec<WireConn>) -> Result<Consistent> {
+async fn mariadb(source: &Source, by_gtid: bool, mut conns: Vec<WireConn>) -> Result<Consistent> {
+    let mut side = WireConn::connect(source.config()).await?;
+    ensure_same_server(&mut side, source).await?;
+    let mut patience = XaPatience::default();
+    let (place, same) = loop {
+        // An XA COMMIT is in the binlog before the engine has it: a place may be past it, and the snapshot before it.
+        let mut prepared = prepared_transactions(&mut side).await?;
+        if prepared.is_empty() {
+            let begun = begin_together(&mut conns, source, by_gtid).await?;
+            prepared = prepared_transactions(&mut side).await?;
+            if prepared.is_empty() {
+                break begun;
+            }
+        }
+        patience.wait(&prepared).await?;
+    };
+    side.quit().await;
     let mut sessions = Vec::with_capacity(conns.len());
-    let mut first: Option<(String, u64)> = None;
-    let mut place = None;
-    for mut conn in conns {
+    for (conn, same) in conns.into_iter().zip(same) {
+        match same {
+            true => sessions.push(SnapshotSession::at_once(conn)),
+            // Somebody has committed in between.
+            false => conn.quit().await,
+        }
+    }
+    Ok(Consistent { place, sessions })
+}
+
+/// Begins a snapshot in each session, in place of one that it has. Returns the place of the first, and which show the same.
+async fn begin_together(
+    conns: &mut [WireConn],
+    source: &Source,
+    by_gtid: bool,
+) -> Result<(Position, Vec<bool>)> {
+    let mut first: Option<(Position, (String, u64))> = None;
+    let mut same = Vec::with_capacity(conns.len());
+    for conn in conns {
         conn.query_ok(BEGIN).await?;
-        let Some(shown) = mariadb_snapshot_place(&mut conn).await? else {
-            return Err(without_snapshot(&mut conn).await);
+        let Some(shown) = mariadb_snapshot_place(conn).await? else {
+            return Err(without_snapshot(conn).await);
         };
         match &first {
+            Some((_, first)) => same.push(*first == shown),
             None => {
-                place = Some(mariadb_place(&mut conn, source, by_gtid, &shown).await?);
-                first = Some(shown);
+                let place = mariadb_place(conn, source, by_gtid, &shown).await?;
+                first = Some((place, shown));
+                same.push(true);
             }
-            // Somebody has committed in between.
-            Some(first) if *first != shown => {
-                conn.quit().await;
-                continue;
-            }
-            Some(_) => {}
         }
-        sessions.push(SnapshotSession::at_once(conn));
     }
-    let place = place.ok_or_else(|| Error::new(ErrorKind::Internal, "no session was opened"))?;
-    Ok(Consistent { place, sessions })
+    let (place, _) =
+        first.ok_or_else(|| Error::new(ErrorKind::Internal, "no session was opened"))?;
+    Ok((place, same))
 }
 
 async fn mariadb_place(

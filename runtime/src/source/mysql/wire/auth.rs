@@ -40,17 +40,23 @@ impl Challenge {
                 .gen_data(Some(password), &self.nonce)
                 .map(|data| data.to_vec())
                 .unwrap_or_default()),
-            _ => Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "the source asks for authentication by `{}`",
-                    String::from_utf8_lossy(self.plugin.as_bytes())
-                ),
+            _ => Err(self.unanswered()),
+        }
+    }
+
+    fn unanswered(&self) -> Error {
+        let method = String::from_utf8_lossy(self.plugin.as_bytes());
+        let message = format!("the source asks for authentication by `{method}`");
+        let hint = "give the account another method: ALTER USER ... IDENTIFIED WITH caching_sha2_password BY '...' on MySQL, \
+                    ALTER USER ... IDENTIFIED VIA mysql_native_password USING PASSWORD('...') on MariaDB";
+        // MySQL asks an account that it does not have by any of its methods, so that nobody learns which there are.
+        match method.as_ref() {
+            "sha256_password" => Error::new(
+                ErrorKind::SourceDenied,
+                format!("{message}, or does not know the account"),
             )
-            .with_hint(
-                "give the account another method: ALTER USER ... IDENTIFIED WITH caching_sha2_password BY '...' on \
-                 MySQL, ALTER USER ... IDENTIFIED VIA mysql_native_password USING PASSWORD('...') on MariaDB",
-            )),
+            .with_hint(format!("see that the account exists; if so, {hint}")),
+            _ => Error::new(ErrorKind::Unsupported, message).with_hint(hint),
         }
     }
 
