@@ -59,6 +59,7 @@
 
 #![deny(missing_docs)]
 
+mod calendar;
 mod column;
 mod config;
 #[cfg(target_arch = "wasm32")]
@@ -74,6 +75,7 @@ pub mod testing;
 mod transform;
 mod types;
 
+pub use calendar::days_since_1970;
 pub use column::{
     BooleanBuilder, Booleans, Bytes, BytesBuilder, Column, I256, Integers, List, ListBuilder,
     Lists, Selection, Strings, Value, Values, ValuesBuilder,

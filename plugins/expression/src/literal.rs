@@ -1,6 +1,6 @@
 //! Literals as values of a column's type.
 
-use pipewright_sdk::I256;
+use pipewright_sdk::{I256, days_since_1970};
 
 /// A number by which integers and decimals can be compared exactly: the largest column value that is not above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ pub(crate) fn date(text: &str) -> Option<i64> {
     if parts.next().is_some() || year.len() != 4 {
         return None;
     }
-    days(number(year)?, number(month)?, number(day)?)
+    days_since_1970(number(year)?, number(month)?, number(day)?)
 }
 
 /// Microseconds since 1970-01-01 00:00:00 of `2026-01-31 12:00:00.5`; the time may be missing.
@@ -146,24 +146,4 @@ pub(crate) fn time(text: &str) -> Option<i64> {
 fn number(text: &str) -> Option<i64> {
     (!text.is_empty() && text.len() <= 6 && text.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| text.parse().ok())?
-}
-
-/// The civil calendar, counted in years that begin in March so that the leap day comes last.
-fn days(year: i64, month: i64, day: i64) -> Option<i64> {
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let length = match month {
-        2 => 28 + i64::from(is_leap),
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => return None,
-    };
-    if !(1..=length).contains(&day) {
-        return None;
-    }
-    let year = if month <= 2 { year - 1 } else { year };
-    let month = (month + 9) % 12;
-    let day_of_year = (153 * month + 2) / 5 + day - 1;
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    // 719,468 days lie between 0000-03-01 and 1970-01-01.
-    Some(year * 365 + leap_days + day_of_year - 719_468)
 }

@@ -2,6 +2,7 @@
 
 use pipewright_sdk::{
     BooleanBuilder, BytesBuilder, Column, DataType, Item, ListBuilder, ValuesBuilder,
+    days_since_1970,
 };
 
 pub(crate) const TYPES: &str = "bool, int64, uint64, float64, decimal(P,S) up to 38 digits, text, json, date, datetime, \
@@ -254,26 +255,11 @@ fn digits(text: &str, count: usize) -> Option<i64> {
 /// Days since 1970-01-01 of `2026-01-31`.
 fn date(text: &str) -> Option<i64> {
     let mut parts = text.splitn(3, '-');
-    let (year, month, day) = (
+    days_since_1970(
         digits(parts.next()?, 4)?,
         digits(parts.next()?, 2)?,
         digits(parts.next()?, 2)?,
-    );
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let length = match month {
-        2 => 28 + i64::from(leap),
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => return None,
-    };
-    if !(1..=length).contains(&day) {
-        return None;
-    }
-    // Years that begin in March have their leap day at the end.
-    let year = if month <= 2 { year - 1 } else { year };
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    Some(year * 365 + leap_days + day_of_year - 719_468)
+    )
 }
 
 /// Microseconds of `2026-01-31T12:00:00.5Z`; without an offset a wall clock, with one the moment in UTC.

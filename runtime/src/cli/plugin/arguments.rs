@@ -87,6 +87,19 @@ pub(super) struct Which {
     pub(super) fetch: bool,
 }
 
+/// Cases of a plugin.
+#[derive(Debug, Args)]
+pub(super) struct Cases {
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// The folder of the cases [default: cases in the plugin's folder].
+    #[arg(long, value_name = "DIR")]
+    pub(super) cases: Option<PathBuf>,
+    /// Only the cases whose names contain this.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) only: Option<String>,
+}
+
 /// Options of `plugin inspect`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Inspect {
@@ -117,13 +130,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Test {
     #[command(flatten)]
-    pub(super) which: Which,
-    /// The folder of the cases [default: cases in the plugin's folder].
-    #[arg(long, value_name = "DIR")]
-    pub(super) cases: Option<PathBuf>,
-    /// Only the cases whose names contain this.
-    #[arg(long, value_name = "TEXT")]
-    pub(super) only: Option<String>,
+    pub(super) of: Cases,
     /// Write down what the plugin gives as what is expected. Read the difference before you commit it.
     #[arg(long)]
     pub(super) update: bool,
@@ -148,13 +155,7 @@ sent again, cut into other batches. Exit codes: 0 all passed, 1 some did not.";
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Bench {
     #[command(flatten)]
-    pub(super) which: Which,
-    /// The folder of the cases [default: cases in the plugin's folder].
-    #[arg(long, value_name = "DIR")]
-    pub(super) cases: Option<PathBuf>,
-    /// Only the cases whose names contain this.
-    #[arg(long, value_name = "TEXT")]
-    pub(super) only: Option<String>,
+    pub(super) of: Cases,
     /// Rows of a batch: the case's, again and again.
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) rows: u32,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use self::arguments::{Bench, Build, New, Plugin, Test, Which};
+use self::arguments::{Bench, Build, Cases, New, Plugin, Test, Which};
 use super::exit::Exit;
 use super::output::{self, Failure, Result, count};
 use crate::author::{self, Case, Project, Report};
@@ -100,6 +100,15 @@ impl Which {
     }
 }
 
+impl Cases {
+    /// The component, and its cases that are asked for.
+    fn read(&self) -> Result<(Component, Vec<Case>)> {
+        let component = self.which.component()?;
+        let cases = component.cases(self.cases.as_deref(), self.only.as_deref())?;
+        Ok((component, cases))
+    }
+}
+
 impl Component {
     /// The cases of a folder, or of the plugin's own.
     fn cases(&self, folder: Option<&Path>, only: Option<&str>) -> Result<Vec<Case>> {
@@ -139,8 +148,7 @@ fn engine() -> Result<Arc<Engine>> {
 }
 
 fn test(options: &Test, as_json: bool) -> Result<Exit> {
-    let component = options.which.component()?;
-    let cases = component.cases(options.cases.as_deref(), options.only.as_deref())?;
+    let (component, cases) = options.of.read()?;
     let engine = engine()?;
     let reports = super::block_on(async {
         let mut reports: Vec<Report> = Vec::with_capacity(cases.len());
@@ -182,8 +190,7 @@ fn test(options: &Test, as_json: bool) -> Result<Exit> {
 }
 
 fn bench(options: &Bench, as_json: bool) -> Result<Exit> {
-    let component = options.which.component()?;
-    let mut cases = component.cases(options.cases.as_deref(), options.only.as_deref())?;
+    let (component, mut cases) = options.of.read()?;
     cases.retain(Case::gives_rows);
     if cases.is_empty() {
         return Err(usage(

@@ -15,7 +15,7 @@
 //! Rows of a load have version 0 and are not told apart: an interrupted load begins anew in a table of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::array::BooleanArray;
 use arrow::compute::filter;
@@ -86,25 +86,11 @@ pub(super) fn delete_below(target: &TargetTable, version: Version) -> String {
     )
 }
 
-fn highest(target: &TargetTable) -> String {
-    let ours = ddl::ident(&target.system_columns().version);
-    format!("SELECT max({ours}) AS version FROM {}", ddl::table(target))
-}
-
 fn between(target: &TargetTable, first: u64, last: u64) -> String {
     let ours = ddl::ident(&target.system_columns().version);
     format!(
         "SELECT {ours} AS version FROM {} WHERE {ours} BETWEEN {first} AND {last}",
         ddl::table(target)
-    )
-}
-
-fn count_above(target: &TargetTable, version: Version) -> String {
-    let ours = ddl::ident(&target.system_columns().version);
-    format!(
-        "SELECT count() AS version FROM {} WHERE {ours} > {}",
-        ddl::table(target),
-        version.get()
     )
 }
 
@@ -117,54 +103,34 @@ fn delete_above(target: &TargetTable, version: Version) -> String {
     )
 }
 
-/// Up to which version each table may have rows already, since it was last known.
+/// What is known of append tables in this run.
 #[derive(Debug)]
 pub(super) struct Known {
-    versions: Mutex<BTreeMap<String, u64>>,
-    /// Tokens of inserts whose answers were lost.
-    doubtful: Mutex<BTreeSet<String>>,
+    state: Mutex<State>,
     /// Begins the tokens of this run.
     nonce: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Up to which version each table may have rows already, since it was last asked.
+    versions: BTreeMap<String, u64>,
+    /// Tokens of inserts whose answers were lost.
+    doubtful: BTreeSet<String>,
 }
 
 impl Default for Known {
     fn default() -> Self {
         Self {
-            versions: Mutex::default(),
-            doubtful: Mutex::default(),
+            state: Mutex::default(),
             nonce: rand::random(),
         }
     }
 }
 
 impl Known {
-    fn get(&self, table: &str) -> Option<u64> {
-        let versions = self.versions.lock();
-        let versions = versions.unwrap_or_else(PoisonError::into_inner);
-        versions.get(table).copied()
-    }
-
-    fn doubt(&self, token: String) {
-        let doubtful = self.doubtful.lock();
-        doubtful
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(token);
-    }
-
-    fn is_doubtful(&self, token: &str) -> bool {
-        let doubtful = self.doubtful.lock();
-        doubtful
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(token)
-    }
-
-    fn set(&self, table: &str, version: Option<u64>) {
-        let versions = self.versions.lock();
-        let mut versions = versions.unwrap_or_else(PoisonError::into_inner);
-        match version {
-            Some(version) => versions.insert(table.to_owned(), version),
-            None => versions.remove(table),
-        };
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,6 +153,7 @@ impl ClickHouse {
             return self.send(target, batches, None).await;
         }
         let mut attempt = 0;
+        let mut answered = None;
         loop {
             let known = self.highest_known(target).await?;
             let mut lacking = Vec::with_capacity(batches.len());
@@ -194,33 +161,38 @@ impl ClickHouse {
                 lacking.push(self.lacking(target, batch, known).await?);
             }
             let Some(token) = token(self.known().nonce, attempt, &lacking) else {
-                return self.send(target, &lacking, None).await;
+                return match answered {
+                    // Asked once more, the table has them.
+                    Some(durable) => Ok(durable),
+                    None => self.send(target, &lacking, None).await,
+                };
             };
             let sent = self.send(target, &lacking, Some(&token)).await;
-            if sent.is_err() {
-                self.known().set(target.name(), None);
-                self.known().doubt(token);
-                return sent;
+            let mut state = self.known().state();
+            match sent {
+                Ok(durable) if !state.doubtful.contains(&token) => return Ok(durable),
+                Ok(durable) => answered = Some(durable),
+                Err(error) => {
+                    state.versions.remove(target.name());
+                    state.doubtful.insert(token);
+                    return Err(error);
+                }
             }
-            if !self.known().is_doubtful(&token) {
-                return sent;
-            }
-            self.known().set(target.name(), None);
+            state.versions.remove(target.name());
             attempt += 1;
         }
     }
 
     async fn highest_known(&self, target: &TargetTable) -> Result<u64> {
-        if let Some(known) = self.known().get(target.name()) {
-            return Ok(known);
+        if let Some(known) = self.known().state().versions.get(target.name()) {
+            return Ok(*known);
         }
-        let tag = |error: Error| error.with_table(target.source());
         self.end_outstanding_changes(target.name())
             .await
-            .map_err(tag)?;
-        let rows: Vec<VersionRow> = self.rows(&highest(target), DOING).await.map_err(tag)?;
-        let known = rows.first().map_or(0, |row| row.version);
-        self.known().set(target.name(), Some(known));
+            .map_err(|error| error.with_table(target.source()))?;
+        let known = self.highest_version_in(target).await?;
+        let mut state = self.known().state();
+        state.versions.insert(target.name().to_owned(), known);
         Ok(known)
     }
 
@@ -261,18 +233,14 @@ impl ClickHouse {
         self.end_outstanding_changes(target.name())
             .await
             .map_err(tag)?;
-        let rows: Vec<VersionRow> = self
-            .rows(&count_above(target, version), DOING)
-            .await
-            .map_err(tag)?;
-        if rows.first().is_none_or(|row| row.version == 0) {
+        if self.highest_version_in(target).await? <= version.get() {
             return Ok(());
         }
         let doing = Doing::Definition("to take out rows that are written again");
         self.run(&delete_above(target, version), doing, STATEMENT_TIMEOUT)
             .await
             .map_err(tag)?;
-        self.known().set(target.name(), None);
+        self.known().state().versions.remove(target.name());
         Ok(())
     }
 }

@@ -136,10 +136,15 @@ impl ClickHouse {
     /// # Errors
     /// As any query.
     pub async fn highest_term_in(&self, target: &TargetTable) -> Result<u16> {
+        let highest = self.highest_version_in(target).await?;
+        Ok(u16::try_from(highest >> 48).expect("16 bits are left"))
+    }
+
+    /// The highest version of any row in an existing target, 0 when it is empty. It reads the whole version column.
+    pub(super) async fn highest_version_in(&self, target: &TargetTable) -> Result<u64> {
         let doing = Doing::Rows("to read versions", target);
         let rows: Vec<HighestRow> = self.rows(&ddl::highest_version(target), doing).await?;
-        let highest = rows.first().map_or(0, |row| row.highest);
-        Ok(u16::try_from(highest >> 48).expect("16 bits are left"))
+        Ok(rows.first().map_or(0, |row| row.highest))
     }
 
     /// Claims `term` for `owner`, a random id of this process, from `offset` at `position` on. After `Ok` nobody else

@@ -259,7 +259,7 @@ async fn check_grants(
         }
         Flavor::MySql => {}
         // Here it takes another one, so the grants are read.
-        Flavor::MariaDb => match has_grant(conn, "REPLICATION SLAVE", None).await? {
+        Flavor::MariaDb => match Grants::read(conn).await?.has("REPLICATION SLAVE", None) {
             Some(true) | None => {}
             Some(false) => lacks(Severity::Error, "REPLICATION SLAVE", "not granted"),
         },
@@ -355,45 +355,44 @@ async fn account(conn: &mut Conn) -> Result<String> {
     ))
 }
 
-/// Whether the account has a privilege by its own grants, on everything or on `database`; none where a role or a pattern may
-/// give it.
-async fn has_grant(
-    conn: &mut Conn,
-    privilege: &str,
-    database: Option<&str>,
-) -> Result<Option<bool>> {
-    let Some(rows) = ask(conn, "SHOW GRANTS").await? else {
-        return Ok(None);
-    };
-    let grants: Vec<String> = rows
-        .into_iter()
-        .filter_map(|row| row.into_iter().next().flatten())
-        .collect();
-    let objects: Vec<&str> = grants
-        .iter()
-        .filter_map(|grant| {
-            let (privileges, rest) = grant.split_once(" ON ")?;
-            let gives = privileges == "GRANT ALL PRIVILEGES"
-                || privileges
-                    .trim_start_matches("GRANT ")
-                    .split(", ")
-                    .any(|one| one == privilege);
-            rest.split_once(" TO ")
-                .filter(|_| gives)
-                .map(|(object, _)| object)
-        })
-        .collect();
-    let here = database.map(|database| format!("{}.*", quote_identifier(database)));
-    let granted = objects
-        .iter()
-        .any(|object| *object == "*.*" || here.as_deref() == Some(object));
-    let patterns = here.is_some() && objects.iter().any(|object| object.contains(['%', '\\']));
-    let roles = grants.iter().any(|grant| !grant.contains(" ON "));
-    Ok(if granted || !(roles || patterns) {
-        Some(granted)
-    } else {
-        None
-    })
+/// The account's own grants as the server tells them; none where it refuses to.
+struct Grants(Option<Vec<String>>);
+
+impl Grants {
+    async fn read(conn: &mut Conn) -> Result<Self> {
+        let rows = ask(conn, "SHOW GRANTS").await?;
+        Ok(Self(rows.map(|rows| {
+            rows.into_iter()
+                .filter_map(|row| row.into_iter().next().flatten())
+                .collect()
+        })))
+    }
+
+    /// Whether they give a privilege on everything or on `database`; none where a role or a pattern may give it.
+    fn has(&self, privilege: &str, database: Option<&str>) -> Option<bool> {
+        let grants = self.0.as_ref()?;
+        let objects: Vec<&str> = grants
+            .iter()
+            .filter_map(|grant| {
+                let (privileges, rest) = grant.split_once(" ON ")?;
+                let gives = privileges == "GRANT ALL PRIVILEGES"
+                    || privileges
+                        .trim_start_matches("GRANT ")
+                        .split(", ")
+                        .any(|one| one == privilege);
+                rest.split_once(" TO ")
+                    .filter(|_| gives)
+                    .map(|(object, _)| object)
+            })
+            .collect();
+        let here = database.map(|database| format!("{}.*", quote_identifier(database)));
+        let granted = objects
+            .iter()
+            .any(|object| *object == "*.*" || here.as_deref() == Some(object));
+        let patterns = here.is_some() && objects.iter().any(|object| object.contains(['%', '\\']));
+        let roles = grants.iter().any(|grant| !grant.contains(" ON "));
+        (granted || !(roles || patterns)).then_some(granted)
+    }
 }
 
 /// The rows as text; none where the server refuses the statement.

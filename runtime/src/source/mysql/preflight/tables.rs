@@ -10,7 +10,7 @@ use super::super::cascades::unlogged_cascades;
 use super::super::connection::query_error;
 use super::super::sql::{quote_identifier, quote_string, quote_table};
 use super::super::{Flavor, Source};
-use super::{account, ask, finding, has_grant};
+use super::{Grants, account, ask, finding};
 use crate::batch::TableName;
 use crate::config::{Engine, Keyless, Mode, PipeConfig, TableConfig, TablePattern};
 use crate::error::{ErrorKind, Finding, Result, Severity};
@@ -25,6 +25,11 @@ pub(super) async fn check(
     let existing = existing(conn).await?;
     let keyed = keyed(source, conn).await?;
     let account = account(conn).await?;
+    let locks = source.flavor() == Flavor::MySql && config.mode != Mode::CdcOnly;
+    let grants = match locks && config.tables.iter().any(may_append) {
+        true => Some(Grants::read(conn).await?),
+        false => None,
+    };
     let mut seen = BTreeSet::new();
     for entry in &config.tables {
         let tables: Vec<&TableName> = existing
@@ -41,15 +46,14 @@ pub(super) async fn check(
             if !readable(conn, table).await? {
                 findings.push(unreadable(table, &account));
             }
-            let appends = entry.engine == Engine::Append || entry.keyless == Keyless::Append;
+            let appends = may_append(entry);
             if !keyed.contains(table) && !appends {
                 findings.push(keyless(table));
             }
             let is_append = entry.engine == Engine::Append || !keyed.contains(table) && appends;
-            let locks = source.flavor() == Flavor::MySql && config.mode != Mode::CdcOnly;
             if is_append
-                && locks
-                && has_grant(conn, "LOCK TABLES", Some(&table.database)).await? == Some(false)
+                && let Some(grants) = &grants
+                && grants.has("LOCK TABLES", Some(&table.database)) == Some(false)
             {
                 findings.push(unlockable(table, &account));
             }
@@ -63,6 +67,11 @@ pub(super) async fn check(
         check_cascades(source, conn, &seen, findings).await?;
     }
     Ok(())
+}
+
+/// Whether tables of the entry are append tables, or would be without a key.
+fn may_append(entry: &TableConfig) -> bool {
+    entry.engine == Engine::Append || entry.keyless == Keyless::Append
 }
 
 async fn existing(conn: &mut Conn) -> Result<Vec<TableName>> {
