@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use pipewright::fault::VARIABLE;
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{Comparison, Pipe, Stage};
+use testbed::harness::{Comparison, Pipe, Stage, workspace_folder};
 
 use crate::support::{
     CATCH_UP, START, launch, on_both_sources, once, plugins, running_with, start,
@@ -18,6 +18,7 @@ on_both_sources! {
     mask_and_filter_work_one_after_the_other: 300,
     expressions_and_json_paths_make_the_same_columns_on_load_and_stream: 300,
     route_sends_each_row_to_the_table_that_its_expression_names: 300,
+    a_chain_keeps_its_columns_right_when_the_table_changes: 400,
 }
 
 once! {
@@ -204,6 +205,90 @@ async fn expressions_and_json_paths_make_the_same_columns_on_load_and_stream(
     Ok(())
 }
 
+/// What the plugins of the chain make, made by the source: its `CASE` is the file of countries.
+const CHAINED: &str = "SELECT CONCAT_WS('|', id, name, CASE country WHEN 'DE' THEN 'Germany' ELSE '-' END, \
+    IFNULL(SHA2(CONCAT('pepper', email), 256), '-'), IFNULL(JSON_UNQUOTE(JSON_EXTRACT(doc, '$.address.city')), 'none'), \
+    IFNULL(age * 12, '-')) FROM people WHERE age IS NULL OR age >= 18 ORDER BY id";
+
+async fn assert_chained(stage: &Stage) -> Result<()> {
+    let expected: Vec<String> = stage.source.rows(CHAINED).await?;
+    let shown = format!(
+        "SELECT concatWithSeparator('|', toString(id), name, ifNull(country_name, '-'), ifNull(email, '-'), place, \
+         ifNull(toString(months), '-')) FROM `{}`.people_current ORDER BY id",
+        stage.database
+    );
+    let shown = stage.clickhouse.rows(&shown).await?;
+    let shown: Vec<_> = shown.into_iter().flatten().flatten().collect();
+    ensure!(shown == expected, "{shown:#?} are not {expected:#?}");
+    Ok(())
+}
+
+async fn a_chain_keeps_its_columns_right_when_the_table_changes(kind: SourceKind) -> Result<()> {
+    let stage = people(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "ALTER TABLE people ADD COLUMN country CHAR(2) NULL, ADD COLUMN doc JSON NULL",
+            "UPDATE people SET country = 'DE', doc = '{\"address\": {\"city\": \"Köln\"}}' WHERE id IN (1, 4)",
+        ])
+        .await?;
+    let transforms = [
+        (
+            "countries",
+            "lookup",
+            json!({ "file": "countries", "column": "country", "key": "code", "add": { "country_name": "name" } }),
+        ),
+        (
+            "paths",
+            "flatten_json",
+            json!({ "column": "doc", "columns": [{ "name": "city", "path": "/address/city", "type": "text" }] }),
+        ),
+        (
+            "numbers",
+            "compute",
+            json!({ "columns": { "months": "age * 12" } }),
+        ),
+        (
+            "select",
+            "sql",
+            json!({ "query": "SELECT *, coalesce(city, 'none') AS place FROM people" }),
+        ),
+        (
+            "adults",
+            "filter",
+            json!({ "where": "months IS NULL OR months >= 216" }),
+        ),
+        (
+            "mask_email",
+            "mask",
+            json!({ "columns": ["email"], "method": "sha256", "salt": "pepper" }),
+        ),
+    ];
+    let mut file = through(&stage, &transforms).await?;
+    let countries = workspace_folder().join("plugins/lookup/cases/joins_parquet/countries.parquet");
+    file["transforms"]["countries"]["grants"] = json!({ "lookup": { "countries": countries } });
+    let mut pipe = running_with(&file).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    assert_chained(&stage).await?;
+    for statement in [
+        "INSERT INTO people VALUES (6, 'six@example.com', 'six', 20, 'DE', '{\"address\": {\"city\": \"Ulm\"}}')",
+        // A column in front of those that the plugins read, with a value for the rows that were there.
+        "ALTER TABLE people ADD COLUMN note VARCHAR(20) NOT NULL DEFAULT 'none' AFTER id, MODIFY name VARCHAR(300) NOT NULL",
+        "INSERT INTO people (id, note, email, name, age, country) VALUES (7, 'x', NULL, 'seven', 5, 'DE'), (8, 'y', 'e@f.g', 'eight', 80, NULL)",
+        "UPDATE people SET age = 18, country = 'DE' WHERE id = 7",
+        "ALTER TABLE people RENAME COLUMN note TO remark",
+        "UPDATE people SET remark = 'z', age = 3 WHERE id = 5",
+        "UPDATE people SET id = 60, doc = NULL WHERE id = 6",
+        "ALTER TABLE people DROP COLUMN remark",
+        "UPDATE people SET id = id + 100, email = CONCAT(email, 'x') ORDER BY id DESC",
+        "DELETE FROM people WHERE id = 102",
+    ] {
+        stage.source.execute(statement).await?;
+    }
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    assert_chained(&stage).await
+}
+
 async fn route_sends_each_row_to_the_table_that_its_expression_names(
     kind: SourceKind,
 ) -> Result<()> {
@@ -219,6 +304,10 @@ async fn route_sends_each_row_to_the_table_that_its_expression_names(
             "UPDATE people SET age = 3 WHERE id = 5",
             "UPDATE people SET id = 60 WHERE id = 6",
             "DELETE FROM people WHERE id IN (1, 2)",
+            // All targets have the table's columns.
+            "ALTER TABLE people ADD COLUMN town VARCHAR(30) NOT NULL DEFAULT 'none', MODIFY name VARCHAR(200) NOT NULL",
+            "INSERT INTO people VALUES (8, NULL, 'eight', 40, 'Rome'), (9, NULL, 'nine', 4, 'Bern')",
+            "UPDATE people SET age = 70, town = 'Paris' WHERE id = 7",
         ])
         .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;

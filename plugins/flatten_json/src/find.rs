@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Paths that begin alike share their beginning.
@@ -16,12 +16,37 @@ pub(crate) struct Paths {
 struct Node {
     /// Which columns want the value here.
     wanted: Vec<usize>,
+    /// Whether one of them wants it as it stands in the document.
+    as_json: bool,
     below: Vec<(String, Node)>,
 }
 
+impl Node {
+    fn is_text(&self) -> bool {
+        !self.wanted.is_empty() && !self.as_json && self.below.is_empty()
+    }
+}
+
+/// A value of a document.
+#[derive(Clone, Debug)]
+pub(crate) enum Found<'j> {
+    /// As it stands there.
+    Json(&'j str),
+    /// A string, where nothing but a string is looked for: read in the pass that finds it.
+    Text(Cow<'j, str>),
+    /// Something else than a string, where nothing but a string is looked for.
+    NoText,
+}
+
 impl Paths {
-    /// Adds a JSON pointer (RFC 6901); Err says what is wrong with it.
-    pub(crate) fn add(&mut self, pointer: &str, column: usize) -> Result<(), String> {
+    /// Adds a JSON pointer (RFC 6901) to a value of which the column takes strings only, or any; Err says what is wrong
+    /// with it.
+    pub(crate) fn add(
+        &mut self,
+        pointer: &str,
+        column: usize,
+        strings_only: bool,
+    ) -> Result<(), String> {
         let Some(rest) = pointer.strip_prefix('/') else {
             return Err("a path is a JSON pointer such as `/address/city`".to_owned());
         };
@@ -36,21 +61,41 @@ impl Paths {
             node = &mut node.below[place].1;
         }
         node.wanted.push(column);
+        node.as_json |= !strings_only;
         Ok(())
     }
 
-    /// Finds each column's value as it stands in the document; false when that is no JSON.
-    pub(crate) fn find<'j>(&self, document: &'j str, found: &mut [Option<&'j str>]) -> bool {
+    /// Finds each column's value; false when the document is no JSON.
+    pub(crate) fn find<'j>(&self, document: &'j str, found: &mut [Option<Found<'j>>]) -> bool {
+        self.pass(document, true, found) || {
+            // A string of half a surrogate pair fits no text, and hides nothing else in its document.
+            found.fill(None);
+            self.pass(document, false, found)
+        }
+    }
+
+    fn pass<'j>(
+        &self,
+        document: &'j str,
+        reads_text: bool,
+        found: &mut [Option<Found<'j>>],
+    ) -> bool {
         let mut reader = serde_json::Deserializer::from_str(document);
-        let node = &self.root;
-        Within { node, found }.deserialize(&mut reader).is_ok() && reader.end().is_ok()
+        let root = Within {
+            node: &self.root,
+            reads_text,
+            found,
+        };
+        root.deserialize(&mut reader).is_ok() && reader.end().is_ok()
     }
 }
 
 /// Looks into a value for what stands below `node`.
 struct Within<'n, 'f, 'j> {
     node: &'n Node,
-    found: &'f mut [Option<&'j str>],
+    /// Whether strings are read where they are found.
+    reads_text: bool,
+    found: &'f mut [Option<Found<'j>>],
 }
 
 impl<'j> Within<'_, '_, 'j> {
@@ -62,13 +107,14 @@ impl<'j> Within<'_, '_, 'j> {
     ) -> Result<(), E> {
         let raw = value()?.get();
         for column in &node.wanted {
-            self.found[*column] = Some(raw);
+            self.found[*column] = Some(Found::Json(raw));
         }
         if !node.below.is_empty() {
             let mut reader = serde_json::Deserializer::from_str(raw);
             // It has been read as JSON once.
             Within {
                 node,
+                reads_text: self.reads_text,
                 found: self.found,
             }
             .deserialize(&mut reader)
@@ -97,10 +143,17 @@ impl<'j> Visitor<'j> for Within<'_, '_, 'j> {
         while let Some(key) = map.next_key_seed(Key)? {
             let node = self.node;
             match node.below.iter().find(|(name, _)| *name == *key) {
+                Some((_, node)) if self.reads_text && node.is_text() => {
+                    let text = map.next_value_seed(TextOrNot)?;
+                    node.wanted
+                        .iter()
+                        .for_each(|column| self.found[*column] = Some(text.clone()));
+                }
                 // Nothing is taken here, so it is looked into as it is read.
                 Some((_, node)) if node.wanted.is_empty() => {
                     map.next_value_seed(Within {
                         node,
+                        reads_text: self.reads_text,
                         found: self.found,
                     })?;
                 }
@@ -165,24 +218,66 @@ impl<'j> DeserializeSeed<'j> for Key {
     type Value = Cow<'j, str>;
 
     fn deserialize<D: Deserializer<'j>>(self, deserializer: D) -> Result<Cow<'j, str>, D::Error> {
-        struct Text;
-
-        impl<'j> Visitor<'j> for Text {
-            type Value = Cow<'j, str>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'j str) -> Result<Cow<'j, str>, E> {
-                Ok(Cow::Borrowed(text))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Cow<'j, str>, E> {
-                Ok(Cow::Owned(text.to_owned()))
-            }
+        match deserializer.deserialize_str(TextOrNot)? {
+            Found::Text(text) => Ok(text),
+            Found::Json(_) | Found::NoText => Err(Error::custom("a key is no string")),
         }
+    }
+}
 
-        deserializer.deserialize_str(Text)
+/// A string, which is copied only where it has escapes; of anything else only that it is none.
+struct TextOrNot;
+
+impl<'j> DeserializeSeed<'j> for TextOrNot {
+    type Value = Found<'j>;
+
+    fn deserialize<D: Deserializer<'j>>(self, deserializer: D) -> Result<Found<'j>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'j> Visitor<'j> for TextOrNot {
+    type Value = Found<'j>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'j str) -> Result<Found<'j>, E> {
+        Ok(Found::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Found<'j>, E> {
+        Ok(Found::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_unit<E>(self) -> Result<Found<'j>, E> {
+        Ok(Found::Json("null"))
+    }
+
+    fn visit_map<A: MapAccess<'j>>(self, mut map: A) -> Result<Found<'j>, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Found::NoText)
+    }
+
+    fn visit_seq<A: SeqAccess<'j>>(self, mut seq: A) -> Result<Found<'j>, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Found::NoText)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Found<'j>, E> {
+        Ok(Found::NoText)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Found<'j>, E> {
+        Ok(Found::NoText)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Found<'j>, E> {
+        Ok(Found::NoText)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Found<'j>, E> {
+        Ok(Found::NoText)
     }
 }

@@ -107,6 +107,27 @@ fn policies_decide_on_what_is_missing_or_of_another_type() {
 }
 
 #[test]
+fn a_value_that_is_no_text_hides_no_other_value() {
+    let columns = r#"{"name": "a", "path": "/a", "type": "text"}, {"name": "b", "path": "/b", "type": "text"}"#;
+    let harness = harness(columns, r#", "on_mismatch": "null""#).unwrap();
+    for odd in [
+        r#""\ud800""#,
+        "1e999",
+        "1",
+        "true",
+        r#"{"b": "no"}"#,
+        r#"["no"]"#,
+    ] {
+        let cells = run(
+            &harness,
+            Cell::text(&format!(r#"{{"a": {odd}, "b": "x"}}"#)),
+        )
+        .unwrap();
+        assert_eq!(cells, [Cell::Null, Cell::text("x")], "{odd}");
+    }
+}
+
+#[test]
 fn decimals_are_exact_or_do_not_fit() {
     let harness = harness(r#"{"name": "v", "path": "/v", "type": "decimal(5,2)"}"#, "").unwrap();
     for (number, units) in [

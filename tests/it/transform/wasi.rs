@@ -29,7 +29,7 @@ async fn what_wasi_could_give_is_there_and_gives_nothing() {
     for (what, got) in [
         (
             "environment",
-            "0 variables, 0 arguments, folder None, terminal false",
+            "0 variables, 0 arguments, folder None, terminals [false, false, false]",
         ),
         ("files", "0 folders"),
         ("clocks", "[0, 0] (0, 0) (0, 0)"),

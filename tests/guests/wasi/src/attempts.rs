@@ -1,6 +1,8 @@
 //! One attempt for each kind of thing that WASI could give.
 
-use wasip2::cli::{environment, exit, stderr, stdin, stdout, terminal_stdin};
+use wasip2::cli::{
+    environment, exit, stderr, stdin, stdout, terminal_stderr, terminal_stdin, terminal_stdout,
+};
 use wasip2::clocks::{monotonic_clock, wall_clock};
 use wasip2::filesystem::preopens;
 use wasip2::filesystem::types::Descriptor;
@@ -36,11 +38,15 @@ pub(crate) fn attempt(what: What) -> String {
 
 fn environment() -> String {
     format!(
-        "{} variables, {} arguments, folder {:?}, terminal {}",
+        "{} variables, {} arguments, folder {:?}, terminals {:?}",
         environment::get_environment().len(),
         environment::get_arguments().len(),
         environment::initial_cwd(),
-        terminal_stdin::get_terminal_stdin().is_some(),
+        [
+            terminal_stdin::get_terminal_stdin().is_some(),
+            terminal_stdout::get_terminal_stdout().is_some(),
+            terminal_stderr::get_terminal_stderr().is_some(),
+        ],
     )
 }
 
