@@ -178,10 +178,29 @@ impl Bench {
         Ok(median(&seconds))
     }
 
+    /// Seconds that a call takes to reach a thread that may block, and its answer to come back: the machine's part of the
+    /// cost of a plugin that does nothing.
+    async fn handed_over(&self) -> Result<f64> {
+        let mut seconds = Vec::new();
+        for _ in 0..self.rounds {
+            let began = Instant::now();
+            tokio::task::spawn_blocking(|| ()).await?;
+            seconds.push(began.elapsed().as_secs_f64());
+        }
+        Ok(median(&seconds))
+    }
+
     async fn calls(&self) -> Result<Vec<Figure>> {
         let nothing = "tests/guests/nothing";
         let idle = self.guest(nothing, json!({ "columns": [] })).await?;
-        let mut figures = vec![Figure::new("nothing, a batch", idle * 1e6, "us").at_most(60.0)];
+        let mut figures = vec![
+            Figure::new("nothing, a batch", idle * 1e6, "us").at_most(60.0),
+            Figure::new(
+                "of it to another thread and back",
+                self.handed_over().await? * 1e6,
+                "us",
+            ),
+        ];
         for name in ["email", "price"] {
             let crossed = self.guest(nothing, json!({ "columns": [name] })).await?;
             let bytes = self.batch.columns[self.place(name)?].get_buffer_memory_size();
