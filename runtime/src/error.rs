@@ -94,6 +94,8 @@ pub enum ErrorKind {
     LagBeyondObjective,
     /// The source holds what is yet to be read for less time than the pipe file asks; nothing failed.
     RetentionBelowObjective,
+    /// The source is a replica that receives or applies nothing; nothing failed here.
+    ReplicaStopped,
     /// The state folder cannot be read or written.
     State,
     /// The state folder or the pipe belongs to another process.
@@ -161,6 +163,7 @@ impl ErrorKind {
             | ErrorKind::PluginRefused
             | ErrorKind::LagBeyondObjective
             | ErrorKind::RetentionBelowObjective
+            | ErrorKind::ReplicaStopped
             | ErrorKind::State
             | ErrorKind::Busy
             | ErrorKind::IllegalCommand
@@ -202,6 +205,7 @@ impl ErrorKind {
             | ErrorKind::PluginRejected
             | ErrorKind::LagBeyondObjective
             | ErrorKind::RetentionBelowObjective
+            | ErrorKind::ReplicaStopped
             | ErrorKind::Busy
             | ErrorKind::IllegalCommand => Retry::AfterOperator,
             ErrorKind::Stopped | ErrorKind::Internal => Retry::Never,

@@ -9,9 +9,7 @@ use testbed::harness::{Held, Source, Stage};
 use testbed::{ClickHouseServer, SourceKind, SourceOptions, SourceServer};
 
 use crate::preflight::{codes, findings};
-use crate::support::{
-    CATCH_UP, START, assert_caught_up, launch, on_both_sources, running_with, start,
-};
+use crate::support::{CATCH_UP, START, assert_caught_up, launch, on_both_sources, start};
 
 on_both_sources! {
     a_replica_that_does_not_log_what_it_applies_is_refused_until_it_is_promoted: 420,
@@ -103,7 +101,8 @@ async fn a_replica_that_does_not_log_what_it_applies_is_refused_until_it_is_prom
     assert_caught_up(&stage, &mut pipe, &["t"]).await
 }
 
-/// pitfall 68: the place is the replica's own, however much it has received and not applied.
+/// pitfall 68: the place is the replica's own, however much it has received and not applied; that it applies nothing is
+/// told, for to the stream it is idle.
 async fn a_replica_that_lags_is_loaded_and_followed_as_it_is(kind: SourceKind) -> Result<()> {
     let primary = server(kind, "ON", &[]).await?;
     let stage = Stage::with_source(move || Ok(primary)).await?;
@@ -130,7 +129,15 @@ async fn a_replica_that_lags_is_loaded_and_followed_as_it_is(kind: SourceKind) -
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut file = stage.pipe_file(&["t"]);
     file["source"]["port"] = json!(replica.port());
-    let mut pipe = running_with(&file).await?;
+    let mut pipe = start(launch(&file))?;
+    let status = pipe.wait_state("Degraded", START).await?;
+    let reason = &status["reasons"][0];
+    ensure!(
+        reason["code"] == "replica_stopped"
+            && reason["message"].to_string().contains("applies nothing")
+            && status["replica"]["behind_seconds"].is_null(),
+        "{status:#}"
+    );
     let shown = format!(
         "SELECT arrayStringConcat(arraySort(groupArray(toString(id))), ' ') FROM `{}`.t_current",
         stage.database
@@ -141,5 +148,13 @@ async fn a_replica_that_lags_is_loaded_and_followed_as_it_is(kind: SourceKind) -
     set_applying(&replica, true).await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     ensure!(stage.assert_same("t").await? == 5);
+    let status = pipe.wait_state("Running", CATCH_UP).await?;
+    let behind = status["replica"]["behind_seconds"].as_f64();
+    ensure!(behind.is_some_and(|behind| behind < 60.0), "{status:#}");
+    let metrics = pipe.get_text("/metrics").await?;
+    ensure!(
+        metrics.contains("pipewright_replica_lag_seconds{"),
+        "{metrics}"
+    );
     Ok(())
 }

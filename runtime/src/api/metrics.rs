@@ -240,6 +240,7 @@ fn register_times(registry: &mut Registry, pipes: &[PipeDocument]) {
 fn register_batches(registry: &mut Registry, pipes: &[PipeDocument]) {
     let parts = Seconds::default();
     let headroom = Seconds::default();
+    let replica = Seconds::default();
     let rows: Family<Labels, Gauge> = Family::default();
     let bytes: Family<Labels, Gauge> = Family::default();
     let took = Seconds::default();
@@ -258,6 +259,9 @@ fn register_batches(registry: &mut Registry, pipes: &[PipeDocument]) {
         if let Some(seconds) = pipe.retention.and_then(|found| found.headroom_seconds) {
             headroom.get_or_create(&of(pipe)).set(seconds);
         }
+        if let Some(seconds) = pipe.replica.and_then(|found| found.behind_seconds) {
+            replica.get_or_create(&of(pipe)).set(seconds);
+        }
         if let Some(newest) = pipe.batches.first() {
             rows.get_or_create(&of(pipe)).set(newest.rows as i64);
             bytes.get_or_create(&of(pipe)).set(newest.bytes as i64);
@@ -273,6 +277,11 @@ fn register_batches(registry: &mut Registry, pipes: &[PipeDocument]) {
         "retention_headroom_seconds",
         "Until the source may purge what the pipe has yet to read",
         headroom,
+    );
+    registry.register(
+        "replica_lag_seconds",
+        "How far a source that is a replica is behind its primary; absent when it has stopped to follow",
+        replica,
     );
     registry.register("batch_rows", "Rows of the newest batch", rows);
     registry.register("batch_bytes", "Bytes of the newest batch", bytes);

@@ -199,6 +199,7 @@ async fn metrics_tell_states_rows_and_lag() {
         r#"pipewright_snapshot_rows_per_second{pipe="shop"} 50.0"#,
         r#"pipewright_snapshot_seconds_left{pipe="shop"} 4.0"#,
         r#"pipewright_retention_headroom_seconds{pipe="shop"} 3600.0"#,
+        r#"pipewright_replica_lag_seconds{pipe="shop"} 1.5"#,
         r#"pipewright_batch_rows{pipe="shop"} 10"#,
         r#"pipewright_batch_bytes{pipe="shop"} 120"#,
         r#"pipewright_batch_seconds{pipe="shop"} 0.5"#,

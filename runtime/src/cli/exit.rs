@@ -56,6 +56,7 @@ impl Exit {
             | ErrorKind::PluginRejected
             | ErrorKind::LagBeyondObjective
             | ErrorKind::RetentionBelowObjective
+            | ErrorKind::ReplicaStopped
             | ErrorKind::State
             | ErrorKind::Busy
             | ErrorKind::IllegalCommand

@@ -4,16 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::across::Outline;
+use super::across::{Outline, TableOutline};
 use super::field::Field;
 use super::node::Node;
 use super::section::{Checks, Section};
 use super::{
     Cascades, DdlPolicies, Keyless, Mode, ObjectivesConfig, PipeConfig, RowImage, Secrets,
-    SnapshotConfig, SyncConfig, SystemColumns, TypePolicies, ddl, ends, policies, tables,
-    transforms,
+    SnapshotConfig, SyncConfig, SystemColumns, TableConfig, TablePattern, TransformConfig,
+    TypePolicies, ddl, ends, policies, tables, transforms,
 };
 
 /// As ClickPipes: enough to keep a server of ordinary size busy, few enough not to hurt its other users.
@@ -76,6 +77,60 @@ pub(super) fn pipe(
             "add `destination:` with url, database, user and password",
         )
         .and_then(|field| ends::destination(&field));
+    let rows = rows(&mut root, secrets);
+    let choices = choices(&mut root, secrets);
+    for (key, instead) in UNBUILT {
+        root.unbuilt(key, instead);
+    }
+    root.finish();
+
+    let outline = Outline {
+        file: checks.file().to_owned(),
+        pipe: name_field
+            .zip(name)
+            .map(|(field, name)| (name.to_owned(), field.node.place)),
+        destination: destination
+            .as_ref()
+            .map(|destination| (destination.url.clone(), destination.database.clone())),
+        tables: rows.outlines,
+    };
+    let config = || {
+        Some(PipeConfig {
+            pipe: name?.to_owned(),
+            mode: mode?,
+            source: source?,
+            destination: destination?,
+            tables: rows.tables?,
+            exclude: rows.exclude?,
+            transforms: rows.transforms?,
+            keyless: rows.keyless?,
+            snapshot: choices.snapshot?,
+            sync: choices.sync?,
+            system_columns: choices.system_columns?,
+            nullable: choices.nullable?,
+            types: choices.types?,
+            follow_new_tables: choices.follow_new_tables?,
+            row_image: choices.row_image?,
+            cascades: choices.cascades?,
+            ddl: choices.ddl?,
+            objectives: choices.objectives?,
+            memory_bytes: choices.memory_bytes?,
+            spill_dir: choices.spill_dir?,
+        })
+    };
+    (config(), Some(outline))
+}
+
+/// Which rows a pipe copies, and through what; none where something is wrong.
+struct Rows {
+    transforms: Option<BTreeMap<String, TransformConfig>>,
+    keyless: Option<Keyless>,
+    tables: Option<Vec<TableConfig>>,
+    exclude: Option<Vec<TablePattern>>,
+    outlines: Vec<TableOutline>,
+}
+
+fn rows(root: &mut Section<'_>, secrets: Secrets) -> Rows {
     let transforms_field = root.get("transforms");
     let (transforms, transform_names) = match &transforms_field {
         Some(field) => transforms::read(field, secrets),
@@ -96,78 +151,66 @@ pub(super) fn pipe(
     if let (Some(tables), Some(exclude)) = (&mut tables, &exclude) {
         tables::exclude(tables, exclude);
     }
-    let snapshot = root.or("snapshot", default_snapshot(), |field| {
-        snapshot(&field, &default_snapshot())
-    });
-    let sync = root.or("sync", default_sync(), |field| {
-        sync(&field, &default_sync())
-    });
-    let system_columns = root.or("system_columns", default_system_columns(), |field| {
-        system_columns(&field)
-    });
-    let nullable = root.or("nullable", true, |field| field.boolean());
-    let types = root.or("types", TypePolicies::default(), |field| {
-        policies::pipe(&field)
-    });
-    let follow_new_tables = root.or("follow_new_tables", false, |field| field.boolean());
-    let row_image = root.or("row_image", RowImage::Refuse, |field| row_image(&field));
-    let cascades = root.or("cascades", Cascades::Warn, |field| {
-        field.choice(
-            &[("warn", Cascades::Warn), ("reload", Cascades::Reload)],
-            &[],
-        )
-    });
-    let ddl = root.or("ddl", DdlPolicies::default(), |field| ddl::read(&field));
-    let objectives = root.or("objectives", ObjectivesConfig::default(), |field| {
-        objectives(&field)
-    });
-    let memory_bytes = root.or("memory", MEMORY_BYTES, |field| {
-        field.size(64 << 20..=1 << 40)
-    });
-    let spill_dir = root.maybe("spill_dir", |field| {
-        let text = field.text()?;
-        field.folder(text, secrets)
-    });
-    for (key, instead) in UNBUILT {
-        root.unbuilt(key, instead);
+    Rows {
+        transforms,
+        keyless,
+        tables,
+        exclude,
+        outlines,
     }
-    root.finish();
+}
 
-    let outline = Outline {
-        file: checks.file().to_owned(),
-        pipe: name_field
-            .zip(name)
-            .map(|(field, name)| (name.to_owned(), field.node.place)),
-        destination: destination
-            .as_ref()
-            .map(|destination| (destination.url.clone(), destination.database.clone())),
-        tables: outlines,
-    };
-    let config = || {
-        Some(PipeConfig {
-            pipe: name?.to_owned(),
-            mode: mode?,
-            source: source?,
-            destination: destination?,
-            tables: tables?,
-            exclude: exclude?,
-            transforms: transforms?,
-            snapshot: snapshot?,
-            sync: sync?,
-            system_columns: system_columns?,
-            nullable: nullable?,
-            keyless: keyless?,
-            types: types?,
-            follow_new_tables: follow_new_tables?,
-            row_image: row_image?,
-            cascades: cascades?,
-            ddl: ddl?,
-            objectives: objectives?,
-            memory_bytes: memory_bytes?,
-            spill_dir: spill_dir?,
-        })
-    };
-    (config(), Some(outline))
+/// How a pipe goes about it; none where something is wrong.
+struct Choices {
+    snapshot: Option<SnapshotConfig>,
+    sync: Option<SyncConfig>,
+    system_columns: Option<SystemColumns>,
+    nullable: Option<bool>,
+    types: Option<TypePolicies>,
+    follow_new_tables: Option<bool>,
+    row_image: Option<RowImage>,
+    cascades: Option<Cascades>,
+    ddl: Option<DdlPolicies>,
+    objectives: Option<ObjectivesConfig>,
+    memory_bytes: Option<u64>,
+    spill_dir: Option<Option<PathBuf>>,
+}
+
+fn choices(root: &mut Section<'_>, secrets: Secrets) -> Choices {
+    Choices {
+        snapshot: root.or("snapshot", default_snapshot(), |field| {
+            snapshot(&field, &default_snapshot())
+        }),
+        sync: root.or("sync", default_sync(), |field| {
+            sync(&field, &default_sync())
+        }),
+        system_columns: root.or("system_columns", default_system_columns(), |field| {
+            system_columns(&field)
+        }),
+        nullable: root.or("nullable", true, |field| field.boolean()),
+        types: root.or("types", TypePolicies::default(), |field| {
+            policies::pipe(&field)
+        }),
+        follow_new_tables: root.or("follow_new_tables", false, |field| field.boolean()),
+        row_image: root.or("row_image", RowImage::Refuse, |field| row_image(&field)),
+        cascades: root.or("cascades", Cascades::Warn, |field| {
+            field.choice(
+                &[("warn", Cascades::Warn), ("reload", Cascades::Reload)],
+                &[],
+            )
+        }),
+        ddl: root.or("ddl", DdlPolicies::default(), |field| ddl::read(&field)),
+        objectives: root.or("objectives", ObjectivesConfig::default(), |field| {
+            objectives(&field)
+        }),
+        memory_bytes: root.or("memory", MEMORY_BYTES, |field| {
+            field.size(64 << 20..=1 << 40)
+        }),
+        spill_dir: root.maybe("spill_dir", |field| {
+            let text = field.text()?;
+            field.folder(text, secrets)
+        }),
+    }
 }
 
 fn name<'a>(field: &Field<'a>) -> Option<&'a str> {

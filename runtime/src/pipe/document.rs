@@ -33,6 +33,10 @@ pub struct PipeDocument {
     /// How long the source goes on to hold what the pipe has yet to read; none before it was asked.
     #[serde(default)]
     pub retention: Option<RetentionDocument>,
+    /// How far the source itself is behind, where it is a replica; none where it follows nobody. `lag_seconds` begins
+    /// where this ends.
+    #[serde(default)]
+    pub replica: Option<ReplicaDocument>,
     /// The newest batches, the newest first.
     #[serde(default)]
     pub batches: Vec<BatchDocument>,
@@ -63,6 +67,15 @@ pub struct RetentionDocument {
     /// How long the place that the pipe, or a table out of service, reads on from is safe; none when it is for ever.
     pub headroom_seconds: Option<f64>,
     /// When the source was asked.
+    pub checked_at: Timestamp,
+}
+
+/// A source that follows another server.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReplicaDocument {
+    /// Seconds by its own account; none while it cannot tell, because it has stopped to follow.
+    pub behind_seconds: Option<f64>,
+    /// When it was asked.
     pub checked_at: Timestamp,
 }
 

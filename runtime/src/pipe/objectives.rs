@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::now_us;
-use super::document::{Reason, ReasonKind, RetentionDocument, Timestamp};
+use super::document::{Reason, ReasonKind, ReplicaDocument, RetentionDocument, Timestamp};
 use super::progress::Alarm;
 use super::record::Records;
 use super::supervisor::Pipe;
@@ -20,6 +20,7 @@ use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::Source;
 use crate::source::mysql::position::Position;
+use crate::source::mysql::replication::Following;
 
 /// How often the source is asked what it still holds: seldom enough to cost nothing, and no alarm is later than that.
 const CHECK_INTERVAL: Duration = Duration::from_secs(15);
@@ -27,12 +28,16 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(15);
 /// The headroom below which a person should know, where the pipe file does not say: a night.
 const HEADROOM: Duration = Duration::from_secs(6 * 3600);
 
-/// Compares the stream's lag with its objective.
+/// Compares the stream's lag with its objective; that of a replica which is the source is part of it.
 pub(super) fn check_lag(pipe: &Pipe) {
     let progress = &pipe.progress;
-    let (Some(objective), Some(lag)) = (pipe.config.objectives.lag, progress.lag.now()) else {
+    let (Some(objective), Some(ours)) = (pipe.config.objectives.lag, progress.lag.now()) else {
         return progress.set_alarm(Alarm::Lag, None);
     };
+    let replica = progress.replica().and_then(|found| found.behind_seconds);
+    let replica = Duration::from_secs_f64(replica.unwrap_or_default());
+    // What the replica has applied late is already as old as that.
+    let lag = ours.max(replica);
     let limit = match progress.has_alarm(Alarm::Lag) {
         true => objective.mul_f64(0.8),
         false => objective,
@@ -47,8 +52,9 @@ pub(super) fn check_lag(pipe: &Pipe) {
             ),
         )
         .with_hint(
-            "`lag` in the pipe's status says where the time goes: raise `sync.max_rows` and `sync.max_bytes` where it is \
-             inserting, look at the plugins where it is transforming, at the network or the source where it is reading",
+            "`lag` in the pipe's status says where the time goes, and `replica` how far the source itself is behind: raise \
+             `sync.max_rows` and `sync.max_bytes` where it is inserting, look at the plugins where it is transforming, at \
+             the network or the source where it is reading",
         );
         Reason::new(ReasonKind::Warning, &error)
     });
@@ -121,6 +127,7 @@ async fn check_retention(pipe: &Pipe, source: &Source) -> Result<Option<Error>> 
     if let Some(clock) = source.clock(&mut conn).await? {
         pipe.progress.lag.set_clock(clock);
     }
+    check_replica(pipe, source.following(&mut conn).await?);
     let mut purged = None;
     let mut least: Option<(Duration, Option<TableName>)> = None;
     let mut keeps = None;
@@ -149,6 +156,29 @@ async fn check_retention(pipe: &Pipe, source: &Source) -> Result<Option<Error>> 
     let reason = least.and_then(|(headroom, table)| low(pipe, headroom, keeps, table));
     pipe.progress.set_alarm(Alarm::Retention, reason);
     Ok(purged)
+}
+
+/// A source that has stopped to follow its primary shows nothing new, which to the stream looks like an idle one.
+fn check_replica(pipe: &Pipe, following: Option<Following>) {
+    let behind = following.as_ref().map(|following| following.behind);
+    pipe.progress
+        .set_replica(behind.map(|behind| ReplicaDocument {
+            behind_seconds: behind.map(|behind| behind.as_secs_f64()),
+            checked_at: Timestamp::now(),
+        }));
+    let stopped = following.and_then(|following| following.stopped);
+    let reason = stopped.map(|stopped| {
+        let error = Error::new(
+            ErrorKind::ReplicaStopped,
+            format!("the source is a replica that {stopped}: what is written there does not reach it"),
+        )
+        .with_hint(
+            "see SHOW REPLICA STATUS (SHOW ALL SLAVES STATUS on MariaDB), then START REPLICA; or RESET REPLICA ALL where the \
+             server follows nobody any more",
+        );
+        Reason::new(ReasonKind::Warning, &error)
+    });
+    pipe.progress.set_alarm(Alarm::Replica, reason);
 }
 
 /// Each distinct place once: the pipe's, and those of tables that wait for a person.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::clock::now_us;
-use super::document::{BatchDocument, Reason, ReasonKind, RetentionDocument};
+use super::document::{BatchDocument, Reason, ReasonKind, ReplicaDocument, RetentionDocument};
 use super::lag::Lag;
 use super::record::Records;
 use crate::batch::TableName;
@@ -27,6 +27,7 @@ pub(super) struct Progress {
     batches: Mutex<VecDeque<BatchDocument>>,
     loads: Mutex<BTreeMap<TableName, LoadMeter>>,
     retention: Mutex<Option<RetentionDocument>>,
+    replica: Mutex<Option<ReplicaDocument>>,
     /// When a plugin last failed on a row that was passed over, microseconds since 1970; 0 when none has.
     rows_failed_us: AtomicU64,
 }
@@ -38,6 +39,8 @@ pub(super) enum Alarm {
     Lag,
     /// The source may purge what is not read yet.
     Retention,
+    /// The source follows another server, and has stopped to.
+    Replica,
     /// The source cannot be asked while the pipe is paused.
     Unwatched,
 }
@@ -147,6 +150,7 @@ impl Progress {
     pub(super) fn clear_alarms(&self) {
         lock(&self.alarms).clear();
         self.set_retention(None);
+        self.set_replica(None);
     }
 
     /// Adds a batch to those that are shown.
@@ -169,6 +173,16 @@ impl Progress {
     /// The newest of that.
     pub(super) fn retention(&self) -> Option<RetentionDocument> {
         *lock(&self.retention)
+    }
+
+    /// What was found of the servers that the source follows.
+    pub(super) fn set_replica(&self, replica: Option<ReplicaDocument>) {
+        *lock(&self.replica) = replica;
+    }
+
+    /// The newest of that.
+    pub(super) fn replica(&self) -> Option<ReplicaDocument> {
+        *lock(&self.replica)
     }
 
     /// Takes note of how far each load is.

@@ -46,6 +46,7 @@ pub(super) fn of(pipe: &Pipe) -> PipeDocument {
             .and_then(|progress| progress.lag.newest())
             .map(lag_document),
         retention: pipe.progress.retention(),
+        replica: pipe.progress.replica(),
         batches: pipe.progress.batches(),
         drift: files::drift(pipe, &records),
     }

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::super::*;
 use crate::config::Mode;
 use crate::pipe::document::{
-    BatchDocument, ChangedColumn, CheckpointDocument, LagDocument, RetentionDocument, RowsDocument,
-    SnapshotDocument, TableDocument, Timestamp,
+    BatchDocument, ChangedColumn, CheckpointDocument, LagDocument, ReplicaDocument,
+    RetentionDocument, RowsDocument, SnapshotDocument, TableDocument, Timestamp,
 };
 use crate::pipe::journal::{Event, EventKind, Level};
 
@@ -169,6 +169,10 @@ pub(super) async fn served_with(access: &Access) -> Served {
         retention: Some(RetentionDocument {
             keeps_seconds: Some(7200.0),
             headroom_seconds: Some(3600.0),
+            checked_at: Timestamp::now(),
+        }),
+        replica: Some(ReplicaDocument {
+            behind_seconds: Some(1.5),
             checked_at: Timestamp::now(),
         }),
         batches: vec![BatchDocument {

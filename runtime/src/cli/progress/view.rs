@@ -380,6 +380,7 @@ mod tests {
             lag_seconds: Some(0.5),
             lag: None,
             retention: None,
+            replica: None,
             batches: Vec::new(),
             drift: Vec::new(),
         }

@@ -403,7 +403,7 @@ pub(super) async fn ask(conn: &mut Conn, sql: &str) -> Result<Option<Vec<Vec<Opt
 }
 
 /// The rows with their columns' names; none where the server refuses the statement.
-async fn ask_rows(conn: &mut Conn, sql: &str) -> Result<Option<Vec<Row>>> {
+pub(super) async fn ask_rows(conn: &mut Conn, sql: &str) -> Result<Option<Vec<Row>>> {
     match conn.query::<Row, _>(sql).await {
         Ok(rows) => Ok(Some(rows)),
         Err(error) => {

@@ -2,8 +2,9 @@
 
 use mysql_async::{Conn, Row};
 
-use super::super::{Flavor, ServerVersion, Source};
-use super::{Variables, ask_rows, finding};
+use super::super::Source;
+use super::super::replication::channels;
+use super::{Variables, finding};
 use crate::error::{ErrorKind, Finding, Result, Severity};
 
 /// The columns of `SHOW REPLICA STATUS` that say what a replica leaves out of what its primary sends. The last two are
@@ -26,12 +27,7 @@ pub(super) async fn check(
     variables: &Variables,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
-    let sql = match source.flavor() {
-        Flavor::MySql if source.version() >= ServerVersion(8, 0, 22) => "SHOW REPLICA STATUS",
-        Flavor::MySql => "SHOW SLAVE STATUS",
-        Flavor::MariaDb => "SHOW ALL SLAVES STATUS",
-    };
-    let channels = ask_rows(conn, sql).await?.unwrap_or_default();
+    let channels = channels(source, conn).await?.unwrap_or_default();
     let logs = variables
         .get("log_replica_updates")
         .or_else(|| variables.get("log_slave_updates"));

@@ -1,0 +1,93 @@
+//! A source that is a replica itself: what it receives from others, and how far it is behind them. What has not reached
+//! it reaches nobody who reads from it, and its own binlog does not tell (pitfall 68).
+
+use std::time::Duration;
+
+use mysql_async::prelude::FromValue;
+use mysql_async::{Conn, Row};
+
+use super::preflight::ask_rows;
+use super::{Flavor, ServerVersion, Source};
+use crate::error::Result;
+
+/// How a source stands to the servers that it follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Following {
+    /// The longest delay of its channels; none while one of them cannot tell.
+    pub behind: Option<Duration>,
+    /// What of it stands still, for people; none while everything runs.
+    pub stopped: Option<String>,
+}
+
+/// The channels by which the server receives from others, as it describes them; none where the account may not ask.
+/// Those of group replication are left out: a member that falls behind leaves its group.
+pub(super) async fn channels(source: &Source, conn: &mut Conn) -> Result<Option<Vec<Row>>> {
+    let sql = match source.flavor() {
+        Flavor::MySql if source.version() >= ServerVersion(8, 0, 22) => "SHOW REPLICA STATUS",
+        Flavor::MySql => "SHOW SLAVE STATUS",
+        Flavor::MariaDb => "SHOW ALL SLAVES STATUS",
+    };
+    let mut channels = ask_rows(conn, sql).await?;
+    if let Some(channels) = &mut channels {
+        channels.retain(|channel| {
+            let name: Option<String> = value(channel, &["Channel_Name"]);
+            !name.is_some_and(|name| name.starts_with("group_replication_"))
+        });
+    }
+    Ok(channels)
+}
+
+/// A column under the first of its names that the server knows: they were renamed in MySQL 8.0.22.
+fn value<T: FromValue>(channel: &Row, names: &[&str]) -> Option<T> {
+    let mut found = names.iter().filter_map(|name| channel.get_opt(*name));
+    found.next()?.ok()?
+}
+
+impl Source {
+    /// Asks how far the server is behind those that it follows; none when it follows nobody, or does not say.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn following(&self, conn: &mut Conn) -> Result<Option<Following>> {
+        let channels = channels(self, conn).await?.unwrap_or_default();
+        if channels.is_empty() {
+            return Ok(None);
+        }
+        let delays = channels
+            .iter()
+            .map(|channel| value(channel, &["Seconds_Behind_Source", "Seconds_Behind_Master"]));
+        let longest = delays
+            .collect::<Option<Vec<u64>>>()
+            .and_then(|delays| delays.into_iter().max());
+        Ok(Some(Following {
+            behind: longest.map(Duration::from_secs),
+            stopped: channels.iter().find_map(stopped),
+        }))
+    }
+}
+
+/// The thread of the channel that does not run, with the server's number for the reason: its text may hold values.
+fn stopped(channel: &Row) -> Option<String> {
+    let threads = [
+        (
+            "receives nothing from its primary",
+            ["Replica_IO_Running", "Slave_IO_Running"],
+            "Last_IO_Errno",
+        ),
+        (
+            "applies nothing of what its primary sends",
+            ["Replica_SQL_Running", "Slave_SQL_Running"],
+            "Last_SQL_Errno",
+        ),
+    ];
+    threads.iter().find_map(|(what, running, errno)| {
+        let running: String = value(channel, running)?;
+        if running == "Yes" {
+            return None;
+        }
+        Some(match value::<u64>(channel, &[errno]) {
+            Some(number) if number > 0 => format!("{what} (its error {number})"),
+            _ => (*what).to_owned(),
+        })
+    })
+}
