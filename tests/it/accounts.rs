@@ -2,14 +2,18 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
+use testbed::{MariaDbExtras, SourceKind, SourceOptions, SourceServer};
 
 use crate::preflight::{codes, findings};
-use crate::support::{START, assert_caught_up, launch, on_both_sources, start};
+use crate::support::{START, assert_caught_up, launch, on_both_sources, once, start};
 
 on_both_sources! {
     an_account_is_told_each_grant_that_it_lacks_and_needs_no_more: 360,
+}
+
+once! {
+    an_encrypted_binlog_is_read_by_an_account_that_signs_with_ed25519: 360,
 }
 
 /// A pipe file that reads by an account without any right, which no server has seen before.
@@ -124,5 +128,60 @@ async fn an_account_is_told_each_grant_that_it_lacks_and_needs_no_more(
         !connections.is_empty() && connections.iter().all(|kind| kind == "SSL/TLS"),
         "{connections:?}"
     );
+    Ok(())
+}
+
+/// pitfall 75: what is encrypted on the disk of the server is not on its way to a client. pitfall 92: MariaDB's own method of
+/// authentication, on control connections, on those that load and on the one that follows.
+async fn an_encrypted_binlog_is_read_by_an_account_that_signs_with_ed25519() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let keys = folder.path().join("keys.txt");
+    std::fs::write(&keys, format!("1;{}\n", "0f".repeat(32)))?;
+    let started = move || {
+        let extras = MariaDbExtras::find()?;
+        let mut options = SourceOptions::new(SourceKind::MariaDb);
+        options.extra_args = vec![
+            format!("--plugin-dir={}", extras.plugins.display()),
+            "--plugin-load-add=file_key_management".to_owned(),
+            format!("--file-key-management-filename={}", keys.display()),
+            "--encrypt-binlog=ON".to_owned(),
+            "--plugin-load-add=auth_ed25519".to_owned(),
+        ];
+        SourceServer::start(options)
+    };
+    let stage = Stage::with_source(started).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(50))",
+            "INSERT INTO t VALUES (1, 'one'), (2, 'two')",
+            "CREATE USER signer@'%' IDENTIFIED VIA ed25519 USING PASSWORD('secret')",
+            "GRANT SELECT, REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR ON *.* TO signer@'%'",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["user"] = json!("signer");
+    file["source"]["password"] = json!("secret");
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_state("Running", START).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t VALUES (3, 'written in secret')",
+            "UPDATE t SET id = 20 WHERE id = 2",
+            "DELETE FROM t WHERE id = 1",
+        ])
+        .await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    let binlog = std::fs::read(stage.source_server.data_dir().join("binlog.000001"))?;
+    ensure!(
+        !binlog.windows(7).any(|bytes| bytes == b"written"),
+        "the binlog is not encrypted"
+    );
+    file["source"]["password"] = json!("another");
+    let mut refused = start(launch(&file))?;
+    ensure!(refused.wait_exit(START).await? == 1);
+    let told = refused.log().tail();
+    ensure!(told.contains("refused user `signer`"), "{told}");
     Ok(())
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use testbed::harness::replication::{follow, promote, stop_following, wait_followed};
-use testbed::harness::{Source, Stage};
+use testbed::harness::{Galera, Source, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
+use crate::preflight::{codes, findings};
 use crate::support::{
-    CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, running_with, start,
+    CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, once, running_with,
+    start,
 };
 
 /// How long connecting elsewhere, proving the past there and catching up may take.
@@ -19,6 +21,10 @@ on_both_sources! {
     a_promoted_replica_carries_the_pipe_on_and_the_old_primary_takes_over_again: 480,
     rows_that_the_new_primary_lacks_fail_the_pipe_by_name: 360,
     a_place_in_a_file_is_refused_on_another_server: 300,
+}
+
+once! {
+    a_pipe_goes_from_one_node_of_a_galera_cluster_to_another: 480,
 }
 
 async fn server(kind: SourceKind) -> Result<SourceServer> {
@@ -121,6 +127,39 @@ async fn rows_that_the_new_primary_lacks_fail_the_pipe_by_name(kind: SourceKind)
     let rows = stage.clickhouse.query(&rows).await?;
     ensure!(rows == "[1,2]" || rows == "[2,1]", "{rows}");
     Ok(())
+}
+
+/// pitfall 91: nodes have the same GTIDs and files of their own; what is written at any of them is in the binlog of each.
+async fn a_pipe_goes_from_one_node_of_a_galera_cluster_to_another() -> Result<()> {
+    let seed = Seed::new("a_pipe_goes_from_one_node_of_a_galera_cluster_to_another");
+    let Galera {
+        first,
+        second,
+        folder: _folder,
+    } = tokio::task::spawn_blocking(Galera::start).await??;
+    let mut stage = Stage::with_source(move || Ok(first)).await?;
+    let workload = Workload { row_count: 500 };
+    workload.create(&stage).await?;
+    let mut by_file = stage.pipe_file(&Workload::TABLES);
+    by_file["source"]["position"] = json!("file");
+    let mut pipe = start(launch(&by_file))?;
+    ensure!(pipe.wait_exit(START).await? == 1);
+    let refused = codes(&findings(&pipe).await?, "error");
+    ensure!(refused.contains("galera_position"), "{refused:?}");
+
+    let mut pipe = running_with(&file_with(&stage, &second, &Workload::TABLES)).await?;
+    let other = Source::with_database(&second, &stage.database).await?;
+    let writer = workload.write(&other, seed.generator(1));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    writer.stop().await?;
+    // Certified with the other's, so that it is behind them.
+    assert_caught_up(&stage, &mut pipe, &Workload::TABLES).await?;
+    tokio::task::block_in_place(|| stage.source_server.stop())?;
+    stage.source = other;
+    let writer = workload.write(&stage.source, seed.generator(2));
+    stage.wait_caught_up(&mut pipe, TAKE_OVER).await?;
+    writer.stop().await?;
+    assert_caught_up(&stage, &mut pipe, &Workload::TABLES).await
 }
 
 /// pitfall 61

@@ -9,7 +9,7 @@ use pipewright::author::{Language, fetch_toolchain};
 use testbed::charsets;
 use testbed::harness::Stage;
 use testbed::soak::{api, commands, corpus, fuzz, large, seeds, types};
-use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind, SourceOptions, SourceServer};
+use testbed::{ClickHouseOptions, ClickHouseServer, MariaDbExtras, SourceKind, SourceOptions, SourceServer};
 
 /// Real MySQL, MariaDB and ClickHouse servers without root or containers.
 ///
@@ -309,6 +309,9 @@ fn fetch() -> Result<()> {
     })?;
     timed("mariadb11", || {
         Ok(SourceServer::start(SourceOptions::new(SourceKind::MariaDb11))?.version())
+    })?;
+    timed("plugins of mariadb", || {
+        Ok(MariaDbExtras::find()?.plugins.display().to_string())
     })?;
     timed("clickhouse", || {
         Ok(ClickHouseServer::start(ClickHouseOptions::default())?.version())

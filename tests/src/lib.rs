@@ -19,6 +19,6 @@ pub use python::python_tool;
 pub use shared::{
     database_name, shared_clickhouse, shared_mariadb, shared_mariadb11, shared_mysql, shared_source,
 };
-pub use source::{SourceKind, SourceOptions, SourceServer};
+pub use source::{MariaDbExtras, SourceKind, SourceOptions, SourceServer};
 
 use pipewright::fetch::{cache, command, debian};

@@ -7,6 +7,7 @@
 mod canonical;
 mod clickhouse;
 mod comparison;
+mod galera;
 mod pipe;
 mod plugins;
 mod process;
@@ -18,6 +19,7 @@ mod workload;
 
 pub use clickhouse::ClickHouse;
 pub use comparison::Comparison;
+pub use galera::Galera;
 pub use pipe::{LIFELINE_VARIABLE, Launch, Pipe, PipeLog};
 pub use plugins::{Plugins, build_guest, workspace_folder};
 pub use process::{Finished, run_to_end, usage_of};

@@ -118,6 +118,16 @@ impl Distribution {
         })
     }
 
+    /// Whether it comes from the cache.
+    pub(super) fn is_fetched(&self) -> bool {
+        self.program.len() > 1
+    }
+
+    /// The folder that holds `share` and `lib`.
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
     /// The command line up to and including the data folder.
     pub(super) fn server_command(&self, data_dir: &Path) -> Vec<String> {
         let base = self.base.display();

@@ -4,8 +4,10 @@
 //! replication user needs, no more. Durability settings are the servers' own defaults.
 
 mod distribution;
+mod extras;
 mod template;
 
+use std::env;
 use std::fs;
 use std::io::Read;
 use std::path::{self, Path, PathBuf};
@@ -19,6 +21,7 @@ use anyhow::{Context, Result, bail};
 use crate::supervisor::Supervised;
 use crate::{command, port};
 use distribution::Distribution;
+pub use extras::MariaDbExtras;
 
 /// Recovery after SIGKILL of a large bench data folder takes longest.
 const READY_TIMEOUT: Duration = Duration::from_secs(180);
@@ -43,6 +46,8 @@ pub struct SourceOptions {
     pub kind: SourceKind,
     /// Server options (`--name=value`) behind the testbed's own, which they override.
     pub extra_args: Vec<String>,
+    /// A folder of programs that the server may run, in front of those that it would find.
+    pub programs: Option<PathBuf>,
     /// A fixed port; a free one otherwise.
     pub port: Option<u16>,
     /// A folder that outlives the server; it is initialised when absent or empty. Otherwise the data lives in a temporary folder.
@@ -55,6 +60,7 @@ impl SourceOptions {
         Self {
             kind,
             extra_args: Vec::new(),
+            programs: None,
             port: None,
             data_dir: None,
         }
@@ -195,7 +201,15 @@ impl SourceServer {
 
     /// Like `start_again`, with server options behind the present ones, for this run only.
     pub fn start_again_with(&self, more_args: &[&str]) -> Result<()> {
-        let mut line = self.distribution.server_command(&self.data_dir);
+        let mut line = Vec::new();
+        if let Some(programs) = &self.options.programs {
+            let path = env::var("PATH").unwrap_or_default();
+            line.extend([
+                "/usr/bin/env".to_owned(),
+                format!("PATH={}:{path}", programs.display()),
+            ]);
+        }
+        line.extend(self.distribution.server_command(&self.data_dir));
         line.extend(self.settings());
         line.extend(self.options.extra_args.iter().cloned());
         line.extend(more_args.iter().map(|argument| (*argument).to_owned()));

@@ -85,16 +85,14 @@ fn config(port: u16, mode: TlsMode) -> SourceConfig {
 
 /// pitfall 92: neither a panic nor a server that is waited for, but an account that a person must change.
 #[tokio::test]
-async fn methods_of_authentication_that_are_not_known_are_refused_by_name() {
-    for method in ["client_ed25519", "parsec"] {
-        let (port, _answers) = server(method).await;
-        let refused = Source::connect(&config(port, TlsMode::Disabled), None).await;
-        let error = refused.expect_err("nobody was let in");
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{}", error.chain());
-        assert!(error.message().contains(method), "{}", error.chain());
-        let hint = error.hint().unwrap_or_default();
-        assert!(hint.contains("IDENTIFIED VIA"), "{hint}");
-    }
+async fn a_method_of_authentication_that_is_not_known_is_refused_by_name() {
+    let (port, _answers) = server("parsec").await;
+    let refused = Source::connect(&config(port, TlsMode::Disabled), None).await;
+    let error = refused.expect_err("nobody was let in");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{}", error.chain());
+    assert!(error.message().contains("parsec"), "{}", error.chain());
+    let hint = error.hint().unwrap_or_default();
+    assert!(hint.contains("IDENTIFIED VIA"), "{hint}");
 }
 
 /// pitfall 135: where the pipe file asks for TLS, nothing at all is said to a server that has none.

@@ -16,6 +16,7 @@ use super::{Flavor, ServerVersion, Source};
 use crate::config::{PipeConfig, PositionMode, RowImage};
 use crate::error::{ErrorKind, Finding, Result, Severity};
 
+mod galera;
 mod replica;
 mod server;
 mod tables;
@@ -42,6 +43,7 @@ pub async fn preflight(
     check_binlog(source, config, &variables, &mut findings);
     check_completion(source, config, &variables, &mut findings);
     check_retention(&variables, &mut findings);
+    galera::check(&config.source, &variables, &mut findings);
     replica::check(source, conn, &variables, &mut findings).await?;
     check_grants(source, conn, config, &variables, &mut findings).await?;
     check_clock(conn, &mut findings).await?;
@@ -92,7 +94,8 @@ pub(super) async fn variables(conn: &mut Conn) -> Result<Variables> {
         conn,
         "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'binlog_row_image', \
          'binlog_row_metadata', 'gtid_mode', 'log_replica_updates', 'log_slave_updates', \
-         'binlog_expire_logs_seconds', 'binlog_expire_logs_auto_purge', 'expire_logs_days', 'server_id')",
+         'binlog_expire_logs_seconds', 'binlog_expire_logs_auto_purge', 'expire_logs_days', 'server_id', 'wsrep_on', \
+         'wsrep_gtid_mode')",
     )
     .await?
     .unwrap_or_default();

@@ -35,7 +35,9 @@ impl Challenge {
     /// The answer that proves the password without holding it; empty for an empty password.
     pub(super) fn answer(&self, password: &str) -> Result<Vec<u8>> {
         match self.plugin {
-            AuthPlugin::MysqlNativePassword | AuthPlugin::CachingSha2Password => Ok(self
+            AuthPlugin::MysqlNativePassword
+            | AuthPlugin::CachingSha2Password
+            | AuthPlugin::Ed25519 => Ok(self
                 .plugin
                 .gen_data(Some(password), &self.nonce)
                 .map(|data| data.to_vec())
@@ -64,7 +66,7 @@ impl Challenge {
     pub(super) fn is_known(&self) -> bool {
         matches!(
             self.plugin,
-            AuthPlugin::MysqlNativePassword | AuthPlugin::CachingSha2Password
+            AuthPlugin::MysqlNativePassword | AuthPlugin::CachingSha2Password | AuthPlugin::Ed25519
         )
     }
 }

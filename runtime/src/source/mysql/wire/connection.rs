@@ -102,7 +102,7 @@ impl WireConn {
     }
 
     /// Sees that the server lets this account in, and goes away. What keeps a pipe out is told here by name, where the
-    /// driver would call a server without TLS unreachable, and panic on MariaDB's ed25519 and PARSEC (pitfall 92).
+    /// driver would call a server without TLS unreachable, and panic on MariaDB's PARSEC (pitfall 92).
     ///
     /// # Errors
     /// As [`WireConn::connect`]; `Unsupported` for a method of authentication that is not known.
