@@ -5,13 +5,17 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use rand::Rng;
 use testbed::harness::{Stage, run_to_end};
+use testbed::soak::types::Breadth;
 use testbed::soak::{commands, seeds, types};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
-use crate::support::{Seed, on_both_sources, once, program};
+use crate::support::{Seed, on_all_sources, on_both_sources, once, program};
+
+on_all_sources! {
+    random_tables_are_equal_by_both_paths: 300,
+}
 
 on_both_sources! {
-    random_tables_are_equal_by_both_paths: 240,
     random_commands_under_write_load_end_equal: 600,
     everything_at_once_under_sigkill_ends_equal: 600,
 }
@@ -20,14 +24,14 @@ once! {
     decoders_withstand_mutated_bytes: 240,
 }
 
-/// Tables of one run.
-const TABLES: u64 = 2;
+/// Of each: a table of every type, and one as it comes.
+const TABLES: [Breadth; 2] = [Breadth::Every, Breadth::Some];
 
 async fn random_tables_are_equal_by_both_paths(kind: SourceKind) -> Result<()> {
     let seed = Seed::new("random_tables_are_equal_by_both_paths");
-    for which in 0..TABLES {
+    for (which, breadth) in (0..).zip(TABLES) {
         let stage = Stage::shared(kind).await?;
-        types::round(&stage, program(), seed.generator(which).random()).await?;
+        types::round(&stage, program(), seed.generator(which).random(), breadth).await?;
     }
     Ok(())
 }

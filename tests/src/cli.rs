@@ -66,7 +66,7 @@ enum SoakWhat {
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Random tables and rows by both paths, from both servers, compared
+    /// Random tables and rows by both paths, from every kind of server and setting, compared
     Types {
         /// How many tables on each server
         #[arg(long, default_value_t = 20)]
@@ -118,7 +118,7 @@ enum SoakWhat {
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Takes the event bodies in tests/corpus anew from both servers
+    /// Takes the event bodies in tests/corpus anew from every kind of server
     Corpus,
 }
 
@@ -181,7 +181,7 @@ fn soak(what: SoakWhat) -> Result<()> {
         }
         SoakWhat::Types { seeds, seed } => {
             let program = std::env::current_exe()?;
-            runtime.block_on(types::run(&program, chosen(seed), seeds))
+            runtime.block_on(types::run_seeds(&program, chosen(seed), seeds))
         }
         SoakWhat::Commands { sequences, seed } => {
             let program = std::env::current_exe()?;

@@ -188,16 +188,22 @@ fn unhexed(hex: &str) -> String {
     }
 }
 
-/// ClickHouse leaves out zeros at the end of a fraction.
+/// ClickHouse leaves out zeros at the end of a fraction, and ZEROFILL columns have some at the front.
 fn plain_decimal(text: &str) -> String {
-    let shortened = match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.'),
-        false => text,
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text),
     };
-    if shortened == "-0" {
-        "0".to_owned()
-    } else {
-        shortened.to_owned()
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let (whole, fraction) = (
+        whole.trim_start_matches('0'),
+        fraction.trim_end_matches('0'),
+    );
+    match (whole, fraction) {
+        ("", "") => "0".to_owned(),
+        ("", _) => format!("{sign}0.{fraction}"),
+        (_, "") => format!("{sign}{whole}"),
+        (_, _) => format!("{sign}{whole}.{fraction}"),
     }
 }
 
@@ -282,6 +288,8 @@ mod tests {
         };
         same(Kind::Decimal, "-1.500", "-1.5");
         same(Kind::Decimal, "100", "100");
+        same(Kind::Decimal, "0000000.50", "0.5");
+        same(Kind::Decimal, "-0.00", "0");
         same(Kind::DateTime, "1969-12-31 23:59:59.5", "-500000");
         same(Kind::Time, "-838:59:59", "-838:59:59.000000");
         same(Kind::Time, "00:00:00.25", "250000");

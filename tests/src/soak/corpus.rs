@@ -1,5 +1,7 @@
 //! Event bodies of real servers, to begin mutations from: `testbed soak corpus` takes them anew.
 
+mod recordings;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::harness::workspace_folder;
 use crate::{SourceKind, SourceOptions, SourceServer, database_name};
+use recordings::Recording;
 
 /// One table: its definition as recorded, its map and row events as the server wrote them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -113,18 +116,18 @@ pub fn load() -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// Takes the corpus anew from both servers, into the repository.
+/// Takes the corpus anew from servers of every kind, into the repository.
 ///
 /// # Errors
 /// When a server cannot be started or asked.
 pub async fn capture() -> Result<()> {
     std::fs::create_dir_all(folder())?;
-    for kind in [SourceKind::MySql, SourceKind::MariaDb] {
-        let server =
-            tokio::task::spawn_blocking(move || SourceServer::start(SourceOptions::new(kind)))
-                .await??;
-        for (name, session) in sessions(kind) {
-            let case = capture_one(&server, name, session).await?;
+    for (kind, settings, recordings) in recordings::all() {
+        let mut options = SourceOptions::new(kind);
+        options.extra_args = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let server = tokio::task::spawn_blocking(move || SourceServer::start(options)).await??;
+        for recording in recordings {
+            let case = capture_one(&server, &recording).await?;
             let path = folder().join(format!("{}.json", case.name));
             std::fs::write(&path, serde_json::to_string_pretty(&case)? + "\n")?;
             println!("{}: {} events", path.display(), case.events.len());
@@ -133,55 +136,13 @@ pub async fn capture() -> Result<()> {
     Ok(())
 }
 
-fn sessions(kind: SourceKind) -> &'static [(&'static str, &'static str)] {
-    match kind {
-        SourceKind::MySql => &[
-            ("full", "SET SESSION binlog_row_image = 'FULL'"),
-            ("minimal", "SET SESSION binlog_row_image = 'MINIMAL'"),
-            (
-                "partial",
-                "SET SESSION binlog_row_value_options = 'PARTIAL_JSON'",
-            ),
-        ],
-        SourceKind::MariaDb | SourceKind::MariaDb11 => &[
-            ("full", "SET SESSION binlog_row_image = 'FULL'"),
-            ("noblob", "SET SESSION binlog_row_image = 'NOBLOB'"),
-        ],
-    }
-}
-
-const TABLE: &str = "CREATE TABLE t (id INT UNSIGNED NOT NULL PRIMARY KEY, i1 TINYINT, i3 MEDIUMINT UNSIGNED, i8 BIGINT, \
-     y YEAR, b BIT(11), f FLOAT, d DOUBLE, n DECIMAL(20,5), w DECIMAL(60,20), da DATE, ti TIME(3), dt DATETIME(6), \
-     ts TIMESTAMP(1) NULL, c CHAR(100) CHARACTER SET utf8mb4, v VARCHAR(20) CHARACTER SET latin1, x TEXT CHARACTER SET ucs2, \
-     bi BINARY(16), vb VARBINARY(300), bl BLOB, e ENUM('a','b','long label') CHARACTER SET utf8mb4, \
-     s SET('x','y','z') CHARACTER SET latin1, j JSON, k JSON)";
-
-const STATEMENTS: &[&str] = &[
-    "INSERT INTO t VALUES (1, -1, 8388608, -9223372036854775808, 2024, b'10000000001', 1.5, -0.1, 123456789.12345, \
-     -1234567890.5, '2024-02-29', '-12:34:56.789', '2024-02-29 12:34:56.789012', '2024-01-01 00:00:00.5', 'ünï', 'é', 'ä€', \
-     X'0100', X'00FF00', REPEAT('b', 20), 'long label', 'x,z', \
-     '{\"a\": [1, -70000, 5000000000, 1.5, true, null, \"text\", {\"deep\": {\"er\": []}}], \"bb\": 18446744073709551615, \
-     \"padding\": \"some text that is long enough for a part to be shorter than the whole of it\"}', '[\"k\", 1, 2]')",
-    "INSERT INTO t (id) VALUES (2), (3), (4)",
-    "UPDATE t SET i1 = 5, v = NULL, j = JSON_SET(j, '$.a[1]', 'changed', '$.new', JSON_ARRAY(1, 2)) WHERE id = 1",
-    "UPDATE t SET j = JSON_REMOVE(j, '$.bb'), k = '{\"x\": 0.25}' WHERE id = 1",
-    "UPDATE t SET j = JSON_SET(j, '$.a[99]', 'at the end', '$.a[0]', 7), e = 'b', s = '' WHERE id = 1",
-    "UPDATE t SET id = id + 10, da = '2023-01-01', bl = X'' WHERE id IN (2, 3)",
-    "DELETE FROM t WHERE id > 10 OR id = 1",
-];
-
-/// What only MySQL's documents hold.
-const MYSQL_STATEMENT: &str = "INSERT INTO t (id, j) VALUES (5, JSON_OBJECT('d', CAST(1.50 AS DECIMAL(10,2)), \
-     'day', CAST('2024-02-29' AS DATE), 'at', CAST('2024-02-29 01:02:03.5' AS DATETIME(6)), 't', CAST('-01:02:03' AS TIME), \
-     'raw', CAST('bytes' AS BINARY), 'many', JSON_ARRAY(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)))";
-
-async fn capture_one(server: &SourceServer, name: &str, session: &str) -> Result<Case> {
+async fn capture_one(server: &SourceServer, recording: &Recording) -> Result<Case> {
     let database = database_name("corpus");
     let mut conn = Conn::from_url(server.root_url()).await?;
     conn.query_drop(format!("CREATE DATABASE {database}"))
         .await?;
     conn.query_drop(format!("USE {database}")).await?;
-    conn.query_drop(TABLE).await?;
+    conn.query_drop(&recording.table).await?;
     let status = match server.kind() {
         SourceKind::MySql => "SHOW BINARY LOG STATUS",
         SourceKind::MariaDb | SourceKind::MariaDb11 => "SHOW MASTER STATUS",
@@ -189,12 +150,9 @@ async fn capture_one(server: &SourceServer, name: &str, session: &str) -> Result
     let row: mysql_async::Row = conn.query_first(status).await?.context("no binlog")?;
     let file: String = row.get(0).context("no file")?;
     let position: u64 = row.get(1).context("no position")?;
-    conn.query_drop(session).await?;
-    for statement in STATEMENTS {
-        conn.query_drop(*statement).await?;
-    }
-    if server.kind() == SourceKind::MySql {
-        conn.query_drop(MYSQL_STATEMENT).await?;
+    for statement in &recording.statements {
+        let done = conn.query_drop(statement).await;
+        done.with_context(|| statement.chars().take(300).collect::<String>())?;
     }
     let source = Source::connect(&source_config(server), None).await?;
     let mut control = source.control().await?;
@@ -202,7 +160,7 @@ async fn capture_one(server: &SourceServer, name: &str, session: &str) -> Result
     let table = load_tables(&mut control, &source, &[table], |_| Vec::new()).await?;
     let (map, events) = row_events(conn, &file, position).await?;
     Ok(Case {
-        name: format!("{}-{name}", server.kind().name()),
+        name: format!("{}-{}", server.kind().label(), recording.name),
         table: table.into_iter().next().context("no table")?,
         map,
         events,

@@ -20,6 +20,9 @@ use crate::harness::usage_of;
 /// Text is at most this many times as long as its document: a control character of one byte takes six.
 const TEXT_GROWTH: usize = 6;
 
+/// Deflate makes at most this many bytes of one.
+const EXPANSION: usize = 1032;
+
 /// A document of a few bytes may have a text of this many more.
 const TEXT_SLACK: usize = 64;
 
@@ -48,6 +51,8 @@ struct Prepared {
     table: Arc<SourceTable>,
     /// Bytes that a row of nothing may take in the builders.
     row_bytes: usize,
+    /// How many bytes one may become.
+    growth: usize,
 }
 
 /// Decodes mutated inputs for as long as told.
@@ -93,11 +98,17 @@ impl Seeds {
                 seeds.take_documents(&map, body);
             }
             let row_bytes = row_bytes(&table);
+            let mut types = table.columns.iter().map(|column| &column.column_type);
+            let growth = match types.any(|text| text.contains("COMPRESSED")) {
+                true => TEXT_GROWTH * EXPANSION,
+                false => TEXT_GROWTH,
+            };
             seeds.cases.push(Prepared {
                 case,
                 map,
                 table,
                 row_bytes,
+                growth,
             });
         }
         ensure!(!seeds.documents.is_empty() && !seeds.changes.is_empty());
@@ -183,7 +194,7 @@ impl Seeds {
                 return Ok(false);
             };
             let decoded = builder.push_event(&event, 1).is_ok();
-            let limit = (bytes.len() + 1) * prepared.row_bytes + TEXT_GROWTH * bytes.len();
+            let limit = (bytes.len() + 1) * prepared.row_bytes + prepared.growth * bytes.len();
             ensure!(
                 builder.byte_count() <= limit,
                 "{} bytes became {}",

@@ -8,15 +8,26 @@ use super::cursor::{take, take_be};
 /// Digits that a `u128` certainly holds.
 const HALF_DIGITS: u32 = 38;
 
+/// Digits of a value inside JSON: the servers calculate with nine groups of nine.
+const PRINTED_DIGITS_MAX: u8 = 81;
+
 /// Bytes that a group of that many digits takes.
 const GROUP_BYTES: [usize; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
 
 /// The bytes of a DECIMAL(`precision`, `scale`) in a row image; none where no such DECIMAL exists.
 pub(super) fn image_length(precision: u8, scale: u8) -> Option<usize> {
-    if precision == 0 || precision > 65 || scale > 30 || scale > precision {
+    if precision == 0 || precision > 65 || scale > 30 {
         return None;
     }
-    let (whole, fraction) = (usize::from(precision - scale), usize::from(scale));
+    group_bytes(precision, scale)
+}
+
+/// The bytes of so many digits; none for more after the point than there are.
+fn group_bytes(precision: u8, scale: u8) -> Option<usize> {
+    let (whole, fraction) = (
+        usize::from(precision.checked_sub(scale)?),
+        usize::from(scale),
+    );
     Some(
         whole / 9 * 4
             + GROUP_BYTES.get(whole % 9)?
@@ -137,28 +148,26 @@ pub(super) fn wide_from_image(
     Ok(digits.wide(negative))
 }
 
-/// Appends the text that the server prints for a DECIMAL in its binary form.
+/// Appends the text that the server prints for a DECIMAL in its binary form. Inside JSON that may have more digits than
+/// a column's: where the server has rounded, it counts its leading group of nine as whole (MySQL 9.7 keeps a
+/// `CAST('999…' AS DECIMAL(65,5))` of 60 digits before the point with 63).
 pub(super) fn print(
     precision: u8,
     scale: u8,
     cursor: &mut &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
-    let (negative, digits) = digits_of_image(precision, scale, cursor)?;
-    let mut text = [b'0'; 2 * HALF_DIGITS as usize];
-    let mut place = text.len();
-    let mut write = |mut value: u128, count: u32| {
-        for _ in 0..count {
-            place -= 1;
-            if let Some(byte) = text.get_mut(place) {
-                *byte = b'0' + (value % 10) as u8;
-            }
-            value /= 10;
+    if precision > PRINTED_DIGITS_MAX {
+        return Err(DecodeError::BadLength);
+    }
+    let mut digits = Vec::with_capacity(usize::from(precision));
+    let negative = groups_of_image(precision, scale, cursor, |group, count| {
+        for place in (0..count).rev() {
+            digits.push(b'0' + (group / 10u64.pow(place) % 10) as u8);
         }
-    };
-    write(digits.low, digits.low_digits);
-    write(digits.high, digits.high_digits);
-    let (whole, fraction) = text.split_at(text.len() - usize::from(scale));
+        Ok(())
+    })?;
+    let (whole, fraction) = digits.split_at(digits.len() - usize::from(scale));
     let first = whole.iter().position(|byte| *byte != b'0');
     if negative && (first.is_some() || fraction.iter().any(|byte| *byte != b'0')) {
         out.push(b'-');
@@ -215,9 +224,25 @@ fn digits_of_image(
     scale: u8,
     cursor: &mut &[u8],
 ) -> Result<(bool, Digits), DecodeError> {
-    let length = image_length(precision, scale).ok_or(DecodeError::BadLength)?;
+    image_length(precision, scale).ok_or(DecodeError::BadLength)?;
+    let mut digits = Digits::default();
+    let negative = groups_of_image(precision, scale, cursor, |group, count| {
+        digits.push(group, count)
+    })?;
+    Ok((negative, digits))
+}
+
+/// Hands on each group's value and how many digits it has; whether the number is negative.
+#[inline]
+fn groups_of_image(
+    precision: u8,
+    scale: u8,
+    cursor: &mut &[u8],
+    mut on_group: impl FnMut(u64, u32) -> Result<(), DecodeError>,
+) -> Result<bool, DecodeError> {
+    let length = group_bytes(precision, scale).ok_or(DecodeError::BadLength)?;
     let stored = take(cursor, length)?;
-    let mut buffer = [0u8; 32];
+    let mut buffer = [0u8; 48];
     let bytes = buffer.get_mut(..length).ok_or(DecodeError::BadLength)?;
     bytes.copy_from_slice(stored);
     let first = bytes.first_mut().ok_or(DecodeError::BadLength)?;
@@ -227,26 +252,24 @@ fn digits_of_image(
         bytes.iter_mut().for_each(|byte| *byte = !*byte);
     }
     let (whole, fraction) = (u32::from(precision - scale), u32::from(scale));
-    let (mut rest, mut digits) = (&*bytes, Digits::default());
-    take_group(&mut rest, whole % 9, &mut digits)?;
+    let mut rest = &*bytes;
+    let mut take_group = |count| {
+        let length = GROUP_BYTES.get(count as usize).copied().unwrap_or(0);
+        if length == 0 {
+            return Ok(());
+        }
+        let group = take_be(&mut rest, length)?;
+        if group >= 10u64.pow(count) {
+            return Err(DecodeError::BadValue("decimal digits"));
+        }
+        on_group(group, count)
+    };
+    take_group(whole % 9)?;
     for _ in 0..whole / 9 + fraction / 9 {
-        take_group(&mut rest, 9, &mut digits)?;
+        take_group(9)?;
     }
-    take_group(&mut rest, fraction % 9, &mut digits)?;
-    Ok((negative, digits))
-}
-
-#[inline]
-fn take_group(rest: &mut &[u8], count: u32, digits: &mut Digits) -> Result<(), DecodeError> {
-    let length = GROUP_BYTES.get(count as usize).copied().unwrap_or(0);
-    if length == 0 {
-        return Ok(());
-    }
-    let group = take_be(rest, length)?;
-    if group >= 10u64.pow(count) {
-        return Err(DecodeError::BadValue("decimal digits"));
-    }
-    digits.push(group, count)
+    take_group(fraction % 9)?;
+    Ok(negative)
 }
 
 #[cfg(test)]
@@ -319,6 +342,23 @@ mod tests {
             String::from_utf8(text).expect("ascii"),
             format!("-{}.{}", "9".repeat(35), "9".repeat(30))
         );
+    }
+
+    #[test]
+    fn a_decimal_inside_json_may_have_more_digits_than_a_column() {
+        let group = 999_999_999u32.to_be_bytes();
+        let mut image = 999_999u32.to_be_bytes().to_vec();
+        image[0] ^= 0x80;
+        (0..6).for_each(|_| image.extend(group));
+        image.extend([0, 0, 5]);
+        let mut out = Vec::new();
+        print(68, 5, &mut image.as_slice(), &mut out).expect("a number");
+        let expected = format!("{}.00005", "9".repeat(60));
+        assert_eq!(String::from_utf8(out).expect("digits"), expected);
+        assert_eq!(image_length(68, 5), None, "no column has so many");
+        let mut out = Vec::new();
+        assert!(print(82, 5, &mut [0x80; 48].as_slice(), &mut out).is_err());
+        assert!(print(3, 5, &mut [0x80; 48].as_slice(), &mut out).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use super::cursor::{take_array, take_be, take_le};
 use super::image::{Layout, take_prefixed};
 use super::temporal::{self, wire};
-use super::{DecodeError, ImageFormat, decimal, network};
+use super::{DecodeError, ImageFormat, decimal, hires, network};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::catalog::SourceColumn;
 use crate::source::mysql::sql::{quote_bytes, quote_string};
@@ -96,10 +96,9 @@ fn integer(number: u64, length: usize, unsigned: bool) -> String {
 
 fn moment(format: ImageFormat, cursor: &mut &[u8]) -> Result<String, DecodeError> {
     let packed = |wire_type, packed| {
-        let mut text = Vec::new();
-        temporal::print_packed(wire_type, packed, &mut text)?;
-        let text = String::from_utf8(text).map_err(|_| DecodeError::BadValue("date"))?;
-        Ok(format!("'{text}'"))
+        let mut printed = Ok(());
+        let text = quoted(|text| printed = temporal::print_packed(wire_type, packed, text));
+        printed.and(text)
     };
     let digits = format.meta;
     match format.wire_type {
@@ -117,12 +116,34 @@ fn moment(format: ImageFormat, cursor: &mut &[u8]) -> Result<String, DecodeError
             let seconds = take_be(cursor, 4)?;
             Ok(timestamp(seconds, temporal::fraction(digits, cursor)?))
         }
+        // MariaDB's layouts of before 10.1 (pitfall 35).
+        wire::TIMESTAMP if digits > 0 => {
+            let micros = hires::timestamp(digits, cursor)?.unwrap_or(0);
+            let (seconds, fraction) = (micros / temporal::MICROS, micros % temporal::MICROS);
+            Ok(timestamp(seconds.cast_unsigned(), fraction))
+        }
+        wire::DATETIME if digits > 0 => {
+            let stored = hires::datetime(digits, cursor)?;
+            quoted(|text| stored.print(Some(6), text))
+        }
+        wire::TIME if digits > 0 => {
+            let micros = hires::time(digits, cursor)?;
+            quoted(|text| temporal::print_time(micros, text))
+        }
         wire::TIMESTAMP => Ok(timestamp(take_le(cursor, 4)?, 0)),
         // The formats of before 5.6 are the numbers YYYYMMDDhhmmss and hhmmss, which the server reads as such.
         wire::DATETIME => Ok(take_le(cursor, 8)?.to_string()),
         wire::TIME => Ok(integer(take_le(cursor, 3)?, 3, false)),
         other => Err(DecodeError::UnknownWireType(other)),
     }
+}
+
+/// What `print` appends, as a string literal.
+fn quoted(print: impl FnOnce(&mut Vec<u8>)) -> Result<String, DecodeError> {
+    let mut text = Vec::new();
+    print(&mut text);
+    let text = String::from_utf8(text).map_err(|_| DecodeError::BadValue("date"))?;
+    Ok(format!("'{text}'"))
 }
 
 /// Zero is the zero timestamp, which no moment is.
@@ -223,6 +244,38 @@ mod tests {
             of(&column("timestamp", None), 17, 6, &[0, 0, 0, 1, 0, 0, 5]),
             "FROM_UNIXTIME(1.000005)"
         );
+    }
+
+    /// Pitfalls 35 and 121, with the bytes of hires.rs's tests.
+    #[test]
+    fn times_in_the_layouts_of_before_10_1_find_their_rows() {
+        let old = |data_type, wire_type, digits, value: &[u8]| {
+            of(&column(data_type, None), wire_type, digits, value)
+        };
+        assert_eq!(
+            old(
+                "datetime",
+                12,
+                3,
+                &[0x00, 0x42, 0x2b, 0xb5, 0x9e, 0x98, 0x95]
+            ),
+            "'2024-02-29 12:34:56.789000'"
+        );
+        assert_eq!(
+            old("datetime", 12, 6, &[0; 8]),
+            "'0000-00-00 00:00:00.000000'"
+        );
+        assert_eq!(old("time", 11, 1, &[0, 0, 0, 1]), "'-838:59:59.900000'");
+        assert_eq!(
+            old(
+                "timestamp",
+                7,
+                6,
+                &[0x65, 0xe0, 0x79, 0xf0, 0x0c, 0x0a, 0x83]
+            ),
+            "FROM_UNIXTIME(1709210096.789123)"
+        );
+        assert_eq!(old("timestamp", 7, 2, &[0; 5]), "'0000-00-00 00:00:00'");
     }
 
     #[test]

@@ -412,6 +412,22 @@ pub(super) fn print_packed(
     Ok(())
 }
 
+/// Appends the text of a TIME of that many microseconds: always six digits.
+pub(super) fn print_time(micros: i64, out: &mut Vec<u8>) {
+    if micros < 0 {
+        out.push(b'-');
+    }
+    let size = micros.abs();
+    let seconds = size / MICROS;
+    let clock = Clock {
+        hour: seconds / 3600,
+        minute: seconds / 60 % 60,
+        second: seconds % 60,
+        micros: size % MICROS,
+    };
+    print_clock(clock, out);
+}
+
 fn print_date(year: i64, month: i64, day: i64, out: &mut Vec<u8>) {
     print_number(year, 4, out);
     out.push(b'-');
