@@ -10,11 +10,15 @@ use testbed::charsets::{self, Codes};
 use testbed::harness::{Comparison, Stage};
 
 use crate::support::{
-    CATCH_UP, START, assert_caught_up, launch, on_both_sources, once, running, running_with, start,
+    CATCH_UP, START, assert_caught_up, launch, on_all_sources, on_both_sources, once, running,
+    running_with, start,
 };
 
-on_both_sources! {
+on_all_sources! {
     every_character_of_every_charset: 600,
+}
+
+on_both_sources! {
     codes_that_are_no_character_stay_as_they_are_stored: 300,
     keys_of_east_asian_charsets_are_cut: 300,
     keys_that_would_become_one_are_refused_by_name: 240,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Finished, Stage, run_to_end};
 
-use crate::support::{CATCH_UP, once, program, running_with};
+use crate::support::{CATCH_UP, START, launch, once, program, running_with, start};
 
 once! {
     the_printed_alters_mend_a_table_with_nullable_columns: 300,
@@ -22,8 +22,8 @@ async fn pipewright(arguments: &[&str]) -> Result<Finished> {
     run_to_end(program(), arguments, &[], Duration::from_secs(50)).await
 }
 
-async fn with_source() -> Result<Stage> {
-    let stage = Stage::shared(SourceKind::MySql).await?;
+async fn with_source(kind: SourceKind) -> Result<Stage> {
+    let stage = Stage::shared(kind).await?;
     stage
         .source
         .execute_all([
@@ -70,8 +70,32 @@ fn remedies(findings: &[Value]) -> Vec<String> {
         .collect()
 }
 
-async fn mended_by_the_printed_alters(nullable: bool) -> Result<()> {
-    let stage = with_source().await?;
+/// `run` tells everything that `validate` does, and ends before it has touched anything.
+async fn ensure_run_refuses(stage: &Stage, file: &Value, found: &[Value]) -> Result<()> {
+    let mut pipe = start(launch(file))?;
+    let code = pipe.wait_exit(START).await?;
+    let log = pipe.log().tail();
+    ensure!(code == 1, "ended with {code}: {log}");
+    for remedy in remedies(found) {
+        ensure!(log.contains(&remedy), "no `{remedy}` in {log}");
+    }
+    let rows = format!("SELECT count() FROM `{}`.t", stage.database);
+    ensure!(
+        stage.clickhouse.number(&rows).await? == 0,
+        "rows were written"
+    );
+    ensure!(
+        !stage
+            .clickhouse
+            .exists(&stage.database, "pw_marker")
+            .await?,
+        "the other table was made all the same"
+    );
+    Ok(())
+}
+
+async fn mended_by_the_printed_alters(kind: SourceKind, nullable: bool) -> Result<()> {
+    let stage = with_source(kind).await?;
     let database = &stage.database;
     // Of eleven columns two fit: the key, and `note` where its nullability is the wanted one, which it is not.
     let note = if nullable {
@@ -112,6 +136,7 @@ async fn mended_by_the_printed_alters(nullable: bool) -> Result<()> {
         ensure!(told.contains(part), "no `{part}` in {told}");
     }
     ensure!(!told.contains("extra"), "{told}");
+    ensure_run_refuses(&stage, &file, &found).await?;
     for remedy in remedies(&found) {
         ensure!(remedy.starts_with("ALTER TABLE"), "{remedy}");
         stage.clickhouse.query(&remedy).await?;
@@ -149,15 +174,15 @@ fn strip_pipe(like: &[Value], findings: Vec<Value>) -> Vec<Value> {
 }
 
 async fn the_printed_alters_mend_a_table_with_nullable_columns() -> Result<()> {
-    mended_by_the_printed_alters(true).await
+    mended_by_the_printed_alters(SourceKind::MySql, true).await
 }
 
 async fn the_printed_alters_mend_a_table_without_nullable_columns() -> Result<()> {
-    mended_by_the_printed_alters(false).await
+    mended_by_the_printed_alters(SourceKind::MariaDb11, false).await
 }
 
 async fn what_no_alter_mends_says_what_to_drop() -> Result<()> {
-    let stage = with_source().await?;
+    let stage = with_source(SourceKind::MariaDb).await?;
     let database = &stage.database;
     let create = format!(
         "CREATE TABLE `{database}`.t (id Int64, tenant Int32) ENGINE = MergeTree PARTITION BY tenant ORDER BY (tenant, id)"
@@ -193,7 +218,7 @@ async fn what_no_alter_mends_says_what_to_drop() -> Result<()> {
 }
 
 async fn a_table_with_rows_is_refused_whatever_its_columns() -> Result<()> {
-    let stage = with_source().await?;
+    let stage = with_source(SourceKind::MySql).await?;
     let database = &stage.database;
     for sql in [
         format!("CREATE TABLE `{database}`.t (id Int64) ENGINE = MergeTree ORDER BY id"),

@@ -25,6 +25,7 @@ mod partial_json;
 mod policies;
 mod row_images;
 
+mod damaged_events;
 mod failover;
 mod positions;
 mod protocol;

@@ -11,13 +11,16 @@ use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
     CATCH_UP, START, Seed, assert_caught_up, assert_stream_survives_kills, filtered,
-    on_both_sources, running, running_with,
+    on_all_sources, on_both_sources, running, running_with,
 };
 
 const IMAGES: [&str; 2] = ["MINIMAL", "NOBLOB"];
 
-on_both_sources! {
+on_all_sources! {
     rows_of_partial_images_are_completed: 300,
+}
+
+on_both_sources! {
     rows_are_read_by_keys_of_every_type: 240,
     rows_read_long_after_their_event_converge: 300,
     many_rows_are_completed_in_several_selects: 300,

@@ -177,6 +177,9 @@ pub struct ColumnConfig {
     /// The ClickHouse type.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub column_type: Option<String>,
+    /// Whether NULL stays NULL; the pipe's `nullable` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nullable: Option<bool>,
     /// The policies, which win over the pipe's.
     #[serde(flatten)]
     pub policies: TypePolicies,
@@ -208,14 +211,15 @@ pub(super) fn column(field: &Field<'_>) -> Option<ColumnConfig> {
         Some(field) => field.text().map(|text| Some(text.to_owned())),
         None => Some(None),
     };
+    let nullable = section.maybe("nullable", |field| field.boolean());
     let policies = policies(&mut section);
     section.finish();
-    let (column_type, policies) = (column_type?, policies?);
-    if column_type.is_none() && policies.is_empty() {
+    let (column_type, nullable, policies) = (column_type?, nullable?, policies?);
+    if column_type.is_none() && nullable.is_none() && policies.is_empty() {
         field.problem(
             "no choice",
             "a ClickHouse type or a policy",
-            "add `type:`, such as `type: String`, or a key of `types`, or remove the entry",
+            "add `type:`, such as `type: String`, `nullable:`, or a key of `types`, or remove the entry",
         );
         return None;
     }
@@ -237,6 +241,7 @@ pub(super) fn column(field: &Field<'_>) -> Option<ColumnConfig> {
     }
     Some(ColumnConfig {
         column_type,
+        nullable,
         policies,
     })
 }

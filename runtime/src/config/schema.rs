@@ -336,11 +336,18 @@ impl JsonSchema for ColumnChoice {
             "description": "The ClickHouse type, such as `LowCardinality(String)`; every value of the column must fit.",
             "type": ["string", "null"],
         });
+        let mut nullable = boolean(generator);
+        nullable.insert(
+            "description".to_owned(),
+            "Whether NULL stays NULL; else it becomes the type's default, which is counted. The pipe's `nullable` when absent."
+                .into(),
+        );
         if let Some(keys) = schema
             .get_mut("properties")
             .and_then(|keys| keys.as_object_mut())
         {
             keys.insert("type".to_owned(), column_type.to_value());
+            keys.insert("nullable".to_owned(), nullable.to_value());
         }
         schema
     }

@@ -133,6 +133,7 @@ fn every_key_changes_what_is_loaded() {
         ("columns", "      note: { type: LowCardinality(String) }\n"),
         ("columns.zero_dates", "zero_dates: clamp, "),
         ("columns.date_range", ", date_range: null"),
+        ("columns.nullable", ", nullable: true"),
         ("types.zero_dates", "zero_dates: epoch, "),
         ("types.date_range", "date_range: string, "),
         ("types.tinyint1", "tinyint1: bool, "),

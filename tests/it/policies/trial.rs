@@ -10,6 +10,9 @@ use testbed::harness::{Pipe, Stage};
 
 use crate::support::{CATCH_UP, running_with};
 
+/// Shown of a value that arrives as NULL.
+pub(super) const NULL: &str = "\\N";
+
 /// A value as the source takes it, as ClickHouse shows it, and whether that was counted as a change.
 pub(super) type Row<'a> = (&'a str, &'a str, bool);
 
@@ -23,9 +26,13 @@ pub(super) struct Column<'a> {
     pub(super) policy: &'a str,
     /// What NULL arrives as; none for NULL.
     pub(super) null: Option<&'a str>,
+    /// The source's column takes no NULL, and none is written.
+    pub(super) not_null: bool,
     pub(super) values: &'a [Row<'a>],
     /// What the source itself shows for every value, instead of what `values` says.
     pub(super) source_sql: Option<&'a str>,
+    /// What ClickHouse is asked to show.
+    pub(super) target_sql: &'a str,
 }
 
 impl Default for Column<'_> {
@@ -36,8 +43,10 @@ impl Default for Column<'_> {
             sql_type: "",
             policy: "",
             null: None,
+            not_null: false,
             values: &[],
             source_sql: None,
+            target_sql: "toString({})",
         }
     }
 }
@@ -54,11 +63,12 @@ impl Trial<'_> {
         names.join(", ")
     }
 
-    /// The n-th value of each column, going round; the last of each is NULL.
+    /// The n-th value of each column, going round; the last of each that takes it is NULL.
     fn value(&self, row: usize, column: &Column<'_>) -> Option<(String, Option<String>, bool)> {
-        let at = row % (column.values.len() + 1);
+        let at = row % (column.values.len() + usize::from(!column.not_null));
         column.values.get(at).map(|(literal, shown, changed)| {
-            ((*literal).to_owned(), Some((*shown).to_owned()), *changed)
+            let shown = (*shown != NULL).then(|| (*shown).to_owned());
+            ((*literal).to_owned(), shown, *changed)
         })
     }
 
@@ -105,7 +115,8 @@ impl Trial<'_> {
                 .stage
                 .clickhouse
                 .rows(&format!(
-                    "SELECT toString(c{n}) FROM `{database}`.t_current ORDER BY id"
+                    "SELECT {} FROM `{database}`.t_current ORDER BY id",
+                    column.target_sql.replace("{}", &format!("c{n}"))
                 ))
                 .await?
                 .into_iter()
@@ -179,7 +190,10 @@ pub(super) async fn both_paths<'a>(
     let definitions: Vec<String> = columns
         .iter()
         .enumerate()
-        .map(|(n, column)| format!("c{n} {} NULL DEFAULT NULL", column.definition))
+        .map(|(n, column)| match column.not_null {
+            true => format!("c{n} {} NOT NULL", column.definition),
+            false => format!("c{n} {} NULL DEFAULT NULL", column.definition),
+        })
         .collect();
     let trial = Trial {
         row_count: columns

@@ -6,6 +6,7 @@ use serde_json::json;
 use testbed::SourceKind;
 use testbed::harness::Stage;
 
+use super::families::{Column, Family};
 use super::{both_paths, both_paths_on};
 use crate::support::{
     CATCH_UP, assert_caught_up, on_both_mariadbs, once, plugins, running, running_with,
@@ -361,11 +362,11 @@ async fn times_in_the_layouts_of_before_10_1(kind: SourceKind) -> Result<()> {
             (0..=6).map(move |digits| (format!("{name}({digits})"), literals))
         })
         .collect();
-    let columns: Vec<super::Column<'_>> = definitions
+    let columns: Vec<Column<'_>> = definitions
         .iter()
         .map(|(definition, literals)| (definition.as_str(), *literals))
         .collect();
-    both_paths_on(&stage, "", &columns).await?;
+    both_paths_on(&stage, &[Family::of("", &columns)]).await?;
     let marked = stage
         .source
         .number(

@@ -4,6 +4,7 @@
 //! The pipe is a process of its own, so that it can be killed: the testbed's binary under a hidden subcommand, which is
 //! Pipewright's own command line.
 
+mod binlog_proxy;
 mod canonical;
 mod clickhouse;
 mod comparison;
@@ -17,6 +18,7 @@ mod source;
 mod stage;
 mod workload;
 
+pub use binlog_proxy::{Alteration, BinlogProxy, EventPart};
 pub use clickhouse::ClickHouse;
 pub use comparison::Comparison;
 pub use galera::Galera;

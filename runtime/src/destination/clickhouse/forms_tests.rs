@@ -54,8 +54,8 @@ fn planned(
 
 fn own(policies: TypePolicies) -> Option<ColumnConfig> {
     Some(ColumnConfig {
-        column_type: None,
         policies,
+        ..ColumnConfig::default()
     })
 }
 

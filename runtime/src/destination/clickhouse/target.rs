@@ -413,8 +413,20 @@ fn ensure_columns_exist(table: &TableConfig, schema: &TableSchema) -> Result<()>
 fn target_column(wish: &Wish<'_>, keep_null: bool) -> Result<TargetColumn> {
     let column = wish.column;
     let mapped = forms::mapped(wish)?;
+    let own = wish.own.and_then(|own| own.nullable);
+    if own == Some(true) && column.nullable && !mapped.takes_null {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!(
+                "`nullable: true` was chosen for column `{}`, which becomes {}, a type without NULL",
+                column.name,
+                mapped.sql(false)
+            ),
+        )
+        .with_hint("remove `nullable`, or choose another form for the column"));
+    }
     // Key columns are never nullable: `sorting_key` has refused those that are.
-    let nullable = column.nullable && keep_null && mapped.takes_null;
+    let nullable = column.nullable && own.unwrap_or(keep_null) && mapped.takes_null;
     let by_number = matches!(
         mapped.conversion,
         Conversion::LabelToEnum16 | Conversion::LabelToNumber

@@ -159,6 +159,45 @@ fn nullable_false_makes_no_column_nullable() {
 }
 
 #[test]
+fn a_column_says_for_itself_whether_it_is_nullable() {
+    for (of_pipe, of_note, expected) in [
+        (true, false, ["String", "Nullable(Date32)"]),
+        (false, true, ["Nullable(String)", "Date32"]),
+    ] {
+        let target = planned(|config, table, _| {
+            config.nullable = of_pipe;
+            // A key is never nullable, whatever is said of it.
+            for name in ["note", "id"] {
+                table.columns.insert(name.to_owned(), nullable(of_note));
+            }
+        })
+        .expect("a plan");
+        let types: Vec<&str> = target.columns()[2..]
+            .iter()
+            .map(|column| column.sql_type.as_str())
+            .collect();
+        assert_eq!(types, expected);
+        assert_eq!(target.columns()[0].sql_type, "Int64");
+    }
+    // Nothing is NULL in an array.
+    let refused = refusal(|_, table, schema| {
+        schema.columns[2].column_type = ColumnType::Vector;
+        table.columns.insert("note".to_owned(), nullable(true));
+    });
+    assert!(
+        refused.contains("`note`") && refused.contains("Array(Float32)"),
+        "{refused}"
+    );
+}
+
+fn nullable(nullable: bool) -> ColumnConfig {
+    ColumnConfig {
+        nullable: Some(nullable),
+        ..ColumnConfig::default()
+    }
+}
+
+#[test]
 fn a_key_that_merges_different_rows_is_refused_by_name() {
     assert!(refusal(|_, table, _| table.order_by = columns(&["tenant"])).contains("lacks `id`"));
     assert!(

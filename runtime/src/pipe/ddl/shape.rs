@@ -254,6 +254,7 @@ fn build(
     };
     let mut columns = Vec::new();
     let mut date_rules = BTreeMap::new();
+    let mut keeps_null = BTreeMap::new();
     for Definition {
         table,
         mut column,
@@ -268,6 +269,9 @@ fn build(
             if let Some(rule) = table.date_rules.get(&rule_of) {
                 date_rules.insert(column.name.clone(), *rule);
             }
+            if let Some(keeps) = table.keeps_null.get(&rule_of) {
+                keeps_null.insert(column.name.clone(), *keeps);
+            }
         }
         columns.push(column);
     }
@@ -278,6 +282,7 @@ fn build(
         schema: Arc::new(schema),
         columns,
         date_rules,
+        keeps_null,
         key_is_primary,
         transactional,
     })

@@ -24,6 +24,7 @@ fn table(columns: &[(&str, &str)]) -> SourceTable {
         }),
         columns: columns.iter().enumerate().map(column).collect(),
         date_rules: BTreeMap::new(),
+        keeps_null: BTreeMap::new(),
         key_is_primary: true,
         transactional: Some(true),
     }

@@ -34,6 +34,9 @@ pub struct SourceTable {
     /// What the decoder makes of dates, by column, where it is not the default.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub date_rules: BTreeMap<String, DateRule>,
+    /// Whether NULL stays NULL, by column, where the pipe file says so for the column itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keeps_null: BTreeMap<String, bool>,
     /// Whether the schema's key is the primary key, and not another unique one.
     #[serde(default)]
     pub key_is_primary: bool,
@@ -444,6 +447,7 @@ fn build_table(
         }),
         columns,
         date_rules: BTreeMap::new(),
+        keeps_null: BTreeMap::new(),
         key_is_primary: keys.iter().any(|part| part.index == "PRIMARY"),
         transactional: None,
     })

@@ -34,6 +34,11 @@ impl SourceTable {
         self.date_rules.get(column).copied().unwrap_or_default()
     }
 
+    /// Whether NULL becomes the type's default in the column of that name; `of_pipe` holds where nothing was chosen for it.
+    pub fn null_as_default(&self, column: &str, of_pipe: bool) -> bool {
+        self.keeps_null.get(column).map_or(of_pipe, |keeps| !keeps)
+    }
+
     /// The table as the pipe's and the entry's policies want it decoded.
     ///
     /// # Errors
@@ -79,6 +84,11 @@ impl SourceTable {
                 self.date_rules.insert(column.name.clone(), rule);
             }
         }
+        self.keeps_null = entry
+            .columns
+            .iter()
+            .filter_map(|(name, own)| Some((name.clone(), own.nullable?)))
+            .collect();
         for column in &mut self.columns {
             let own = entry.columns.get(&column.name).map(|own| own.policies);
             if let (Some(geometry), Some(form)) = (

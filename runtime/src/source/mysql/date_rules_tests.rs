@@ -40,6 +40,7 @@ fn table() -> SourceTable {
         }),
         columns: columns.iter().enumerate().map(source).collect(),
         date_rules: BTreeMap::new(),
+        keeps_null: BTreeMap::new(),
         key_is_primary: true,
         transactional: None,
     }
@@ -84,8 +85,8 @@ fn date_range(date_range: DateRange) -> TypePolicies {
 
 fn own(policies: TypePolicies) -> ColumnConfig {
     ColumnConfig {
-        column_type: None,
         policies,
+        ..ColumnConfig::default()
     }
 }
 
@@ -191,6 +192,32 @@ fn a_choice_without_effect_is_refused_by_name() {
         assert!(error.message().contains(&format!("`{name}`")), "{error}");
         assert!(error.hint().is_some() && error.table().is_some());
     }
+}
+
+#[test]
+fn a_column_says_for_itself_whether_null_stays() {
+    let filled = ColumnConfig {
+        nullable: Some(false),
+        ..ColumnConfig::default()
+    };
+    let kept = ColumnConfig {
+        nullable: Some(true),
+        ..ColumnConfig::default()
+    };
+    let table = table()
+        .with_policies(
+            &TypePolicies::default(),
+            &entry(&[("note", filled), ("seen", kept)]),
+        )
+        .expect("a table");
+    for of_pipe in [false, true] {
+        assert!(table.null_as_default("note", of_pipe));
+        assert!(!table.null_as_default("seen", of_pipe));
+        assert_eq!(table.null_as_default("born", of_pipe), of_pipe);
+    }
+    let written = serde_json::to_value(&table).expect("JSON");
+    let again: SourceTable = serde_json::from_value(written).expect("a table");
+    assert_eq!(again, table);
 }
 
 #[test]

@@ -258,6 +258,7 @@ mod tests {
                 ..column("int", "int(11)")
             }],
             date_rules: std::collections::BTreeMap::new(),
+            keeps_null: std::collections::BTreeMap::new(),
             key_is_primary: false,
             transactional: None,
         };

@@ -40,6 +40,7 @@ pub(super) fn table() -> Arc<SourceTable> {
             .map(|(index, name)| source_column(index, name))
             .collect(),
         date_rules: std::collections::BTreeMap::new(),
+        keeps_null: std::collections::BTreeMap::new(),
         key_is_primary: true,
         transactional: None,
     })

@@ -109,8 +109,16 @@ impl<'a> TableMapHead<'a> {
         let mut metadata = fields.lenenc_bytes()?;
         let formats = types
             .iter()
-            .map(|wire_type| ImageFormat::read(*wire_type, &mut metadata))
-            .collect::<Result<Vec<_>, _>>()?;
+            .enumerate()
+            .map(|(ordinal, wire_type)| {
+                ImageFormat::read(*wire_type, &mut metadata)
+                    .map_err(|error| error.of_column(&shown(fields, count, ordinal)))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        // What no type has taken belongs to a type that is read wrongly.
+        if !metadata.is_empty() {
+            return Err(truncated(EVENT));
+        }
         // Nullability: the recorded table knows it, and a NULL says so itself.
         fields.take(count.div_ceil(8))?;
         let mut map = TableMap {
@@ -216,6 +224,31 @@ impl TableMap {
             })
             .collect()
     }
+}
+
+/// How a column is told of whose values cannot be read: by its name where the metadata, which stands behind the column's
+/// own, has names; else by its place.
+fn shown(behind: Fields<'_>, count: usize, ordinal: usize) -> String {
+    match name_of(behind, count, ordinal) {
+        Ok(Some(name)) => format!("`{name}`"),
+        Ok(None) | Err(_) => format!("number {}", ordinal + 1),
+    }
+}
+
+fn name_of(mut fields: Fields<'_>, count: usize, ordinal: usize) -> Result<Option<String>> {
+    fields.take(count.div_ceil(8))?;
+    while !fields.rest().is_empty() {
+        let kind = fields.u8()?;
+        let mut value = Fields::new(EVENT, fields.lenenc_bytes()?);
+        if kind == field::COLUMN_NAME {
+            for _ in 0..ordinal {
+                value.lenenc_bytes()?;
+            }
+            let name = value.lenenc_bytes()?;
+            return Ok(Some(String::from_utf8_lossy(name).into_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// TINY, SHORT, LONG, FLOAT, DOUBLE, LONGLONG, INT24, YEAR and the two DECIMALs.
@@ -358,6 +391,28 @@ pub(super) mod tests {
             );
             assert!(error.hint().is_some(), "{optional:?}");
         }
+    }
+
+    #[test]
+    fn a_type_that_is_not_known_names_its_column_or_its_place() {
+        let columns: [(u8, &[u8]); 2] = [(3, &[]), (200, &[])];
+        for (optional, told) in [
+            (&[4, 4, 1, b'a', 1, b'b'][..], "column `b`"),
+            (&[], "column number 2"),
+            // Of one column only.
+            (&[4, 2, 1, b'a'], "column number 2"),
+        ] {
+            let error = TableMap::parse(&body(7, "s", "t", &columns, optional)).unwrap_err();
+            assert_eq!(error.table(), Some(&TableName::new("s", "t")));
+            assert!(error.message().contains(told), "{error}");
+            assert!(error.message().contains("200"), "{error}");
+        }
+    }
+
+    #[test]
+    fn metadata_that_no_column_takes_is_refused() {
+        let columns: [(u8, &[u8]); 2] = [(3, &[9, 9]), (15, &[40, 0])];
+        assert!(TableMap::parse(&body(7, "s", "t", &columns, &[])).is_err());
     }
 
     /// Bytes of a map up to its columns, of names of one letter.

@@ -74,6 +74,15 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// The same as an error that tells which column it is of.
+    pub fn of_column(self, column: &str) -> Error {
+        let outer = Error::new(self.kind(), format!("column {column}: {self}"));
+        match self.hint() {
+            Some(hint) => outer.with_hint(hint),
+            None => outer,
+        }
+    }
+
     fn kind(self) -> ErrorKind {
         match self {
             DecodeError::Truncated

@@ -34,7 +34,7 @@ pub struct TableBuilder {
 }
 
 impl TableBuilder {
-    /// An empty builder for `table`; `null_as_default` as in [`ColumnBuilder::new`].
+    /// An empty builder for `table`; `null_as_default` as in [`ColumnBuilder::new`], for columns without a choice of their own.
     ///
     /// # Errors
     /// As [`ColumnBuilder::new`]; `Internal` when the table's columns and its schema contradict each other.
@@ -50,7 +50,8 @@ impl TableBuilder {
             let (Some(place), Some(described)) = (columns.get_mut(index), schema.get(index)) else {
                 return Err(contradiction(table));
             };
-            let builder = ColumnBuilder::new(column, described.column_type, null_as_default)
+            let fills = table.null_as_default(&column.name, null_as_default);
+            let builder = ColumnBuilder::new(column, described.column_type, fills)
                 .map_err(|error| error.with_table(table.name()))?
                 .with_date_rule(table.date_rule(&column.name));
             *place = Some(match table.schema.key.contains(&index) {
@@ -277,17 +278,9 @@ fn push_null(column: &mut ColumnBuilder, nullable: Option<&bool>) -> Result<(), 
 }
 
 fn named(error: DecodeError, column: Option<&String>) -> Error {
-    let outer = Error::from(error);
-    let Some(column) = column else {
-        return outer;
-    };
-    let inner = Error::new(
-        outer.kind(),
-        format!("column `{column}`: {}", outer.message()),
-    );
-    match outer.hint() {
-        Some(hint) => inner.with_hint(hint),
-        None => inner,
+    match column {
+        Some(column) => error.of_column(&format!("`{column}`")),
+        None => error.into(),
     }
 }
 

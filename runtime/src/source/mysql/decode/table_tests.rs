@@ -41,6 +41,7 @@ fn table() -> SourceTable {
         }),
         columns,
         date_rules: std::collections::BTreeMap::new(),
+        keeps_null: std::collections::BTreeMap::new(),
         key_is_primary: true,
         transactional: None,
     }
@@ -94,6 +95,30 @@ fn null_takes_no_bytes_in_either_form() {
     let columns = builder.finish();
     assert_eq!(columns[1].null_count(), 2);
     assert_eq!(columns[2].null_count(), 2);
+}
+
+#[test]
+fn a_columns_own_choice_of_nulls_wins_in_either_form() {
+    for (of_pipe, of_note) in [(false, false), (true, true)] {
+        let mut table = table();
+        table.keeps_null.insert("note".into(), of_note);
+        let mut builder = TableBuilder::new(&table, of_pipe).expect("a builder");
+        builder
+            .push_packet_row(&[0, 0b0001_1000, 7, 0, 0, 0])
+            .expect("a row");
+        builder
+            .push_image_row(&FORMATS, &[0b1111], &mut &[0b1110, 7, 0, 0, 0][..])
+            .expect("a row");
+        let changed = builder.take_changed();
+        let [filled] = &changed[..] else {
+            panic!("one column's: {changed:?}");
+        };
+        assert_eq!(filled.column, if of_note { "amount" } else { "note" });
+        assert_eq!(filled.values, 2);
+        let columns = builder.finish();
+        assert_eq!(columns[1].null_count(), if of_note { 2 } else { 0 });
+        assert_eq!(columns[2].null_count(), if of_pipe { 0 } else { 2 });
+    }
 }
 
 #[test]

@@ -1,0 +1,244 @@
+//! A proxy before a source that alters events of the binlog on their way: what no real server can be made to send.
+//!
+//! It takes apart the packets of a connection that has asked for a binlog. An altered event gets its length and its
+//! checksum anew, so that whoever receives it cannot tell it from one that the server has written so. Connections must be
+//! neither encrypted nor compressed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// A packet of this length is followed by the rest of what it holds.
+const PACKET_MAX: usize = 0xff_ffff;
+
+const COM_BINLOG_DUMP: u8 = 0x12;
+const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
+
+const HEADER_BYTES: usize = 19;
+const CHECKSUM_BYTES: usize = 4;
+const FORMAT_DESCRIPTION: u8 = 15;
+const TABLE_MAP: u8 = 19;
+
+/// The events that are shown to an alteration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventPart {
+    /// A TABLE_MAP event.
+    Map,
+    /// Rows that were written, changed or deleted.
+    Rows,
+}
+
+/// What becomes of an event's body, its checksum taken off; the second argument is the table's `database.table`.
+pub type Alteration = dyn Fn(EventPart, &str, &mut Vec<u8>) + Send + Sync;
+
+/// A running proxy; dropping it ends all of its connections.
+#[derive(Debug)]
+pub struct BinlogProxy {
+    port: u16,
+    altering: Arc<AtomicBool>,
+    _task: JoinSet<()>,
+}
+
+impl BinlogProxy {
+    /// Listens on a free port for whoever should reach `port` of this machine, and lets every event of a table pass
+    /// through `alteration`.
+    pub async fn before(
+        port: u16,
+        alteration: impl Fn(EventPart, &str, &mut Vec<u8>) + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let own = listener.local_addr()?.port();
+        let altering = Arc::new(AtomicBool::new(true));
+        let link = Link {
+            port,
+            altering: Arc::clone(&altering),
+            alteration: Arc::new(alteration),
+        };
+        let mut task = JoinSet::new();
+        task.spawn(accept(listener, link));
+        Ok(Self {
+            port: own,
+            altering,
+            _task: task,
+        })
+    }
+
+    /// The port on which it answers.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From now on every event passes as the server has written it.
+    pub fn mend(&self) {
+        self.altering.store(false, Ordering::SeqCst);
+    }
+}
+
+#[derive(Clone)]
+struct Link {
+    port: u16,
+    altering: Arc<AtomicBool>,
+    alteration: Arc<Alteration>,
+}
+
+async fn accept(listener: TcpListener, link: Link) {
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        let link = link.clone();
+        connections.spawn(async move {
+            // Either end may go away at any moment; then so does the other.
+            carry(client, link).await.ok();
+        });
+    }
+}
+
+async fn carry(client: TcpStream, link: Link) -> Result<()> {
+    let server = TcpStream::connect(("127.0.0.1", link.port)).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let dumping = Arc::new(AtomicBool::new(false));
+    let events = Events {
+        link,
+        dumping: Arc::clone(&dumping),
+        checksums: false,
+        tables: HashMap::new(),
+    };
+    tokio::select! {
+        result = commands(from_client, to_server, dumping) => result,
+        result = events.carry(from_server, to_client) => result,
+    }
+}
+
+/// Carries what the client says, and takes note of the command for a binlog, which comes as one packet of its own.
+async fn commands(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    dumping: Arc<AtomicBool>,
+) -> Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        if let [a, b, c, 0, COM_BINLOG_DUMP | COM_BINLOG_DUMP_GTID, ..] = buffer[..read]
+            && packet_length([a, b, c]) + 4 == read
+        {
+            dumping.store(true, Ordering::SeqCst);
+        }
+        to.write_all(&buffer[..read]).await?;
+    }
+}
+
+/// What the server says on one connection.
+struct Events {
+    link: Link,
+    dumping: Arc<AtomicBool>,
+    checksums: bool,
+    /// The tables of the maps so far, by the id that row events refer to.
+    tables: HashMap<Vec<u8>, String>,
+}
+
+impl Events {
+    async fn carry(mut self, from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Result<()> {
+        let mut from = BufReader::with_capacity(BUFFER_BYTES, from);
+        let mut continued = false;
+        loop {
+            let mut head = [0; 4];
+            if from.read_exact(&mut head).await.is_err() {
+                return Ok(());
+            }
+            let length = packet_length([head[0], head[1], head[2]]);
+            let mut packet = vec![0; length];
+            from.read_exact(&mut packet).await?;
+            let whole = length < PACKET_MAX && !continued;
+            continued = length == PACKET_MAX;
+            if whole && self.dumping.load(Ordering::SeqCst) && packet.first() == Some(&0) {
+                packet = self.event(packet)?;
+            }
+            let [a, b, c, ..] = u32::try_from(packet.len())?.to_le_bytes();
+            to.write_all(&[a, b, c, head[3]]).await?;
+            to.write_all(&packet).await?;
+        }
+    }
+
+    /// The packet of an event, altered or not.
+    fn event(&mut self, packet: Vec<u8>) -> Result<Vec<u8>> {
+        let (header, rest) = packet[1..]
+            .split_at_checked(HEADER_BYTES)
+            .context("an event without a header")?;
+        let kind = header[4];
+        if kind == FORMAT_DESCRIPTION {
+            // The algorithm stands before the checksum.
+            let algorithm = rest.len().checked_sub(1 + CHECKSUM_BYTES);
+            self.checksums = algorithm.is_some_and(|at| rest[at] == 1);
+        }
+        let Some(part) = part(kind) else {
+            return Ok(packet);
+        };
+        let checksum = if self.checksums { CHECKSUM_BYTES } else { 0 };
+        let mut body = rest[..rest.len().saturating_sub(checksum)].to_vec();
+        let id = body.get(..6).unwrap_or_default().to_vec();
+        if part == EventPart::Map {
+            self.tables
+                .insert(id.clone(), table_name(&body).context("a table's name")?);
+        }
+        let Some(table) = self.tables.get(&id) else {
+            return Ok(packet);
+        };
+        if !self.link.altering.load(Ordering::SeqCst) {
+            return Ok(packet);
+        }
+        (self.link.alteration)(part, table, &mut body);
+        self.packed(header, &body)
+    }
+
+    fn packed(&self, header: &[u8], body: &[u8]) -> Result<Vec<u8>> {
+        let mut event = [header, body].concat();
+        let checksum = if self.checksums { CHECKSUM_BYTES } else { 0 };
+        let size = u32::try_from(event.len() + checksum)?;
+        event[9..13].copy_from_slice(&size.to_le_bytes());
+        if self.checksums {
+            let checksum = crc32fast::hash(&event);
+            event.extend(checksum.to_le_bytes());
+        }
+        event.insert(0, 0);
+        Ok(event)
+    }
+}
+
+fn packet_length([a, b, c]: [u8; 3]) -> usize {
+    usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16
+}
+
+/// Rows events have one range of numbers for each of the two versions that servers write.
+fn part(kind: u8) -> Option<EventPart> {
+    match kind {
+        TABLE_MAP => Some(EventPart::Map),
+        23..=25 | 30..=32 => Some(EventPart::Rows),
+        _ => None,
+    }
+}
+
+/// From behind a map's id and flags: both names, each with its length before it and a zero behind it.
+fn table_name(body: &[u8]) -> Option<String> {
+    let (database, rest) = name(body.get(8..)?)?;
+    let (table, _) = name(rest)?;
+    Some(format!("{database}.{table}"))
+}
+
+fn name(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    Some((std::str::from_utf8(name).ok()?, rest.get(1..)?))
+}
