@@ -44,6 +44,7 @@ mod effects;
 mod keys;
 mod statements;
 
+mod commands;
 mod connections;
 mod lifecycle;
 mod neighbours;

@@ -14,6 +14,7 @@ mod labels;
 pub mod past;
 pub mod position;
 pub mod preflight;
+pub mod replica;
 pub mod retention;
 pub mod snapshot;
 pub mod sql;
