@@ -291,6 +291,7 @@ async fn account(
         name: "writer".to_owned(),
         password: password.to_owned(),
         settings: settings.to_vec(),
+        ..ClickHouseUser::default()
     };
     tokio::task::block_in_place(|| stage.clickhouse_server.start_again_with(vec![user]))
 }

@@ -45,6 +45,7 @@ mod effects;
 mod keys;
 mod statements;
 
+mod commands;
 mod connections;
 mod lifecycle;
 mod neighbours;

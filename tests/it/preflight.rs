@@ -1,6 +1,8 @@
 //! What stands in the way of a pipe is told all at once, each with its code, what was found and what mends it; and
 //! `validate --online` tells the same as Setup.
 
+mod both_ends;
+
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
@@ -17,8 +19,12 @@ on_both_sources! {
 
 /// The findings of `validate --online --json`.
 pub(crate) async fn findings(pipe: &Pipe) -> Result<Vec<Value>> {
-    let path = pipe.path().display().to_string();
-    let told = pipe.cli(&["validate", "--online", "--json", &path]).await?;
+    findings_at(pipe, &pipe.path().display().to_string()).await
+}
+
+/// The same for another file.
+async fn findings_at(pipe: &Pipe, path: &str) -> Result<Vec<Value>> {
+    let told = pipe.cli(&["validate", "--online", "--json", path]).await?;
     let document: Value =
         serde_json::from_str(&told.stdout).with_context(|| format!("{told:?}"))?;
     let found = match &document["error"]["findings"] {

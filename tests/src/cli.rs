@@ -9,7 +9,9 @@ use pipewright::author::{Language, fetch_toolchain};
 use testbed::charsets;
 use testbed::harness::Stage;
 use testbed::soak::{api, commands, corpus, fuzz, large, seeds, types};
-use testbed::{ClickHouseOptions, ClickHouseServer, MariaDbExtras, SourceKind, SourceOptions, SourceServer};
+use testbed::{
+    ClickHouseOptions, ClickHouseServer, MariaDbExtras, SourceKind, SourceOptions, SourceServer,
+};
 
 /// Real MySQL, MariaDB and ClickHouse servers without root or containers.
 ///

@@ -41,7 +41,7 @@ pub struct ClickHouseOptions {
 
 /// A further user, who may be given other settings and passwords while the server is stopped: the engine as a library takes
 /// no statement that makes users.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ClickHouseUser {
     /// The name.
     pub name: String,
@@ -49,6 +49,10 @@ pub struct ClickHouseUser {
     pub password: String,
     /// Settings that the user's queries run with, each with its value.
     pub settings: Vec<(&'static str, &'static str)>,
+    /// The grants, each a statement without the account; everything when empty.
+    pub grants: Vec<&'static str>,
+    /// What the account may do within an hour, by the names of ClickHouse's configuration.
+    pub quota: Vec<(&'static str, &'static str)>,
 }
 
 /// A ClickHouse server of our own; dropping it kills it and removes its temporary folder.
@@ -227,36 +231,49 @@ impl ClickHouseServer {
         let data = self.data_dir.display();
         let (http_port, tcp_port) = self.ports;
         let users = folder.join("users.xml");
-        let user = |name: &str, password: &str, profile: &str| {
+        let user = |name: &str, password: &str, of: &str, grants: &str| {
             format!(
                 "<{name}><password>{password}</password><networks><ip>::/0</ip></networks>\
-                 <profile>{profile}</profile><quota>default</quota></{name}>"
+                 <profile>{of}</profile><quota>{of}</quota>{grants}</{name}>"
             )
         };
-        let mut profiles = "<default/>".to_owned();
-        let mut listed = user("default", "", "default");
+        let elements = |pairs: &[(&'static str, &'static str)]| -> String {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(key, value)| format!("<{key}>{value}</{key}>"))
+                .collect()
+        };
+        let (mut profiles, mut quotas) = ("<default/>".to_owned(), "<default/>".to_owned());
+        let mut listed = user("default", "", "default", "");
         if self.options.password_user {
-            listed += &user("pipewright", "pipewright", "default");
+            listed += &user("pipewright", "pipewright", "default", "");
         }
         let further = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         for ClickHouseUser {
             name,
             password,
             settings,
+            grants,
+            quota,
         } in further.iter()
         {
-            let settings = settings
-                .iter()
-                .map(|(key, value)| format!("<{key}>{value}</{key}>"));
-            let settings: String = settings.collect();
-            profiles += &format!("<of_{name}>{settings}</of_{name}>");
-            listed += &user(name, password, &format!("of_{name}"));
+            profiles += &format!("<of_{name}>{}</of_{name}>", elements(settings));
+            quotas += &format!(
+                "<of_{name}><interval><duration>3600</duration>{}</interval></of_{name}>",
+                elements(quota)
+            );
+            let queries = grants.iter().map(|grant| format!("<query>{grant}</query>"));
+            let grants = match grants.is_empty() {
+                true => String::new(),
+                false => format!("<grants>{}</grants>", queries.collect::<String>()),
+            };
+            listed += &user(name, password, &format!("of_{name}"), &grants);
         }
         drop(further);
         fs::write(
             &users,
             format!(
-                "<clickhouse><profiles>{profiles}</profiles><quotas><default/></quotas>\
+                "<clickhouse><profiles>{profiles}</profiles><quotas>{quotas}</quotas>\
                  <users>{listed}</users></clickhouse>"
             ),
         )?;

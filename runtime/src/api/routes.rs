@@ -85,7 +85,8 @@ fn routes_of_pipes<P: Pipes>(mut routes: Catalogue<Shared<P>>) -> Catalogue<Shar
     let op = routes.answering::<PipeDocument>((Method::PATCH, pipe), "changePipe", summary);
     routes = routes.serve(op.taking(body), change::<P>);
 
-    let summary = "Forgets a pipe. Its tables in ClickHouse stay as they are.";
+    let summary = "Forgets a pipe. Its tables in ClickHouse stay as they are; those of unfinished loads beside them are dropped, and \
+                   what could not be is among `reasons`.";
     let op = routes.answering::<PipeDocument>((Method::DELETE, pipe), "dropPipe", summary);
     routes = routes.serve(op, forget::<P>);
 

@@ -76,7 +76,7 @@ pub(super) enum Verb {
     /// Change how a pipe cuts its batches, at once and until it is changed again; or how a paused one reaches its servers.
     #[command(after_help = SET_EXAMPLES)]
     Set(Set),
-    /// Forget a pipe. Its tables in ClickHouse stay as they are.
+    /// Forget a pipe. Its tables in ClickHouse stay as they are; those of unfinished loads beside them are dropped.
     Drop(Ask),
     /// See rows that plugins could not transform, and send them again.
     #[command(subcommand)]

@@ -13,7 +13,17 @@ pub(super) struct Outline {
     pub(super) pipe: Option<(String, Place)>,
     /// URL and database.
     pub(super) destination: Option<(String, String)>,
+    pub(super) replica: Option<Replica>,
     pub(super) tables: Vec<TableOutline>,
+}
+
+/// The replica that a pipe is to its source, where the document pins its number.
+#[derive(Clone, Debug)]
+pub(super) struct Replica {
+    pub(super) id: u32,
+    /// Hosts and ports of the servers that it may follow.
+    pub(super) servers: Vec<(String, u16)>,
+    pub(super) place: Place,
 }
 
 /// One entry of `tables` that names one source table.
@@ -27,7 +37,40 @@ pub(super) struct TableOutline {
 /// The problems between `outlines`, in their order.
 pub(super) fn check(outlines: &[&Outline]) -> Vec<Problem> {
     let mut problems = pipe_names(outlines);
+    problems.extend(replicas(outlines));
     problems.extend(targets(outlines));
+    problems
+}
+
+/// A server ends the connection of one replica when another of the same number comes (pitfall 63).
+fn replicas(outlines: &[&Outline]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let pinned = || {
+        outlines
+            .iter()
+            .filter_map(|outline| Some((&outline.file, outline.replica.as_ref()?)))
+    };
+    for (index, (file, replica)) in pinned().enumerate() {
+        let rival = pinned().take(index).find(|(_, other)| {
+            other.id == replica.id && other.servers.iter().any(|s| replica.servers.contains(s))
+        });
+        if let Some((first_file, first)) = rival {
+            problems.push(problem(
+                file,
+                replica.place,
+                "source.server_id",
+                format!(
+                    "the number {} of another pipe of the same server",
+                    replica.id
+                ),
+                "a number that no other replica of the server has",
+                format!(
+                    "choose another, or leave it out; the first is at {}",
+                    at(first_file, first.place)
+                ),
+            ));
+        }
+    }
     problems
 }
 

@@ -47,6 +47,7 @@ pub use settings::{
     TablePattern, TlsConfig, TlsMode, TransformConfig,
 };
 pub use values::duration as parse_duration;
+pub(crate) use values::nearest;
 
 /// What becomes of `${...}` that the machine at hand cannot resolve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,14 +7,14 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::across::{Outline, TableOutline};
+use super::across::{Outline, Replica, TableOutline};
 use super::field::Field;
 use super::node::Node;
 use super::section::{Checks, Section};
 use super::{
     Cascades, DdlPolicies, Keyless, Mode, ObjectivesConfig, PipeConfig, RowImage, Secrets,
-    SnapshotConfig, SyncConfig, SystemColumns, TableConfig, TablePattern, TransformConfig,
-    TypePolicies, ddl, ends, policies, tables, transforms,
+    SnapshotConfig, SourceConfig, SyncConfig, SystemColumns, TableConfig, TablePattern,
+    TransformConfig, TypePolicies, ddl, ends, policies, tables, transforms,
 };
 
 /// As ClickPipes: enough to keep a server of ordinary size busy, few enough not to hurt its other users.
@@ -63,13 +63,14 @@ pub(super) fn pipe(
     );
     let name = name_field.as_ref().and_then(name);
     let mode = root.or("mode", Mode::Cdc, |field| mode(&field));
-    let source = root
-        .required(
-            "source",
-            "a map that says where rows come from",
-            "add `source:` with type, host, user and password",
-        )
-        .and_then(|field| ends::source(&field, secrets));
+    let source_field = root.required(
+        "source",
+        "a map that says where rows come from",
+        "add `source:` with type, host, user and password",
+    );
+    let source = source_field
+        .as_ref()
+        .and_then(|field| ends::source(field, secrets));
     let destination = root
         .required(
             "destination",
@@ -92,6 +93,9 @@ pub(super) fn pipe(
         destination: destination
             .as_ref()
             .map(|destination| (destination.url.clone(), destination.database.clone())),
+        replica: source_field
+            .zip(source.as_ref())
+            .and_then(|(field, source)| replica(&field, source)),
         tables: rows.outlines,
     };
     let config = || {
@@ -240,6 +244,20 @@ fn row_image(field: &Field<'_>) -> Option<RowImage> {
         ],
         &[],
     )
+}
+
+/// The identity that the document pins, and where it does.
+fn replica(field: &Field<'_>, source: &SourceConfig) -> Option<Replica> {
+    let id = source.server_id?;
+    let pinned = field.section()?.get("server_id")?;
+    (!pinned.is_unresolved()).then(|| Replica {
+        id: id.get(),
+        servers: source
+            .each_host()
+            .map(|server| (server.host.to_lowercase(), server.port))
+            .collect(),
+        place: pinned.node.place,
+    })
 }
 
 fn version(root: &mut Section<'_>) {

@@ -339,6 +339,37 @@ fn problems_across_files_name_both_places() {
 }
 
 #[test]
+fn one_number_for_two_replicas_of_a_server_is_told_with_both_places() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |pipe: &str, host: &str, server_id: &str| {
+        let text = MINIMAL
+            .replace("pipe: shop", &format!("pipe: {pipe}"))
+            .replace(
+                "127.0.0.1, user",
+                &format!("{host}, server_id: {server_id}, user"),
+            )
+            .replace("8123", &format!("{}", 8000 + pipe.len()));
+        assert!(text.contains("server_id"), "{text}");
+        fs::write(folder.path().join(format!("{pipe}.yaml")), text).expect("a file");
+    };
+    write("a", "db.example.com", "4242");
+    write("bb", "other.example.com", "4242");
+    write("ccc", "db.example.com", "4243");
+    let read = |secrets| load(&[folder.path().to_owned()], &environment, secrets);
+    read(Secrets::Resolve).expect("each server has its own numbers");
+    write("ccc", "DB.example.com", "4242");
+    let text = explain(&read(Secrets::Resolve).expect_err("twice at one server"));
+    assert!(
+        text.contains("ccc.yaml:") && text.contains("source.server_id") && text.contains("a.yaml:"),
+        "{text}"
+    );
+    // What is not known cannot be compared.
+    write("a", "db.example.com", "\"${NOT_SET_A}\"");
+    write("ccc", "db.example.com", "\"${NOT_SET_B}\"");
+    read(Secrets::Offline).expect("nothing stands against it offline");
+}
+
+#[test]
 fn a_reference_is_replaced_inside_its_string_and_nowhere_else() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("pipe.yaml");

@@ -48,7 +48,7 @@ pub(super) fn show_duration(duration: Duration) -> String {
 }
 
 /// The one of `known` that `written` is closest to, if it is close enough to be a slip.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     written: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

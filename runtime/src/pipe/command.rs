@@ -200,14 +200,22 @@ impl Change {
 /// `IllegalCommand` naming the state, `Config` for what the command itself cannot mean, or whatever the servers refuse
 /// with; then nothing is changed.
 pub(super) async fn prepare(pipe: &Arc<Pipe>, command: Command) -> Result<Option<Change>> {
-    let failed = matches!(pipe.store.records().state(), PipeState::Failed { .. });
+    let asked = command.clone();
+    let prepared = prepare_unexplained(pipe, command).await;
+    prepared.map_err(|error| asked.explain(error, &pipe.store.records().state()))
+}
+
+async fn prepare_unexplained(pipe: &Arc<Pipe>, command: Command) -> Result<Option<Change>> {
+    let state = pipe.store.records().state();
+    let event = command.event(&state);
     match command {
-        Command::Start if failed => {
-            go_on_with_all(pipe).await?;
-            pipe.transition(PipeEvent::Start).await.map(|()| None)
+        Command::Start | Command::Resume | Command::Pause => {
+            let event = event.expect("these are for the lifecycle alone");
+            if let (PipeEvent::Start, PipeState::Failed { .. }) = (&event, &state) {
+                go_on_with_all(pipe).await?;
+            }
+            pipe.transition(event).await.map(|()| None)
         }
-        Command::Start | Command::Resume => pipe.transition(PipeEvent::Resume).await.map(|()| None),
-        Command::Pause => pipe.transition(PipeEvent::Pause).await.map(|()| None),
         Command::Resync { table, snapshot } => {
             ensure_legal(pipe, PipeEvent::Resync)?;
             let config = with_snapshot(pipe, &snapshot)?;
@@ -226,21 +234,17 @@ pub(super) async fn prepare(pipe: &Arc<Pipe>, command: Command) -> Result<Option
         Command::Retry { table } => retry(pipe, table, Skip::No).map(Some),
         Command::Skip { table } => retry(pipe, table, Skip::Allowed).map(Some),
         Command::AddTables { entries } => {
-            let prepared = tables::add(pipe, entries, tables::Whose::Command);
-            modify(pipe, prepared).await.map(Some)
+            modify(pipe, tables::add(pipe, entries, tables::Whose::Command)).await
         }
         Command::TakeIn { entries } => {
-            let prepared = tables::add(pipe, entries, tables::Whose::File);
-            modify(pipe, prepared).await.map(Some)
+            modify(pipe, tables::add(pipe, entries, tables::Whose::File)).await
         }
         Command::FollowNewTables => tables::follow_new(pipe).await,
         Command::FollowStatement { fates, end } => {
-            ensure_legal(pipe, PipeEvent::Resync)?;
+            ensure_legal(pipe, PipeEvent::Reload)?;
             ddl::follow(pipe, fates, end).await.map(Some)
         }
-        Command::RemoveTables { tables } => {
-            modify(pipe, async { remove(pipe, tables) }).await.map(Some)
-        }
+        Command::RemoveTables { tables } => modify(pipe, async { remove(pipe, tables) }).await,
         Command::Configure { sync } => configure(pipe, sync).map(Some),
         Command::Connect {
             source,
@@ -283,26 +287,23 @@ fn ensure_legal(pipe: &Pipe, event: PipeEvent) -> Result<()> {
     pipe.store.records().state().apply(event).map(drop)
 }
 
-/// Prepares a change of tables in state Modifying, which is left again where the change is refused.
+/// Prepares a change of tables in state Modifying, which is left again where the change is refused, or there is none to
+/// make.
 ///
 /// # Errors
 /// `IllegalCommand` where the state does not allow it, or what `prepared` is refused with.
 pub(super) async fn modify(
     pipe: &Pipe,
-    prepared: impl Future<Output = Result<Change>>,
-) -> Result<Change> {
+    prepared: impl Future<Output = Result<Option<Change>>>,
+) -> Result<Option<Change>> {
     pipe.transition(PipeEvent::Modify).await?;
     fault::point("modify:1");
-    match prepared.await {
-        Ok(change) => {
-            fault::point("modify:2");
-            Ok(change)
-        }
-        Err(error) => {
-            give_up_modifying(pipe).await?;
-            Err(error)
-        }
+    let prepared = prepared.await;
+    match &prepared {
+        Ok(Some(_)) => fault::point("modify:2"),
+        Ok(None) | Err(_) => give_up_modifying(pipe).await?,
     }
+    prepared
 }
 
 async fn give_up_modifying(pipe: &Pipe) -> Result<()> {
@@ -334,7 +335,7 @@ fn configure(pipe: &Pipe, sync: serde_json::Map<String, serde_json::Value>) -> R
 fn retry(pipe: &Pipe, name: TableName, skip: Skip) -> Result<Change> {
     let records = pipe.store.records();
     let table = records.tables.get(&name);
-    let table = table.ok_or_else(|| tables::unknown(&name))?;
+    let table = table.ok_or_else(|| tables::unknown(&records, &name))?;
     if table.appends && matches!(table.state, TableState::Quarantined(_)) {
         // What it had beyond its place would come again under other versions.
         return Err(Error::new(
@@ -392,18 +393,24 @@ pub(super) fn give_up_shadow(table: &mut super::record::TableRecord) {
     }
 }
 
-fn remove(pipe: &Pipe, names: Vec<TableName>) -> Result<Change> {
+/// Prepares the removal of tables; none is prepared where all of them have left already.
+fn remove(pipe: &Pipe, names: Vec<TableName>) -> Result<Option<Change>> {
     let records = pipe.store.records();
-    let names: BTreeSet<TableName> = names.into_iter().collect();
-    for name in &names {
-        if !records.tables.contains_key(name) {
-            return Err(tables::unknown(name));
+    let mut leaving = BTreeSet::new();
+    for name in names {
+        match records.tables.get(&name) {
+            None => return Err(tables::unknown(&records, &name)),
+            Some(table) if table.state == TableState::Removed => {}
+            Some(_) => drop(leaving.insert(name)),
         }
+    }
+    if leaving.is_empty() {
+        return Ok(None);
     }
     let left = records
         .tables
         .iter()
-        .any(|(name, table)| table.state != TableState::Removed && !names.contains(name));
+        .any(|(name, table)| table.state != TableState::Removed && !leaving.contains(name));
     if !left {
         return Err(Error::new(
             ErrorKind::IllegalCommand,
@@ -411,9 +418,8 @@ fn remove(pipe: &Pipe, names: Vec<TableName>) -> Result<Change> {
         )
         .with_hint("drop the pipe instead: pipewright drop"));
     }
-    Ok(Change::new(Some(PipeEvent::Modified), move |draft| {
-        names.iter().try_for_each(|name| take_out(draft, name))
-    }))
+    let edit = move |draft: &mut Records| leaving.iter().try_for_each(|name| take_out(draft, name));
+    Ok(Some(Change::new(Some(PipeEvent::Modified), edit)))
 }
 
 /// Ends a table's replication; its target stays as it is.

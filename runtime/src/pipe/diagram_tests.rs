@@ -21,7 +21,7 @@ fn failure() -> Failure {
     }
 }
 
-fn states() -> Vec<PipeState> {
+pub(super) fn states() -> Vec<PipeState> {
     let mut states = vec![
         PipeState::Provisioning,
         PipeState::Setup,

@@ -15,10 +15,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::command::{self, Command};
 use super::document::{Drift, Reason, ReasonKind};
+use super::established;
 use super::journal::{EventKind, Level, Note};
 use super::lifecycle::{PipeEvent, PipeState};
 use super::record::{Overlay, Records, TableRecord};
-use super::setup;
 use super::supervisor::{Pipe, Request};
 use super::table_state::TableState;
 use crate::batch::TableName;
@@ -108,8 +108,8 @@ pub(super) async fn take_up(
     }
     let (overlay, entries) = (change.overlay, change.added);
     // So that a table which leaves the file may come back with other settings.
-    let established = match setup::ensure_unchanged(&pipe.config, &pipe.store) {
-        Ok(()) => Some(setup::fingerprint(&pipe.config)?),
+    let established = match established::ensure_unchanged(&pipe.config, &pipe.store) {
+        Ok(()) => Some(established::fingerprint(&pipe.config)?),
         Err(_) => None,
     };
     let partly = Arc::new(Applied {
@@ -363,13 +363,18 @@ impl Pipe {
             reason.message
         );
         let note = Note::of_file(&reason);
+        self.stand(reason);
+        if let Err(error) = self.store.note(note).await {
+            tracing::warn!(pipe = self.store.pipe(), "{}", error.chain());
+        }
+    }
+
+    /// Lets a reason stand beside the state.
+    pub(super) fn stand(&self, reason: Reason) {
         self.refused
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .push(reason);
-        if let Err(error) = self.store.note(note).await {
-            tracing::warn!(pipe = self.store.pipe(), "{}", error.chain());
-        }
     }
 
     /// A file that is as it was applied has nothing to be refused.

@@ -27,6 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///     Snapshot --> Pausing: Pause
 ///     Snapshot --> Modifying: Modify
 ///     Snapshot --> Failed: Fail
+///     Resync --> Snapshot: Resync
 ///     Resync --> Running: Swapped
 ///     Resync --> Completed: SwappedAndDone
 ///     Resync --> Failed: Fail
@@ -211,6 +212,7 @@ impl PipeState {
                 S::Running
                 | S::Degraded
                 | S::Snapshot
+                | S::Resync
                 | S::Paused { .. }
                 | S::Completed
                 | S::Failed { .. },
@@ -258,7 +260,8 @@ impl PipeState {
             (S::Failed { .. }, E::Start) => Ok(S::Provisioning),
             // A command for the present state succeeds without effect.
             (state @ (S::Pausing { .. } | S::Paused { .. }), E::Pause) => Ok(state),
-            (state @ (S::Snapshot | S::Running | S::Degraded), E::Resume) => Ok(state),
+            (state @ (S::Snapshot | S::Resync | S::Running | S::Degraded), E::Resume)
+            | (state @ (S::Provisioning | S::Setup), E::Start) => Ok(state),
             (
                 state @ (S::Provisioning
                 | S::Setup

@@ -15,12 +15,15 @@ mod ddl;
 #[cfg(test)]
 mod diagram_tests;
 pub mod document;
+mod established;
 mod faults;
 pub mod files;
 mod follow;
 mod heal;
 pub mod journal;
 mod lag;
+mod leftovers;
+mod legal;
 mod letters;
 pub mod lifecycle;
 mod load;
@@ -269,7 +272,8 @@ impl Runtime {
         self.handles().get(name).cloned().ok_or_else(unknown)
     }
 
-    /// Gives a command to a pipe and waits until it is persisted.
+    /// Gives a command to a pipe and waits until it is persisted. The document of a pipe that is dropped says what is left of
+    /// it at the destination.
     ///
     /// # Errors
     /// `Config` for an unknown pipe, `IllegalCommand` naming the state where the command has no place.
@@ -283,14 +287,12 @@ impl Runtime {
             .send(Request { command, answer })
             .await
             .map_err(|_| stopped())?;
-        let document = status::of(&handle.pipe);
         answered.await.map_err(|_| stopped())??;
         if last {
             self.pipes
                 .write()
                 .unwrap_or_else(PoisonError::into_inner)
                 .remove(name);
-            return Ok(document);
         }
         Ok(status::of(&handle.pipe))
     }

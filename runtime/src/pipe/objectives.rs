@@ -19,8 +19,8 @@ use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::Source;
+use crate::source::mysql::following::Following;
 use crate::source::mysql::position::Position;
-use crate::source::mysql::replication::Following;
 
 /// How often the source is asked what it still holds: seldom enough to cost nothing, and no alarm is later than that.
 const CHECK_INTERVAL: Duration = Duration::from_secs(15);

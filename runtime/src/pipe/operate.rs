@@ -137,7 +137,7 @@ impl Run {
         let (waiting, lengths) =
             prepared::waiting_at(&self.pipe.store.records(), &line.place.position);
         let config = &self.session.config;
-        let mut options = StreamOptions::new(line.server_id);
+        let mut options = StreamOptions::new(line.server_id, &config.pipe);
         options.prepared = lengths;
         options.memory_bytes = usize::try_from(config.memory_part()).unwrap_or(usize::MAX);
         options.spill_folder.clone_from(&config.spill_dir);

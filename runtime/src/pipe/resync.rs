@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::clock::now_us;
 use super::command::{Change, give_up_shadow};
+use super::established;
 use super::lifecycle::{Failure, PipeEvent, PipeState};
 use super::record::{
     Checkpoint, PinnedPlugin, Records, Shadow, Skip, TablePlace, TableRecord, random_server_id,
@@ -43,7 +44,7 @@ pub(super) async fn one(
         .tables
         .get(&name)
         .filter(|table| table.state != TableState::Removed)
-        .ok_or_else(|| tables::unknown(&name))?;
+        .ok_or_else(|| tables::unknown(&records, &name))?;
     match records.state() {
         PipeState::Failed { .. } | PipeState::Completed => {
             return Err(Error::new(
@@ -155,7 +156,7 @@ async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
         .map(|(_, name)| name)
         .collect();
     let fresh = begin_anew(session, pipe, &names).await?;
-    let established = setup::fingerprint(&pipe.config)?;
+    let established = established::fingerprint(&pipe.config)?;
     let identity = session.source.identity().clone();
     Ok(Change::new(Some(PipeEvent::Resync), move |draft| {
         let record = draft.pipe_mut();

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use super::append;
 use super::apply::position_text;
 use super::attach::pin;
+use super::established;
 use super::lifecycle::PipeEvent;
-use super::record::{Checkpoint, Records, TableRecord};
+use super::record::{Checkpoint, Records, TableRecord, random_server_id};
 use super::session::{LiveTable, Session};
 use super::store::PipeStore;
 use super::table_state::TableState;
@@ -229,6 +230,7 @@ pub(super) async fn set_up(session: &Session, store: &PipeStore) -> Result<()> {
             );
         }
         refuse(&prepared.findings)?;
+        keep_number_apart(session, store).await?;
         let matched = matched_tables(session).await?;
         let (start, sources) = start(session, &matched, store.record().server_id).await?;
         let mut tables = Vec::new();
@@ -270,6 +272,32 @@ pub(super) async fn set_up(session: &Session, store: &PipeStore) -> Result<()> {
         })
         .await?;
     Ok(())
+}
+
+/// Gives the pipe another number as a replica where its random one is taken: the source would end one stream for the
+/// other without end (pitfall 63). A number that the pipe file pins is a finding.
+async fn keep_number_apart(session: &Session, store: &PipeStore) -> Result<()> {
+    if session.config.source.server_id.is_some() {
+        return Ok(());
+    }
+    let mut conn = session.source.control().await?;
+    let replicas = session.source.replicas(&mut conn).await?;
+    conn.disconnect().await.ok();
+    let replicas = replicas.unwrap_or_default();
+    let is_taken = |id: u32| replicas.iter().any(|replica| replica.server_id == id);
+    let mut id = store.record().server_id;
+    if !is_taken(id) {
+        return Ok(());
+    }
+    while is_taken(id) {
+        id = random_server_id();
+    }
+    store
+        .commit(|draft| {
+            draft.pipe_mut().server_id = id;
+            Ok(())
+        })
+        .await
 }
 
 /// The tables' definitions as the catalog has them now.
@@ -315,7 +343,7 @@ pub(super) async fn start(
 ) -> Result<(Position, Vec<SourceTable>)> {
     let names: Vec<TableName> = matched.iter().map(|(_, name)| name.clone()).collect();
     let filter = Arc::new(TableFilter::new(names));
-    let options = StreamOptions::new(server_id);
+    let options = StreamOptions::new(server_id, &session.config.pipe);
     let mode = session.config.source.position;
     for _ in 0..START_ATTEMPTS {
         let start = snapshot::take_place(&session.source, mode).await?;
@@ -362,7 +390,7 @@ async fn record_start(
             ..TableRecord::new(SourceTable::clone(&table.source))
         })
         .collect();
-    let established = fingerprint(&session.config)?;
+    let established = established::fingerprint(&session.config)?;
     store
         .commit(|draft| {
             let record = draft.pipe_mut();
@@ -440,128 +468,4 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
             Ok(())
         })
         .await
-}
-
-/// The settings that Setup builds on, which a running pipe cannot take a change of.
-pub(super) fn fingerprint(config: &PipeConfig) -> Result<serde_json::Value> {
-    let failed = |error| {
-        Error::new(ErrorKind::Internal, "the configuration does not serialise").with_source(error)
-    };
-    let mut value = serde_json::to_value(config).map_err(failed)?;
-    if let Some(map) = value.as_object_mut() {
-        // Taken up at each start; plugins are pinned by their digests instead.
-        for free in [
-            "sync",
-            "snapshot",
-            "transforms",
-            "exclude",
-            "follow_new_tables",
-            "ddl",
-            "cascades",
-            "objectives",
-            "memory_bytes",
-            "spill_dir",
-        ] {
-            map.remove(free);
-        }
-        for (end, free) in [
-            (
-                "source",
-                &["host", "port", "hosts", "user", "password", "tls"][..],
-            ),
-            ("destination", &["url", "user", "password"]),
-        ] {
-            if let Some(end) = map.get_mut(end).and_then(serde_json::Value::as_object_mut) {
-                free.iter().for_each(|key| drop(end.remove(*key)));
-            }
-        }
-    }
-    Ok(value)
-}
-
-/// Refuses a pipe file whose fixed settings are not those that the targets were made with.
-///
-/// # Errors
-/// `Config`, naming every changed key.
-pub(super) fn ensure_unchanged(config: &PipeConfig, store: &PipeStore) -> Result<()> {
-    let records = store.records();
-    let Some(established) = records
-        .pipe
-        .as_ref()
-        .and_then(|record| record.established.clone())
-    else {
-        return Ok(());
-    };
-    let mut changed = Vec::new();
-    let (mut before, mut after) = (established, fingerprint(config)?);
-    keep_common_tables(&mut before, &mut after);
-    differences("", &before, &after, &mut changed);
-    if changed.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::Config,
-        format!("pipe `{}` was set up with other values of {}", config.pipe, changed.join(", ")),
-    )
-    .with_hint(
-        "put the former values back and start the pipe again, or resync it, which loads every table beside the live one \
-         as the file says now",
-    ))
-}
-
-/// Leaves the entries of `tables` that both have, by their sources: one that was added or taken out changes nothing of the
-/// others.
-fn keep_common_tables(before: &mut serde_json::Value, after: &mut serde_json::Value) {
-    let by_source = |value: &mut serde_json::Value| -> serde_json::Map<_, _> {
-        let entries = match value.get_mut("tables").map(serde_json::Value::take) {
-            Some(serde_json::Value::Array(entries)) => entries,
-            _ => Vec::new(),
-        };
-        let named = |entry: serde_json::Value| {
-            let part = |part: &str| {
-                entry["source"][part]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned()
-            };
-            (format!("{}.{}", part("database"), part("table")), entry)
-        };
-        entries.into_iter().map(named).collect()
-    };
-    let (mut old, mut new) = (by_source(before), by_source(after));
-    old.retain(|source, _| new.contains_key(source));
-    new.retain(|source, _| old.contains_key(source));
-    before["tables"] = old.into();
-    after["tables"] = new.into();
-}
-
-fn differences(
-    path: &str,
-    before: &serde_json::Value,
-    after: &serde_json::Value,
-    changed: &mut Vec<String>,
-) {
-    use serde_json::Value;
-    match (before, after) {
-        (Value::Object(before), Value::Object(after)) => {
-            let keys: std::collections::BTreeSet<&String> =
-                before.keys().chain(after.keys()).collect();
-            for key in keys {
-                let path = if path.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{path}.{key}")
-                };
-                let null = Value::Null;
-                differences(
-                    &path,
-                    before.get(key).unwrap_or(&null),
-                    after.get(key).unwrap_or(&null),
-                    changed,
-                );
-            }
-        }
-        (before, after) if before == after => {}
-        _ => changed.push(format!("`{path}`")),
-    }
 }

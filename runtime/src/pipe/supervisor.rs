@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::command::{Change, Command};
 use super::document::{Reason, ReasonKind};
 use super::journal::{EventKind, Level, Note};
+use super::leftovers::Leftovers;
 use super::lifecycle::{Failure, PipeEvent, PipeState};
 use super::operate::operate;
 use super::progress::Progress;
 use super::record::random_server_id;
 use super::session::Session;
 use super::store::PipeStore;
-use super::{command, objectives, quarantine, setup, swap};
+use super::{command, established, objectives, quarantine, setup, swap};
 use crate::config::{Folders, PipeConfig};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::transform::Engine;
@@ -72,13 +73,7 @@ impl Supervisor {
         let mut delay = BACKOFF_FIRST;
         while !self.pipe.shutdown.is_cancelled() && !self.pipe.store.records().dropped {
             if let Some((change, answer)) = self.pending.take() {
-                let done = change.carry_out(&self.pipe).await;
-                self.settle().await;
-                if let Err(error) = &done {
-                    let text = "the change was refused";
-                    self.note(Note::over(Level::Warning, EventKind::Command, text, error))
-                        .await;
-                }
+                let done = self.carry_out(change).await;
                 // Who asked may have gone.
                 answer.send(done).ok();
                 continue;
@@ -118,6 +113,22 @@ impl Supervisor {
         }
     }
 
+    async fn carry_out(&mut self, change: Change) -> Result<()> {
+        let done = change.carry_out(&self.pipe).await;
+        if self.pipe.store.records().dropped {
+            let left = Leftovers::of(&self.pipe).clear_away().await;
+            left.into_iter().for_each(|reason| self.pipe.stand(reason));
+            return done;
+        }
+        self.settle().await;
+        if let Err(error) = &done {
+            let text = "the change was refused";
+            self.note(Note::over(Level::Warning, EventKind::Command, text, error))
+                .await;
+        }
+        done
+    }
+
     /// Makes the records of a new pipe. A pipe that failed before is started again, since whoever started the process has
     /// had the chance to mend it; a paused one stays paused.
     ///
@@ -137,7 +148,7 @@ impl Supervisor {
         if let PipeState::Failed { .. } = pipe.store.records().state() {
             pipe.transition(PipeEvent::Start).await?;
         }
-        if let Err(error) = setup::ensure_unchanged(&pipe.config, &pipe.store) {
+        if let Err(error) = established::ensure_unchanged(&pipe.config, &pipe.store) {
             self.fail(&error).await;
         }
         Ok(())
@@ -181,9 +192,10 @@ impl Supervisor {
     }
 
     async fn swap(&mut self) -> Result<()> {
-        let pipe = Arc::clone(&self.pipe);
-        self.drive(async move { swap::swap(&pipe).await }, None)
-            .await
+        let stop = self.pipe.shutdown.child_token();
+        let (pipe, until) = (Arc::clone(&self.pipe), stop.clone());
+        let work = async move { swap::swap(&pipe, &until).await };
+        self.drive(work, Some(&stop)).await
     }
 
     /// Runs `work` while taking commands. With `stop`, work ends by itself when a command or the shutdown cancels it;

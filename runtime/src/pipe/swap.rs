@@ -3,9 +3,14 @@
 //! The stream stands still: its last checkpoint covers everything in both tables. The identities are recorded before the
 //! exchange and compared after a restart; the table's own record says that it is done.
 
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
 use super::attach::connected;
 use super::lifecycle::PipeEvent;
 use super::record::Exchange;
+use super::session::Session;
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use crate::batch::TableName;
@@ -14,54 +19,36 @@ use crate::destination::clickhouse::{ClickHouse, Owner, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 
-/// Exchanges every table whose load has passed its end place, then moves the pipe on.
+/// How long whoever wants the pipe to do something else waits for the exchange under way. A reader of the old table holds
+/// it up for as long as it reads; each step may be broken off and done again.
+const EXCHANGE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Exchanges every table whose load has passed its end place, then moves the pipe on. When `stop` is cancelled, the
+/// exchange under way is the last: what is done is recorded, and the other tables are as they were.
 ///
 /// # Errors
 /// Whatever the destination fails with; what is done stays done.
-pub(super) async fn swap(pipe: &Pipe) -> Result<()> {
-    let session = connected(pipe).await?;
+pub(super) async fn swap(pipe: &Pipe, stop: &CancellationToken) -> Result<()> {
+    let session = tokio::select! {
+        session = connected(pipe) => session?,
+        () = stop.cancelled() => return Ok(()),
+    };
     let _letters = pipe.store.letters().lock().await;
     fault::point("swap:1");
     let owner = Owner::new(pipe.store.pipe(), pipe.store.record().id);
     let records = pipe.store.records();
     for name in records.names_where(|table| table.state.is_loading()) {
-        let shadow = pipe
-            .store
-            .records()
-            .tables
-            .get(&name)
-            .and_then(|table| table.shadow.clone());
-        if let Some(shadow) = shadow {
-            let table = session.table(&name);
-            for target in table.targets() {
-                let (live, own) = (target.name(), table.target.name());
-                let beside = shadow.name_for(live, own);
-                let known = match live == own {
-                    true => shadow.exchange.clone(),
-                    false => shadow.routed.get(live).cloned(),
-                };
-                let exchange = match known {
-                    Some(exchange) => exchange,
-                    None => identities(pipe, &session.destination, &name, target, &beside).await?,
-                };
-                let (old, fresh) = (exchange.live.as_deref(), &exchange.shadow);
-                session
-                    .destination
-                    .exchange(target, &beside, old, fresh, &owner)
-                    .await?;
-            }
-            let_go(pipe, &session.destination, &name, &owner).await?;
-            fault::point("swap:6");
-            tracing::info!(pipe = pipe.store.pipe(), table = %name, "the freshly loaded table is live");
+        if stop.is_cancelled() {
+            return Ok(());
         }
-        pipe.store
-            .commit(|draft| {
-                let table = draft.table_mut(&name);
-                table.shadow = None;
-                table.left.clear();
-                draft.table_event(&name, TableEvent::Loaded)
-            })
-            .await?;
+        let impatient = async {
+            stop.cancelled().await;
+            tokio::time::sleep(EXCHANGE_PATIENCE).await;
+        };
+        tokio::select! {
+            swapped = swap_table(pipe, &session, &name, &owner) => swapped?,
+            () = impatient => return Ok(()),
+        }
         fault::point("swap:7");
     }
     pipe.transition(match pipe.config.mode {
@@ -71,6 +58,42 @@ pub(super) async fn swap(pipe: &Pipe) -> Result<()> {
     .await?;
     fault::point("swap:8");
     Ok(())
+}
+
+async fn swap_table(pipe: &Pipe, session: &Session, name: &TableName, owner: &Owner) -> Result<()> {
+    let records = pipe.store.records();
+    let shadow = records.tables.get(name).and_then(|t| t.shadow.clone());
+    if let Some(shadow) = shadow {
+        let table = session.table(name);
+        for target in table.targets() {
+            let (live, own) = (target.name(), table.target.name());
+            let beside = shadow.name_for(live, own);
+            let known = match live == own {
+                true => shadow.exchange.clone(),
+                false => shadow.routed.get(live).cloned(),
+            };
+            let exchange = match known {
+                Some(exchange) => exchange,
+                None => identities(pipe, &session.destination, name, target, &beside).await?,
+            };
+            let (old, fresh) = (exchange.live.as_deref(), &exchange.shadow);
+            session
+                .destination
+                .exchange(target, &beside, old, fresh, owner)
+                .await?;
+        }
+        let_go(pipe, &session.destination, name, owner).await?;
+        fault::point("swap:6");
+        tracing::info!(pipe = pipe.store.pipe(), table = %name, "the freshly loaded table is live");
+    }
+    pipe.store
+        .commit(|draft| {
+            let table = draft.table_mut(name);
+            table.shadow = None;
+            table.left.clear();
+            draft.table_event(name, TableEvent::Loaded)
+        })
+        .await
 }
 
 /// Lets go of what only former plugins of the table sent rows to.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::command::{self, Change, Command};
+use super::established;
 use super::lifecycle::PipeEvent;
 use super::record::{Records, TableRecord};
 use super::resync;
@@ -18,17 +19,22 @@ use super::setup::{self, Matched};
 use super::supervisor::{Pipe, Request};
 use super::table_state::TableState;
 use crate::batch::TableName;
-use crate::config::{Mode, PipeConfig};
+use crate::config::{self, Mode, PipeConfig, TableConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::{catalog, preflight};
 
-/// The error for a table that is not the pipe's.
-pub(super) fn unknown(name: &TableName) -> Error {
+/// The error for a table that is not the pipe's, with the one of its tables that may be meant.
+pub(super) fn unknown(records: &Records, name: &TableName) -> Error {
+    let known: Vec<String> = records.tables.keys().map(ToString::to_string).collect();
+    let meant = config::nearest(&name.to_string(), known.iter().map(String::as_str));
+    let meant = meant.map_or_else(String::new, |meant| format!("did you mean `{meant}`? "));
     Error::new(
         ErrorKind::Config,
         format!("`{name}` is no table of this pipe"),
     )
-    .with_hint("`pipewright status PIPE` lists its tables; names are compared with case")
+    .with_hint(format!(
+        "{meant}`pipewright status PIPE` lists its tables; names are compared with case"
+    ))
 }
 
 /// Where added tables stand from then on.
@@ -41,16 +47,16 @@ pub(super) enum Whose {
 }
 
 /// Prepares the addition of what `entries` mean, and nothing else: other tables that a wildcard means by now, or that a
-/// person took out, stay as they are.
+/// person took out, stay as they are. None is prepared where a command asks for tables that are in the pipe as asked for.
 ///
 /// # Errors
-/// `Config` for an entry that cannot be read, that means no table or only tables of the pipe, or that clashes with
-/// another; else everything that Setup would refuse the tables for.
+/// `Config` for an entry that cannot be read, that means no table, or that asks for a table of the pipe otherwise than it
+/// is there, or that clashes with another; else everything that Setup would refuse the tables for.
 pub(super) async fn add(
     pipe: &Arc<Pipe>,
     entries: Vec<serde_json::Value>,
     whose: Whose,
-) -> Result<Change> {
+) -> Result<Option<Change>> {
     let mut overlay = pipe.store.record().overlay;
     // A table that was added before, and has left, comes back as it is asked for now.
     let again = |known: &serde_json::Value| {
@@ -65,30 +71,82 @@ pub(super) async fn add(
     // What is laid over comes last.
     let asked = config
         .tables
-        .get(config.tables.len().saturating_sub(count)..);
-    let mut new = new_tables(&session, pipe).await?;
-    new.retain(|(_, name)| {
-        asked
-            .iter()
-            .copied()
-            .flatten()
-            .any(|entry| entry.source.matches(name))
-    });
+        .get(config.tables.len().saturating_sub(count)..)
+        .unwrap_or_default();
+    let mut matched = setup::matched_tables(&session).await?;
+    matched.retain(|(_, name)| asked.iter().any(|entry| entry.source.matches(name)));
+    let records = pipe.store.records();
+    let carried = |name: &TableName| {
+        let table = records.tables.get(name);
+        table.is_some_and(|table| table.state != TableState::Removed)
+    };
+    let (present, new): (Matched, Matched) =
+        matched.into_iter().partition(|(_, name)| carried(name));
+    if whose == Whose::Command {
+        ensure_as_asked(pipe, &records, &present)?;
+    }
     if new.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Config,
-            "every table that is meant is in the pipe already",
-        )
-        .with_hint("`pipewright status PIPE` lists its tables"));
+        return match whose {
+            Whose::Command => Ok(None),
+            Whose::File => Err(Error::new(
+                ErrorKind::Config,
+                "every table that is meant is in the pipe already",
+            )
+            .with_hint("`pipewright status PIPE` lists its tables")),
+        };
     }
     let change = take_in(&session, pipe, new).await?;
     let edit = change.edit;
-    Ok(Change::new(change.event, move |draft| {
+    Ok(Some(Change::new(change.event, move |draft| {
         if whose == Whose::Command {
             draft.pipe_mut().overlay = overlay;
         }
         edit(draft)
-    }))
+    })))
+}
+
+/// Sees that tables of the pipe which are asked for are there as they are asked for.
+///
+/// # Errors
+/// `Config` for the first that is not, naming the keys.
+fn ensure_as_asked(pipe: &Pipe, records: &Records, asked: &Matched) -> Result<()> {
+    let names: Vec<TableName> = records.tables.keys().cloned().collect();
+    let config = pipe.effective_config()?;
+    let running = setup::recorded(&config, &names)?;
+    for (entry, name) in asked {
+        let Some((present, _)) = running.iter().find(|(_, running)| running == name) else {
+            continue;
+        };
+        let keys = differing_keys(present, entry, name);
+        if !keys.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("the table is in the pipe already, with another {}", keys.join(", ")),
+            )
+            .with_hint(format!(
+                "add it as it is there, which changes nothing; or take it out first, `pipewright tables remove PIPE {name}`, \
+                 and add it again as you want it, which loads it anew"
+            ))
+            .with_table(name));
+        }
+    }
+    Ok(())
+}
+
+/// The keys in which two entries for one table differ, whichever of them is a wildcard.
+fn differing_keys(present: &TableConfig, asked: &TableConfig, name: &TableName) -> Vec<String> {
+    let written = |entry: &TableConfig| {
+        let target = entry.target.clone().unwrap_or_else(|| name.table.clone());
+        let mut alone = TableConfig {
+            target: Some(target),
+            ..entry.clone()
+        };
+        alone.source.clone_from(&present.source);
+        serde_json::to_value(alone).unwrap_or_default()
+    };
+    let mut keys = Vec::new();
+    established::differences("", &written(present), &written(asked), &mut keys);
+    keys
 }
 
 /// Takes in what the pipe's wildcards have begun to match; none when there is nothing.
@@ -102,9 +160,8 @@ pub(super) async fn follow_new(pipe: &Arc<Pipe>) -> Result<Option<Change>> {
     if new.is_empty() {
         return Ok(None);
     }
-    command::modify(pipe, take_in(&session, pipe, new))
-        .await
-        .map(Some)
+    let taken = async { take_in(&session, pipe, new).await.map(Some) };
+    command::modify(pipe, taken).await
 }
 
 /// Tables that the pipe has never had and a wildcard means, where it follows those, and tables that had gone and are there
@@ -161,21 +218,6 @@ impl Pipe {
         drop(wishes);
         answered.await.unwrap_or(Ok(()))
     }
-}
-
-/// Tables that the entries mean and the pipe does not carry.
-async fn new_tables(session: &Session, pipe: &Pipe) -> Result<Matched> {
-    let records = pipe.store.records();
-    Ok(setup::matched_tables(session)
-        .await?
-        .into_iter()
-        .filter(|(_, name)| {
-            records
-                .tables
-                .get(name)
-                .is_none_or(|table| table.state == TableState::Removed)
-        })
-        .collect())
 }
 
 async fn take_in(session: &Session, pipe: &Pipe, entries: Matched) -> Result<Change> {

@@ -16,7 +16,7 @@ use super::command::Command;
 use super::document::{Reason, ReasonKind};
 use super::files::{Applied, Origin};
 use super::supervisor::Request;
-use super::{Handle, Runtime, setup};
+use super::{Handle, Runtime, established};
 use crate::config::{self, PipeFile, Problem, Secrets, Stamp, stamp};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -159,7 +159,7 @@ impl Runtime {
             return Ok(());
         }
         self.ensure_apart(&file)?;
-        setup::ensure_unchanged(&file.config, &pipe.store)?;
+        established::ensure_unchanged(&file.config, &pipe.store)?;
         pipe.shutdown.cancel();
         handle.ended.cancelled().await;
         self.open(file, Origin::File).await

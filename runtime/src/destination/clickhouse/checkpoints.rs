@@ -54,6 +54,7 @@ pub struct MirrorRow {
 enum Kind {
     Claim,
     Checkpoint,
+    Dropped,
 }
 
 #[derive(Serialize)]
@@ -220,6 +221,34 @@ impl ClickHouse {
             position: &row.position,
             kind: Kind::Checkpoint,
             source_committed_at,
+        })
+        .await
+    }
+
+    /// Says at the newest place of a pipe, claimed by `owner`, that it is dropped. Its claims stay, so that a later pipe of
+    /// that name counts its terms on from them. Repeatable; nothing is said where somebody else has claimed since, or nobody
+    /// keeps checkpoints any more.
+    ///
+    /// # Errors
+    /// As any query or insert.
+    pub async fn mark_dropped(&self, pipe: &str, owner: &str) -> Result<()> {
+        let newest = match self.read_mirror(pipe).await {
+            Ok(newest) => newest.filter(|newest| newest.owner == owner),
+            // Neither the table nor the database is there.
+            Err(error) if error.kind() == ErrorKind::DestinationRejected => None,
+            Err(error) => return Err(error),
+        };
+        let Some(newest) = newest else {
+            return Ok(());
+        };
+        self.send_row(&SentRow {
+            pipe,
+            term: newest.term,
+            owner,
+            stream_offset: newest.offset,
+            position: &newest.position,
+            kind: Kind::Dropped,
+            source_committed_at: None,
         })
         .await
     }

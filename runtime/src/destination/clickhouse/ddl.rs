@@ -382,15 +382,31 @@ pub(super) fn check_grant(privilege: &str, object: &str) -> String {
     format!("CHECK GRANT {privilege} ON {object}")
 }
 
-/// Evaluates the partition expression on no row, so that a wrong one is found before anything is created.
 pub(super) fn readonly() -> &'static str {
     "SELECT toUInt8(value) AS readonly FROM system.settings WHERE name = 'readonly'"
+}
+
+/// The values of settings, and what the account may not make of them.
+pub(super) fn settings_of_account<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.map(text).collect();
+    format!(
+        "SELECT name, value, readonly AS fixed, min AS least, max AS most FROM system.settings WHERE name IN ({})",
+        names.join(", ")
+    )
+}
+
+/// Each interval of the account's own quota.
+pub(super) fn quotas_of_account() -> &'static str {
+    "SELECT quota_name AS name, toUInt64(ifNull(duration, 0)) AS seconds, max_queries AS queries, \
+     max_query_inserts AS query_inserts, max_errors AS errors, max_written_bytes AS written_bytes, \
+     max_execution_time AS execution_time FROM system.quota_usage"
 }
 
 pub(super) fn disks() -> &'static str {
     "SELECT name, unreserved_space AS free FROM system.disks WHERE total_space > 0"
 }
 
+/// Evaluates the partition expression on no row, so that a wrong one is found before anything is created.
 pub(super) fn probe_partition(target: &TargetTable, expression: &str) -> String {
     let columns = target
         .columns()

@@ -87,6 +87,11 @@ impl ClickHouse {
     }
 }
 
+/// The statement with which a person drops a table that was left.
+pub fn statement_to_drop(database: &str, name: &str) -> String {
+    ddl::drop_table(database, name)
+}
+
 fn replaced(live: &str, shadow: &str) -> Error {
     Error::new(
         ErrorKind::DestinationRejected,

@@ -9,6 +9,7 @@
 //! Arrow stream, `writer` sends them as one insert and mints [`Durable`], without which no checkpoint is mirrored. Every
 //! statement is built in `ddl`; nobody else puts SQL together.
 
+mod account;
 mod alter;
 mod append;
 mod checkpoints;
@@ -36,6 +37,7 @@ pub use alter::{Alteration, DroppedColumns};
 pub use checkpoints::{CHECKPOINTS_TABLE, Mirror, MirrorRow};
 pub use client::{ClickHouse, ServerFacts};
 pub use dead_letters::{DEAD_LETTERS_TABLE, DeadLetter};
+pub use exchange::statement_to_drop;
 pub use forms::LabelsByColumn;
 pub use tables::{ExistingColumn, ExistingTable, Owner, TableUuid};
 pub use target::{TargetColumn, TargetTable};

@@ -29,11 +29,6 @@ struct GrantRow {
 }
 
 #[derive(Deserialize)]
-struct ReadonlyRow {
-    readonly: u8,
-}
-
-#[derive(Deserialize)]
 struct DiskRow {
     name: String,
     free: u64,
@@ -43,7 +38,7 @@ struct DiskRow {
 const DISK_FREE_BYTES: u64 = 1 << 30;
 
 impl ClickHouse {
-    /// Looks at grants, database, targets, views and partition expressions. An empty answer means that
+    /// Looks at account, grants, database, targets, views and partition expressions. An empty answer means that
     /// [`ClickHouse::ensure_database`] and [`ClickHouse::create`] will do. Changes nothing.
     ///
     /// # Errors
@@ -61,27 +56,6 @@ impl ClickHouse {
             self.check_target(target, owner, &mut findings).await?;
         }
         Ok(findings)
-    }
-
-    /// With `readonly = 1` nothing of ours gets this far; with 2 questions are answered and rows are not taken.
-    async fn check_account(&self, findings: &mut Vec<Finding>) -> Result<()> {
-        let doing = Doing::Definition("to look at settings");
-        let rows: Vec<ReadonlyRow> = self.rows(ddl::readonly(), doing).await?;
-        let readonly = rows.first().map_or(0, |row| row.readonly);
-        if readonly != 0 {
-            findings.push(Finding {
-                severity: Severity::Error,
-                check: "readonly".to_owned(),
-                found: format!("user `{}` has readonly = {readonly}", self.user()),
-                needed: "an account that may write".to_owned(),
-                remedy: format!(
-                    "ALTER USER {} SETTINGS readonly = 0, or name another account in `destination.user`",
-                    ddl::ident(self.user())
-                ),
-                kind: ErrorKind::DestinationDenied,
-            });
-        }
-        Ok(())
     }
 
     async fn check_disks(&self, findings: &mut Vec<Finding>) -> Result<()> {

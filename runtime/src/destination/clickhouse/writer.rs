@@ -25,7 +25,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 const TOMBSTONE_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 
 /// Settings of every insert; the reasons are the traps 6 to 8 of silent changes by defaults.
-const SETTINGS: &[(&str, &str)] = &[
+pub(super) const SETTINGS: &[(&str, &str)] = &[
     // 1 by default: an answer would mean "accepted".
     ("async_insert", "0"),
     // A missing column or a NULL is an error, never a default.

@@ -106,7 +106,7 @@ async fn later(
     let now = snapshot::newest_place(source, stand.session.config.source.position).await?;
     let filter = Arc::new(TableFilter::new([name.clone()]));
     // The pipe's own stream is open under the pipe's id.
-    let options = StreamOptions::new(random_server_id());
+    let options = StreamOptions::new(random_server_id(), &stand.session.config.pipe);
     statements_between(source, &statement.end.position, &now, filter, &options).await
 }
 

@@ -10,6 +10,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
 
 use super::connection::query_error;
+use super::replica::{Registered, reported_host};
 use super::snapshot::boundary::binlog_status_sql;
 use super::sql::quote_identifier;
 use super::{Flavor, ServerVersion, Source};
@@ -17,12 +18,10 @@ use crate::config::{PipeConfig, PositionMode, RowImage};
 use crate::error::{ErrorKind, Finding, Result, Severity};
 
 mod galera;
+mod kept;
 mod replica;
 mod server;
 mod tables;
-
-/// A stop of a day must be survivable.
-const RETENTION_SECONDS: u64 = 86_400;
 
 /// Clocks further apart make every lag figure a riddle.
 const CLOCK_SECONDS: f64 = 5.0;
@@ -42,8 +41,8 @@ pub async fn preflight(
     let variables = variables(conn).await?;
     check_binlog(source, config, &variables, &mut findings);
     check_completion(source, config, &variables, &mut findings);
-    check_retention(&variables, &mut findings);
     galera::check(&config.source, &variables, &mut findings);
+    kept::check(conn, config, &variables, &mut findings).await?;
     replica::check(source, conn, &variables, &mut findings).await?;
     check_grants(source, conn, config, &variables, &mut findings).await?;
     check_clock(conn, &mut findings).await?;
@@ -203,23 +202,6 @@ fn check_completion(
     }
 }
 
-fn check_retention(variables: &Variables, findings: &mut Vec<Finding>) {
-    let seconds = super::retention::keeps(variables).map_or(0, |kept| kept.as_secs());
-    if (1..RETENTION_SECONDS).contains(&seconds) {
-        findings.push(finding(
-            Severity::Warning,
-            ErrorKind::SourceSetting,
-            "binlog_expire_logs_seconds",
-            format!("{seconds} s"),
-            format!("{RETENTION_SECONDS} s or more, or 0"),
-            format!(
-                "SET GLOBAL binlog_expire_logs_seconds = {}",
-                3 * RETENTION_SECONDS
-            ),
-        ));
-    }
-}
-
 async fn check_grants(
     source: &Source,
     conn: &mut Conn,
@@ -228,18 +210,9 @@ async fn check_grants(
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let account = account(conn).await?;
-    let (replica_sql, client, see_xa) = match source.flavor() {
-        Flavor::MySql if source.version() >= ServerVersion(8, 0, 22) => (
-            "SHOW REPLICAS",
-            "REPLICATION CLIENT",
-            Some("XA_RECOVER_ADMIN"),
-        ),
-        Flavor::MySql => (
-            "SHOW SLAVE HOSTS",
-            "REPLICATION CLIENT",
-            Some("XA_RECOVER_ADMIN"),
-        ),
-        Flavor::MariaDb => ("SHOW SLAVE HOSTS", "BINLOG MONITOR", None),
+    let (client, see_xa) = match source.flavor() {
+        Flavor::MySql => ("REPLICATION CLIENT", Some("XA_RECOVER_ADMIN")),
+        Flavor::MariaDb => ("BINLOG MONITOR", None),
     };
     let mut lacks = |severity: Severity, privilege: &str, found: &str| {
         findings.push(finding(
@@ -254,7 +227,7 @@ async fn check_grants(
     if ask(conn, binlog_status_sql(source)).await?.is_none() {
         lacks(Severity::Error, client, "not granted");
     }
-    let replicas = ask(conn, replica_sql).await?;
+    let replicas = source.replicas(conn).await?;
     match source.flavor() {
         // The statement takes exactly the privilege that reading the binlog takes.
         Flavor::MySql if replicas.is_none() => {
@@ -276,7 +249,7 @@ async fn check_grants(
             "not granted: rows of XA transactions that are prepared while the load starts may be missed",
         );
     }
-    check_server_id(config, variables, replicas.unwrap_or_default(), findings);
+    check_server_id(config, variables, &replicas.unwrap_or_default(), findings);
     Ok(())
 }
 
@@ -284,26 +257,29 @@ async fn check_grants(
 fn check_server_id(
     config: &PipeConfig,
     variables: &Variables,
-    replicas: Vec<Vec<Option<String>>>,
+    replicas: &[Registered],
     findings: &mut Vec<Finding>,
 ) {
     let Some(pinned) = config.source.server_id else {
         return;
     };
-    let pinned = pinned.to_string();
-    let (severity, found) = if variables.get("server_id") == Some(&pinned) {
-        (Severity::Error, format!("{pinned} is the source's own"))
-    } else if replicas
-        .iter()
-        .any(|row| row.first().and_then(Option::as_ref) == Some(&pinned))
-    {
-        // It may be our own last connection, which the server has not missed yet.
-        (
+    let pinned = pinned.get();
+    let own = reported_host(&config.pipe);
+    let taken = replicas.iter().find(|replica| replica.server_id == pinned);
+    let (severity, found) = match taken {
+        _ if variables.get("server_id") == Some(&pinned.to_string()) => {
+            (Severity::Error, format!("{pinned} is the source's own"))
+        }
+        // Its last connection, which the server has not missed yet, or itself at work.
+        Some(replica) if replica.host == own => (
             Severity::Warning,
-            format!("{pinned} is registered by a replica"),
-        )
-    } else {
-        return;
+            format!("{pinned} is registered by a pipe of this name"),
+        ),
+        Some(replica) => (
+            Severity::Error,
+            format!("{pinned} is registered by a replica, `{}`", replica.host),
+        ),
+        None => return,
     };
     findings.push(finding(
         severity,

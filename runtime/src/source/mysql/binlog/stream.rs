@@ -22,6 +22,7 @@ use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::Source;
 use crate::source::mysql::position::{Position, StreamPlace};
+use crate::source::mysql::replica::reported_host;
 
 /// Groups without anything of ours after which the place is reported although more are waiting.
 const IDLE_GROUPS_MAX: u32 = 1000;
@@ -38,6 +39,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct StreamOptions {
     /// The replica identity that the source sees.
     pub server_id: u32,
+    /// The host by whose name the source lists it.
+    pub host: String,
     /// How often the source says that it has nothing to say.
     pub heartbeat: Duration,
     /// After how long without event or heartbeat the connection is dead; three heartbeats at least (pitfall 70).
@@ -51,10 +54,11 @@ pub struct StreamOptions {
 }
 
 impl StreamOptions {
-    /// The defaults, for a replica of that id: heartbeat 10 s, dead after 30 s, 64 MiB.
-    pub fn new(server_id: u32) -> Self {
+    /// The defaults, for a pipe that is a replica of that id: heartbeat 10 s, dead after 30 s, 64 MiB.
+    pub fn new(server_id: u32, pipe: &str) -> Self {
         Self {
             server_id,
+            host: reported_host(pipe),
             heartbeat: Duration::from_secs(10),
             silence: Duration::from_secs(30),
             memory_bytes: 64 << 20,

@@ -73,7 +73,7 @@ impl Transport {
             },
         };
         let transport = Self {
-            dump: conn.dump(options.server_id, start).await?,
+            dump: conn.dump(options.server_id, &options.host, start).await?,
             place: place.clone(),
             checksums: false,
             payload: None,

@@ -3,7 +3,7 @@
 use mysql_async::{Conn, Row};
 
 use super::super::Source;
-use super::super::replication::channels;
+use super::super::following::channels;
 use super::{Variables, finding};
 use crate::error::{ErrorKind, Finding, Result, Severity};
 

@@ -29,13 +29,15 @@ pub struct Dump {
 }
 
 impl WireConn {
-    /// Registers as the replica `server_id` and asks for the binlog.
+    /// Registers as the replica `server_id` of the name `host` and asks for the binlog.
     ///
     /// # Errors
     /// What the server refuses with, or a broken connection. A place that it refuses it tells by [`Dump::next`].
-    pub async fn dump(mut self, server_id: u32, start: DumpStart<'_>) -> Result<Dump> {
+    pub async fn dump(mut self, server_id: u32, host: &str, start: DumpStart<'_>) -> Result<Dump> {
         let mut request = Vec::new();
-        ComRegisterSlave::new(server_id).serialize(&mut request);
+        ComRegisterSlave::new(server_id)
+            .with_hostname(host.as_bytes())
+            .serialize(&mut request);
         self.command(&request).await?;
         request.clear();
         match start {

@@ -1,0 +1,233 @@
+//! Servers that are set badly in many ways at once: the command line, REST and Setup tell the same of them.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+use testbed::harness::{Pipe, Stage};
+use testbed::{
+    ClickHouseOptions, ClickHouseServer, ClickHouseUser, SourceKind, SourceOptions, SourceServer,
+};
+
+use super::{codes, findings_at};
+use crate::support::{CATCH_UP, launch, on_both_sources, once, running_with, start};
+
+on_both_sources! {
+    a_source_that_cannot_be_followed_is_told_alike_by_all: 300,
+}
+
+once! {
+    a_destination_that_cannot_be_written_to_is_told_alike_by_all: 300,
+}
+
+/// A pipe that runs, so that its process can be asked about documents; as a replica it is known by this number.
+async fn asked_pipe(stage: &Stage, server_id: Option<u32>) -> Result<Pipe> {
+    stage
+        .source
+        .execute("CREATE TABLE good (id INT PRIMARY KEY)")
+        .await?;
+    let mut file = stage.pipe_file(&["good"]);
+    file["source"]["server_id"] = json!(server_id);
+    running_with(&file).await
+}
+
+/// The codes of what stands against a document, by weight.
+#[derive(Debug, PartialEq)]
+struct Told {
+    errors: BTreeSet<String>,
+    warnings: BTreeSet<String>,
+    found: Vec<Value>,
+}
+
+impl Told {
+    fn of(found: Vec<Value>) -> Self {
+        Self {
+            errors: codes(&found, "error"),
+            warnings: codes(&found, "warning"),
+            found,
+        }
+    }
+
+    fn ensure(&self, errors: &[&str], warnings: &[&str]) -> Result<()> {
+        for (codes, wanted) in [(&self.errors, errors), (&self.warnings, warnings)] {
+            for code in wanted {
+                ensure!(
+                    codes.contains(*code),
+                    "{code} was not found: {:#?}",
+                    self.found
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What `validate --online` tells, which POST /v1/validate tells too.
+async fn told(pipe: &Pipe, file: &Value) -> Result<Told> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("pipe.yaml");
+    std::fs::write(&path, format!("{file:#}"))?;
+    let by_line = Told::of(findings_at(pipe, &path.display().to_string()).await?);
+    let (status, document) = pipe
+        .call(Method::POST, "/v1/validate", file.to_string())
+        .await?;
+    let found = document["findings"].as_array().cloned();
+    let by_rest = Told::of(found.with_context(|| format!("{status}: {document:#}"))?);
+    ensure!(
+        (&by_line.errors, &by_line.warnings) == (&by_rest.errors, &by_rest.warnings),
+        "the command line tells {by_line:#?}, REST {by_rest:#?}"
+    );
+    ensure!(
+        document["valid"] == by_rest.errors.is_empty(),
+        "{document:#}"
+    );
+    Ok(by_line)
+}
+
+/// Setup refuses with the same, and says all of it.
+async fn assert_setup_tells(file: &Value, told: &Told) -> Result<()> {
+    let mut pipe = start(launch(file))?;
+    ensure!(pipe.wait_exit(CATCH_UP).await? == 1);
+    let log = pipe.log().tail();
+    for code in &told.errors {
+        ensure!(
+            log.contains(&format!("{code}: ")),
+            "Setup does not tell of {code}:\n{log}"
+        );
+    }
+    Ok(())
+}
+
+/// The clock differs for accounts without great rights only, which is enough to be seen.
+const CLOCK: &str = "SET GLOBAL init_connect = 'SET timestamp = UNIX_TIMESTAMP() + 100'";
+
+async fn a_source_that_cannot_be_followed_is_told_alike_by_all(kind: SourceKind) -> Result<()> {
+    let stage = Stage::with_source(move || {
+        let options = SourceOptions::new(kind).arg("--skip-log-bin");
+        let options = match kind.is_mariadb() {
+            // The server says of itself what it is told to.
+            true => options.arg("--version=10.4.34-MariaDB"),
+            false => options.arg("--server-id=0"),
+        };
+        SourceServer::start(options)
+    })
+    .await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY)",
+            "CREATE VIEW v AS SELECT id FROM t",
+            CLOCK,
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t", "v"]);
+    // No address of this machine alone, as far as anybody can tell by looking at it.
+    file["source"]["host"] = json!("0.0.0.0");
+    file["source"]["tls"] = json!({ "mode": "disabled" });
+    let asked = Stage::shared(kind).await?;
+    let pipe = asked_pipe(&asked, None).await?;
+    let told = told(&pipe, &file).await?;
+    let own = match kind.is_mariadb() {
+        true => "version",
+        false => "source_server_id",
+    };
+    told.ensure(&["log_bin", "table", own], &["clock", "tls"])?;
+    let view = told
+        .found
+        .iter()
+        .find(|finding| finding["check"] == "table");
+    let view = view.context("the view")?;
+    ensure!(view["found"].to_string().contains("view"), "{view:#}");
+    assert_setup_tells(&file, &told).await
+}
+
+/// A writer who lacks what a pipe needs in every way, and a reader.
+fn users() -> Vec<ClickHouseUser> {
+    vec![
+        ClickHouseUser {
+            name: "poor".to_owned(),
+            password: "poor".to_owned(),
+            settings: vec![("constraints", "<async_insert><const/></async_insert>")],
+            grants: vec!["GRANT SELECT ON *.*"],
+            quota: vec![("queries", "100000"), ("query_inserts", "1000")],
+        },
+        ClickHouseUser {
+            name: "reader".to_owned(),
+            password: "reader".to_owned(),
+            settings: vec![("readonly", "2")],
+            ..ClickHouseUser::default()
+        },
+    ]
+}
+
+fn by(file: &Value, user: &str) -> Value {
+    let mut file = file.clone();
+    file["destination"]["user"] = json!(user);
+    file["destination"]["password"] = json!(user);
+    file
+}
+
+/// pitfall 63: a number that another replica has is told before the two push each other out.
+async fn a_destination_that_cannot_be_written_to_is_told_alike_by_all() -> Result<()> {
+    let begin = || ClickHouseServer::start(ClickHouseOptions::default());
+    let stage = Stage::with_clickhouse(SourceKind::MySql, begin).await?;
+    tokio::task::block_in_place(|| stage.clickhouse_server.start_again_with(users()))?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE x (id INT PRIMARY KEY)",
+            "CREATE TABLE x_current (id INT PRIMARY KEY)",
+            "CREATE TABLE taken (id INT PRIMARY KEY)",
+        ])
+        .await?;
+    let number = 4_000_000_000 + u32::from(stage.source_server.port());
+    let asked = Stage::shared(SourceKind::MySql).await?;
+    let mut pipe = asked_pipe(&asked, Some(number)).await?;
+    let mut file = stage.pipe_file(&["x*"]);
+    file["source"]["server_id"] = json!(number);
+
+    let poor = by(&file, "poor");
+    let found = told(&pipe, &poor).await?;
+    let errors = ["grants", "settings", "server_id", "target_names"];
+    found.ensure(&errors, &["quota"])?;
+    let text = json!(found.found).to_string();
+    for part in [
+        "CREATE DATABASE",
+        "INSERT",
+        "may not set async_insert = 0",
+        "1000 inserts",
+        "ALTER QUOTA `of_poor`",
+        &format!("pipewright/{}", asked.database),
+    ] {
+        ensure!(text.contains(part), "no `{part}` in {text}");
+    }
+    assert_setup_tells(&poor, &found).await?;
+    told(&pipe, &by(&file, "reader"))
+        .await?
+        .ensure(&["readonly"], &[])?;
+
+    // What stands in the database already.
+    for sql in [
+        format!("CREATE DATABASE `{}`", stage.database),
+        format!(
+            "CREATE TABLE `{}`.taken_current (id Int32) ENGINE = MergeTree ORDER BY id",
+            stage.database
+        ),
+        format!(
+            "CREATE TABLE `{}`.pw_marker (id Int32) ENGINE = MergeTree ORDER BY id",
+            stage.database
+        ),
+        format!("CREATE DATABASE `{}_m` ENGINE = Memory", stage.database),
+    ] {
+        stage.clickhouse.query(&sql).await?;
+    }
+    let mut file = stage.pipe_file(&["taken"]);
+    let found = told(&pipe, &file).await?;
+    found.ensure(&["current_view", "target_table"], &[])?;
+    assert_setup_tells(&file, &found).await?;
+    file["destination"]["database"] = json!(format!("{}_m", stage.database));
+    told(&pipe, &file).await?.ensure(&["database"], &[])?;
+    // The pipe that has the number is none the worse for it, and is not warned of others.
+    asked.wait_caught_up(&mut pipe, CATCH_UP).await
+}
