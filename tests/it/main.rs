@@ -42,6 +42,7 @@ mod cascades;
 mod definitions;
 mod effects;
 mod keys;
+mod moments;
 mod statements;
 
 mod connections;
