@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use mysql_async::prelude::Queryable;
@@ -16,7 +16,8 @@ use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind};
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    CATCH_UP, START, Seed, assert_caught_up, launch, on_both_sources, once, running_with, start,
+    CATCH_UP, START, Seed, allow_locks, append, assert_caught_up, history, launch, on_both_sources,
+    once, plugins, running_with, start,
 };
 
 on_both_sources! {
@@ -27,6 +28,7 @@ on_both_sources! {
 
 once! {
     append_tables_have_each_change_once_when_answers_are_lost: 400,
+    plugins_change_and_drop_rows_of_an_append_table: 400,
 }
 
 /// How a process ends that ended itself at a point.
@@ -34,28 +36,6 @@ const ABORTED: i32 = 128 + 6;
 
 /// Rows of `counts`, each changed again and again.
 const COUNTS: u32 = 2_000;
-
-/// The load locks the tables for a moment.
-async fn allow_locks(stage: &Stage) -> Result<()> {
-    let grant = format!(
-        "GRANT LOCK TABLES ON `{}`.* TO pipewright@'%'",
-        stage.database
-    );
-    stage.source.execute(grant).await
-}
-
-fn append(stage: &Stage, table: &str) -> Value {
-    json!({ "source": format!("{}.{table}", stage.database), "engine": "append" })
-}
-
-/// What the target has, one row a line, in the order of the binlog.
-async fn history(stage: &Stage, table: &str, columns: &str) -> Result<String> {
-    let sql = format!(
-        "SELECT concatWithSeparator(' ', {columns}, toString(_op)) FROM `{}`.{table} ORDER BY _version, id",
-        stage.database
-    );
-    stage.clickhouse.query(&sql).await
-}
 
 async fn every_change_is_a_row_of_its_own(kind: SourceKind) -> Result<()> {
     let stage = Stage::shared(kind).await?;
@@ -108,6 +88,106 @@ async fn every_change_is_a_row_of_its_own(kind: SourceKind) -> Result<()> {
     expected.push_str("\n1 last update");
     let found = history(&stage, "t", "toString(id), a").await?;
     ensure!(found == expected, "{found}");
+    what_the_source_does_not_have_is_kept(&stage, &mut pipe, &expected).await
+}
+
+/// Only a load can follow the statement: the changes from before it stay beside the table.
+async fn what_the_source_does_not_have_is_kept(
+    stage: &Stage,
+    pipe: &mut Pipe,
+    expected: &str,
+) -> Result<()> {
+    stage
+        .source
+        .execute("ALTER TABLE t MODIFY COLUMN n VARCHAR(10) NOT NULL")
+        .await?;
+    let kept = "t_history_1";
+    let until = Instant::now() + CATCH_UP;
+    while !stage.clickhouse.exists(&stage.database, kept).await? {
+        ensure!(Instant::now() < until, "no history is kept");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    pipe.wait_state("Running", START).await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    stage.assert(Comparison::of("t").view_alone()).await?;
+    let found = history(stage, kept, "toString(id), a").await?;
+    ensure!(found == expected, "{found}");
+    let events = pipe
+        .get_text(&format!("/v1/pipes/{}/events", stage.database))
+        .await?;
+    ensure!(events.contains(kept), "{events}");
+    Ok(())
+}
+
+/// A row that the filter never lets in leaves nothing, one that it lets out leaves a delete, and the mask is on all that is
+/// left, whatever was killed.
+async fn plugins_change_and_drop_rows_of_an_append_table() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    allow_locks(&stage).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(20) NOT NULL)",
+            "INSERT INTO t VALUES (1, 1, 'x'), (2, 9, 'x')",
+        ])
+        .await?;
+    let built = plugins().await?;
+    let mut entry = append(&stage, "t");
+    entry["transforms"] = json!(["kept", "hidden"]);
+    let mut file = stage.pipe_file_of(vec![entry]);
+    file["transforms"]["kept"] =
+        json!({ "plugin": built.path("filter"), "config": { "where": "a < 7" } });
+    file["transforms"]["hidden"] =
+        json!({ "plugin": built.path("mask"), "config": { "columns": ["b"], "method": "redact" } });
+    let mut letters = file.clone();
+    letters["transforms"]["kept"]["on_error"] = json!("dead_letter");
+    let mut refused = start(launch(&letters))?;
+    let code = refused.wait_exit(START).await?;
+    let said = refused.log().tail();
+    ensure!(code == 1 && said.contains("dead letters"), "{code}: {said}");
+    let mut pipe = running_with(&file).await?;
+    let told = "toString(id), toString(a)";
+    ensure!(history(&stage, "t", told).await? == "1 1 insert");
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t VALUES (3, 3, 'y'), (4, 8, 'y')",
+            "UPDATE t SET a = a + 5 WHERE id IN (1, 3)",
+            "UPDATE t SET a = 4 WHERE id = 4",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let mut expected = "1 1 insert\n3 3 insert\n1 6 update\n3 8 delete\n4 4 update".to_owned();
+    let found = history(&stage, "t", told).await?;
+    ensure!(found == expected, "{found}");
+    pipe.change_env(VARIABLE, Some("flush:1"));
+    pipe.kill9()?;
+    pipe.restart()?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t VALUES (5, 5, 'z'), (6, 7, 'z')",
+            "UPDATE t SET a = 0",
+        ])
+        .await?;
+    ensure!(pipe.wait_exit(START).await? == ABORTED);
+    pipe.change_env(VARIABLE, None);
+    pipe.restart()?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    expected.push_str("\n5 5 insert");
+    (1..=6).for_each(|id| expected.push_str(&format!("\n{id} 0 update")));
+    let found = history(&stage, "t", told).await?;
+    ensure!(found == expected, "{found}");
+    let bare = format!(
+        "SELECT countIf(b IN ('x', 'y', 'z')) FROM `{}`.t",
+        stage.database
+    );
+    ensure!(
+        stage.clickhouse.number(&bare).await? == 0,
+        "a value is bare"
+    );
+    let of_view = format!("SELECT sum(a = 0) FROM `{}`.t_current", stage.database);
+    ensure!(stage.clickhouse.number(&of_view).await? == 6);
     Ok(())
 }
 
@@ -203,7 +283,15 @@ async fn a_table_without_a_key_is_kept_as_its_changes_and_shown_as_its_rows(
         .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     pipe.wait_state("Running", CATCH_UP).await?;
-    assert_caught_up(&stage, &mut pipe, &["bag"]).await
+    assert_caught_up(&stage, &mut pipe, &["bag"]).await?;
+    // The changes from before are not in the table that goes by its key.
+    ensure!(
+        stage
+            .clickhouse
+            .exists(&stage.database, "bag_history_1")
+            .await?
+    );
+    Ok(())
 }
 
 /// Tables whose targets show by themselves whether a change is missing or there twice.

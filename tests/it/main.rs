@@ -43,6 +43,7 @@ mod cascades;
 mod definitions;
 mod effects;
 mod keys;
+mod moments;
 mod statements;
 
 mod commands;

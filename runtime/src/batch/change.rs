@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::compute::FilterBuilder;
+use arrow::error::ArrowError;
 
 use super::TableSchema;
 
@@ -82,5 +84,27 @@ impl ChangeBatch {
             .iter()
             .map(|column| column.get_buffer_memory_size())
             .sum()
+    }
+
+    /// The rows with a bit, in order.
+    ///
+    /// # Errors
+    /// When the bits are not as many as the rows.
+    pub fn keep(mut self, kept: &BooleanArray) -> Result<ChangeBatch, ArrowError> {
+        let filter = FilterBuilder::new(kept).optimize().build();
+        let columns: Result<Vec<ArrayRef>, _> = self
+            .columns
+            .iter()
+            .map(|column| filter.filter(column))
+            .collect();
+        self.columns = columns?;
+        self.row_count = filter.count();
+        if let Changes::Stream { ops, versions } = &mut self.changes {
+            let mut bits = kept.values().iter();
+            ops.retain(|_| bits.next().unwrap_or(false));
+            let mut bits = kept.values().iter();
+            versions.retain(|_| bits.next().unwrap_or(false));
+        }
+        Ok(self)
     }
 }

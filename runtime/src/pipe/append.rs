@@ -4,26 +4,40 @@
 //! Both are taken between two runs, while nothing follows the binlog: the sessions that will read are opened in the
 //! snapshot, and its place is recorded as the table's own, up to which events are passed over. The moment is gone with
 //! the sessions. A load that was interrupted therefore begins anew, beside what it has left, and is exchanged for it.
+//!
+//! No more moments are taken for a run than tables are loaded at once, so that no session waits for hours. The others wait
+//! for theirs, all of their events being passed over meanwhile, and the run ends when their turn has come. So does a
+//! table that somebody's transactions keep from being locked, or whose load broke off ([`super::waits`]); one that
+//! cannot be read in this way at all is taken out of service. None of them holds up another.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::array::BooleanArray;
+use tokio_util::sync::CancellationToken;
 
 use super::attach::{Attached, attach};
-use super::record::{TablePlace, TableRecord};
+use super::quarantine;
+use super::record::{Records, TablePlace, TableRecord};
 use super::resync;
-use super::session::Session;
+use super::session::{LiveTable, Session};
 use super::setup;
 use super::supervisor::Pipe;
-use crate::batch::TableName;
+use crate::batch::{ChangeBatch, Changes, Op, TableName};
 use crate::config::{Engine, Keyless, Mode, PipeConfig, RowImage, TableConfig};
 use crate::destination::clickhouse::TargetTable;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::source::mysql::catalog::SourceTable;
-use crate::source::mysql::position::StreamPlace;
-use crate::source::mysql::snapshot::{self, SnapshotSession};
+use crate::source::mysql::position::{Position, StreamPlace};
+use crate::source::mysql::snapshot::{self, Attempt, Consistent, SnapshotSession};
+use crate::transform::Chain;
 
 /// How often a statement may come between a table's definition and its snapshot before the run is tried again later.
 const ROUNDS: u32 = 5;
+
+/// How often it is looked whether the next load can begin.
+const NEXT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The sessions that wait for a table's load to read by them.
 #[derive(Debug, Default)]
@@ -45,24 +59,29 @@ impl Snapshots {
     }
 }
 
+const BROKEN_OFF: &str = "the load of an append table broke off, and begins anew";
+
 /// The error of a load that cannot go on in the moment that it began in.
 pub(super) fn broken_off(name: &TableName) -> Error {
-    Error::new(
-        ErrorKind::SourceUnavailable,
-        "the load of an append table broke off, and begins anew",
-    )
-    .with_table(name)
+    Error::new(ErrorKind::SourceUnavailable, BROKEN_OFF)
+        .with_hint(
+            "wait: the table is loaded anew by itself, after a longer time with each attempt",
+        )
+        .with_table(name)
 }
 
-/// Attaches, and opens a snapshot for every append table that is to be loaded.
+/// Attaches, and opens snapshots for the append tables that are to be loaded next.
 ///
 /// # Errors
 /// As [`attach`], [`resync::begin_anew`] and [`snapshot::take_consistent`].
 pub(super) async fn attach_with_snapshots(pipe: &Arc<Pipe>) -> Result<Attached> {
-    for _ in 0..ROUNDS {
+    let mut round = 0;
+    loop {
         let attached = attach(pipe).await?;
         let session = &attached.session;
-        let mut anew = pipe.store.records().names_where(has_broken_off);
+        let record = pipe.store.record();
+        session.destination.write_as(pipe.store.pipe(), record.term);
+        let mut anew = pipe.store.records().names_where(reads_its_moment);
         if anew.is_empty() {
             anew = take_snapshots(session, pipe).await?;
         }
@@ -77,30 +96,51 @@ pub(super) async fn attach_with_snapshots(pipe: &Arc<Pipe>) -> Result<Attached> 
         );
         let fresh = resync::begin_anew(session, pipe, &anew).await?;
         pipe.store.commit(|draft| fresh.record(draft, true)).await?;
+        round += 1;
+        if round >= ROUNDS {
+            for name in &anew {
+                pipe.progress.waits.hold(name, &kept_changing(name));
+            }
+        }
     }
-    Err(Error::new(
-        ErrorKind::SourceUnavailable,
-        "statements keep changing append tables whose load is to begin",
-    ))
 }
 
-/// A snapshot was taken for its load, and the load did not come to its end.
-fn has_broken_off(table: &TableRecord) -> bool {
+fn kept_changing(name: &TableName) -> Error {
+    Error::new(
+        ErrorKind::SourceUnavailable,
+        "statements keep changing an append table whose load is to begin",
+    )
+    .with_hint("it is tried again; let the table be for a moment")
+    .with_table(name)
+}
+
+/// A snapshot was taken for its load, and the load has not come to its end. At the beginning of a run it never will.
+fn reads_its_moment(table: &TableRecord) -> bool {
     table.state.is_loading() && table.in_snapshot && table.load_end.is_none()
 }
 
-/// Opens the snapshots. Returns tables whose definitions are no longer the recorded ones.
+/// The moment that its load reads is still to be taken: until then nothing of the stream is the table's.
+pub(super) fn awaits_its_moment(table: &TableRecord) -> bool {
+    table.appends && table.state.is_loading() && !table.in_snapshot && table.load_end.is_none()
+}
+
+/// Opens the snapshots of the tables that are next. Returns tables whose definitions are no longer the recorded ones.
 async fn take_snapshots(session: &Session, pipe: &Pipe) -> Result<Vec<TableName>> {
-    let store = &pipe.store;
-    let waiting = store
-        .records()
-        .names_where(|table| table.appends && table.state.is_loading() && table.load_end.is_none());
-    let readers = session.config.snapshot.threads_per_table.get() as usize;
-    let mode = session.config.source.position;
+    let waits = &pipe.progress.waits;
+    let mut waiting = pipe.store.records().names_where(awaits_its_moment);
+    waiting.retain(|name| waits.is_due(name));
+    // Those that were held come behind those that were not tried yet.
+    waiting.sort_by_key(|name| waits.is_held(name));
+    let mut left = session.config.snapshot.tables_in_parallel.get();
     let mut changed = Vec::new();
     let mut places = Vec::new();
     for name in waiting {
-        let taken = snapshot::take_consistent(&session.source, mode, &name, readers).await?;
+        if left == 0 {
+            break;
+        }
+        let Some(taken) = take(session, pipe, &name, &mut left).await? else {
+            continue;
+        };
         // Read behind the snapshot: the same as before, it was the same then.
         let matched = setup::recorded(&session.config, std::slice::from_ref(&name))?;
         let now = setup::definitions(session, &matched).await?;
@@ -108,30 +148,151 @@ async fn take_snapshots(session: &Session, pipe: &Pipe) -> Result<Vec<TableName>
             changed.push(name);
             continue;
         }
-        let place = TablePlace {
-            term: None,
-            place: StreamPlace {
-                position: taken.place,
-                offset: 0,
-            },
-            sent: None,
-        };
         session.snapshots.keep(&name, taken.sessions);
-        places.push((name, place));
+        places.push((name, taken.place));
     }
     if changed.is_empty() && !places.is_empty() {
-        store
+        for (name, _) in &places {
+            waits.begin(name);
+        }
+        pipe.store
             .commit(|draft| {
-                for (name, place) in places {
+                for (name, position) in places {
                     let table = draft.table_mut(&name);
                     table.in_snapshot = true;
-                    table.place = Some(place);
+                    table.loaded_at = Some(position.clone());
+                    table.place = Some(ahead_at(position));
                 }
                 Ok(())
             })
             .await?;
     }
     Ok(changed)
+}
+
+/// Takes one table's moment; none when it has to wait, or is out of service now.
+async fn take(
+    session: &Session,
+    pipe: &Pipe,
+    name: &TableName,
+    left: &mut u32,
+) -> Result<Option<Consistent>> {
+    let readers = session.config.snapshot.threads_per_table.get() as usize;
+    let mode = session.config.source.position;
+    match snapshot::take_consistent(&session.source, mode, name, readers).await {
+        Ok(Attempt::Taken(taken)) => {
+            *left -= 1;
+            Ok(Some(taken))
+        }
+        Ok(Attempt::Held(error)) => {
+            // The stream stands still while it is tried.
+            *left -= 1;
+            pipe.progress.waits.hold(name, &error);
+            Ok(None)
+        }
+        Err(error) if error.kind().retry() == Retry::AfterOperator => {
+            match quarantine::quarantine(&pipe.store, name, &error).await? {
+                true => Ok(None),
+                false => Err(quarantine::nothing_left(&error)),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The place of a table that stands ahead of the stream.
+fn ahead_at(position: Position) -> TablePlace {
+    TablePlace {
+        term: None,
+        place: StreamPlace {
+            position,
+            offset: 0,
+        },
+        sent: None,
+    }
+}
+
+/// The checkpoint goes back to `checkpoint`. Append tables that were loaded behind it have the changes up to their load
+/// already, which are passed over once more.
+pub(super) fn go_back(draft: &mut Records, checkpoint: &Position) {
+    let is_behind = |table: &TableRecord| {
+        let loaded_at = table.loaded_at.as_ref().filter(|_| table.appends);
+        loaded_at
+            .filter(|at| checkpoint.contains(at) == Some(false))
+            .cloned()
+    };
+    for name in draft.names_where(|table| table.state.is_in_stream() && is_behind(table).is_some())
+    {
+        let table = draft.table_mut(&name);
+        table.place = is_behind(table).map(ahead_at);
+    }
+}
+
+/// A load of the table ended with `error`. One that passes lets this load alone begin anew, in its time; any other is
+/// returned.
+///
+/// # Errors
+/// `error`.
+pub(super) fn broke_off(pipe: &Pipe, name: &TableName, error: Error) -> Result<()> {
+    let passes = [
+        ErrorKind::SourceUnavailable,
+        ErrorKind::DestinationUnavailable,
+    ];
+    if !passes.contains(&error.kind()) {
+        return Err(error);
+    }
+    let error = match error.message() == BROKEN_OFF {
+        true => error,
+        false => broken_off(name).with_source(error),
+    };
+    pipe.progress.waits.broke_off(name, &error);
+    Ok(())
+}
+
+/// Ends the run at a checkpoint once the next load of an append table can begin and none is under way, which would end with
+/// the run.
+///
+/// # Errors
+/// Never; what the source fails with here, it fails the stream with.
+pub(super) async fn end_for_the_next(
+    pipe: Arc<Pipe>,
+    session: Arc<Session>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let waits = &pipe.progress.waits;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(NEXT_INTERVAL) => {}
+        }
+        let records = pipe.store.records();
+        let (broken, under_way): (Vec<_>, Vec<_>) = records
+            .names_where(reads_its_moment)
+            .into_iter()
+            .partition(|name| waits.is_broken(name));
+        let next = records.names_where(awaits_its_moment);
+        if next.is_empty() && broken.is_empty() && under_way.is_empty() {
+            return Ok(());
+        }
+        if !under_way.is_empty() {
+            continue;
+        }
+        let next = next.into_iter().chain(broken);
+        for name in next.filter(|name| waits.is_due(name)) {
+            if waits.is_held(&name)
+                && !matches!(
+                    snapshot::is_takeable(&session.source, &name).await,
+                    Ok(true)
+                )
+            {
+                waits.still_held(&name);
+                continue;
+            }
+            tracing::info!(pipe = pipe.store.pipe(), table = %name, "the load of an append table is next");
+            stop.cancel();
+            return Ok(());
+        }
+    }
 }
 
 /// Takes out of append tables what was written beyond the checkpoint, before a term is raised: it comes again under
@@ -148,6 +309,41 @@ pub(super) async fn rewind(session: &Session, version: crate::batch::Version) ->
     Ok(())
 }
 
+/// The versions of the inserts among rows that go through plugins into an append table, in order; none for other rows.
+pub(super) fn inserted(table: &LiveTable, batch: &ChangeBatch) -> Option<Vec<u64>> {
+    let Changes::Stream { ops, versions } = &batch.changes else {
+        return None;
+    };
+    if !table.target.is_append() || table.chain.is_empty() {
+        return None;
+    }
+    let rows = ops.iter().zip(versions);
+    let inserts = rows.filter(|(op, _)| **op == Op::Insert);
+    let mut inserted: Vec<u64> = inserts.map(|(_, version)| *version).collect();
+    inserted.sort_unstable();
+    Some(inserted)
+}
+
+/// Leaves out the deletes of rows that a plugin did not let in: there is nothing that they would take away.
+///
+/// # Errors
+/// Never for columns of one length.
+pub(super) fn without_kept_out(batch: ChangeBatch, inserted: &[u64]) -> Result<ChangeBatch> {
+    let Changes::Stream { ops, versions } = &batch.changes else {
+        return Ok(batch);
+    };
+    let rows = ops.iter().zip(versions);
+    let stays: Vec<bool> = rows
+        .map(|(op, version)| *op != Op::Delete || inserted.binary_search(version).is_err())
+        .collect();
+    if stays.iter().all(|stays| *stays) {
+        return Ok(batch);
+    }
+    batch.keep(&BooleanArray::from(stays)).map_err(|error| {
+        Error::new(ErrorKind::Internal, "rows cannot be left out of a batch").with_source(error)
+    })
+}
+
 /// Sees that the table can be an append table, if that is what its target is.
 ///
 /// # Errors
@@ -157,6 +353,7 @@ pub(super) fn ensure_possible(
     table: &TableConfig,
     source: &SourceTable,
     target: &TargetTable,
+    chain: &Chain,
 ) -> Result<()> {
     if !target.is_append() {
         return Ok(());
@@ -172,11 +369,23 @@ pub(super) fn ensure_possible(
             .with_hint(format!("{hint}, or {instead}"))
             .with_table(source.name()))
     };
-    if !table.transforms.is_empty() {
+    let unfit = match chain {
+        chain if chain.is_empty() => None,
+        // What it sent elsewhere, or made several of, is not known when the row changes.
+        chain if chain.is_routing() => {
+            Some("a plugin that chooses targets or keys, or makes several rows of one")
+        }
+        // A row that a plugin changed is not the one that is to be taken away.
+        _ if target.is_keyless() => Some("a plugin, without a key that tells its rows apart"),
+        // Where the row would be is the row that tells that it is hidden.
+        chain if chain.keeps_letters() => Some("a plugin whose rows are kept as dead letters"),
+        _ => None,
+    };
+    if let Some(unfit) = unfit {
         return refused(
             ErrorKind::Unsupported,
-            "rows of an append table pass through no plugin yet",
-            "take `transforms` out of the table's entry",
+            &format!("rows of an append table pass through {unfit}"),
+            "take it out of `transforms` in the table's entry (`on_error: fail` and `skip` keep no dead letters)",
         );
     }
     if config.row_image == RowImage::Complete {

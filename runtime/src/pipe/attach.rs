@@ -1,14 +1,13 @@
 //! Going on where a pipe was: proves that both ends still hold the past that the checkpoint stands on.
 
-use super::ddl;
 use super::operate::has_met;
-use super::pinned;
 use super::record::{Records, Skip, TableRecord};
 use super::session::Session;
 use super::setup::{raise_term, recorded};
 use super::store::PipeStore;
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
+use super::{append, ddl, pinned};
 use crate::batch::{MAX_STREAM_OFFSET, TableName};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Result};
@@ -376,7 +375,7 @@ async fn ensure_destination_past(session: &Session, store: &PipeStore) -> Result
         return raise_term(session, store).await;
     }
     if (mirror.term, mirror.offset) >= (record.term, checkpoint.place.offset) {
-        return Ok(());
+        return claim_for_appending(session, store).await;
     }
     // Rows of the load carry no place, so nobody can tell which of them are gone too.
     if record.state == PipeState::Snapshot || mirror.term < record.term {
@@ -390,6 +389,7 @@ async fn ensure_destination_past(session: &Session, store: &PipeStore) -> Result
     );
     store
         .commit(|draft| {
+            append::go_back(draft, &position);
             let record = draft.pipe_mut();
             record.checkpoint = Some(super::record::Checkpoint {
                 place: StreamPlace {
@@ -400,7 +400,19 @@ async fn ensure_destination_past(session: &Session, store: &PipeStore) -> Result
             });
             Ok(())
         })
-        .await
+        .await?;
+    claim_for_appending(session, store).await
+}
+
+/// A process that goes on with append tables claims a term of its own first. Another one may be at work with a copy of
+/// this state, at the same term: its rows would be the same, which is no harm where one replaces the other, and there
+/// twice where none does.
+async fn claim_for_appending(session: &Session, store: &PipeStore) -> Result<()> {
+    let appends = |table: &TableRecord| table.appends && table.state.is_in_stream();
+    if store.has_claimed() || store.records().names_where(appends).is_empty() {
+        return Ok(());
+    }
+    raise_term(session, store).await
 }
 
 /// Sees that the server holds everything that may have been applied, and raises the term where its coordinates are not

@@ -113,13 +113,16 @@ pub(super) struct Follower<'a> {
     pub(super) track: Track,
     pub(super) term: u16,
     pub(super) flushes: mpsc::Sender<Flush>,
-    /// Tables with the places up to which their events are passed over.
-    pub(super) passed: BTreeMap<TableName, Position>,
+    /// Tables whose events are passed over.
+    pub(super) passed: Passed,
     /// What may be done with the next transaction beside applying it.
     pub(super) pace: Pace,
     /// XA transactions that were prepared and not decided where the stream begins.
     pub(super) waiting: WaitingByXid,
 }
+
+/// Tables with the places up to which their events are passed over; without a place all of them are, for this run.
+pub(super) type Passed = BTreeMap<TableName, Option<Position>>;
 
 /// How a follower cuts its flushes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,8 +233,7 @@ impl Follower<'_> {
             open.moved_to(end, committed_at_us);
             return Ok(());
         }
-        self.passed
-            .retain(|_, place| place.contains(&end.position) == Some(true));
+        self.leave_passed(&end);
         self.wait_from_first_row(open);
         let commit = self.progress.lag.read(committed_at_us);
         self.push_all(open, transaction.row_events()?, &end, commit)
@@ -322,8 +324,7 @@ impl Follower<'_> {
             end,
             committed_at_us,
         } = decided;
-        self.passed
-            .retain(|_, place| place.contains(&end.position) == Some(true));
+        self.leave_passed(&end);
         let passed_over = commit && self.pace == Pace::PassOverFirst;
         if passed_over {
             self.pass_over_first(&end).await?;
@@ -429,8 +430,7 @@ impl Follower<'_> {
     ) -> Result<bool> {
         let end = statement.end.clone();
         let committed_at_us = statement.committed_at_us;
-        self.passed
-            .retain(|_, place| place.contains(&end.position) == Some(true));
+        self.leave_passed(&end);
         if self.pace == Pace::PassOverFirst {
             self.pass_over_first(&end).await?;
         } else if !self.is_passed(&statement) {
@@ -463,6 +463,13 @@ impl Follower<'_> {
         }
         open.moved_to(end, committed_at_us);
         Ok(true)
+    }
+
+    /// Tables whose place lies before `end` are passed over no more.
+    fn leave_passed(&mut self, end: &StreamPlace) {
+        let is_ahead = |place: &Position| place.contains(&end.position) == Some(true);
+        self.passed
+            .retain(|_, place| place.as_ref().is_none_or(is_ahead));
     }
 
     /// Whether every table of ours that the statement names stands behind it already.

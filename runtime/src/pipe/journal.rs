@@ -122,7 +122,7 @@ impl Note {
         }
     }
 
-    fn of_table(mut self, table: &TableName) -> Self {
+    pub(super) fn of_table(mut self, table: &TableName) -> Self {
         self.table = Some(table.clone());
         self
     }

@@ -69,7 +69,8 @@ struct Finished {
     _gate: OwnedRwLockReadGuard<()>,
 }
 
-/// Loads every table that is not loaded yet. On `stop` the partitions under way are finished and the rest is left.
+/// Loads every table that is not loaded yet and whose turn it is. On `stop` the partitions under way are finished and the
+/// rest is left.
 ///
 /// # Errors
 /// Whatever either end or a plugin fails with; finished partitions stay finished.
@@ -79,23 +80,30 @@ pub(super) async fn load(
     start: &Position,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let pending: Vec<TableName> = pipe
-        .store
-        .records()
-        .tables
-        .iter()
-        .filter(|(_, table)| table.state.is_loading() && table.load_end.is_none())
-        .map(|(name, _)| name.clone())
-        .collect();
+    let records = pipe.store.records();
+    let mut pending = records.names_where(|table| {
+        table.state.is_loading() && table.load_end.is_none() && !append::awaits_its_moment(table)
+    });
+    // Sessions that are open wait for nobody.
+    pending.sort_by_key(|name| {
+        !records
+            .tables
+            .get(name)
+            .is_some_and(|table| table.in_snapshot)
+    });
     let parallel = session.config.snapshot.tables_in_parallel.get() as usize;
     stream::iter(pending)
         .map(|name| async move {
             if stop.is_cancelled() {
                 return Ok(());
             }
-            load_table(session, pipe, &name, start, stop)
-                .await
-                .map_err(|error| error.with_table(&name))
+            let loaded = load_table(session, pipe, &name, start, stop).await;
+            match loaded.map_err(|error| error.with_table(&name)) {
+                Err(error) if session.table(&name).target.is_append() => {
+                    append::broke_off(pipe, &name, error)
+                }
+                loaded => loaded,
+            }
         })
         .buffer_unordered(parallel)
         .try_collect()
@@ -187,6 +195,7 @@ async fn load_rest(
             Ok(())
         })
         .await?;
+    pipe.progress.waits.end(name);
     fault::point("load:4");
     Ok(())
 }
@@ -351,6 +360,7 @@ impl Reader {
                 if more {
                     self.send(piece).await?;
                 } else {
+                    reader.release().await?;
                     piece.last = Some(Finished {
                         partition: partition.number,
                         rows,

@@ -49,6 +49,7 @@ pub mod table_state;
 mod tables;
 mod track;
 pub mod values;
+mod waits;
 mod watch;
 
 use std::collections::BTreeMap;

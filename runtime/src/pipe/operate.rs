@@ -4,7 +4,6 @@
 //! of the stream, comes back, is added, or is loaded again) ends the run at a checkpoint, is recorded, and a new run
 //! begins there. So no task ever meets a table that has changed under it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use super::append;
 use super::apply::Applier;
 use super::attach::Attached;
 use super::command::Command;
-use super::follow::{FLUSHES_WAITING, Follower, Pace};
+use super::follow::{FLUSHES_WAITING, Follower, Pace, Passed};
 use super::heal::{self, Kinship};
 use super::lifecycle::{PipeEvent, PipeState, Resume};
 use super::prepared;
@@ -92,6 +91,7 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
     pipe.settle().await?;
     if loading {
         run.load(&place.position);
+        run.begin_next_loads();
     }
     run.watch();
     run.follow_new_tables();
@@ -153,7 +153,7 @@ impl Run {
             (line.place.clone(), line.term, line.pace, line.track.clone());
         let passed = match line.track {
             Track::Pipe => places_ahead(&pipe.store),
-            Track::Table(_) => BTreeMap::new(),
+            Track::Table(_) => Passed::new(),
         };
         self.tasks.spawn(async move {
             let follower = Follower {
@@ -289,6 +289,13 @@ impl Run {
         });
     }
 
+    /// Loads of append tables begin between two runs.
+    fn begin_next_loads(&mut self) {
+        let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
+        self.tasks
+            .spawn(append::end_for_the_next(pipe, session, self.stop.clone()));
+    }
+
     /// Reads one table from its own place until that has passed the pipe's checkpoint.
     async fn catch_up(
         &mut self,
@@ -333,16 +340,19 @@ impl Run {
     }
 }
 
-/// Tables in the stream that stand ahead of the checkpoint.
-fn places_ahead(store: &PipeStore) -> BTreeMap<TableName, Position> {
+/// Tables in the stream that stand ahead of the checkpoint, and those whose place is not known yet.
+fn places_ahead(store: &PipeStore) -> Passed {
     store
         .records()
         .tables
         .iter()
         .filter(|(_, table)| table.state.is_in_stream())
         .filter_map(|(name, table)| {
+            if append::awaits_its_moment(table) {
+                return Some((name.clone(), None));
+            }
             let place = table.place.as_ref()?;
-            Some((name.clone(), place.place.position.clone()))
+            Some((name.clone(), Some(place.place.position.clone())))
         })
         .collect()
 }

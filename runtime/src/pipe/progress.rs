@@ -10,6 +10,7 @@ use super::clock::now_us;
 use super::document::{BatchDocument, Reason, ReasonKind, ReplicaDocument, RetentionDocument};
 use super::lag::Lag;
 use super::record::Records;
+use super::waits::Waits;
 use crate::batch::TableName;
 use crate::error::Error;
 
@@ -20,6 +21,8 @@ const BATCHES_SHOWN: usize = 20;
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     pub(super) lag: Lag,
+    /// Append tables whose load cannot begin.
+    pub(super) waits: Waits,
     loading: AtomicBool,
     following: AtomicBool,
     reasons: Mutex<Vec<Reason>>,

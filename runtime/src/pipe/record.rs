@@ -186,6 +186,9 @@ pub struct TableRecord {
     /// Whether the load has begun that reads one moment.
     #[serde(default)]
     pub in_snapshot: bool,
+    /// The place of the moment that the newest such load reads.
+    #[serde(default)]
+    pub loaded_at: Option<Position>,
     /// How the load is cut; none before it is planned.
     pub partitions: Option<Vec<Partition>>,
     /// Where the load ended; none while partitions are left.
@@ -250,6 +253,15 @@ impl Shadow {
     pub fn name_for(&self, live: &str, own: &str) -> String {
         name_beside(&self.name, "_resync_", live, own)
     }
+
+    /// The name that the changes of `live` from before the load are kept under.
+    pub fn history_of(&self, live: &str, own: &str) -> String {
+        let beside = self.name_for(live, own);
+        match beside.rsplit_once("_resync_") {
+            Some((name, generation)) => format!("{name}_history_{generation}"),
+            None => format!("{beside}_history"),
+        }
+    }
 }
 
 /// The name for `live` that goes with the name `given` to `own`, of which it is a further target or itself.
@@ -282,6 +294,9 @@ pub struct Exchange {
     pub live: Option<String>,
     /// The shadow's.
     pub shadow: String,
+    /// Whether the live table keeps every change, which its source does not have: it is put away, not dropped.
+    #[serde(default)]
+    pub history: bool,
 }
 
 /// A plugin as it was when the table was set up.
@@ -337,6 +352,7 @@ impl TableRecord {
             skip: Skip::No,
             appends: false,
             in_snapshot: false,
+            loaded_at: None,
             partitions: None,
             load_end: None,
             plugins: Vec::new(),

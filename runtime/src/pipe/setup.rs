@@ -13,7 +13,7 @@ use super::apply::position_text;
 use super::attach::pin;
 use super::established;
 use super::lifecycle::PipeEvent;
-use super::record::{Checkpoint, Records, TableRecord, random_server_id};
+use super::record::{Checkpoint, Records, TableRecord, random_id, random_server_id};
 use super::session::{LiveTable, Session};
 use super::store::PipeStore;
 use super::table_state::TableState;
@@ -416,7 +416,10 @@ async fn record_start(
 
 /// Claims a term above everything that the destination has seen, and begins it at the checkpoint.
 ///
-/// The claim is persisted as *claiming* first: a crash between the destination's row and our record claims a higher one.
+/// The claim is persisted as *claiming* first: a crash between the destination's row and our record claims a higher one. It
+/// is made under a new id, so that whoever works with a copy of this state is another owner. What append tables have
+/// beyond the checkpoint is taken out before, which may take long and burns no term, and behind the claim, from which on
+/// nobody of a lower term begins an insert.
 pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<()> {
     let record = store.record();
     let seen = session.destination.highest_term(store.pipe()).await?;
@@ -432,28 +435,27 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
             )
             .with_hint("set the pipe up anew under another name with empty targets")
         })?;
+    let checkpoint = record.checkpoint.expect("a term begins at a checkpoint");
+    let reached = Version::new(record.term, checkpoint.place.offset);
+    append::rewind(session, reached).await?;
+    let owner = random_id();
     store
         .commit(|draft| {
-            draft.pipe_mut().claiming = Some(term);
+            let record = draft.pipe_mut();
+            record.claiming = Some(term);
+            record.owner.clone_from(&owner);
             Ok(())
         })
         .await?;
-    let checkpoint = record.checkpoint.expect("a term begins at a checkpoint");
-    append::rewind(session, Version::new(record.term, checkpoint.place.offset)).await?;
     let place = StreamPlace {
         position: checkpoint.place.position.clone(),
         offset: 0,
     };
     session
         .destination
-        .claim_term(
-            store.pipe(),
-            term,
-            &record.owner,
-            0,
-            &position_text(&place)?,
-        )
+        .claim_term(store.pipe(), term, &owner, 0, &position_text(&place)?)
         .await?;
+    append::rewind(session, reached).await?;
     fault::point("term:1");
     store
         .commit(|draft| {
@@ -467,5 +469,7 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
             });
             Ok(())
         })
-        .await
+        .await?;
+    store.set_claimed();
+    Ok(())
 }

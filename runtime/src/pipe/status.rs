@@ -84,12 +84,18 @@ fn in_file_order(pipe: &Pipe, records: &Records) -> Vec<TableDocument> {
 }
 
 /// Everything that stands against the pipe while it goes on: what it is trying again, what is beyond its objective, tables
-/// out of service, and tables that may differ from their source.
+/// whose load waits or broke off, tables out of service, and tables that may differ from their source.
 pub(super) fn standing(pipe: &Pipe) -> Vec<Reason> {
     let mut reasons = pipe.progress.reasons();
     reasons.extend(pipe.progress.alarms());
     reasons.extend(pipe.progress.rows_failed_lately().map(failing_rows));
-    for table in pipe.store.records().tables.values() {
+    let records = pipe.store.records();
+    let is_loading = |name: &TableName| {
+        let table = records.tables.get(name);
+        table.is_some_and(|table| table.state.is_loading())
+    };
+    reasons.extend(pipe.progress.waits.reasons(is_loading));
+    for table in records.tables.values() {
         if let TableState::Quarantined(failure) = &table.state {
             let stands = table.place.as_ref();
             reasons.push(Reason {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ pub struct PipeStore {
     published: watch::Sender<Arc<Records>>,
     journal: Arc<Journal>,
     letters: Mutex<()>,
+    /// Whether this process has claimed a term.
+    claimed: AtomicBool,
 }
 
 impl PipeStore {
@@ -106,6 +109,7 @@ impl PipeStore {
             published: watch::Sender::new(Arc::new(records)),
             journal: Journal::new(events),
             letters: Mutex::default(),
+            claimed: AtomicBool::new(false),
         }))
     }
 
@@ -152,6 +156,16 @@ impl PipeStore {
             }
             () = stop.cancelled() => false,
         }
+    }
+
+    /// Whether this process has claimed the term, and did not find it in the state.
+    pub(super) fn has_claimed(&self) -> bool {
+        self.claimed.load(Ordering::Relaxed)
+    }
+
+    /// The process has claimed the term.
+    pub(super) fn set_claimed(&self) {
+        self.claimed.store(true, Ordering::Relaxed);
     }
 
     /// Held while dead letters are sent again, and by whatever closes letters or exchanges the tables that they go to: a row

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::attach::connected;
+use super::journal::{EventKind, Level, Note};
 use super::lifecycle::PipeEvent;
 use super::record::Exchange;
 use super::session::Session;
@@ -15,7 +16,7 @@ use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use crate::batch::TableName;
 use crate::config::Mode;
-use crate::destination::clickhouse::{ClickHouse, Owner, TargetTable};
+use crate::destination::clickhouse::{ClickHouse, ExistingTable, Fresh, Owner, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 
@@ -76,11 +77,17 @@ async fn swap_table(pipe: &Pipe, session: &Session, name: &TableName, owner: &Ow
                 Some(exchange) => exchange,
                 None => identities(pipe, &session.destination, name, target, &beside).await?,
             };
-            let (old, fresh) = (exchange.live.as_deref(), &exchange.shadow);
-            session
-                .destination
-                .exchange(target, &beside, old, fresh, owner)
-                .await?;
+            let history = exchange.history.then(|| shadow.history_of(live, own));
+            let fresh = Fresh {
+                shadow: &beside,
+                fresh: &exchange.shadow,
+                old: exchange.live.as_deref(),
+                history: history.as_deref(),
+            };
+            let exchanged = session.destination.exchange(target, fresh, owner);
+            if let Some(kept) = exchanged.await? {
+                tell_of_history(pipe, name, &kept).await?;
+            }
         }
         let_go(pipe, &session.destination, name, owner).await?;
         fault::point("swap:6");
@@ -94,6 +101,14 @@ async fn swap_table(pipe: &Pipe, session: &Session, name: &TableName, owner: &Ow
             draft.table_event(name, TableEvent::Loaded)
         })
         .await
+}
+
+/// The source does not have the changes of before any more.
+async fn tell_of_history(pipe: &Pipe, name: &TableName, kept: &str) -> Result<()> {
+    let text = format!("the changes from before the load are kept in `{kept}`");
+    tracing::warn!(pipe = pipe.store.pipe(), table = %name, "{text}; drop it when nobody reads it");
+    let note = Note::new(Level::Info, EventKind::Transition, text).of_table(name);
+    pipe.store.note(note).await
 }
 
 /// Lets go of what only former plugins of the table sent rows to.
@@ -144,8 +159,13 @@ async fn identities(
         .with_table(name)
         .with_hint("resync the pipe")
     };
+    let live = destination.inspect(target).await?;
+    let records = pipe.store.records();
+    // What a first load has left that broke off is no history.
+    let was_whole = records.tables.get(name).is_some_and(|table| table.whole);
     let exchange = Exchange {
-        live: destination.identity(target).await?,
+        history: was_whole && live.as_ref().is_some_and(ExistingTable::keeps_every_row),
+        live: live.map(|live| live.uuid.0),
         shadow: destination.identity(shadow).await?.ok_or_else(gone)?,
     };
     fault::point("swap:2");

@@ -18,7 +18,7 @@ use super::engine::blocking;
 use super::faults::{BadRow, Fault, Search, is_limit, is_of_rows, short};
 use super::instance::Plugin;
 use super::limits::INPUT_PART_OF_MEMORY;
-use super::outputs::{self, Unfit, keep_rows};
+use super::outputs::{self, Unfit};
 use super::verdict::Answer;
 use super::{addresses, blank, convert, verdict};
 use crate::batch::{ChangeBatch, Changes, Op, TableSchema};
@@ -508,6 +508,6 @@ fn drop_rows(
             })
             .collect(),
     );
-    passing.batch = keep_rows(passing.batch, &BooleanArray::from(leaving))?;
+    passing.batch = passing.batch.keep(&BooleanArray::from(leaving))?;
     Ok(passing)
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_empty_array};
-use arrow::compute::{FilterBuilder, concat, take};
+use arrow::compute::{concat, take};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 
@@ -149,7 +149,7 @@ fn settle(target: &Target, parents: &[u32], joined: ChangeBatch) -> Result<Chang
     }
     match needed.iter().all(|needed| *needed) {
         true => Ok(joined),
-        false => Ok(keep_rows(joined, &BooleanArray::from(needed))?),
+        false => Ok(joined.keep(&BooleanArray::from(needed))?),
     }
 }
 
@@ -198,26 +198,4 @@ fn keys(target: &Target, joined: &ChangeBatch) -> Result<Rows, ArrowError> {
         .iter()
         .map(|column| SortField::new(column.data_type().clone()));
     RowConverter::new(fields.collect())?.convert_columns(&columns)
-}
-
-/// The rows with a bit, in order.
-pub(super) fn keep_rows(
-    mut batch: ChangeBatch,
-    kept: &BooleanArray,
-) -> Result<ChangeBatch, ArrowError> {
-    let filter = FilterBuilder::new(kept).optimize().build();
-    let columns: Result<Vec<ArrayRef>, _> = batch
-        .columns
-        .iter()
-        .map(|column| filter.filter(column))
-        .collect();
-    batch.columns = columns?;
-    batch.row_count = filter.count();
-    if let Changes::Stream { ops, versions } = &mut batch.changes {
-        let mut bits = kept.values().iter();
-        ops.retain(|_| bits.next().unwrap_or(false));
-        let mut bits = kept.values().iter();
-        versions.retain(|_| bits.next().unwrap_or(false));
-    }
-    Ok(batch)
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Launch, Pipe, PipeLog, Plugins, Stage};
 use tokio::sync::Semaphore;
@@ -148,6 +148,29 @@ pub(crate) fn start(launch: Launch) -> Result<Pipe> {
     })
     .ok();
     Ok(pipe)
+}
+
+/// The loads of append tables lock them for a moment.
+pub(crate) async fn allow_locks(stage: &Stage) -> Result<()> {
+    let grant = format!(
+        "GRANT LOCK TABLES ON `{}`.* TO pipewright@'%'",
+        stage.database
+    );
+    stage.source.execute(grant).await
+}
+
+/// The entry of an append table.
+pub(crate) fn append(stage: &Stage, table: &str) -> Value {
+    json!({ "source": format!("{}.{table}", stage.database), "engine": "append" })
+}
+
+/// What an append table has, one row a line, in the order of the binlog.
+pub(crate) async fn history(stage: &Stage, table: &str, columns: &str) -> Result<String> {
+    let sql = format!(
+        "SELECT concatWithSeparator(' ', {columns}, toString(_op)) FROM `{}`.{table} ORDER BY _version, id",
+        stage.database
+    );
+    stage.clickhouse.query(&sql).await
 }
 
 /// Starts a pipe over these tables and waits until it is Running.

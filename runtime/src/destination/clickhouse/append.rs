@@ -10,7 +10,8 @@
 //! the table is asked once more. A new run has other tokens.
 //!
 //! Where a term is raised, what has been written beyond the checkpoint would come again under other versions. It is taken
-//! out before ([`ClickHouse::rewind`]).
+//! out before ([`ClickHouse::rewind`]). Who has lost the term to another process finds out before the next insert
+//! ([`ClickHouse::write_as`]) and writes nothing more; the insert that it has under way is ended by the winner.
 //!
 //! Rows of a load have version 0 and are not told apart: an interrupted load begins anew in a table of its own.
 
@@ -18,10 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::array::BooleanArray;
-use arrow::compute::filter;
 use serde::Deserialize;
 
-use super::client::{ClickHouse, STATEMENT_TIMEOUT};
+use super::client::ClickHouse;
 use super::ddl;
 use super::failure::Doing;
 use super::target::TargetTable;
@@ -36,7 +36,13 @@ pub(super) const OP: &str = "_op";
 pub(super) const OP_TYPE: &str = "Enum8('insert' = 0, 'update' = 1, 'delete' = 2)";
 
 /// How many blocks the server knows again by their tokens; 0, the default of tables that are not replicated, is none.
-pub(super) const WINDOW: &str = "non_replicated_deduplication_window = 1000";
+pub(super) const WINDOW: &str = "non_replicated_deduplication_window";
+
+/// The same for tables that are.
+pub(super) const REPLICATED_WINDOW: &str = "replicated_deduplication_window";
+
+/// What our tables have of it.
+pub(super) const WINDOW_BLOCKS: u32 = 1000;
 
 /// Makes it cheap to look for a few versions.
 pub(super) fn version_index(version: &str) -> String {
@@ -94,15 +100,6 @@ fn between(target: &TargetTable, first: u64, last: u64) -> String {
     )
 }
 
-fn delete_above(target: &TargetTable, version: Version) -> String {
-    let ours = ddl::ident(&target.system_columns().version);
-    format!(
-        "ALTER TABLE {} DELETE WHERE {ours} > {} SETTINGS mutations_sync = 2",
-        ddl::table(target),
-        version.get()
-    )
-}
-
 /// What is known of append tables in this run.
 #[derive(Debug)]
 pub(super) struct Known {
@@ -117,6 +114,8 @@ struct State {
     versions: BTreeMap<String, u64>,
     /// Tokens of inserts whose answers were lost.
     doubtful: BTreeSet<String>,
+    /// Pipe and term that are written for; none before the first.
+    claim: Option<(String, u16)>,
 }
 
 impl Default for Known {
@@ -150,6 +149,7 @@ impl ClickHouse {
     ) -> Result<Durable> {
         let stream = |batch: &ChangeBatch| matches!(batch.changes, Changes::Stream { .. });
         if !batches.iter().any(stream) {
+            self.ensure_claim_stands().await?;
             return self.send(target, batches, None).await;
         }
         let mut attempt = 0;
@@ -167,6 +167,7 @@ impl ClickHouse {
                     None => self.send(target, &lacking, None).await,
                 };
             };
+            self.ensure_claim_stands().await?;
             let sent = self.send(target, &lacking, Some(&token)).await;
             let mut state = self.known().state();
             match sent {
@@ -181,6 +182,11 @@ impl ClickHouse {
             state.versions.remove(target.name());
             attempt += 1;
         }
+    }
+
+    /// The next write asks anew what the table has.
+    pub(super) fn forget_known(&self, target: &TargetTable) {
+        self.known().state().versions.remove(target.name());
     }
 
     async fn highest_known(&self, target: &TargetTable) -> Result<u64> {
@@ -221,65 +227,36 @@ impl ClickHouse {
         without(batch, &present)
     }
 
-    /// Takes out of an append table what was written beyond `version`, and ends what is still on its way. Repeatable.
-    ///
-    /// # Errors
-    /// As any statement.
-    pub async fn rewind(&self, target: &TargetTable, version: Version) -> Result<()> {
-        let tag = |error: Error| error.with_table(target.source());
-        if self.inspect(target.name()).await.map_err(tag)?.is_none() {
-            return Ok(());
+    /// From now on append tables are written for `pipe` at `term`, which it has claimed.
+    pub fn write_as(&self, pipe: &str, term: u16) {
+        self.known().state().claim = Some((pipe.to_owned(), term));
+    }
+
+    /// Sees that nobody has claimed a higher term since: whoever did takes out what is not checkpointed, and writes it.
+    async fn ensure_claim_stands(&self) -> Result<()> {
+        let claim = self.known().state().claim.clone();
+        match claim {
+            Some((pipe, term)) => self.ensure_highest(&pipe, term).await,
+            None => Ok(()),
         }
-        self.end_outstanding_changes(target.name())
-            .await
-            .map_err(tag)?;
-        if self.highest_version_in(target).await? <= version.get() {
-            return Ok(());
-        }
-        let doing = Doing::Definition("to take out rows that are written again");
-        self.run(&delete_above(target, version), doing, STATEMENT_TIMEOUT)
-            .await
-            .map_err(tag)?;
-        self.known().state().versions.remove(target.name());
-        Ok(())
     }
 }
 
 /// The batch without the rows of these versions.
 fn without(batch: &ChangeBatch, present: &BTreeSet<u64>) -> Result<ChangeBatch> {
-    let Changes::Stream { ops, versions } = &batch.changes else {
-        return Ok(batch.clone());
+    let batch = batch.clone();
+    let Changes::Stream { versions, .. } = &batch.changes else {
+        return Ok(batch);
     };
     if present.is_empty() {
-        return Ok(batch.clone());
+        return Ok(batch);
     }
-    let keep: Vec<bool> = versions.iter().map(|v| !present.contains(v)).collect();
-    let mask = BooleanArray::from(keep.clone());
-    let columns = batch.columns.iter().map(|column| filter(column, &mask));
-    let columns = columns
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(|error| {
-            Error::new(ErrorKind::Internal, "rows cannot be left out of a batch")
-                .with_source(error)
-                .with_table(&batch.schema.name)
-        })?;
-    let row_count = keep.iter().filter(|keep| **keep).count();
-    let kept = |index: &usize| keep.get(*index).copied().unwrap_or_default();
-    let places: Vec<usize> = (0..versions.len()).filter(kept).collect();
-    Ok(ChangeBatch {
-        schema: std::sync::Arc::clone(&batch.schema),
-        columns,
-        row_count,
-        changes: Changes::Stream {
-            ops: places
-                .iter()
-                .filter_map(|&at| ops.get(at).copied())
-                .collect(),
-            versions: places
-                .iter()
-                .filter_map(|&at| versions.get(at).copied())
-                .collect(),
-        },
+    let lacking: Vec<bool> = versions.iter().map(|v| !present.contains(v)).collect();
+    let name = batch.schema.name.clone();
+    batch.keep(&BooleanArray::from(lacking)).map_err(|error| {
+        Error::new(ErrorKind::Internal, "rows cannot be left out of a batch")
+            .with_source(error)
+            .with_table(&name)
     })
 }
 

@@ -184,11 +184,18 @@ impl ClickHouse {
             .with_hint(format!(
                 "see that every query of this destination reaches the same server or replica of `{CHECKPOINTS_TABLE}`"
             ))),
-            Some(_) => Err(Error::new(
-                ErrorKind::Busy,
-                format!("another process writes for pipe `{pipe}`, at term {term} or above"),
-            )
-            .with_hint("stop the other process, or give one of the two pipes another name")),
+            Some(_) => Err(taken_over(pipe, term)),
+        }
+    }
+
+    /// Sees that no term above `term` is claimed for `pipe`.
+    ///
+    /// # Errors
+    /// `Busy` when one is, else as any query.
+    pub(super) async fn ensure_highest(&self, pipe: &str, term: u16) -> Result<()> {
+        match self.highest_term(pipe).await? > term {
+            false => Ok(()),
+            true => Err(taken_over(pipe, term)),
         }
     }
 
@@ -259,4 +266,12 @@ impl ClickHouse {
             .await
             .map(drop)
     }
+}
+
+fn taken_over(pipe: &str, term: u16) -> Error {
+    Error::new(
+        ErrorKind::Busy,
+        format!("another process writes for pipe `{pipe}`, at term {term} or above"),
+    )
+    .with_hint("stop the other process, or give one of the two pipes another name")
 }

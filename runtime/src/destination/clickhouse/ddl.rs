@@ -136,10 +136,11 @@ pub(super) fn create_table(target: &TargetTable, owner: Option<&Owner>) -> Strin
 
 fn table_settings(target: &TargetTable) -> String {
     let settings = settings(target.is_fsync());
+    let window = || format!("{} = {}", append::WINDOW, append::WINDOW_BLOCKS);
     match (target.engine(), settings) {
         (Engine::Replacing, settings) => settings.to_owned(),
-        (Engine::Append, "") => format!("\nSETTINGS {}", append::WINDOW),
-        (Engine::Append, settings) => format!("{settings}, {}", append::WINDOW),
+        (Engine::Append, "") => format!("\nSETTINGS {}", window()),
+        (Engine::Append, settings) => format!("{settings}, {}", window()),
     }
 }
 

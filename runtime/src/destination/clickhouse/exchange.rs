@@ -13,6 +13,19 @@ use crate::fault;
 
 const DOING: Doing<'static> = Doing::Definition("to exchange tables");
 
+/// What takes part in an exchange beside the live table.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh<'a> {
+    /// The name of the freshly loaded table.
+    pub shadow: &'a str,
+    /// What it is known as.
+    pub fresh: &'a str,
+    /// What the live one is known as, if there is one.
+    pub old: Option<&'a str>,
+    /// The name to keep the old one under, whose rows the fresh one does not have; without one it is dropped.
+    pub history: Option<&'a str>,
+}
+
 impl ClickHouse {
     /// The UUID of the table of that name, if there is one.
     ///
@@ -22,20 +35,24 @@ impl ClickHouse {
         Ok(self.inspect(name).await?.map(|found| found.uuid.0))
     }
 
-    /// Puts the table `shadow`, known as `fresh`, under the name of `live`, where the table known as `old` stands, or
-    /// none does. Repeatable at every step. After `Ok` the live name and its view show the fresh table, and the old one
-    /// is gone. Nothing of ours may be inserting into either.
+    /// Puts the fresh table under the name of `live`, where the old one stands, or none does. Repeatable at every step.
+    /// After `Ok` the live name and its view show the fresh table, and the old one is gone, or kept under the name that is
+    /// returned, where nobody writes to it. Nothing of ours may be inserting into either.
     ///
     /// # Errors
     /// `DestinationRejected` when another table than those two has taken one of the names, else as any statement.
     pub async fn exchange(
         &self,
         live: &TargetTable,
-        shadow: &str,
-        old: Option<&str>,
-        fresh: &str,
+        fresh: Fresh<'_>,
         owner: &Owner,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
+        let Fresh {
+            shadow,
+            fresh,
+            old,
+            history,
+        } = fresh;
         let tag = |error: Error| error.with_table(live.source());
         let standing = self.identity(live.name()).await.map_err(tag)?;
         if standing.as_deref() != Some(fresh) {
@@ -57,12 +74,29 @@ impl ClickHouse {
         fault::point("swap:4");
         self.refresh_view(live, owner).await?;
         fault::point("swap:5");
-        if let Some(old) = old
-            && self.identity(shadow).await.map_err(tag)?.as_deref() == Some(old)
-        {
-            self.drop_table(shadow).await.map_err(tag)?;
+        let Some(old) = old else {
+            return Ok(None);
+        };
+        if self.identity(shadow).await.map_err(tag)?.as_deref() != Some(old) {
+            return Ok(None);
         }
-        Ok(())
+        match history {
+            Some(name) => self.put_away(shadow, old, name, owner).await.map(Some),
+            None => self.drop_table(shadow).await.map(|()| None),
+        }
+        .map_err(tag)
+    }
+
+    /// Renames the table `shadow`, known as `old`, to `name`, or to one that is free where a former pipe has left that.
+    async fn put_away(&self, shadow: &str, old: &str, name: &str, owner: &Owner) -> Result<String> {
+        let free = match self.identity(name).await? {
+            None => name.to_owned(),
+            Some(_) => format!("{name}_{}", old.split('-').next().unwrap_or(old)),
+        };
+        self.let_go(shadow, owner).await?;
+        let sql = ddl::rename(self.database(), shadow, &free);
+        self.run(&sql, DOING, STATEMENT_TIMEOUT).await?;
+        Ok(free)
     }
 
     /// Drops a table that this owner made beside a live one. Another's, or none, is left alone.

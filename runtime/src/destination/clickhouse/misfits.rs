@@ -41,8 +41,9 @@ pub(super) fn in_words(misfits: &[Misfit]) -> String {
 fn engine(target: &TargetTable, existing: &ExistingTable, found: &mut Vec<Misfit>) {
     let system = target.system_columns();
     if target.is_append() {
-        let plain = ["MergeTree", "ReplicatedMergeTree", "SharedMergeTree"];
-        if !plain.contains(&existing.engine.as_str()) {
+        if existing.keeps_every_row() {
+            window(target, existing, found);
+        } else {
             found.push(Misfit {
                 found: format!("its engine is {}", existing.engine),
                 needed: "MergeTree, in which every row stays".to_owned(),
@@ -75,6 +76,27 @@ fn engine(target: &TargetTable, existing: &ExistingTable, found: &mut Vec<Misfit
             ),
             needed: needed(),
             alter: None,
+        });
+    }
+}
+
+/// An append table must know an insert again that reaches it twice: by default a table that is not replicated knows none.
+fn window(target: &TargetTable, existing: &ExistingTable, found: &mut Vec<Misfit>) {
+    let (setting, absent) = match existing.engine.as_str() {
+        "MergeTree" => (append::WINDOW, 0),
+        // As many as a table that we make, or more, by default.
+        _ => (append::REPLICATED_WINDOW, u64::MAX),
+    };
+    let kept = existing.setting(setting).unwrap_or(absent);
+    if kept == 0 {
+        found.push(Misfit {
+            found: format!("it knows no insert again that comes twice ({setting} = 0)"),
+            needed: format!("{setting} = {}", append::WINDOW_BLOCKS),
+            alter: Some(format!(
+                "ALTER TABLE {} MODIFY SETTING {setting} = {}",
+                ddl::table(target),
+                append::WINDOW_BLOCKS
+            )),
         });
     }
 }

@@ -1,5 +1,15 @@
 use super::super::tables::tests::{existing, target};
+use super::super::target::tests::{config, schema, table};
 use super::*;
+use crate::config::TableConfig;
+
+fn append_target() -> TargetTable {
+    let table = TableConfig {
+        engine: Engine::Append,
+        ..table()
+    };
+    TargetTable::plan(&config(), &table, &schema()).expect("a plan")
+}
 
 fn of(change: impl FnOnce(&mut ExistingTable)) -> Vec<Misfit> {
     let mut table = existing();
@@ -106,4 +116,33 @@ fn all_differences_are_found_at_once() {
     ] {
         assert!(words.contains(part), "no {part} in {words}");
     }
+}
+
+/// pitfall 132: by default a table that is not replicated takes the same rows twice.
+#[test]
+fn an_append_table_that_knows_no_insert_again_is_told_the_alter() {
+    let target = append_target();
+    let of = |engine: &str, settings: &str| {
+        let mut table = existing();
+        table.engine = engine.to_owned();
+        table.engine_full = format!("{engine} ORDER BY (id, _version) SETTINGS {settings}");
+        let all = misfits(&target, &table);
+        let mut windows = all.into_iter().filter(|m| m.needed.contains("window"));
+        windows.next().map(|misfit| misfit.alter.expect("an ALTER"))
+    };
+    let alter =
+        "ALTER TABLE `shop`.`orders` MODIFY SETTING non_replicated_deduplication_window = 1000";
+    let granularity = "index_granularity = 8192";
+    assert_eq!(of("MergeTree", granularity).as_deref(), Some(alter));
+    let window = |name: &str, blocks: u32| format!("{granularity}, {name} = {blocks}");
+    let own = "non_replicated_deduplication_window";
+    assert_eq!(of("MergeTree", &window(own, 0)).as_deref(), Some(alter));
+    assert_eq!(of("MergeTree", &window(own, 10)), None);
+    let replicated = "replicated_deduplication_window";
+    assert_eq!(of("ReplicatedMergeTree", granularity), None);
+    let alter = of("ReplicatedMergeTree", &window(replicated, 0)).expect("an ALTER");
+    assert!(
+        alter.ends_with("SETTING replicated_deduplication_window = 1000"),
+        "{alter}"
+    );
 }

@@ -74,6 +74,21 @@ pub struct ExistingTable {
     pub columns: Vec<ExistingColumn>,
 }
 
+impl ExistingTable {
+    /// Whether no row of it replaces another.
+    pub fn keeps_every_row(&self) -> bool {
+        ["MergeTree", "ReplicatedMergeTree", "SharedMergeTree"].contains(&self.engine.as_str())
+    }
+
+    /// A number among its settings; none where the server's default holds.
+    pub(super) fn setting(&self, name: &str) -> Option<u64> {
+        let (_, settings) = self.engine_full.split_once(" SETTINGS ")?;
+        let mut pairs = settings.split(',').filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs.find(|(key, _)| key.trim() == name)?;
+        value.trim().parse().ok()
+    }
+}
+
 /// A column of an existing table.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ExistingColumn {

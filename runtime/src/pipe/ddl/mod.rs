@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::command::Command;
+use super::follow::Passed;
 use super::session::Session;
 use super::store::PipeStore;
 use super::track::Track;
@@ -30,7 +31,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::Statement;
 use crate::source::mysql::binlog::ddl::{Class, Clause};
 use crate::source::mysql::catalog::SourceTable;
-use crate::source::mysql::position::Position;
 
 pub use forecast::{Forecast, forecast};
 pub(super) use gone::{follow, retire_gone};
@@ -74,7 +74,7 @@ pub(super) struct Stand<'a> {
     pub(super) track: &'a Track,
     pub(super) term: u16,
     /// Tables that stand ahead of the stream.
-    pub(super) passed: &'a BTreeMap<TableName, Position>,
+    pub(super) passed: &'a Passed,
 }
 
 /// Applies one statement and moves the checkpoint past it, or says what has to change first.

@@ -59,12 +59,26 @@ pub async fn take_place(source: &Source, mode: PositionMode) -> Result<Position>
 }
 
 /// Waits for the end of prepared XA transactions, but not for ever.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct XaPatience {
     since: Option<Instant>,
+    deadline: Duration,
+}
+
+impl Default for XaPatience {
+    fn default() -> Self {
+        Self::of(XA_DEADLINE)
+    }
 }
 
 impl XaPatience {
+    pub(super) fn of(deadline: Duration) -> Self {
+        Self {
+            since: None,
+            deadline,
+        }
+    }
+
     /// # Errors
     /// `SourceUnavailable` past the deadline.
     pub(super) async fn wait(&mut self, prepared: &[String]) -> Result<()> {
@@ -73,13 +87,13 @@ impl XaPatience {
             tracing::info!(prepared = %names, "waiting until no XA transaction is prepared at the source");
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        if since.elapsed() > XA_DEADLINE {
+        if since.elapsed() > self.deadline {
             return Err(Error::new(
                 ErrorKind::SourceUnavailable,
                 format!(
                     "XA transactions are prepared at the source for over {} s, and a load cannot start between their \
                      PREPARE and COMMIT: {names}",
-                    XA_DEADLINE.as_secs()
+                    self.deadline.as_secs()
                 ),
             )
             .with_hint("end them at the source: XA COMMIT or XA ROLLBACK of what XA RECOVER lists"));
@@ -356,7 +370,14 @@ pub(super) async fn ensure_same_server(conn: &mut WireConn, source: &Source) -> 
 #[derive(Debug)]
 pub struct SnapshotSession {
     conn: WireConn,
+    reads_one_moment: bool,
 }
+
+/// What a session in a snapshot goes back to behind each partition. MySQL then releases the metadata locks that were taken
+/// since, and the snapshot stays: mysqldump --single-transaction relies on it. MariaDB 10.11 was seen to keep them until
+/// the transaction's end.
+const SAVEPOINT: &str = "SAVEPOINT pipewright";
+pub(super) const BACK_TO_SAVEPOINT: &str = "ROLLBACK TO SAVEPOINT pipewright";
 
 impl SnapshotSession {
     /// Connects, and proves that the server has executed `place`; a load without a stream has none to prove.
@@ -369,12 +390,22 @@ impl SnapshotSession {
         if let Some(place) = place {
             prove_executed(&mut conn, source, place).await?;
         }
-        Ok(SnapshotSession { conn })
+        Ok(SnapshotSession {
+            conn,
+            reads_one_moment: false,
+        })
     }
 
     /// A session in a snapshot that was taken together with its place.
-    pub(super) fn at_once(conn: WireConn) -> SnapshotSession {
-        SnapshotSession { conn }
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub(super) async fn at_once(mut conn: WireConn) -> Result<SnapshotSession> {
+        conn.query_ok(SAVEPOINT).await?;
+        Ok(SnapshotSession {
+            conn,
+            reads_one_moment: true,
+        })
     }
 
     /// Ends a session that was opened for its proof alone.
@@ -382,9 +413,9 @@ impl SnapshotSession {
         self.conn.quit().await;
     }
 
-    /// The proved connection.
-    pub(super) fn into_conn(self) -> WireConn {
-        self.conn
+    /// The proved connection, and whether it is in a snapshot.
+    pub(super) fn into_parts(self) -> (WireConn, bool) {
+        (self.conn, self.reads_one_moment)
     }
 }
 

@@ -8,7 +8,15 @@
 //! has written into the table holds its metadata until the commit is in the engine, in the binlog and in `gtid_executed`,
 //! also between XA PREPARE and XA COMMIT. LOCK TABLES waits for all of them, and while it is held nobody begins. What
 //! other tables' transactions do meanwhile does not matter, as long as `gtid_executed` grows in the binlog's order.
+//!
+//! On MySQL a session keeps the snapshot, and not the table: behind each partition it goes back to a savepoint, which lets
+//! go of the table's metadata ([`super::PartitionReader::release`]). What is altered in between either refuses the next
+//! SELECT (error 1412, since the definition is younger than the snapshot) or is met by the stream before the load's end
+//! place. On MariaDB statements that change the table wait until the load has ended.
 
+use std::time::Duration;
+
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use super::super::connection::{identity_sql, query_error};
@@ -34,22 +42,37 @@ pub struct Consistent {
     pub sessions: Vec<SnapshotSession>,
 }
 
+/// What has come of the attempt to begin.
+#[derive(Debug)]
+pub enum Attempt {
+    /// The sessions read.
+    Taken(Consistent),
+    /// Transactions at the source stand in the way. They pass, or somebody ends them; the error says how.
+    Held(Error),
+}
+
 /// How long LOCK TABLES may wait, in seconds: those who come behind it wait with it (pitfall 126).
 const LOCK_WAIT: u32 = 5;
+
+/// The same where it is only tried.
+const LOCK_WAIT_TO_TRY: u32 = 1;
+
+/// What LOCK TABLES ends with when it has waited so long.
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
 
 const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
 
 /// Opens up to `most` sessions that read `table` at one moment.
 ///
 /// # Errors
-/// `SourceUnavailable` when writers of the table outlast the wait, `SourceDenied` without the right to lock it,
-/// `SourceSetting` for a server whose places do not follow its commits; failures of the queries.
+/// `SourceDenied` without the right to lock the table, `SourceSetting` for a server whose places do not follow its commits;
+/// failures of the queries.
 pub async fn take_consistent(
     source: &Source,
     mode: PositionMode,
     table: &TableName,
     most: usize,
-) -> Result<Consistent> {
+) -> Result<Attempt> {
     let by_gtid = is_by_gtid(source, mode)?;
     let mut conns = Vec::with_capacity(most.max(1));
     for _ in 0..most.max(1) {
@@ -61,7 +84,52 @@ pub async fn take_consistent(
         Flavor::MySql => mysql(source, by_gtid, table, conns).await,
         Flavor::MariaDb => mariadb(source, by_gtid, conns).await,
     };
-    taken.map_err(|error| error.with_table(table))
+    match taken {
+        Ok(Attempt::Held(error)) => Ok(Attempt::Held(error.with_table(table))),
+        taken => taken.map_err(|error| error.with_table(table)),
+    }
+}
+
+/// Whether nothing that [`Attempt::Held`] would tell of stands in the way just now.
+///
+/// # Errors
+/// As [`take_consistent`].
+pub async fn is_takeable(source: &Source, table: &TableName) -> Result<bool> {
+    if source.flavor() == Flavor::MariaDb {
+        let mut conn = WireConn::connect(source.config()).await?;
+        let prepared = prepared_transactions(&mut conn).await?;
+        conn.quit().await;
+        return Ok(prepared.is_empty());
+    }
+    let mut conn = source.control().await?;
+    let held = lock(&mut conn, source, table, LOCK_WAIT_TO_TRY).await?;
+    // It unlocks the table too.
+    conn.disconnect().await.ok();
+    Ok(held.is_none())
+}
+
+/// Locks the table against writers. What holds it is returned.
+async fn lock(
+    conn: &mut Conn,
+    source: &Source,
+    table: &TableName,
+    seconds: u32,
+) -> Result<Option<Error>> {
+    for sql in [
+        format!("SET SESSION lock_wait_timeout = {seconds}"),
+        format!("LOCK TABLES {} READ", quote_table(table)),
+    ] {
+        let Err(error) = conn.query_drop(sql).await else {
+            continue;
+        };
+        let is_held = matches!(&error, mysql_async::Error::Server(server) if server.code == LOCK_WAIT_TIMEOUT);
+        let error = not_locked(query_error(error), source, table, is_held);
+        return match is_held {
+            true => Ok(Some(error)),
+            false => Err(error.with_table(table)),
+        };
+    }
+    Ok(None)
 }
 
 async fn mysql(
@@ -69,28 +137,23 @@ async fn mysql(
     by_gtid: bool,
     table: &TableName,
     mut conns: Vec<WireConn>,
-) -> Result<Consistent> {
+) -> Result<Attempt> {
     let mut side = WireConn::connect(source.config()).await?;
     ensure_same_server(&mut side, source).await?;
     if by_gtid {
         ensure_ordered(&mut side).await?;
     }
-    let mut lock = source.control().await?;
+    let mut locking = source.control().await?;
     let sql = identity_sql(source.flavor(), source.version());
-    let identity: Option<String> = lock.query_first(sql).await.map_err(query_error)?;
+    let identity: Option<String> = locking.query_first(sql).await.map_err(query_error)?;
     if identity.as_deref() != Some(source.identity().0.as_str()) {
         return Err(Error::new(
             ErrorKind::SourceUnavailable,
             "another server answers than a moment ago",
         ));
     }
-    for sql in [
-        format!("SET SESSION lock_wait_timeout = {LOCK_WAIT}"),
-        format!("LOCK TABLES {} READ", quote_table(table)),
-    ] {
-        lock.query_drop(sql)
-            .await
-            .map_err(|error| not_locked(query_error(error), source, table))?;
+    if let Some(held) = lock(&mut locking, source, table, LOCK_WAIT).await? {
+        return Ok(Attempt::Held(held));
     }
     // Whatever goes wrong closes the connection, which unlocks the table.
     let place = if by_gtid {
@@ -102,15 +165,17 @@ async fn mysql(
     for conn in &mut conns {
         conn.query_ok(BEGIN).await?;
     }
-    lock.query_drop("UNLOCK TABLES")
+    locking
+        .query_drop("UNLOCK TABLES")
         .await
         .map_err(query_error)?;
-    lock.disconnect().await.ok();
+    locking.disconnect().await.ok();
     side.quit().await;
-    Ok(Consistent {
-        place,
-        sessions: conns.into_iter().map(SnapshotSession::at_once).collect(),
-    })
+    let mut sessions = Vec::with_capacity(conns.len());
+    for conn in conns {
+        sessions.push(SnapshotSession::at_once(conn).await?);
+    }
+    Ok(Attempt::Taken(Consistent { place, sessions }))
 }
 
 /// Else a place may hold a transaction without one that stands before it in the binlog.
@@ -128,7 +193,7 @@ async fn ensure_ordered(conn: &mut WireConn) -> Result<()> {
     .with_hint("SET GLOBAL binlog_order_commits = ON, or use `engine: replacing`"))
 }
 
-fn not_locked(error: Error, source: &Source, table: &TableName) -> Error {
+fn not_locked(error: Error, source: &Source, table: &TableName, is_held: bool) -> Error {
     let kind = error.kind();
     let wanted = Error::new(
         kind,
@@ -136,21 +201,25 @@ fn not_locked(error: Error, source: &Source, table: &TableName) -> Error {
     );
     let wanted = match kind {
         ErrorKind::SourceDenied => wanted.with_hint(format!(
-            "GRANT LOCK TABLES ON {}.* TO {}",
+            "GRANT LOCK TABLES ON {}.* TO {}, then resync the table: pipewright resync --table {table}",
             quote_identifier(&table.database),
             source.config().user
         )),
-        _ => wanted.with_hint(
+        _ if is_held => wanted.with_hint(
             "it is tried again; end transactions that have written into the table and stay open",
         ),
+        ErrorKind::SourceMissing => wanted.with_hint(format!(
+            "see that the table exists, then resync it: pipewright resync --table {table}"
+        )),
+        _ => wanted.with_hint("it is tried again"),
     };
     wanted.with_source(error)
 }
 
-async fn mariadb(source: &Source, by_gtid: bool, mut conns: Vec<WireConn>) -> Result<Consistent> {
+async fn mariadb(source: &Source, by_gtid: bool, mut conns: Vec<WireConn>) -> Result<Attempt> {
     let mut side = WireConn::connect(source.config()).await?;
     ensure_same_server(&mut side, source).await?;
-    let mut patience = XaPatience::default();
+    let mut patience = XaPatience::of(Duration::from_secs(LOCK_WAIT.into()));
     let (place, same) = loop {
         // An XA COMMIT is in the binlog before the engine has it: a place may be past it, and the snapshot before it.
         let mut prepared = prepared_transactions(&mut side).await?;
@@ -161,18 +230,20 @@ async fn mariadb(source: &Source, by_gtid: bool, mut conns: Vec<WireConn>) -> Re
                 break begun;
             }
         }
-        patience.wait(&prepared).await?;
+        if let Err(held) = patience.wait(&prepared).await {
+            return Ok(Attempt::Held(held));
+        }
     };
     side.quit().await;
     let mut sessions = Vec::with_capacity(conns.len());
     for (conn, same) in conns.into_iter().zip(same) {
         match same {
-            true => sessions.push(SnapshotSession::at_once(conn)),
+            true => sessions.push(SnapshotSession::at_once(conn).await?),
             // Somebody has committed in between.
             false => conn.quit().await,
         }
     }
-    Ok(Consistent { place, sessions })
+    Ok(Attempt::Taken(Consistent { place, sessions }))
 }
 
 /// Begins a snapshot in each session, in place of one that it has. Returns the place of the first, and which show the same.

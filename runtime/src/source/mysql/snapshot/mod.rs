@@ -17,6 +17,6 @@ mod split_key;
 mod spread;
 
 pub use boundary::{SnapshotSession, newest_place, take_place};
-pub use consistent::{Consistent, take_consistent};
+pub use consistent::{Attempt, Consistent, is_takeable, take_consistent};
 pub use partitions::{Partition, plan_partitions};
 pub use reader::PartitionReader;

@@ -5,7 +5,7 @@ use super::super::catalog::SourceTable;
 use super::super::position::Position;
 use super::super::sql::{quote_identifier, quote_table};
 use super::super::wire::{KillHandle, ServerError, WireConn};
-use super::boundary::prove_executed;
+use super::boundary::{BACK_TO_SAVEPOINT, prove_executed};
 use super::{Partition, SnapshotSession};
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,15 +16,31 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct PartitionReader {
     conn: WireConn,
     table: Option<TableName>,
+    reads_one_moment: bool,
 }
 
 impl PartitionReader {
     /// A reader over a session that has proved the load's start place.
     pub fn new(session: SnapshotSession) -> PartitionReader {
+        let (conn, reads_one_moment) = session.into_parts();
         PartitionReader {
-            conn: session.into_conn(),
+            conn,
             table: None,
+            reads_one_moment,
         }
+    }
+
+    /// The partition is read whole: on MySQL, lets a statement go that waits to change the table. A session in a snapshot
+    /// would keep it waiting until the last partition. What it does to the table shows in the next SELECT, or in the binlog.
+    ///
+    /// # Errors
+    /// As [`PartitionReader::start`].
+    pub async fn release(&mut self) -> Result<()> {
+        if !self.reads_one_moment {
+            return Ok(());
+        }
+        let released = self.conn.query_ok(BACK_TO_SAVEPOINT).await;
+        released.map_err(|error| self.explain(error))
     }
 
     /// Sends the SELECT of a partition: the included columns by name, in the schema's order.

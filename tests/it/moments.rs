@@ -1,0 +1,442 @@
+//! The one moment that the load of an append table reads, and whose changes an append table has: what holds such a load up
+//! or breaks it off, holds up nothing else, and no change is lost or there twice when a process, a state or ClickHouse
+//! goes back to an earlier place.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use mysql_async::prelude::Queryable;
+use pipewright::batch::TableName;
+use pipewright::config::{self, PositionMode, Secrets};
+use pipewright::error::ErrorKind;
+use pipewright::source::mysql;
+use pipewright::source::mysql::catalog::{self, SourceTable};
+use pipewright::source::mysql::snapshot::{self, Attempt, Partition, PartitionReader};
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::{Comparison, Pipe, Stage};
+
+use crate::support::{
+    CATCH_UP, START, allow_locks, append, history, launch, on_both_sources, once, running_with,
+    start,
+};
+
+on_both_sources! {
+    who_has_lost_the_term_stops_and_the_winner_has_each_change_once: 400,
+}
+
+once! {
+    between_two_partitions_nothing_keeps_a_statement_waiting: 200,
+    an_append_table_that_cannot_be_locked_holds_up_no_other: 400,
+    a_load_that_breaks_off_begins_anew_by_itself: 300,
+}
+
+async fn count(
+    reader: &mut PartitionReader,
+    table: &SourceTable,
+    predicate: &str,
+) -> pipewright::error::Result<u32> {
+    let partition = Partition {
+        number: 0,
+        predicate: predicate.to_owned(),
+        description: String::new(),
+    };
+    reader.start(table, &partition).await?;
+    let mut rows = 0;
+    let mut more = true;
+    while more {
+        more = reader
+            .next_rows(|_| {
+                rows += 1;
+                Ok(())
+            })
+            .await?;
+    }
+    Ok(rows)
+}
+
+/// pitfall 126: a session in a snapshot keeps the table's metadata only while it reads. What was altered in between refuses
+/// the next partition.
+async fn between_two_partitions_nothing_keeps_a_statement_waiting() -> Result<()> {
+    // MariaDB keeps the metadata until the transaction's end.
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    allow_locks(&stage).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO t VALUES (1, 1), (2, 2)",
+        ])
+        .await?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("pipe.yaml");
+    fs::write(&path, format!("{:#}", stage.pipe_file(&["t"])))?;
+    let pipes = config::load(&[path], &|_| None, Secrets::Resolve)
+        .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    let source = mysql::Source::connect(&pipes[0].source, None).await?;
+    for (rows, statement) in [
+        (2, "ALTER TABLE t ADD COLUMN b INT, ALGORITHM = COPY"),
+        (3, "TRUNCATE TABLE t"),
+    ] {
+        waits_for_a_partition_alone(&stage, &source, rows, statement)
+            .await
+            .context(statement)?;
+    }
+    Ok(())
+}
+
+/// `t` has so many rows; one is added behind the snapshot.
+async fn waits_for_a_partition_alone(
+    stage: &Stage,
+    source: &mysql::Source,
+    rows: u32,
+    statement: &str,
+) -> Result<()> {
+    let name = TableName {
+        database: stage.database.clone(),
+        table: "t".to_owned(),
+    };
+    let mut control = source.control().await?;
+    let tables = catalog::load_tables(&mut control, source, std::slice::from_ref(&name), |_| {
+        Vec::new()
+    })
+    .await?;
+    let attempt = snapshot::take_consistent(source, PositionMode::Auto, &name, 1).await?;
+    let Attempt::Taken(mut taken) = attempt else {
+        bail!("something holds a table that nobody uses: {attempt:?}");
+    };
+    let mut reader = PartitionReader::new(taken.sessions.remove(0));
+    let behind = format!("INSERT INTO t (id) VALUES ({rows} + 1)");
+    stage.source.execute(behind).await?;
+    ensure!(count(&mut reader, &tables[0], "id <= 1").await? == 1);
+    // Without the release the snapshot keeps the definition.
+    let mut conn = stage.source.connect().await?;
+    conn.query_drop("SET SESSION lock_wait_timeout = 1").await?;
+    let kept = conn.query_drop(statement).await;
+    ensure!(kept.is_err(), "it did not wait for the snapshot");
+    reader.release().await?;
+    ensure!(count(&mut reader, &tables[0], "TRUE").await? == rows);
+    reader.release().await?;
+    conn.query_drop("SET SESSION lock_wait_timeout = 60")
+        .await?;
+    conn.query_drop(statement).await?;
+    let refused = count(&mut reader, &tables[0], "TRUE").await;
+    let kind = refused.map_err(|error| error.kind());
+    ensure!(kind == Err(ErrorKind::SchemaConflict), "{kind:?}");
+    Ok(())
+}
+
+/// The first reason of the table, once one stands.
+async fn reason_of(pipe: &mut Pipe, table: &str) -> Result<Value> {
+    let mine = |document: &Value| {
+        let reasons = document["reasons"].as_array().into_iter().flatten();
+        reasons
+            .clone()
+            .find(|reason| reason["table"] == table)
+            .cloned()
+    };
+    let document = pipe
+        .wait_for("a reason of the table", START, |document| {
+            mine(document).is_some()
+        })
+        .await?;
+    mine(&document).context("it stands")
+}
+
+async fn wait_history(stage: &Stage, table: &str, expected: &str) -> Result<()> {
+    let until = Instant::now() + CATCH_UP;
+    loop {
+        // The table may not be there yet.
+        let found = history(stage, table, "toString(id), a").await;
+        if found.as_ref().is_ok_and(|found| found == expected) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "{table} has {found:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// pitfall 126: behind a transaction that stays open the lock is tried for seconds, and again; an account that may not lock
+/// takes out of service what it may not lock.
+async fn an_append_table_that_cannot_be_locked_holds_up_no_other() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    allow_locks(&stage).await?;
+    for table in ["t", "u"] {
+        stage
+            .source
+            .execute_all([
+                format!("CREATE TABLE {table} (id INT PRIMARY KEY, a VARCHAR(20))"),
+                format!("INSERT INTO {table} VALUES (1, 'one')"),
+            ])
+            .await?;
+    }
+    let mut open = stage.source.connect().await?;
+    open.query_drop("START TRANSACTION").await?;
+    open.query_drop("INSERT INTO t VALUES (2, 'open')").await?;
+    let entries = vec![append(&stage, "t"), append(&stage, "u")];
+    let mut pipe = start(launch(&stage.pipe_file_of(entries)))?;
+    let t = format!("{}.t", stage.database);
+    let held = reason_of(&mut pipe, &t).await?;
+    ensure!(held["code"] == "source_unavailable", "{held:#}");
+    let remedy = held["remedy"].to_string();
+    ensure!(remedy.contains("end transactions"), "{held:#}");
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t VALUES (3, 'three')",
+            "UPDATE u SET a = 'uno'",
+        ])
+        .await?;
+    // Loaded before or behind the UPDATE.
+    let of_u = format!(
+        "SELECT countIf(a = 'uno') FROM `{}`.u_current",
+        stage.database
+    );
+    let until = Instant::now() + CATCH_UP;
+    while stage.clickhouse.number(&of_u).await.ok() != Some(1) {
+        ensure!(Instant::now() < until, "`u` waits for `t`");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(pipe.status().await?["state"] == "Snapshot");
+    open.query_drop("COMMIT").await?;
+    pipe.wait_state("Running", START).await?;
+    wait_history(&stage, "t", OF_THREE).await?;
+    without_the_right_to_lock(&stage, &mut pipe, &t).await
+}
+
+/// What `t` has before the right to lock it is taken away.
+const OF_THREE: &str = "1 one insert\n2 open insert\n3 three insert";
+
+async fn without_the_right_to_lock(stage: &Stage, pipe: &mut Pipe, t: &str) -> Result<()> {
+    let grant = |verb: &str, to: &str| {
+        format!(
+            "{verb} LOCK TABLES ON `{}`.* {to} pipewright@'%'",
+            stage.database
+        )
+    };
+    stage.source.execute(grant("REVOKE", "FROM")).await?;
+    let resync = json!({ "command": "resync", "table": t });
+    let (code, answer) = pipe.order(resync.clone()).await?;
+    ensure!(code == 200, "{code}: {answer:#}");
+    pipe.wait_state("Degraded", START).await?;
+    let denied = reason_of(pipe, t).await?;
+    ensure!(denied["code"] == "source_denied", "{denied:#}");
+    let remedy = denied["remedy"].to_string();
+    ensure!(remedy.contains("GRANT LOCK TABLES"), "{denied:#}");
+    stage.source.execute("UPDATE u SET a = 'due'").await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    stage.assert(Comparison::of("u").view_alone()).await?;
+    stage.source.execute(grant("GRANT", "TO")).await?;
+    let (code, answer) = pipe.order(resync).await?;
+    ensure!(code == 200, "{code}: {answer:#}");
+    pipe.wait_state("Running", START).await?;
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (4, 'four')")
+        .await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    // What it had before is kept.
+    wait_history(stage, "t_history_2", OF_THREE).await?;
+    let expected = format!("{OF_THREE}\n4 four insert");
+    wait_history(stage, "t", &expected).await?;
+    stage.assert_no_load_left().await
+}
+
+/// pitfall 132: a target that was there knows inserts again, or Setup says how it will; and the first load breaks off, as
+/// ClickHouse takes no rows for that target.
+async fn a_load_that_breaks_off_begins_anew_by_itself() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MariaDb).await?;
+    let database = &stage.database;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(20))",
+            "INSERT INTO t VALUES (1, 'one')",
+        ])
+        .await?;
+    let create = [
+        format!("CREATE DATABASE IF NOT EXISTS `{database}` ENGINE = Atomic"),
+        format!(
+            "CREATE TABLE `{database}`.t (id Int32, a Nullable(String), _version UInt64, \
+             _op Enum8('insert' = 0, 'update' = 1, 'delete' = 2), _synced_at DateTime64(6, 'UTC') DEFAULT now64(6)) \
+             ENGINE = MergeTree ORDER BY (id, _version) SETTINGS max_parts_in_total = 0"
+        ),
+    ];
+    for sql in create {
+        stage.clickhouse.query(&sql).await?;
+    }
+    let file = stage.pipe_file_of(vec![append(&stage, "t")]);
+    let mut refused = start(launch(&file))?;
+    let code = refused.wait_exit(START).await?;
+    let said = refused.log().tail();
+    let alter = format!(
+        "ALTER TABLE `{database}`.`t` MODIFY SETTING non_replicated_deduplication_window = 1000"
+    );
+    ensure!(code == 1 && said.contains(&alter), "{code}: {said}");
+    stage.clickhouse.query(&alter).await?;
+    let mut pipe = start(launch(&file))?;
+    let reason = reason_of(&mut pipe, &format!("{database}.t")).await?;
+    let message = reason["message"].to_string();
+    ensure!(message.contains("broke off"), "{reason:#}");
+    // The stream goes on meanwhile, and the load beside what the first has left succeeds.
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    pipe.wait_state("Running", START).await?;
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (2, 'two')")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    wait_history(&stage, "t", "1 one insert\n2 two insert").await?;
+    let document = pipe.status().await?;
+    ensure!(
+        document["reasons"].as_array().is_some_and(Vec::is_empty),
+        "{document:#}"
+    );
+    // A first load that broke off has left no history.
+    ensure!(!stage.clickhouse.exists(database, "t_history_1").await?);
+    stage.assert_no_load_left().await
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy_folder(&entry.path(), &target)?,
+            false => drop(fs::copy(entry.path(), target)?),
+        }
+    }
+    Ok(())
+}
+
+/// The columns of the pipe's newest row among the checkpoints that are its own to give.
+const CHECKPOINT: &str = "pipe, term, owner, stream_offset, position, kind, source_committed_at";
+
+/// pitfalls 131 and 132: the mirror goes back behind a load, the state goes back behind its rows, and another process
+/// claims the term while this one is at work.
+async fn who_has_lost_the_term_stops_and_the_winner_has_each_change_once(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    allow_locks(&stage).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(20))",
+            "INSERT INTO t VALUES (1, 'one')",
+        ])
+        .await?;
+    let mut pipe = running_with(&stage.pipe_file_of(vec![append(&stage, "t")])).await?;
+    the_mirror_goes_back(&stage, &mut pipe).await?;
+    the_state_goes_back(&stage, &mut pipe).await?;
+    another_claims_the_term(&stage, &mut pipe).await
+}
+
+async fn the_mirror_goes_back(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    let database = &stage.database;
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (2, 'two')")
+        .await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    let newest = format!(
+        "SELECT {CHECKPOINT} FROM `{database}`._pipewright_checkpoints FINAL WHERE pipe = '{database}' \
+         ORDER BY term DESC, stream_offset DESC LIMIT 1"
+    );
+    let saved =
+        format!("CREATE TABLE `{database}`.saved ENGINE = MergeTree ORDER BY tuple() AS {newest}");
+    stage.clickhouse.query(&saved).await?;
+    stage
+        .source
+        .execute("UPDATE t SET a = 'uno' WHERE id = 1")
+        .await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    let resync = json!({ "command": "resync", "table": format!("{database}.t") });
+    let (code, answer) = pipe.order(resync).await?;
+    ensure!(code == 200, "{code}: {answer:#}");
+    pipe.wait_state("Running", START).await?;
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (3, 'three')")
+        .await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    pipe.stop().await?;
+    for sql in [
+        format!(
+            "ALTER TABLE `{database}`._pipewright_checkpoints DELETE WHERE pipe = '{database}' SETTINGS mutations_sync = 2"
+        ),
+        format!(
+            "INSERT INTO `{database}`._pipewright_checkpoints ({CHECKPOINT}) SELECT {CHECKPOINT} FROM `{database}`.saved"
+        ),
+    ] {
+        stage.clickhouse.query(&sql).await?;
+    }
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    // The UPDATE came before the load.
+    wait_history(stage, "t", "1 uno insert\n2 two insert\n3 three insert").await?;
+    let before = "1 one insert\n2 two insert\n1 uno update";
+    wait_history(stage, "t_history_1", before).await
+}
+
+async fn the_state_goes_back(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    pipe.stop().await?;
+    let kept = tempfile::tempdir()?;
+    copy_folder(&pipe.state_dir(), kept.path())?;
+    pipe.restart()?;
+    stage
+        .source
+        .execute("UPDATE t SET a = 'due' WHERE id = 2")
+        .await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    pipe.stop().await?;
+    fs::remove_dir_all(pipe.state_dir())?;
+    copy_folder(kept.path(), &pipe.state_dir())?;
+    pipe.restart()?;
+    stage.source.execute("DELETE FROM t WHERE id = 3").await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    let expected = "1 uno insert\n2 two insert\n3 three insert\n2 due update\n3 three delete";
+    wait_history(stage, "t", expected).await
+}
+
+async fn another_claims_the_term(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    let database = &stage.database;
+    let checkpoints = format!("`{database}`._pipewright_checkpoints");
+    let highest = format!("SELECT max(term) FROM {checkpoints} WHERE pipe = '{database}'");
+    let rival = stage.clickhouse.number(&highest).await? + 3;
+    let claim = format!(
+        "INSERT INTO {checkpoints} (pipe, term, owner, stream_offset, position, kind) \
+         SELECT pipe, {rival}, 'another', 0, position, 'claim' FROM {checkpoints} FINAL WHERE pipe = '{database}' \
+         ORDER BY term DESC, stream_offset DESC LIMIT 1"
+    );
+    stage.clickhouse.query(&claim).await?;
+    stage
+        .source
+        .execute("UPDATE t SET a = 'tre' WHERE id = 1")
+        .await?;
+    let failed = pipe.wait_state("Failed", START).await?;
+    let said = failed["reasons"].to_string();
+    ensure!(said.contains("another process writes"), "{said}");
+    let mut expected =
+        "1 uno insert\n2 two insert\n3 three insert\n2 due update\n3 three delete".to_owned();
+    wait_history(stage, "t", &expected).await?;
+    let (code, answer) = pipe.command("start").await?;
+    ensure!(code == 200, "{code}: {answer:#}");
+    pipe.wait_state("Running", START).await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    expected.push_str("\n1 tre update");
+    wait_history(stage, "t", &expected).await?;
+    let above =
+        format!("SELECT count() FROM `{database}`.t WHERE bitShiftRight(_version, 48) > {rival}");
+    ensure!(
+        stage.clickhouse.number(&above).await? == 1,
+        "of the rival's term"
+    );
+    stage.assert(Comparison::of("t").view_alone()).await?;
+    Ok(())
+}
