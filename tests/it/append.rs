@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::{
     CATCH_UP, START, Seed, allow_locks, append, assert_caught_up, history, launch, on_both_sources,
-    once, plugins, running_with, start,
+    once, running_with, start,
 };
 
 on_both_sources! {
@@ -28,7 +28,6 @@ on_both_sources! {
 
 once! {
     append_tables_have_each_change_once_when_answers_are_lost: 400,
-    plugins_change_and_drop_rows_of_an_append_table: 400,
 }
 
 /// How a process ends that ended itself at a point.
@@ -116,78 +115,6 @@ async fn what_the_source_does_not_have_is_kept(
         .get_text(&format!("/v1/pipes/{}/events", stage.database))
         .await?;
     ensure!(events.contains(kept), "{events}");
-    Ok(())
-}
-
-/// A row that the filter never lets in leaves nothing, one that it lets out leaves a delete, and the mask is on all that is
-/// left, whatever was killed.
-async fn plugins_change_and_drop_rows_of_an_append_table() -> Result<()> {
-    let stage = Stage::shared(SourceKind::MySql).await?;
-    allow_locks(&stage).await?;
-    stage
-        .source
-        .execute_all([
-            "CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(20) NOT NULL)",
-            "INSERT INTO t VALUES (1, 1, 'x'), (2, 9, 'x')",
-        ])
-        .await?;
-    let built = plugins().await?;
-    let mut entry = append(&stage, "t");
-    entry["transforms"] = json!(["kept", "hidden"]);
-    let mut file = stage.pipe_file_of(vec![entry]);
-    file["transforms"]["kept"] =
-        json!({ "plugin": built.path("filter"), "config": { "where": "a < 7" } });
-    file["transforms"]["hidden"] =
-        json!({ "plugin": built.path("mask"), "config": { "columns": ["b"], "method": "redact" } });
-    let mut letters = file.clone();
-    letters["transforms"]["kept"]["on_error"] = json!("dead_letter");
-    let mut refused = start(launch(&letters))?;
-    let code = refused.wait_exit(START).await?;
-    let said = refused.log().tail();
-    ensure!(code == 1 && said.contains("dead letters"), "{code}: {said}");
-    let mut pipe = running_with(&file).await?;
-    let told = "toString(id), toString(a)";
-    ensure!(history(&stage, "t", told).await? == "1 1 insert");
-    stage
-        .source
-        .execute_all([
-            "INSERT INTO t VALUES (3, 3, 'y'), (4, 8, 'y')",
-            "UPDATE t SET a = a + 5 WHERE id IN (1, 3)",
-            "UPDATE t SET a = 4 WHERE id = 4",
-        ])
-        .await?;
-    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    let mut expected = "1 1 insert\n3 3 insert\n1 6 update\n3 8 delete\n4 4 update".to_owned();
-    let found = history(&stage, "t", told).await?;
-    ensure!(found == expected, "{found}");
-    pipe.change_env(VARIABLE, Some("flush:1"));
-    pipe.kill9()?;
-    pipe.restart()?;
-    stage
-        .source
-        .execute_all([
-            "INSERT INTO t VALUES (5, 5, 'z'), (6, 7, 'z')",
-            "UPDATE t SET a = 0",
-        ])
-        .await?;
-    ensure!(pipe.wait_exit(START).await? == ABORTED);
-    pipe.change_env(VARIABLE, None);
-    pipe.restart()?;
-    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    expected.push_str("\n5 5 insert");
-    (1..=6).for_each(|id| expected.push_str(&format!("\n{id} 0 update")));
-    let found = history(&stage, "t", told).await?;
-    ensure!(found == expected, "{found}");
-    let bare = format!(
-        "SELECT countIf(b IN ('x', 'y', 'z')) FROM `{}`.t",
-        stage.database
-    );
-    ensure!(
-        stage.clickhouse.number(&bare).await? == 0,
-        "a value is bare"
-    );
-    let of_view = format!("SELECT sum(a = 0) FROM `{}`.t_current", stage.database);
-    ensure!(stage.clickhouse.number(&of_view).await? == 6);
     Ok(())
 }
 
