@@ -5,13 +5,16 @@ use serde_json::json;
 use testbed::SourceKind;
 
 use super::trial::{Column, both_paths, ensure_changed};
-use crate::support::{START, on_both_sources};
+use crate::support::{START, on_all_sources, on_both_sources};
 
 on_both_sources! {
     the_pipes_choices_hold_for_every_column: 300,
-    a_columns_choices_win_over_the_pipes: 300,
     without_a_choice_every_column_has_its_default: 300,
     nulls_that_become_defaults_are_counted: 240,
+}
+
+on_all_sources! {
+    a_columns_choices_win_over_the_pipes: 300,
 }
 
 const DATES: [&str; 5] = [
@@ -353,6 +356,52 @@ async fn a_columns_choices_win_over_the_pipes(kind: SourceKind) -> Result<()> {
             chosen: json!({ "geometry": "wkt" }),
             sql_type: "Nullable(String)",
             values: &[("ST_GeomFromText('POINT(1 2)', 3857)", "POINT(1 2)", false)],
+            ..Column::default()
+        },
+        Column {
+            definition: "LINESTRING",
+            // Bytes, which the pipe would have in hexadecimal digits.
+            chosen: json!({ "geometry": "wkb", "binary": "raw" }),
+            sql_type: "Nullable(String)",
+            // As it is stored, behind the SRID.
+            values: &[
+                (
+                    "ST_GeomFromText('LINESTRING(52.5 13.25,-1 2)', 4326)",
+                    "",
+                    false,
+                ),
+                ("ST_GeomFromText('LINESTRING(0 0,1e100 -1)')", "", false),
+            ],
+            source_sql: Some("SUBSTRING(HEX({}), 9)"),
+            target_sql: "hex({})",
+            ..Column::default()
+        },
+        Column {
+            definition: "INT",
+            chosen: json!({ "nullable": false }),
+            sql_type: "Int32",
+            policy: "null_as_default",
+            null: Some("0"),
+            values: &[("0", "0", false), ("-7", "-7", false)],
+            ..Column::default()
+        },
+        Column {
+            definition: "VARCHAR(10)",
+            chosen: json!({ "type": "LowCardinality(String)", "nullable": false }),
+            sql_type: "LowCardinality(String)",
+            policy: "null_as_default",
+            null: Some(""),
+            values: &[("'a'", "a", false)],
+            ..Column::default()
+        },
+        Column {
+            definition: "DATE",
+            chosen: json!({ "nullable": false }),
+            // Text, as the pipe says, which has no default but the empty one.
+            sql_type: "String",
+            policy: "null_as_default",
+            null: Some(""),
+            values: &[("'9999-12-31'", "9999-12-31", false)],
             ..Column::default()
         },
         Column {
