@@ -149,8 +149,7 @@ pub(super) fn wide_from_image(
 }
 
 /// Appends the text that the server prints for a DECIMAL in its binary form. Inside JSON that may have more digits than
-/// a column's: where the server has rounded, it counts its leading group of nine as whole (MySQL 9.7 keeps a
-/// `CAST('999…' AS DECIMAL(65,5))` of 60 digits before the point with 63).
+/// a column's, zeros at the front: MySQL 9.7 gives more than 65 to `CAST(REPEAT('9', 60) AS DECIMAL(65,5))`.
 pub(super) fn print(
     precision: u8,
     scale: u8,
