@@ -138,6 +138,22 @@ async fn a_large_body_is_refused() {
 }
 
 #[tokio::test]
+async fn a_large_head_is_refused_and_the_next_request_is_answered() {
+    let served = served().await;
+    let asked = |bytes: usize| {
+        let request = reqwest::Client::new().get(format!("{}/livez", served.url));
+        request.header("x-large", "x".repeat(bytes)).send()
+    };
+    // The connection may be gone before the answer was read.
+    if let Ok(answer) = asked(64 * 1024).await {
+        let expected = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        assert_eq!(answer.status(), expected);
+    }
+    let answer = asked(16 * 1024).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn other_paths_and_methods_get_problem_documents() {
     let served = served().await;
     let (status, kind, _) = served.get("/v2").await;

@@ -2,9 +2,9 @@
 //! against it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::clock::now_us;
 use super::document::{BatchDocument, Reason, ReasonKind, ReplicaDocument, RetentionDocument};
@@ -25,14 +25,22 @@ pub(super) struct Progress {
     pub(super) waits: Waits,
     loading: AtomicBool,
     following: AtomicBool,
-    reasons: Mutex<Vec<Reason>>,
+    held_up: Mutex<HeldUp>,
     alarms: Mutex<BTreeMap<Alarm, Reason>>,
     batches: Mutex<VecDeque<BatchDocument>>,
     loads: Mutex<BTreeMap<TableName, LoadMeter>>,
     retention: Mutex<Option<RetentionDocument>>,
     replica: Mutex<Option<ReplicaDocument>>,
-    /// When a plugin last failed on a row that was passed over, microseconds since 1970; 0 when none has.
-    rows_failed_us: AtomicU64,
+    /// When a plugin last failed on a row that was passed over: the moment, and its date in microseconds since 1970.
+    rows_failed: Mutex<Option<(Instant, u64)>>,
+}
+
+/// What holds the pipe's work up.
+#[derive(Debug, Default)]
+struct HeldUp {
+    reasons: Vec<Reason>,
+    /// Since when something is tried again, whatever it was first. The dates that reasons show may jump with the clock.
+    retrying_since: Option<Instant>,
 }
 
 /// What is watched against an objective.
@@ -69,7 +77,7 @@ pub(super) struct LoadSpeed {
 }
 
 /// For how long rows that were passed over stand against the pipe after the last of them.
-const ROWS_FAILED_STAND_US: u64 = 60_000_000;
+const ROWS_FAILED_STAND: Duration = Duration::from_secs(60);
 
 impl Progress {
     /// Whether tables are being loaded.
@@ -95,34 +103,45 @@ impl Progress {
 
     /// A plugin has failed on rows of the stream, which were passed over.
     pub(super) fn rows_failed(&self) {
-        self.rows_failed_us.store(now_us(), Ordering::Relaxed);
+        *lock(&self.rows_failed) = Some((Instant::now(), now_us()));
     }
 
     /// When rows were last passed over, if that was lately.
     pub(super) fn rows_failed_lately(&self) -> Option<u64> {
-        let at = self.rows_failed_us.load(Ordering::Relaxed);
-        (at > 0 && now_us().saturating_sub(at) < ROWS_FAILED_STAND_US).then_some(at)
+        let (at, at_us) = (*lock(&self.rows_failed))?;
+        (at.elapsed() < ROWS_FAILED_STAND).then_some(at_us)
     }
 
     /// Replaces the reasons that hold the pipe's work up.
     pub(super) fn set_reasons(&self, reasons: Vec<Reason>) {
-        *lock(&self.reasons) = reasons;
+        *lock(&self.held_up) = HeldUp {
+            reasons,
+            retrying_since: None,
+        };
     }
 
     /// Lets one reason stand: that something is being tried again. It keeps the time since when.
     pub(super) fn retrying(&self, error: &Error) -> Reason {
         let mut reason = Reason::new(ReasonKind::Retrying, error);
-        let mut reasons = lock(&self.reasons);
-        if let Some(standing) = reasons.iter().find(|standing| standing.code == reason.code) {
+        let mut held_up = lock(&self.held_up);
+        let mut standing = held_up.reasons.iter();
+        if let Some(standing) = standing.find(|standing| standing.code == reason.code) {
             reason.since = standing.since;
         }
-        *reasons = vec![reason.clone()];
+        held_up.reasons = vec![reason.clone()];
+        held_up.retrying_since.get_or_insert_with(Instant::now);
         reason
+    }
+
+    /// For how long the pipe has been trying again; zero when it is not.
+    pub(super) fn retrying_for(&self) -> Duration {
+        let since = lock(&self.held_up).retrying_since;
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// What holds the pipe's work up.
     pub(super) fn reasons(&self) -> Vec<Reason> {
-        lock(&self.reasons).clone()
+        lock(&self.held_up).reasons.clone()
     }
 
     /// What is beyond its objective.
@@ -240,6 +259,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::document::Timestamp;
     use super::*;
 
     #[test]
@@ -257,6 +277,38 @@ mod tests {
         assert_eq!(speed.seconds_left, Some(15.0));
         let none = LoadMeter { parts: 10, ..meter };
         assert_eq!(none.speed(5.0).seconds_left, None, "nothing to judge by");
+    }
+
+    fn minutes_ago(minutes: u64) -> Instant {
+        let ago = Duration::from_secs(minutes * 60);
+        Instant::now()
+            .checked_sub(ago)
+            .expect("the machine is up for longer")
+    }
+
+    #[test]
+    fn dates_that_jump_neither_hasten_nor_hold_up_what_counts_after_a_while() {
+        let hour_us = 3_600_000_000;
+        let unavailable = Error::new(crate::error::ErrorKind::SourceUnavailable, "away");
+        for jumped_to_us in [now_us() - hour_us, now_us() + hour_us] {
+            let progress = Progress::default();
+            assert_eq!(progress.retrying_for(), Duration::ZERO);
+            progress.retrying(&unavailable);
+            lock(&progress.held_up).reasons[0].since = Timestamp::from_micros(jumped_to_us);
+            assert!(progress.retrying_for() < Duration::from_secs(30));
+            lock(&progress.held_up).retrying_since = Some(minutes_ago(2));
+            // Another end by turns: the pipe does not work all the same.
+            let other = Error::new(crate::error::ErrorKind::DestinationUnavailable, "away");
+            progress.retrying(&other);
+            assert!(progress.retrying_for() > Duration::from_secs(60));
+            progress.set_reasons(Vec::new());
+            assert_eq!(progress.retrying_for(), Duration::ZERO);
+
+            *lock(&progress.rows_failed) = Some((Instant::now(), jumped_to_us));
+            assert_eq!(progress.rows_failed_lately(), Some(jumped_to_us));
+            *lock(&progress.rows_failed) = Some((minutes_ago(2), jumped_to_us));
+            assert_eq!(progress.rows_failed_lately(), None);
+        }
     }
 
     #[test]

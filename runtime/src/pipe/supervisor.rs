@@ -379,9 +379,8 @@ impl Pipe {
     /// # Errors
     /// When the store fails.
     pub(super) async fn settle(&self) -> Result<()> {
-        let counts = |reason: &Reason| {
-            reason.kind != ReasonKind::Retrying || reason.since.age() > RETRYING_IS_TROUBLE
-        };
+        let is_trouble = self.progress.retrying_for() > RETRYING_IS_TROUBLE;
+        let counts = |reason: &Reason| reason.kind != ReasonKind::Retrying || is_trouble;
         if !super::status::standing(self).iter().any(counts) {
             self.transition_where(|state| *state == PipeState::Degraded, PipeEvent::Recover)
                 .await

@@ -114,13 +114,17 @@ fn restrict(_: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A folder that cannot be written is mended, not restored.
+/// A folder or disk that takes no writes is mended, not restored.
 fn hint_for(error: &rusqlite::Error) -> &'static str {
     use rusqlite::ErrorCode as Code;
     match error.sqlite_error_code() {
-        Some(Code::ReadOnly | Code::CannotOpen | Code::PermissionDenied | Code::DiskFull) => {
-            super::WRITABLE
-        }
+        Some(
+            Code::ReadOnly
+            | Code::CannotOpen
+            | Code::PermissionDenied
+            | Code::DiskFull
+            | Code::SystemIoFailure,
+        ) => super::WRITABLE,
         _ => RESTORE,
     }
 }
@@ -203,6 +207,23 @@ pub(super) mod tests {
             (*version, folder)
         });
         folders.collect()
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_no_reason_to_give_the_state_up() {
+        use rusqlite::ffi;
+        let hint = |code| hint_for(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_CANTOPEN,
+        ] {
+            assert_eq!(hint(code), super::super::WRITABLE, "{code}");
+        }
+        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB] {
+            assert_eq!(hint(code), RESTORE, "{code}");
+        }
     }
 
     #[tokio::test]
