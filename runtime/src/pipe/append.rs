@@ -14,7 +14,7 @@ use super::resync;
 use super::session::Session;
 use super::setup;
 use super::supervisor::Pipe;
-use crate::batch::TableName;
+use crate::batch::{TableName, Version};
 use crate::config::{Engine, Keyless, Mode, PipeConfig, RowImage, TableConfig};
 use crate::destination::clickhouse::TargetTable;
 use crate::error::{Error, ErrorKind, Result};
@@ -138,12 +138,29 @@ async fn take_snapshots(session: &Session, pipe: &Pipe) -> Result<Vec<TableName>
 /// versions of the new one, and would be there twice.
 ///
 /// # Errors
-/// As any statement.
-pub(super) async fn rewind(session: &Session, version: crate::batch::Version) -> Result<()> {
-    for table in session.tables() {
-        for target in table.stream_targets().filter(|target| target.is_append()) {
-            session.destination.rewind(target, version).await?;
-        }
+/// `PositionPurged` when the source cannot give it again, and then nothing is taken out; else as any statement.
+pub(super) async fn rewind(session: &Session, term: u16, checkpoint: &StreamPlace) -> Result<()> {
+    let tables = session.tables();
+    let targets: Vec<&TargetTable> = tables
+        .iter()
+        .flat_map(|table| table.stream_targets())
+        .filter(|target| target.is_append())
+        .collect();
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let mut conn = session.source.control().await?;
+    let held = session
+        .source
+        .retention(&mut conn, &checkpoint.position)
+        .await;
+    conn.disconnect().await.ok();
+    if let Some(purged) = held?.purged {
+        return Err(purged);
+    }
+    let version = Version::new(term, checkpoint.offset);
+    for target in targets {
+        session.destination.rewind(target, version).await?;
     }
     Ok(())
 }

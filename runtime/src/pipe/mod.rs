@@ -24,6 +24,7 @@ mod lag;
 mod letters;
 pub mod lifecycle;
 mod load;
+mod lost;
 mod objectives;
 mod operate;
 mod patience;

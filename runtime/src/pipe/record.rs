@@ -37,6 +37,10 @@ pub struct PipeRecord {
     pub term: u16,
     /// A term that is being claimed: a crash in between claims a higher one.
     pub claiming: Option<u16>,
+    /// Whether the pipe begins anew at its checkpoint: what stands at the destination is no past of it any more, until a
+    /// term is claimed.
+    #[serde(default)]
+    pub anew: bool,
     /// The random id under which the term is claimed at the destination.
     pub owner: String,
     /// Everything up to here is durable at the destination. None until Setup has taken the start place.
@@ -165,6 +169,9 @@ pub struct TableRecord {
     /// Whether it left because the source has it no longer; it comes back when it is there again.
     #[serde(default)]
     pub dropped: bool,
+    /// Whether it is out because the file's `exclude` lists it; it comes back when the list no longer does.
+    #[serde(default)]
+    pub excluded: bool,
     /// Whether rows may have followed a foreign key, so that it is to be loaded anew.
     #[serde(default)]
     pub cascaded: bool,
@@ -330,6 +337,7 @@ impl TableRecord {
             altering: false,
             unmade: false,
             dropped: false,
+            excluded: false,
             cascaded: false,
             retire: None,
             inexact: None,

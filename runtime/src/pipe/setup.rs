@@ -16,7 +16,7 @@ use super::record::{Checkpoint, Records, TableRecord};
 use super::session::{LiveTable, Session};
 use super::store::PipeStore;
 use super::table_state::TableState;
-use crate::batch::{TableName, Version};
+use crate::batch::TableName;
 use crate::config::{Mode, PipeConfig, TableConfig, match_tables};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
@@ -239,22 +239,8 @@ pub(super) async fn set_up(session: &Session, store: &PipeStore) -> Result<()> {
         record_start(session, store, start, &tables).await?;
         tables.into_iter().for_each(|table| session.put(table));
     }
-    session.destination.ensure_database().await?;
-    session.destination.ensure_checkpoints().await?;
-    let records = store.records();
-    for table in session.tables() {
-        let name = table.source.name();
-        let record = records.tables.get(name);
-        // The live tables of such a load have the form and the names of before.
-        if record.is_some_and(|record| record.is_loading_alone()) {
-            continue;
-        }
-        for target in table.targets() {
-            let made = session.destination.create(target, &owner).await;
-            made.map_err(|error| error.with_table(name))?;
-        }
-    }
     if store.record().term == 0 {
+        make_targets(session, store, &owner).await?;
         raise_term(session, store).await?;
     }
     let loading = store
@@ -269,6 +255,27 @@ pub(super) async fn set_up(session: &Session, store: &PipeStore) -> Result<()> {
             PipeEvent::SetUpToStream
         })
         .await?;
+    Ok(())
+}
+
+/// Makes all that a pipe which has written nothing yet writes to. Later what is gone has taken rows with it: whoever
+/// attaches tells of that, and makes alone what a load is to fill.
+async fn make_targets(session: &Session, store: &PipeStore, owner: &Owner) -> Result<()> {
+    session.destination.ensure_database().await?;
+    session.destination.ensure_checkpoints().await?;
+    let records = store.records();
+    for table in session.tables() {
+        let name = table.source.name();
+        let record = records.tables.get(name);
+        // The live tables of such a load have the form and the names of before.
+        if record.is_some_and(|record| record.is_loading_alone()) {
+            continue;
+        }
+        for target in table.targets() {
+            let made = session.destination.create(target, owner).await;
+            made.map_err(|error| error.with_table(name))?;
+        }
+    }
     Ok(())
 }
 
@@ -411,7 +418,7 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
         })
         .await?;
     let checkpoint = record.checkpoint.expect("a term begins at a checkpoint");
-    append::rewind(session, Version::new(record.term, checkpoint.place.offset)).await?;
+    append::rewind(session, record.term, &checkpoint.place).await?;
     let place = StreamPlace {
         position: checkpoint.place.position.clone(),
         offset: 0,
@@ -431,7 +438,7 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
         .commit(|draft| {
             let record = draft.pipe_mut();
             record.term = term;
-            record.claiming = None;
+            (record.claiming, record.anew) = (None, false);
             record.server = Some(session.source.identity().clone());
             record.checkpoint = Some(Checkpoint {
                 place,

@@ -195,6 +195,7 @@ impl PipeStore {
                 server: None,
                 term: 0,
                 claiming: None,
+                anew: false,
                 owner: random_id(),
                 checkpoint: None,
                 sent: None,
