@@ -18,6 +18,28 @@ const PARTS: [&str; 4] = ["source", "transform", "destination", "state"];
 /// What stands above the parts and is known to none of them.
 const RIM: [&str; 3] = ["pipe", "api", "cli"];
 
+/// Who asks the machine what time it is: for dates that people read, for the age of cached files, and for how far the
+/// source's clock is off. A clock may jump, so nothing else may depend on it.
+const ASKS_THE_CLOCK: [&str; 4] = [
+    "pipe/clock.rs",
+    "pipe/document.rs",
+    "source/mysql/preflight.rs",
+    "transform/cache.rs",
+];
+
+/// Who writes such a date down: of failures, checkpoints and rows that failed; and who compares one with the source's
+/// retention, for an alarm.
+const KEEPS_DATES: [&str; 8] = [
+    "pipe/clock.rs",
+    "pipe/heal.rs",
+    "pipe/lifecycle.rs",
+    "pipe/objectives.rs",
+    "pipe/progress.rs",
+    "pipe/resync.rs",
+    "pipe/setup.rs",
+    "pipe/track.rs",
+];
+
 /// Rust files below a folder.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -164,6 +186,30 @@ fn only_pipe_joins_source_and_destination() {
         }
     }
     assert!(leaks.is_empty(), "{}", leaks.join("\n"));
+}
+
+/// Files below `runtime/src` with a line of code that has one of `texts`.
+fn files_with(texts: &[&str]) -> Vec<String> {
+    let root = runtime();
+    let has = |path: &PathBuf| {
+        let lines = code(path);
+        let mut lines = lines.iter();
+        lines.any(|(_, line)| texts.iter().any(|text| line.contains(text)))
+    };
+    let found = sources(&root).into_iter().filter(has);
+    found
+        .map(|path| {
+            let below = path.strip_prefix(&root).expect("below the root");
+            below.display().to_string()
+        })
+        .collect()
+}
+
+#[test]
+fn no_version_place_or_token_depends_on_the_clock() {
+    let asks = ["SystemTime::now(", "Utc::now(", "Local::now("];
+    assert_eq!(files_with(&asks), ASKS_THE_CLOCK);
+    assert_eq!(files_with(&["now_us("]), KEEPS_DATES);
 }
 
 #[test]

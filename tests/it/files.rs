@@ -16,7 +16,7 @@ on_both_sources! {
 }
 
 once! {
-    a_wildcard_goes_on_without_what_was_taken_out_of_it: 300,
+    a_wildcard_goes_on_without_what_was_taken_out_of_it: 400,
     a_watched_folder_starts_changes_and_pauses_pipes: 300,
 }
 
@@ -285,6 +285,25 @@ async fn a_wildcard_goes_on_without_what_was_taken_out_of_it() -> Result<()> {
         stage.clickhouse.number(&sql).await? == 1,
         "a table that is excluded still receives rows"
     );
+
+    // What the file no longer excludes comes back, whoever had taken it out before the file did.
+    ensure!(pipe.stop().await? == 0);
+    exported["exclude"] = json!([named("tmp_*")]);
+    exported["follow_new_tables"] = json!(false);
+    pipe.change_file(&exported);
+    pipe.restart()?;
+    let document = pipe
+        .wait_for("a and b in the stream", CATCH_UP, |document| {
+            let back = |name| table(&stage, document, name)["state"] == "Streaming";
+            document["state"] == "Running" && back("a") && back("b")
+        })
+        .await?;
+    ensure!(drift(&document, "exclude").is_null(), "{document:#}");
+    stage.source.execute("UPDATE b SET n = 10").await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    for table in ["a", "b", "c", "d", "e"] {
+        stage.assert_same(table).await?;
+    }
     Ok(())
 }
 

@@ -56,6 +56,7 @@ mod tables;
 mod bystanders;
 mod crashes;
 mod kill_points;
+mod lost_rows;
 mod outages;
 mod outstanding;
 mod surroundings;

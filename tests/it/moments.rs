@@ -313,11 +313,8 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The columns of the pipe's newest row among the checkpoints that are its own to give.
-const CHECKPOINT: &str = "pipe, term, owner, stream_offset, position, kind, source_committed_at";
-
-/// pitfalls 131 and 132: the mirror goes back behind a load, the state goes back behind its rows, and another process
-/// claims the term while this one is at work.
+/// pitfalls 131 and 132: the state goes back behind its rows, and another process claims the term while this one is at
+/// work.
 async fn who_has_lost_the_term_stops_and_the_winner_has_each_change_once(
     kind: SourceKind,
 ) -> Result<()> {
@@ -331,50 +328,27 @@ async fn who_has_lost_the_term_stops_and_the_winner_has_each_change_once(
         ])
         .await?;
     let mut pipe = running_with(&stage.pipe_file_of(vec![append(&stage, "t")])).await?;
-    the_mirror_goes_back(&stage, &mut pipe).await?;
+    loaded_once_more(&stage, &mut pipe).await?;
     the_state_goes_back(&stage, &mut pipe).await?;
     another_claims_the_term(&stage, &mut pipe).await
 }
 
-async fn the_mirror_goes_back(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
-    let database = &stage.database;
+async fn loaded_once_more(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
     stage
         .source
-        .execute("INSERT INTO t VALUES (2, 'two')")
+        .execute_all([
+            "INSERT INTO t VALUES (2, 'two')",
+            "UPDATE t SET a = 'uno' WHERE id = 1",
+        ])
         .await?;
     stage.wait_caught_up(pipe, CATCH_UP).await?;
-    let newest = format!(
-        "SELECT {CHECKPOINT} FROM `{database}`._pipewright_checkpoints FINAL WHERE pipe = '{database}' \
-         ORDER BY term DESC, stream_offset DESC LIMIT 1"
-    );
-    let saved =
-        format!("CREATE TABLE `{database}`.saved ENGINE = MergeTree ORDER BY tuple() AS {newest}");
-    stage.clickhouse.query(&saved).await?;
-    stage
-        .source
-        .execute("UPDATE t SET a = 'uno' WHERE id = 1")
-        .await?;
-    stage.wait_caught_up(pipe, CATCH_UP).await?;
-    let resync = json!({ "command": "resync", "table": format!("{database}.t") });
-    let (code, answer) = pipe.order(resync).await?;
-    ensure!(code == 200, "{code}: {answer:#}");
-    pipe.wait_state("Running", START).await?;
+    resync(stage, pipe).await?;
     stage
         .source
         .execute("INSERT INTO t VALUES (3, 'three')")
         .await?;
     stage.wait_caught_up(pipe, CATCH_UP).await?;
     pipe.stop().await?;
-    for sql in [
-        format!(
-            "ALTER TABLE `{database}`._pipewright_checkpoints DELETE WHERE pipe = '{database}' SETTINGS mutations_sync = 2"
-        ),
-        format!(
-            "INSERT INTO `{database}`._pipewright_checkpoints ({CHECKPOINT}) SELECT {CHECKPOINT} FROM `{database}`.saved"
-        ),
-    ] {
-        stage.clickhouse.query(&sql).await?;
-    }
     pipe.restart()?;
     pipe.wait_state("Running", START).await?;
     stage.wait_caught_up(pipe, CATCH_UP).await?;
@@ -384,6 +358,14 @@ async fn the_mirror_goes_back(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
     wait_history(stage, "t_history_1", before).await
 }
 
+async fn resync(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    let resync = json!({ "command": "resync", "table": format!("{}.t", stage.database) });
+    let (code, answer) = pipe.order(resync).await?;
+    ensure!(code == 200, "{code}: {answer:#}");
+    pipe.wait_state("Running", START).await.map(drop)
+}
+
+/// Which of the other state's changes are there cannot be told, so the table asks for a load; what it has is kept.
 async fn the_state_goes_back(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
     pipe.stop().await?;
     let kept = tempfile::tempdir()?;
@@ -399,9 +381,16 @@ async fn the_state_goes_back(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
     copy_folder(kept.path(), &pipe.state_dir())?;
     pipe.restart()?;
     stage.source.execute("DELETE FROM t WHERE id = 3").await?;
+    let reason = reason_of(pipe, "t").await?;
+    ensure!(
+        reason.to_string().contains("another state of this pipe"),
+        "{reason:#}"
+    );
+    resync(stage, pipe).await?;
     stage.wait_caught_up(pipe, CATCH_UP).await?;
-    let expected = "1 uno insert\n2 two insert\n3 three insert\n2 due update\n3 three delete";
-    wait_history(stage, "t", expected).await
+    wait_history(stage, "t", "1 uno insert\n2 due insert").await?;
+    let before = "1 uno insert\n2 two insert\n3 three insert\n2 due update";
+    wait_history(stage, "t_history_2", before).await
 }
 
 async fn another_claims_the_term(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
@@ -422,8 +411,7 @@ async fn another_claims_the_term(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
     let failed = pipe.wait_state("Failed", START).await?;
     let said = failed["reasons"].to_string();
     ensure!(said.contains("another process writes"), "{said}");
-    let mut expected =
-        "1 uno insert\n2 two insert\n3 three insert\n2 due update\n3 three delete".to_owned();
+    let mut expected = "1 uno insert\n2 due insert".to_owned();
     wait_history(stage, "t", &expected).await?;
     let (code, answer) = pipe.command("start").await?;
     ensure!(code == 200, "{code}: {answer:#}");

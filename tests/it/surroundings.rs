@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use pipewright::fault::VARIABLE;
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{Pipe, Proxy, Stage};
+use testbed::harness::{MARKER_TABLE, Pipe, Proxy, Stage};
 
 use crate::support::{
     CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, once, running,
@@ -20,6 +21,8 @@ once! {
     clickhouse_without_room_is_waited_for: 400,
     a_dropped_target_stops_its_table_alone: 300,
     a_state_folder_without_room_holds_the_pipe_up_and_loses_nothing: 300,
+    a_spill_folder_without_room_is_waited_for: 400,
+    a_target_dropped_while_it_is_loaded_is_not_made_anew_empty: 300,
 }
 
 async fn answers_lost_after_the_insert_change_nothing(kind: SourceKind) -> Result<()> {
@@ -182,4 +185,104 @@ async fn a_state_folder_without_room_holds_the_pipe_up_and_loses_nothing() -> Re
     pipe.wait_state("Running", START).await?;
     writer.stop().await?;
     assert_caught_up(&stage, &mut pipe, &Workload::TABLES).await
+}
+
+/// The rows of `t` by number and checksum, at both ends: some of them are too long to be compared as text.
+async fn assert_sums_arrive(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    let expected: Vec<String> = stage
+        .source
+        .rows("SELECT CONCAT(COUNT(*), ' ', SUM(CRC32(a))) FROM t")
+        .await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    let sql = format!(
+        "SELECT concat(toString(count()), ' ', toString(sum(CRC32(a)))) FROM `{}`.t_current",
+        stage.database
+    );
+    let found = stage.clickhouse.query(&sql).await?;
+    ensure!(expected == [found.clone()], "{expected:?} and {found}");
+    Ok(())
+}
+
+/// Far more than the smallest budget of memory keeps of a transaction, and below any `max_allowed_packet`.
+async fn large_transaction(stage: &Stage, from: u32) -> Result<()> {
+    let rows = (from..from + 12).map(|id| {
+        format!("INSERT INTO t VALUES ({id}, REPEAT(LEFT(SHA2({id}, 256), 37), 100000))")
+    });
+    let statements: Vec<String> = ["START TRANSACTION".to_owned()]
+        .into_iter()
+        .chain(rows)
+        .chain(["COMMIT".to_owned()])
+        .collect();
+    stage.source.execute_all(statements).await
+}
+
+async fn a_spill_folder_without_room_is_waited_for() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MariaDb).await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT)")
+        .await?;
+    let folder = tempfile::tempdir()?;
+    let spill = folder.path().join("spill");
+    std::fs::create_dir(&spill)?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["memory"] = json!("64MiB");
+    file["spill_dir"] = json!(spill);
+    let mut pipe = start(launch(&file).with_limited_files())?;
+    pipe.wait_state("Running", START).await?;
+    // Room for the state, and for a part of the transaction.
+    pipe.limit_files(Some(16 << 20))?;
+    large_transaction(&stage, 1).await?;
+    stage.source.execute("DELETE FROM t WHERE id = 2").await?;
+    let status = wait_held_up(&mut pipe, "state", "spill_dir").await?;
+    ensure!(
+        status["state"] == "Running" && status["tables"][0]["state"] == "Streaming",
+        "{status:#}"
+    );
+    pipe.limit_files(None)?;
+    assert_sums_arrive(&stage, &mut pipe).await?;
+
+    // A folder that goes away is no other case.
+    std::fs::remove_dir(&spill)?;
+    large_transaction(&stage, 101).await?;
+    wait_held_up(&mut pipe, "state", "spill_dir").await?;
+    std::fs::create_dir(&spill)?;
+    assert_sums_arrive(&stage, &mut pipe).await?;
+    pipe.wait_for("no reason", CATCH_UP, |status| {
+        status["state"] == "Running" && status["reasons"] == json!([])
+    })
+    .await
+    .map(drop)
+}
+
+async fn a_target_dropped_while_it_is_loaded_is_not_made_anew_empty() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    // The first by name is loaded first.
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE a (id INT PRIMARY KEY, n INT)",
+            "INSERT INTO a VALUES (1, 1), (2, 2), (3, 3)",
+        ])
+        .await?;
+    let mut pipe = start(launch(&stage.pipe_file(&["a"])).env(VARIABLE, "load:3"))?;
+    pipe.wait_exit(START).await?;
+    let drop = format!("DROP TABLE `{}`.a SYNC", stage.database);
+    stage.clickhouse.query(&drop).await?;
+    pipe.change_env(VARIABLE, None);
+    pipe.restart()?;
+    let status = pipe.wait_state("Degraded", START).await?;
+    let reason = &status["reasons"][0];
+    ensure!(
+        status["tables"][0]["state"] == "Quarantined"
+            && reason["message"].to_string().contains("it is gone")
+            && reason["remedy"].to_string().contains("resync"),
+        "{status:#}"
+    );
+    assert_caught_up(&stage, &mut pipe, &[MARKER_TABLE]).await?;
+    let order = json!({ "command": "resync", "table": format!("{}.a", stage.database) });
+    ensure!(pipe.order(order).await?.0 == 200);
+    pipe.wait_state("Running", CATCH_UP).await?;
+    stage.source.execute("DELETE FROM a WHERE id = 1").await?;
+    assert_caught_up(&stage, &mut pipe, &["a"]).await
 }

@@ -30,13 +30,25 @@ impl TablePattern {
     /// Whether it means `name`, compared with case.
     pub fn matches(&self, name: &TableName) -> bool {
         if self.is_wildcard() {
-            !SYSTEM_DATABASES.contains(&name.database.to_ascii_lowercase().as_str())
-                && glob(&self.database, &name.database)
-                && glob(&self.table, &name.table)
-                && !self.except.iter().any(|except| except.matches(name))
+            self.reaches(name) && !self.excepts(name)
         } else {
             self.database == name.database && self.table == name.table
         }
+    }
+
+    /// Whether it is a wildcard that would mean `name` if that were not excluded.
+    pub fn passes_over(&self, name: &TableName) -> bool {
+        self.is_wildcard() && self.reaches(name) && self.excepts(name)
+    }
+
+    fn reaches(&self, name: &TableName) -> bool {
+        !SYSTEM_DATABASES.contains(&name.database.to_ascii_lowercase().as_str())
+            && glob(&self.database, &name.database)
+            && glob(&self.table, &name.table)
+    }
+
+    fn excepts(&self, name: &TableName) -> bool {
+        self.except.iter().any(|except| except.matches(name))
     }
 }
 

@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::attach::{Attached, attach};
 use super::quarantine;
-use super::record::{Records, TablePlace, TableRecord};
+use super::record::{TablePlace, TableRecord};
 use super::resync;
 use super::session::Session;
 use super::setup;
 use super::supervisor::Pipe;
-use crate::batch::TableName;
+use crate::batch::{TableName, Version};
 use crate::config::{Engine, Keyless, Mode, PipeConfig, RowImage, TableConfig};
 use crate::destination::clickhouse::TargetTable;
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -158,7 +158,6 @@ async fn take_snapshots(session: &Session, pipe: &Pipe) -> Result<Vec<TableName>
                 for (name, position) in places {
                     let table = draft.table_mut(&name);
                     table.in_snapshot = true;
-                    table.loaded_at = Some(position.clone());
                     table.place = Some(ahead_at(position));
                 }
                 Ok(())
@@ -207,22 +206,6 @@ fn ahead_at(position: Position) -> TablePlace {
             offset: 0,
         },
         sent: None,
-    }
-}
-
-/// The checkpoint goes back to `checkpoint`. Append tables that were loaded behind it have the changes up to their load
-/// already, which are passed over once more.
-pub(super) fn go_back(draft: &mut Records, checkpoint: &Position) {
-    let is_behind = |table: &TableRecord| {
-        let loaded_at = table.loaded_at.as_ref().filter(|_| table.appends);
-        loaded_at
-            .filter(|at| checkpoint.contains(at) == Some(false))
-            .cloned()
-    };
-    for name in draft.names_where(|table| table.state.is_in_stream() && is_behind(table).is_some())
-    {
-        let table = draft.table_mut(&name);
-        table.place = is_behind(table).map(ahead_at);
     }
 }
 
@@ -297,12 +280,29 @@ pub(super) async fn end_for_the_next(
 /// versions of the new one, and would be there twice.
 ///
 /// # Errors
-/// As any statement.
-pub(super) async fn rewind(session: &Session, version: crate::batch::Version) -> Result<()> {
-    for table in session.tables() {
-        for target in table.stream_targets().filter(|target| target.is_append()) {
-            session.destination.rewind(target, version).await?;
-        }
+/// `PositionPurged` when the source cannot give it again, and then nothing is taken out; else as any statement.
+pub(super) async fn rewind(session: &Session, term: u16, checkpoint: &StreamPlace) -> Result<()> {
+    let tables = session.tables();
+    let targets: Vec<&TargetTable> = tables
+        .iter()
+        .flat_map(|table| table.stream_targets())
+        .filter(|target| target.is_append())
+        .collect();
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let mut conn = session.source.control().await?;
+    let held = session
+        .source
+        .retention(&mut conn, &checkpoint.position)
+        .await;
+    conn.disconnect().await.ok();
+    if let Some(purged) = held?.purged {
+        return Err(purged);
+    }
+    let version = Version::new(term, checkpoint.offset);
+    for target in targets {
+        session.destination.rewind(target, version).await?;
     }
     Ok(())
 }

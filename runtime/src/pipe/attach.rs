@@ -1,5 +1,6 @@
 //! Going on where a pipe was: proves that both ends still hold the past that the checkpoint stands on.
 
+use super::lost::{self, Standing};
 use super::operate::has_met;
 use super::record::{Records, Skip, TableRecord};
 use super::session::Session;
@@ -7,7 +8,7 @@ use super::setup::{raise_term, recorded};
 use super::store::PipeStore;
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
-use super::{append, ddl, pinned};
+use super::{ddl, pinned};
 use crate::batch::{MAX_STREAM_OFFSET, TableName};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,7 +27,7 @@ const OFFSET_TO_RAISE_AT: u64 = MAX_STREAM_OFFSET / 2;
 ///
 /// # Errors
 /// `SourceDiverged` when the source lacks what we have applied; `DestinationLost` when ClickHouse lacks what it had
-/// acknowledged and the pipe cannot go back to it; `DestinationRejected` when a target was altered by someone else.
+/// acknowledged and the pipe cannot go back behind it; `DestinationRejected` when a target was altered by someone else.
 pub(super) async fn attach(pipe: &Pipe) -> Result<Attached> {
     rejoin(&pipe.store).await?;
     let (session, changed) = bound(pipe).await?;
@@ -34,9 +35,10 @@ pub(super) async fn attach(pipe: &Pipe) -> Result<Attached> {
     if replaying.is_empty() {
         take_present(&session, &pipe.store, &changed).await?;
     }
+    // Before the targets: what was lost of all of them is no single table's trouble.
+    let standing = lost::compare(&session, &pipe.store).await?;
     ensure_targets(&session, &pipe.store).await?;
-    ensure_destination_past(&session, &pipe.store).await?;
-    ensure_source_past(&session, &pipe.store).await?;
+    ensure_source_past(&session, &pipe.store, standing).await?;
     if replaying.is_empty() {
         session.keep_plugins(&pipe.store).await?;
         if !changed.is_empty() {
@@ -217,9 +219,11 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
             records.tables.get(name).is_some_and(|table| wanted(table))
         };
         let loading = is(|table| table.state.is_loading());
+        // What a load has written already would be missing in a table that is made once more.
+        let filled = records.done.get(name).is_some_and(|done| !done.is_empty());
         let tag = |error: Error| error.with_table(name);
         let unmade = is(|table| table.unmade);
-        if loading || unmade {
+        if (loading && !filled) || unmade {
             let targets = match unmade {
                 // Not the load's alone: one that was to be loaded again before it was made has no live target yet.
                 true => table.stream_targets().collect(),
@@ -346,78 +350,21 @@ fn ensure_rows_stay(session: &Session, store: &PipeStore, changed: &[TableName])
     .with_table(name))
 }
 
-/// Compares the mirror of our checkpoint with the checkpoint.
-async fn ensure_destination_past(session: &Session, store: &PipeStore) -> Result<()> {
-    let record = store.record();
-    let checkpoint = record
-        .checkpoint
-        .clone()
-        .expect("a pipe that is set up has a checkpoint");
-    let lost = |what: &str| {
-        Error::new(ErrorKind::DestinationLost, format!("ClickHouse has lost rows that it had acknowledged: {what}"))
-            .with_hint(
-                "drop the pipe's target tables and their rows in `_pipewright_checkpoints`, and start it with an empty \
-                 state folder",
-            )
-    };
-    if record.claiming.is_some() {
-        // A claim that did not end, or a pipe that begins anew: what was written before must lose from now on.
-        return raise_term(session, store).await;
-    }
-    let Some(mirror) = session.destination.read_mirror(store.pipe()).await? else {
-        return Err(lost(
-            "the pipe's rows in `_pipewright_checkpoints` are gone",
-        ));
-    };
-    if mirror.term > record.term || mirror.owner != record.owner {
-        // Another claimant, or a state folder restored from a backup: whatever was written there must lose to what is
-        // written from now on.
-        return raise_term(session, store).await;
-    }
-    if (mirror.term, mirror.offset) >= (record.term, checkpoint.place.offset) {
-        return claim_for_appending(session, store).await;
-    }
-    // Rows of the load carry no place, so nobody can tell which of them are gone too.
-    if record.state == PipeState::Snapshot || mirror.term < record.term {
-        return Err(lost("its newest checkpoint is older than the pipe's"));
-    }
-    let position = serde_json::from_str(&mirror.position)
-        .map_err(|error| lost("the mirrored position cannot be read").with_source(error))?;
-    tracing::warn!(
-        pipe = store.pipe(),
-        "ClickHouse's newest checkpoint is older than ours: it has lost rows, which are read again from the binlog"
-    );
-    store
-        .commit(|draft| {
-            append::go_back(draft, &position);
-            let record = draft.pipe_mut();
-            record.checkpoint = Some(super::record::Checkpoint {
-                place: StreamPlace {
-                    position,
-                    offset: mirror.offset,
-                },
-                ..checkpoint
-            });
-            Ok(())
-        })
-        .await?;
-    claim_for_appending(session, store).await
-}
-
 /// A process that goes on with append tables claims a term of its own first. Another one may be at work with a copy of
 /// this state, at the same term: its rows would be the same, which is no harm where one replaces the other, and there
 /// twice where none does.
-async fn claim_for_appending(session: &Session, store: &PipeStore) -> Result<()> {
+fn claims_for_appending(store: &PipeStore) -> bool {
     let appends = |table: &TableRecord| table.appends && table.state.is_in_stream();
-    if store.has_claimed() || store.records().names_where(appends).is_empty() {
-        return Ok(());
-    }
-    raise_term(session, store).await
+    !store.has_claimed() && !store.records().names_where(appends).is_empty()
 }
 
 /// Sees that the server holds everything that may have been applied, and raises the term where its coordinates are not
-/// those of the term.
-async fn ensure_source_past(session: &Session, store: &PipeStore) -> Result<()> {
+/// those of the term, or the destination has more of the term than the state knows of.
+async fn ensure_source_past(
+    session: &Session,
+    store: &PipeStore,
+    standing: Standing,
+) -> Result<()> {
     let record = store.record();
     let checkpoint = record
         .checkpoint
@@ -432,7 +379,11 @@ async fn ensure_source_past(session: &Session, store: &PipeStore) -> Result<()> 
     if moved {
         forget_terms_of_returning(store).await?;
     }
-    if moved || checkpoint.place.offset > OFFSET_TO_RAISE_AT {
+    if standing == Standing::Overtaken
+        || moved
+        || checkpoint.place.offset > OFFSET_TO_RAISE_AT
+        || claims_for_appending(store)
+    {
         raise_term(session, store).await?;
     }
     Ok(())

@@ -446,7 +446,7 @@ fn remove(pipe: &Pipe, names: Vec<TableName>) -> Result<Option<Change>> {
 pub(super) fn take_out(draft: &mut Records, name: &TableName) -> Result<()> {
     draft.table_event(name, TableEvent::Remove)?;
     let table = draft.table_mut(name);
-    (table.place, table.skip) = (None, Skip::No);
+    (table.place, table.skip, table.excluded) = (None, Skip::No, false);
     give_up_shadow(table);
     Ok(())
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::command::Change;
 use super::lifecycle::PipeState;
+use super::lost;
 use super::setup;
 use super::supervisor::Pipe;
 use crate::config::PipeConfig;
@@ -149,16 +150,13 @@ async fn check_destination(pipe: &Pipe, config: &PipeConfig) -> Result<()> {
     let Some(checkpoint) = record.checkpoint.filter(|_| record.term > 0) else {
         return Ok(());
     };
-    let holds = match destination.read_mirror(pipe.store.pipe()).await {
-        Ok(mirror) => mirror.is_some_and(|mirror| {
+    let holds = lost::mirror(&destination, pipe.store.pipe())
+        .await?
+        .is_some_and(|mirror| {
             // A claim that is in our record came after it.
             mirror.owner == record.owner
                 && (mirror.term, mirror.offset) >= (record.term, checkpoint.place.offset)
-        }),
-        // Neither the table nor the database of the checkpoints is there.
-        Err(error) if error.kind() == ErrorKind::DestinationRejected => false,
-        Err(error) => return Err(error),
-    };
+        });
     if holds {
         return Ok(());
     }

@@ -124,7 +124,9 @@ pub(super) async fn take_up(
             draft.applied = Some(partly);
             unnamed
                 .iter()
-                .try_for_each(|name| command::take_out(draft, name))
+                .try_for_each(|name| command::take_out(draft, name))?;
+            mark_excluded(draft, &config);
+            Ok(())
         })
         .await?;
     Ok((!entries.is_empty()).then_some(Additions { entries, whole }))
@@ -188,6 +190,20 @@ fn no_longer_named(config: &PipeConfig, records: &Records) -> Vec<TableName> {
         .filter(|(name, table)| table.state != TableState::Removed && !named(name))
         .map(|(name, _)| name.clone())
         .collect()
+}
+
+/// Marks the tables that are out of the pipe and that the file excludes, whoever took them out: they come back when it no
+/// longer does.
+fn mark_excluded(draft: &mut Records, config: &PipeConfig) {
+    let out = draft.names_where(|table| table.state == TableState::Removed && !table.excluded);
+    let excludes = |name: &TableName| {
+        let entries = || config.tables.iter().map(|entry| &entry.source);
+        entries().any(|source| source.passes_over(name))
+            && !entries().any(|source| source.matches(name))
+    };
+    for name in out.into_iter().filter(excludes) {
+        draft.table_mut(&name).excluded = true;
+    }
 }
 
 /// The difference between two documents, weighed against what commands have changed.
@@ -399,9 +415,9 @@ fn laid_over(records: &Records) -> Option<Value> {
     Some(config::merged(&applied.document, &overlay, &removed))
 }
 
-/// Whether a person has taken the table out. One that the source has dropped comes back by itself.
+/// Whether a command has taken the table out. One that the source has dropped, or the file excludes, comes back by itself.
 fn is_taken_out(table: &TableRecord) -> bool {
-    table.state == TableState::Removed && !table.dropped
+    table.state == TableState::Removed && !table.dropped && !table.excluded
 }
 
 /// Where the pipe does not run as its document says.

@@ -27,6 +27,7 @@ mod legal;
 mod letters;
 pub mod lifecycle;
 mod load;
+mod lost;
 mod objectives;
 mod operate;
 mod patience;

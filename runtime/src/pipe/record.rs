@@ -37,6 +37,13 @@ pub struct PipeRecord {
     pub term: u16,
     /// A term that is being claimed: a crash in between claims a higher one.
     pub claiming: Option<u16>,
+    /// The random id under which it is being claimed.
+    #[serde(default)]
+    pub claimant: Option<String>,
+    /// Whether the pipe begins anew at its checkpoint: what stands at the destination is no past of it any more, until a
+    /// term is claimed.
+    #[serde(default)]
+    pub anew: bool,
     /// The random id under which the term is claimed at the destination.
     pub owner: String,
     /// Everything up to here is durable at the destination. None until Setup has taken the start place.
@@ -165,6 +172,9 @@ pub struct TableRecord {
     /// Whether it left because the source has it no longer; it comes back when it is there again.
     #[serde(default)]
     pub dropped: bool,
+    /// Whether it is out because the file's `exclude` lists it; it comes back when the list no longer does.
+    #[serde(default)]
+    pub excluded: bool,
     /// Whether rows may have followed a foreign key, so that it is to be loaded anew.
     #[serde(default)]
     pub cascaded: bool,
@@ -186,9 +196,6 @@ pub struct TableRecord {
     /// Whether the load has begun that reads one moment.
     #[serde(default)]
     pub in_snapshot: bool,
-    /// The place of the moment that the newest such load reads.
-    #[serde(default)]
-    pub loaded_at: Option<Position>,
     /// How the load is cut; none before it is planned.
     pub partitions: Option<Vec<Partition>>,
     /// Where the load ended; none while partitions are left.
@@ -345,6 +352,7 @@ impl TableRecord {
             altering: false,
             unmade: false,
             dropped: false,
+            excluded: false,
             cascaded: false,
             retire: None,
             inexact: None,
@@ -352,7 +360,6 @@ impl TableRecord {
             skip: Skip::No,
             appends: false,
             in_snapshot: false,
-            loaded_at: None,
             partitions: None,
             load_end: None,
             plugins: Vec::new(),

@@ -172,7 +172,7 @@ async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
         });
         record.sent = None;
         // Attaching claims a term above everything that has been written.
-        record.claiming = Some(record.term);
+        record.anew = true;
         // Nothing is prepared at the new place, and nothing before it counts.
         draft.prepared.clear();
         let gone: Vec<TableName> = draft
@@ -242,7 +242,8 @@ impl Fresh {
                 }
             }
             let table = draft.table_mut(&name);
-            (table.altering, table.dropped, table.cascaded) = (false, false, false);
+            (table.altering, table.dropped) = (false, false);
+            (table.excluded, table.cascaded) = (false, false);
             (table.source, table.plugins) = (fresh.source, fresh.plugins);
             (table.target, table.routed) = (fresh.target, fresh.routed);
             (table.routing, table.appends) = (fresh.routing, fresh.appends);

@@ -17,7 +17,7 @@ use super::record::{Checkpoint, Records, TableRecord, random_id, random_server_i
 use super::session::{LiveTable, Session};
 use super::store::PipeStore;
 use super::table_state::TableState;
-use crate::batch::{TableName, Version};
+use crate::batch::TableName;
 use crate::config::{Mode, PipeConfig, TableConfig, match_tables};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
@@ -241,22 +241,8 @@ pub(super) async fn set_up(session: &Session, store: &PipeStore) -> Result<()> {
         record_start(session, store, start, &tables).await?;
         tables.into_iter().for_each(|table| session.put(table));
     }
-    session.destination.ensure_database().await?;
-    session.destination.ensure_checkpoints().await?;
-    let records = store.records();
-    for table in session.tables() {
-        let name = table.source.name();
-        let record = records.tables.get(name);
-        // The live tables of such a load have the form and the names of before.
-        if record.is_some_and(|record| record.is_loading_alone()) {
-            continue;
-        }
-        for target in table.targets() {
-            let made = session.destination.create(target, &owner).await;
-            made.map_err(|error| error.with_table(name))?;
-        }
-    }
     if store.record().term == 0 {
+        make_targets(session, store, &owner).await?;
         raise_term(session, store).await?;
     }
     let loading = store
@@ -298,6 +284,27 @@ async fn keep_number_apart(session: &Session, store: &PipeStore) -> Result<()> {
             Ok(())
         })
         .await
+}
+
+/// Makes all that a pipe which has written nothing yet writes to. Later what is gone has taken rows with it: whoever
+/// attaches tells of that, and makes alone what a load is to fill.
+async fn make_targets(session: &Session, store: &PipeStore, owner: &Owner) -> Result<()> {
+    session.destination.ensure_database().await?;
+    session.destination.ensure_checkpoints().await?;
+    let records = store.records();
+    for table in session.tables() {
+        let name = table.source.name();
+        let record = records.tables.get(name);
+        // The live tables of such a load have the form and the names of before.
+        if record.is_some_and(|record| record.is_loading_alone()) {
+            continue;
+        }
+        for target in table.targets() {
+            let made = session.destination.create(target, owner).await;
+            made.map_err(|error| error.with_table(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// The tables' definitions as the catalog has them now.
@@ -436,14 +443,13 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
             .with_hint("set the pipe up anew under another name with empty targets")
         })?;
     let checkpoint = record.checkpoint.expect("a term begins at a checkpoint");
-    let reached = Version::new(record.term, checkpoint.place.offset);
-    append::rewind(session, reached).await?;
+    append::rewind(session, record.term, &checkpoint.place).await?;
     let owner = random_id();
     store
         .commit(|draft| {
             let record = draft.pipe_mut();
             record.claiming = Some(term);
-            record.owner.clone_from(&owner);
+            record.claimant = Some(owner.clone());
             Ok(())
         })
         .await?;
@@ -455,13 +461,13 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
         .destination
         .claim_term(store.pipe(), term, &owner, 0, &position_text(&place)?)
         .await?;
-    append::rewind(session, reached).await?;
+    append::rewind(session, record.term, &checkpoint.place).await?;
     fault::point("term:1");
     store
         .commit(|draft| {
             let record = draft.pipe_mut();
-            record.term = term;
-            record.claiming = None;
+            (record.term, record.owner) = (term, owner);
+            (record.claiming, record.claimant, record.anew) = (None, None, false);
             record.server = Some(session.source.identity().clone());
             record.checkpoint = Some(Checkpoint {
                 place,

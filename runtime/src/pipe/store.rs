@@ -209,6 +209,8 @@ impl PipeStore {
                 server: None,
                 term: 0,
                 claiming: None,
+                claimant: None,
+                anew: false,
                 owner: random_id(),
                 checkpoint: None,
                 sent: None,

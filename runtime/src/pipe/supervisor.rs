@@ -108,7 +108,7 @@ impl Supervisor {
                 Err(error) if error.kind().retry() == Retry::Backoff => {
                     self.wait_to_retry(&error, &mut delay).await
                 }
-                Err(error) => self.stop_what_it_concerns(&error).await,
+                Err(error) => self.stop_what_it_concerns(&error, &mut delay).await,
             }
         }
     }
@@ -286,7 +286,7 @@ impl Supervisor {
     }
 
     /// A definite error takes the table that it names out of service, or else stops the pipe.
-    async fn stop_what_it_concerns(&mut self, error: &Error) {
+    async fn stop_what_it_concerns(&mut self, error: &Error, delay: &mut Duration) {
         let records = self.pipe.store.records();
         let table = error
             .table()
@@ -299,6 +299,10 @@ impl Supervisor {
         match quarantine::quarantine(&self.pipe.store, name, error).await {
             Ok(true) => self.settle().await,
             Ok(false) => self.fail(&quarantine::nothing_left(error)).await,
+            // The disk of the state takes no writes; the table's error is met again when it does.
+            Err(unwritten) if unwritten.kind().retry() == Retry::Backoff => {
+                self.wait_to_retry(&unwritten, delay).await
+            }
             Err(unwritten) => self.fail(&unwritten).await,
         }
     }

@@ -164,8 +164,8 @@ pub(super) async fn follow_new(pipe: &Arc<Pipe>) -> Result<Option<Change>> {
     command::modify(pipe, taken).await
 }
 
-/// Tables that the pipe has never had and a wildcard means, where it follows those, and tables that had gone and are there
-/// again; one that a person took out stays out.
+/// Tables that the pipe has never had and a wildcard means, where it follows those, tables that had gone and are there
+/// again, and tables that the file no longer excludes; one that a person took out stays out.
 ///
 /// # Errors
 /// As the catalog's queries, or `Config` where two wildcards mean one table.
@@ -186,7 +186,7 @@ pub(super) async fn unseen(session: &Session, pipe: &Pipe) -> Result<Matched> {
     new.retain(|(_, name)| {
         listed.contains(name)
             && match records.tables.get(name) {
-                Some(table) => table.dropped && table.state == TableState::Removed,
+                Some(table) => comes_back(table),
                 None => follow,
             }
     });
@@ -196,9 +196,13 @@ pub(super) async fn unseen(session: &Session, pipe: &Pipe) -> Result<Matched> {
 /// Whether there may ever be any.
 pub(super) fn may_have_unseen(session: &Session, records: &Records) -> bool {
     let mut entries = session.config.tables.iter();
-    let gone = |table: &TableRecord| table.dropped && table.state == TableState::Removed;
     (session.config.follow_new_tables && entries.any(|entry| entry.source.is_wildcard()))
-        || records.tables.values().any(|table| gone(table))
+        || records.tables.values().any(|table| comes_back(table))
+}
+
+/// Whether nobody but the source or the file's `exclude` keeps the table out.
+fn comes_back(table: &TableRecord) -> bool {
+    table.state == TableState::Removed && (table.dropped || table.excluded)
 }
 
 impl Pipe {

@@ -78,6 +78,12 @@ struct ReadRow {
 }
 
 #[derive(Deserialize)]
+struct PlaceRow {
+    offset: u64,
+    position: String,
+}
+
+#[derive(Deserialize)]
 struct RivalsRow {
     rivals: u64,
     ours: u64,
@@ -120,6 +126,17 @@ impl ClickHouse {
             written_at: SystemTime::UNIX_EPOCH
                 + Duration::from_micros(u64::try_from(row.written_at).unwrap_or(0)),
         }))
+    }
+
+    /// Offset and place of each who has claimed a term above `term` for `pipe`.
+    ///
+    /// # Errors
+    /// As any query.
+    pub async fn places_above(&self, pipe: &str, term: u16) -> Result<Vec<(u64, String)>> {
+        let sql = ddl::checkpoints_above(self.database(), CHECKPOINTS_TABLE, pipe, term);
+        let rows: Vec<PlaceRow> = self.rows(&sql, DOING).await?;
+        let places = rows.into_iter().map(|row| (row.offset, row.position));
+        Ok(places.collect())
     }
 
     /// The highest term that `pipe` has claimed here, 0 when none.

@@ -528,6 +528,15 @@ pub(super) fn highest_checkpoint(database: &str, name: &str, pipe: &str) -> Stri
     )
 }
 
+/// Where each claimant of a term above `term` stands.
+pub(super) fn checkpoints_above(database: &str, name: &str, pipe: &str, term: u16) -> String {
+    format!(
+        "SELECT stream_offset AS offset, position FROM {} FINAL WHERE pipe = {} AND term > {term}",
+        qualified(database, name),
+        text(pipe)
+    )
+}
+
 /// Who else stands at `term` or above it, and whether our own row is there.
 pub(super) fn rivals(database: &str, name: &str, pipe: &str, term: u16, owner: &str) -> String {
     let ours = format!("(term = {term} AND owner = {})", text(owner));

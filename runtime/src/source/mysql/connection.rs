@@ -260,6 +260,10 @@ const SESSION: &str = "SET SESSION time_zone = '+00:00', sql_mode = 'NO_ENGINE_S
 const SHOW_GENERATED_KEYS: &str =
     "/*!80030 SET SESSION show_gipk_in_create_table_and_information_schema = ON */";
 
+/// What a person does about a server to which no connection comes about.
+const REACHABLE: &str = "see that the server runs, takes connections and can be reached from here, and check \
+                         `source.host` and `source.port`";
+
 async fn open(config: &SourceConfig) -> Result<Conn> {
     let mut opts = OptsBuilder::default()
         .ip_or_hostname(config.host.clone())
@@ -293,7 +297,8 @@ async fn open(config: &SourceConfig) -> Result<Conn> {
                 config.port,
                 CONNECT_TIMEOUT.as_secs()
             ),
-        )),
+        )
+        .with_hint(REACHABLE)),
     }
 }
 
@@ -305,11 +310,15 @@ fn connect_error(config: &SourceConfig, error: mysql_async::Error) -> Error {
     let place = format!("{}:{}", config.host, config.port);
     match query_error(error) {
         refused if refused.kind() == ErrorKind::SourceDenied => denied(config, refused),
-        other => Error::new(
-            other.kind(),
-            format!("cannot connect to the source at {place}"),
-        )
-        .with_source(other),
+        other => {
+            let message = format!("cannot connect to the source at {place}");
+            let error = Error::new(other.kind(), message);
+            match other.kind() {
+                ErrorKind::SourceUnavailable => error.with_hint(REACHABLE),
+                _ => error,
+            }
+            .with_source(other)
+        }
     }
 }
 
