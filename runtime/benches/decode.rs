@@ -237,6 +237,7 @@ fn table(family: &Family) -> SourceTable {
         }),
         columns: vec![column],
         date_rules: std::collections::BTreeMap::new(),
+        keeps_null: std::collections::BTreeMap::new(),
         key_is_primary: false,
         transactional: None,
     }
