@@ -381,7 +381,7 @@ async fn the_state_goes_back(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
     copy_folder(kept.path(), &pipe.state_dir())?;
     pipe.restart()?;
     stage.source.execute("DELETE FROM t WHERE id = 3").await?;
-    let reason = reason_of(pipe, "t").await?;
+    let reason = reason_of(pipe, &format!("{}.t", stage.database)).await?;
     ensure!(
         reason.to_string().contains("another state of this pipe"),
         "{reason:#}"

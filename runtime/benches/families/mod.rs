@@ -137,6 +137,7 @@ pub(crate) fn table<'a>(families: impl IntoIterator<Item = &'a Family>) -> Sourc
         }),
         columns,
         date_rules: std::collections::BTreeMap::new(),
+        keeps_null: std::collections::BTreeMap::new(),
         key_is_primary: false,
         transactional: None,
     }

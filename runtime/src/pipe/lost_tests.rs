@@ -101,6 +101,7 @@ fn table(name: &str, edit: impl FnOnce(&mut TableRecord)) -> (TableName, Arc<Tab
         }),
         columns: Vec::new(),
         date_rules: BTreeMap::new(),
+        keeps_null: BTreeMap::new(),
         key_is_primary: true,
         transactional: Some(true),
     };
