@@ -59,6 +59,7 @@ mod kill_points;
 mod lost_rows;
 mod outages;
 mod outstanding;
+mod state_folder;
 mod surroundings;
 
 mod command_line;

@@ -187,6 +187,17 @@ async fn a_paused_pipe_warns_before_the_purge_and_fails_with_proof_after_it(
     let mut pipe = running_with(&file).await?;
     stage.source.execute("INSERT INTO t VALUES (1)").await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    // A running pipe is as safe as the source keeps its binlog, and says so while that is too short.
+    let keep = |seconds: u32| format!("SET GLOBAL binlog_expire_logs_seconds = {seconds}");
+    stage.source.execute(keep(1800)).await?;
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
+    ensure!(
+        has_reason(&status, "retention_below_objective"),
+        "{status:#}"
+    );
+    stage.source.execute(keep(3600)).await?;
+    let status = pipe.wait_state("Running", CATCH_UP).await?;
+    ensure!(status["reasons"] == json!([]), "{status:#}");
     ensure!(pipe.command("pause").await?.0 == 200);
     pipe.wait_state("Paused", CATCH_UP).await?;
     stage.source.execute("INSERT INTO t VALUES (2)").await?;

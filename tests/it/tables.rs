@@ -272,17 +272,25 @@ async fn readers_see_a_full_table_at_every_instant_of_a_resync(kind: SourceKind)
             }
         }
     });
+    // The second one cuts finer.
+    let mut cut = Vec::new();
     for whole in [false, true] {
         if whole {
-            resync(&pipe).await?;
+            let finer = json!({ "command": "resync", "snapshot": { "rows_per_partition": 100 } });
+            let (status, document) = pipe.order(finer).await?;
+            ensure!(status == 200, "{status}: {document:#}");
         } else {
             order(&pipe, &stage, "resync", "fixed").await?;
         }
-        pipe.wait_for("the end of the resync", CATCH_UP, |status| {
-            status["state"] == "Running" && table(status, "fixed")["state"] == "Streaming"
-        })
-        .await?;
+        let status = pipe
+            .wait_for("the end of the resync", CATCH_UP, |status| {
+                status["state"] == "Running" && table(status, "fixed")["state"] == "Streaming"
+            })
+            .await?;
+        let partitions = &table(&status, "fixed")["snapshot"]["partitions_total"];
+        cut.extend(partitions.as_u64());
     }
+    ensure!(cut.len() == 2 && cut[1] > cut[0] * 2, "partitions: {cut:?}");
     ensure!(!reader.is_finished(), "a reader saw {:?}", reader.await?);
     reader.abort();
     writer.stop().await?;

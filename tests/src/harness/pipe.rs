@@ -89,6 +89,7 @@ impl PipeLog {
 pub struct Pipe {
     launch: Launch,
     log: Arc<PipeLog>,
+    state: String,
     port: u16,
     child: Option<Child>,
     client: reqwest::Client,
@@ -103,6 +104,7 @@ impl Pipe {
         let mut pipe = Self {
             launch,
             log: Arc::new(PipeLog { folder }),
+            state: "state".to_owned(),
             port: port::free_port()?,
             child: None,
             client: reqwest::Client::new(),
@@ -123,7 +125,25 @@ impl Pipe {
 
     /// The state folder.
     pub fn state_dir(&self) -> PathBuf {
-        self.log.folder.path().join("state")
+        self.log.folder.path().join(&self.state)
+    }
+
+    /// Another state folder, beside the first, for the next starts.
+    pub fn use_state(&mut self, name: &str) {
+        name.clone_into(&mut self.state);
+    }
+
+    /// Copies the state folder's files into the folder `name` beside it. The process must not run.
+    pub fn copy_state(&self, name: &str) -> Result<PathBuf> {
+        let copy = self.log.folder.path().join(name);
+        fs::create_dir_all(&copy)?;
+        for entry in fs::read_dir(self.state_dir())? {
+            let path = entry?.path();
+            if let (true, Some(file)) = (path.is_file(), path.file_name()) {
+                fs::copy(&path, copy.join(file))?;
+            }
+        }
+        Ok(copy)
     }
 
     /// Where REST answers.
