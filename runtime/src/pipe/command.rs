@@ -382,32 +382,18 @@ pub(super) async fn go_on_with_all(pipe: &Pipe) -> Result<()> {
         .await
 }
 
-/// Leaves the table that was being loaded beside the live one to be dropped. One whose exchange has begun may be what was
-/// live before; if that holds changes which no load brings back, it stays where it is.
+/// Leaves the table that was being loaded beside the live one to be dropped, unless it may hold history.
 pub(super) fn give_up_shadow(table: &mut super::record::TableRecord) {
-    let Some(shadow) = table.shadow.take() else {
-        return;
-    };
-    let keeps_history = |live: &str| {
-        let exchange = match live == table.target {
-            true => shadow.exchange.as_ref(),
-            false => shadow.routed.get(live),
-        };
-        exchange.is_some_and(|exchange| exchange.history)
-    };
-    let beside = table.targets().map(|live| {
-        let beside = shadow.name_for(live, &table.target);
-        (beside, keeps_history(live))
-    });
-    let (kept, given_up): (Vec<_>, Vec<_>) = beside.partition(|(_, keeps)| *keeps);
-    for (name, _) in kept {
-        tracing::warn!(
-            table = name,
-            "may hold what its live table held before; drop it when nobody reads it"
-        );
+    for (name, holds_history) in table.beside() {
+        match holds_history {
+            true => tracing::warn!(
+                table = name,
+                "may hold what its live table held before; drop it when nobody reads it"
+            ),
+            false => table.orphans.push(name),
+        }
     }
-    let given_up = given_up.into_iter().map(|(name, _)| name);
-    table.orphans.extend(given_up);
+    table.shadow = None;
 }
 
 /// Prepares the removal of tables; none is prepared where all of them have left already.

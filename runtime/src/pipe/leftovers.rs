@@ -109,10 +109,7 @@ impl Leftovers {
 
 /// The tables that loads of this one have made beside its targets.
 fn beside(table: &TableRecord) -> Vec<String> {
-    let shadow = table.shadow.as_ref();
-    let filled = shadow.into_iter().flat_map(|shadow| {
-        let targets = table.targets();
-        targets.map(|live| shadow.name_for(live, &table.target))
-    });
+    let filled = table.beside().into_iter();
+    let filled = filled.filter_map(|(name, holds_history)| (!holds_history).then_some(name));
     filled.chain(table.orphans.iter().cloned()).collect()
 }

@@ -376,6 +376,23 @@ impl TableRecord {
             .map(String::as_str)
     }
 
+    /// The tables that a load fills beside the targets, and of each whether it is not to be dropped: one whose exchange has
+    /// begun may be what was live before, with changes that no load brings back.
+    pub fn beside(&self) -> Vec<(String, bool)> {
+        let Some(shadow) = &self.shadow else {
+            return Vec::new();
+        };
+        let beside = self.targets().map(|live| {
+            let exchange = match live == self.target {
+                true => shadow.exchange.as_ref(),
+                false => shadow.routed.get(live),
+            };
+            let holds_history = exchange.is_some_and(|exchange| exchange.history);
+            (shadow.name_for(live, &self.target), holds_history)
+        });
+        beside.collect()
+    }
+
     /// What tells dead letters of its present load from those of earlier ones, also of an earlier pipe of that name.
     pub(super) fn load(&self, pipe_id: &str) -> String {
         format!("{pipe_id}/{}", self.generation)

@@ -157,6 +157,8 @@ impl Supervisor {
     async fn start_up(&mut self) -> Result<()> {
         let pipe = Arc::clone(&self.pipe);
         let work = async move {
+            // Also of one that failed and is started again as it is.
+            established::ensure_unchanged(&pipe.config, &pipe.store)?;
             let config = pipe.effective_config()?;
             let session = match Session::connect(Arc::clone(&config), &pipe.engine, None).await {
                 Ok(session) => session,
