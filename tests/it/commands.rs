@@ -244,7 +244,8 @@ async fn with_tables(kind: SourceKind, doublings: u32) -> Result<Stage> {
 async fn a_pipe_that_loads_takes_the_commands_that_its_state_allows(
     kind: SourceKind,
 ) -> Result<()> {
-    let stage = with_tables(kind, 14).await?;
+    // More partitions than are loaded before the table is locked again.
+    let stage = with_tables(kind, 17).await?;
     let mut file = stage.pipe_file(&["t", "u"]);
     file["snapshot"] =
         json!({ "rows_per_partition": 50, "threads_per_table": 1, "tables_in_parallel": 1 });
