@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use pipewright::fault::VARIABLE;
 use serde_json::{Value, json};
-use testbed::SourceKind;
 use testbed::harness::{MARKER_TABLE, Pipe, Proxy, Stage};
+use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
     CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, once, running,
@@ -22,6 +22,7 @@ once! {
     a_dropped_target_stops_its_table_alone: 300,
     a_state_folder_without_room_holds_the_pipe_up_and_loses_nothing: 300,
     a_spill_folder_without_room_is_waited_for: 400,
+    a_source_away_for_over_a_minute_degrades_the_pipe_until_it_is_back: 400,
     a_target_dropped_while_it_is_loaded_is_not_made_anew_empty: 300,
 }
 
@@ -256,6 +257,28 @@ async fn a_spill_folder_without_room_is_waited_for() -> Result<()> {
 }
 
 /// The other end's minute is in `outages`.
+async fn a_source_away_for_over_a_minute_degrades_the_pipe_until_it_is_back() -> Result<()> {
+    let kind = SourceKind::MariaDb;
+    let stage = Stage::with_source(move || SourceServer::start(SourceOptions::new(kind))).await?;
+    small_table(&stage).await?;
+    let mut pipe = running(&stage, &["t"]).await?;
+    tokio::task::block_in_place(|| stage.source_server.kill())?;
+    wait_held_up(&mut pipe, "source_unavailable", "source.host").await?;
+    let status = pipe.status().await?;
+    ensure!(status["state"] == "Running", "at once: {status:#}");
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
+    let reason = &status["reasons"][0];
+    ensure!(
+        reason["code"] == "source_unavailable" && reason["kind"] == "retrying",
+        "{status:#}"
+    );
+    tokio::task::block_in_place(|| stage.source_server.start_again())?;
+    let status = pipe.wait_state("Running", CATCH_UP).await?;
+    ensure!(status["reasons"] == json!([]), "{status:#}");
+    stage.source.execute("DELETE FROM t WHERE id = 1").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
 async fn a_target_dropped_while_it_is_loaded_is_not_made_anew_empty() -> Result<()> {
     let stage = Stage::shared(SourceKind::MySql).await?;
     // The first by name is loaded first.

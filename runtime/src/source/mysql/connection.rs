@@ -261,7 +261,7 @@ const SHOW_GENERATED_KEYS: &str =
     "/*!80030 SET SESSION show_gipk_in_create_table_and_information_schema = ON */";
 
 /// What a person does about a server to which no connection comes about.
-const REACHABLE: &str = "see that the server runs, takes connections and can be reached from here, and check \
+pub(super) const REACHABLE: &str = "see that the server runs, takes connections and can be reached from here, and check \
                          `source.host` and `source.port`";
 
 async fn open(config: &SourceConfig) -> Result<Conn> {

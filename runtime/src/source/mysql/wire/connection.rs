@@ -11,7 +11,7 @@ use mysql_common::packets::{
 use mysql_common::proto::MySerialize;
 use tokio::net::TcpStream;
 
-use super::super::connection::CONNECT_TIMEOUT;
+use super::super::connection::{CONNECT_TIMEOUT, REACHABLE};
 use super::auth::{self, Challenge};
 use super::channel::{Channel, Stream};
 use super::definition::Definition;
@@ -432,7 +432,8 @@ async fn in_time<T>(
                 CONNECT_TIMEOUT.as_secs()
             ),
             elapsed,
-        )),
+        )
+        .with_hint(REACHABLE)),
     }
 }
 
@@ -448,6 +449,7 @@ async fn shake_hands(config: &SourceConfig) -> Result<(Channel, bool)> {
                 ),
                 error,
             )
+            .with_hint(REACHABLE)
         })?;
     stream.set_nodelay(true).ok();
     let mut channel = Channel::new(Stream::Plain(stream));
