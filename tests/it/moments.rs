@@ -3,7 +3,6 @@
 //! goes back to an earlier place.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -300,19 +299,6 @@ async fn a_load_that_breaks_off_begins_anew_by_itself() -> Result<()> {
     stage.assert_no_load_left().await
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        match entry.file_type()?.is_dir() {
-            true => copy_folder(&entry.path(), &target)?,
-            false => drop(fs::copy(entry.path(), target)?),
-        }
-    }
-    Ok(())
-}
-
 /// pitfalls 131 and 132: the state goes back behind its rows, and another process claims the term while this one is at
 /// work.
 async fn who_has_lost_the_term_stops_and_the_winner_has_each_change_once(
@@ -368,8 +354,7 @@ async fn resync(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
 /// Which of the other state's changes are there cannot be told, so the table asks for a load; what it has is kept.
 async fn the_state_goes_back(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
     pipe.stop().await?;
-    let kept = tempfile::tempdir()?;
-    copy_folder(&pipe.state_dir(), kept.path())?;
+    pipe.copy_state("kept")?;
     pipe.restart()?;
     stage
         .source
@@ -377,8 +362,7 @@ async fn the_state_goes_back(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
         .await?;
     stage.wait_caught_up(pipe, CATCH_UP).await?;
     pipe.stop().await?;
-    fs::remove_dir_all(pipe.state_dir())?;
-    copy_folder(kept.path(), &pipe.state_dir())?;
+    pipe.use_state("kept");
     pipe.restart()?;
     stage.source.execute("DELETE FROM t WHERE id = 3").await?;
     let reason = reason_of(pipe, &format!("{}.t", stage.database)).await?;

@@ -145,19 +145,13 @@ async fn check_source(pipe: &Pipe, config: &PipeConfig) -> Result<()> {
 async fn check_destination(pipe: &Pipe, config: &PipeConfig) -> Result<()> {
     let destination = ClickHouse::connect(&config.destination).await?;
     let record = pipe.store.record();
-    let owner = Owner::new(pipe.store.pipe(), record.id);
+    let owner = Owner::new(pipe.store.pipe(), record.id.clone());
     setup::refuse(&destination.preflight(&[], &owner).await?)?;
-    let Some(checkpoint) = record.checkpoint.filter(|_| record.term > 0) else {
+    if record.checkpoint.is_none() || record.term == 0 {
         return Ok(());
-    };
-    let holds = lost::mirror(&destination, pipe.store.pipe())
-        .await?
-        .is_some_and(|mirror| {
-            // A claim that is in our record came after it.
-            mirror.owner == record.owner
-                && (mirror.term, mirror.offset) >= (record.term, checkpoint.place.offset)
-        });
-    if holds {
+    }
+    let mirror = destination.read_mirror(pipe.store.pipe()).await?;
+    if mirror.is_some_and(|mirror| lost::is_held(&record, &mirror)) {
         return Ok(());
     }
     Err(Error::new(

@@ -43,7 +43,7 @@ impl Leftovers {
                 .values()
                 .flat_map(|table| beside(table))
                 .collect(),
-            claimant: (record.term > 0 || record.claiming.is_some()).then_some(record.owner),
+            claimant: (record.term > 0).then_some(record.owner),
         }
     }
 

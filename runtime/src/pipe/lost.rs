@@ -12,7 +12,7 @@ use super::session::Session;
 use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
-use crate::destination::clickhouse::{ClickHouse, Mirror};
+use crate::destination::clickhouse::Mirror;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::past;
 use crate::source::mysql::position::{Position, StreamPlace};
@@ -26,16 +26,14 @@ pub(super) enum Standing {
     Overtaken,
 }
 
-/// The mirror of the pipe's newest checkpoint; none where neither it nor its table is there.
-///
-/// # Errors
-/// As any query.
-pub(super) async fn mirror(destination: &ClickHouse, pipe: &str) -> Result<Option<Mirror>> {
-    match destination.read_mirror(pipe).await {
-        // The table of the checkpoints, or its database, is gone.
-        Err(error) if error.kind() == ErrorKind::DestinationRejected => Ok(None),
-        read => read,
-    }
+/// Whether the mirror shows that the destination holds everything up to the checkpoint of our record. A claim that is in
+/// the record came after it.
+pub(super) fn is_held(record: &PipeRecord, mirror: &Mirror) -> bool {
+    let ours = record.checkpoint.as_ref();
+    ours.is_none_or(|ours| {
+        mirror.owner == record.owner
+            && (mirror.term, mirror.offset) >= (record.term, ours.place.offset)
+    })
 }
 
 /// Compares the mirror with the state, and goes back to its place where ClickHouse has lost rows that can be read again.
@@ -49,7 +47,7 @@ pub(super) async fn compare(session: &Session, store: &PipeStore) -> Result<Stan
         // Whatever stands there counts no more.
         return Ok(Standing::Overtaken);
     }
-    let Some(mirror) = mirror(&session.destination, store.pipe()).await? else {
+    let Some(mirror) = session.destination.read_mirror(store.pipe()).await? else {
         return Err(lost(
             store.pipe(),
             "the pipe's rows in `_pipewright_checkpoints` are gone",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::lost;
 use super::progress::Progress;
 use super::session::Session;
 use super::store::PipeStore;
@@ -83,20 +84,12 @@ impl Patience<'_> {
             return true;
         }
         let record = self.store.record();
-        let Some(checkpoint) = record.checkpoint else {
+        if record.checkpoint.is_none() {
             return true;
-        };
-        match self
-            .session
-            .destination
-            .read_mirror(self.store.pipe())
-            .await
-        {
-            Ok(Some(mirror)) => {
-                mirror.owner == record.owner
-                    && (mirror.term, mirror.offset) >= (record.term, checkpoint.place.offset)
-            }
-            Ok(None) => false,
+        }
+        let destination = &self.session.destination;
+        match destination.read_mirror(self.store.pipe()).await {
+            Ok(mirror) => mirror.is_some_and(|mirror| lost::is_held(&record, &mirror)),
             Err(error) => error.kind() == ErrorKind::DestinationUnavailable,
         }
     }

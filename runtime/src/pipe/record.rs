@@ -261,6 +261,14 @@ impl Shadow {
         name_beside(&self.name, "_resync_", live, own)
     }
 
+    /// The identities from before the exchange with `live`, once they are recorded.
+    pub fn exchange_with(&self, live: &str, own: &str) -> Option<&Exchange> {
+        match live == own {
+            true => self.exchange.as_ref(),
+            false => self.routed.get(live),
+        }
+    }
+
     /// The name that the changes of `live` from before the load are kept under.
     pub fn history_of(&self, live: &str, own: &str) -> String {
         let beside = self.name_for(live, own);
@@ -383,10 +391,7 @@ impl TableRecord {
             return Vec::new();
         };
         let beside = self.targets().map(|live| {
-            let exchange = match live == self.target {
-                true => shadow.exchange.as_ref(),
-                false => shadow.routed.get(live),
-            };
+            let exchange = shadow.exchange_with(live, &self.target);
             let holds_history = exchange.is_some_and(|exchange| exchange.history);
             (shadow.name_for(live, &self.target), holds_history)
         });

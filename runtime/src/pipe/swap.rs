@@ -69,12 +69,8 @@ async fn swap_table(pipe: &Pipe, session: &Session, name: &TableName, owner: &Ow
         for target in table.targets() {
             let (live, own) = (target.name(), table.target.name());
             let beside = shadow.name_for(live, own);
-            let known = match live == own {
-                true => shadow.exchange.clone(),
-                false => shadow.routed.get(live).cloned(),
-            };
-            let exchange = match known {
-                Some(exchange) => exchange,
+            let exchange = match shadow.exchange_with(live, own) {
+                Some(exchange) => exchange.clone(),
                 None => identities(pipe, &session.destination, name, target, &beside).await?,
             };
             let history = exchange.history.then(|| shadow.history_of(live, own));

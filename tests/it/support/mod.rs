@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{Launch, Pipe, PipeLog, Plugins, Stage};
+use testbed::harness::{Comparison, Launch, Pipe, PipeLog, Plugins, Stage};
 use tokio::sync::Semaphore;
 
 pub(crate) use json_schema::ensure_fits;
@@ -162,6 +162,22 @@ pub(crate) async fn allow_locks(stage: &Stage) -> Result<()> {
 /// The entry of an append table.
 pub(crate) fn append(stage: &Stage, table: &str) -> Value {
     json!({ "source": format!("{}.{table}", stage.database), "engine": "append" })
+}
+
+/// An append table has each change once, besides the rows of its load, and its view shows the source's rows.
+pub(crate) async fn assert_each_change_once(
+    stage: &Stage,
+    table: &str,
+    changes: u64,
+) -> Result<()> {
+    stage.assert(Comparison::of(table).view_alone()).await?;
+    let sql = format!(
+        "SELECT count() FROM `{}`.`{table}` WHERE _version > 0",
+        stage.database
+    );
+    let found = stage.clickhouse.number(&sql).await?;
+    ensure!(found == changes, "{found} rows of {changes} changes");
+    Ok(())
 }
 
 /// What an append table has, one row a line, in the order of the binlog.

@@ -14,6 +14,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::proxy::both_ends;
+
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// A packet of this length is followed by the rest of what it holds.
@@ -101,11 +103,7 @@ async fn accept(listener: TcpListener, link: Link) {
 }
 
 async fn carry(client: TcpStream, link: Link) -> Result<()> {
-    let server = TcpStream::connect(("127.0.0.1", link.port)).await?;
-    client.set_nodelay(true)?;
-    server.set_nodelay(true)?;
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
+    let [(from_client, to_client), (from_server, to_server)] = both_ends(client, link.port).await?;
     let dumping = Arc::new(AtomicBool::new(false));
     let events = Events {
         link,

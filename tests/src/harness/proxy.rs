@@ -81,12 +81,19 @@ async fn accept(listener: TcpListener, port: u16, losses: Arc<Losses>) {
     }
 }
 
-async fn carry(client: TcpStream, port: u16, losses: Arc<Losses>) -> Result<()> {
+/// Reaches the server of that port for `client`; both, each as what it says and what it hears.
+pub(super) async fn both_ends(
+    client: TcpStream,
+    port: u16,
+) -> Result<[(OwnedReadHalf, OwnedWriteHalf); 2]> {
     let server = TcpStream::connect(("127.0.0.1", port)).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
+    Ok([client.into_split(), server.into_split()])
+}
+
+async fn carry(client: TcpStream, port: u16, losses: Arc<Losses>) -> Result<()> {
+    let [(from_client, to_client), (from_server, to_server)] = both_ends(client, port).await?;
     let inserting = Arc::new(AtomicU32::new(0));
     let mut stalls = losses.stalls.subscribe();
     let carried = async {

@@ -111,13 +111,17 @@ impl ClickHouse {
         self.run(&sql, DOING, STATEMENT_TIMEOUT).await
     }
 
-    /// The highest place that `pipe` has mirrored or claimed.
+    /// The highest place that `pipe` has mirrored or claimed; none, too, where the table or the database of the checkpoints
+    /// is gone.
     ///
     /// # Errors
     /// As any query.
     pub async fn read_mirror(&self, pipe: &str) -> Result<Option<Mirror>> {
         let sql = ddl::highest_checkpoint(self.database(), CHECKPOINTS_TABLE, pipe);
-        let rows: Vec<ReadRow> = self.rows(&sql, DOING).await?;
+        let rows: Vec<ReadRow> = match self.rows(&sql, DOING).await {
+            Err(error) if error.kind() == ErrorKind::DestinationRejected => return Ok(None),
+            rows => rows?,
+        };
         Ok(rows.into_iter().next().map(|row| Mirror {
             term: row.term,
             offset: row.offset,
@@ -256,13 +260,8 @@ impl ClickHouse {
     /// # Errors
     /// As any query or insert.
     pub async fn mark_dropped(&self, pipe: &str, owner: &str) -> Result<()> {
-        let newest = match self.read_mirror(pipe).await {
-            Ok(newest) => newest.filter(|newest| newest.owner == owner),
-            // Neither the table nor the database is there.
-            Err(error) if error.kind() == ErrorKind::DestinationRejected => None,
-            Err(error) => return Err(error),
-        };
-        let Some(newest) = newest else {
+        let newest = self.read_mirror(pipe).await?;
+        let Some(newest) = newest.filter(|newest| newest.owner == owner) else {
             return Ok(());
         };
         self.send_row(&SentRow {

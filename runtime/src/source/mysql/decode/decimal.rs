@@ -9,7 +9,7 @@ use super::cursor::{take, take_be};
 const HALF_DIGITS: u32 = 38;
 
 /// Digits of a value inside JSON: the servers calculate with nine groups of nine.
-const PRINTED_DIGITS_MAX: u8 = 81;
+const PRINTED_DIGITS_MAX: usize = 81;
 
 /// Bytes that a group of that many digits takes.
 const GROUP_BYTES: [usize; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
@@ -156,13 +156,15 @@ pub(super) fn print(
     cursor: &mut &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
-    if precision > PRINTED_DIGITS_MAX {
-        return Err(DecodeError::BadLength);
-    }
-    let mut digits = Vec::with_capacity(usize::from(precision));
+    let mut text = [b'0'; PRINTED_DIGITS_MAX];
+    let digits = text.get_mut(..usize::from(precision));
+    let digits = digits.ok_or(DecodeError::BadLength)?;
+    let mut places = digits.iter_mut();
     let negative = groups_of_image(precision, scale, cursor, |group, count| {
         for place in (0..count).rev() {
-            digits.push(b'0' + (group / 10u64.pow(place) % 10) as u8);
+            if let Some(digit) = places.next() {
+                *digit = b'0' + (group / 10u64.pow(place) % 10) as u8;
+            }
         }
         Ok(())
     })?;

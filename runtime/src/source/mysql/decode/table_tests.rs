@@ -82,16 +82,20 @@ fn a_row_is_the_same_from_a_packet_and_from_an_image() {
     assert_eq!(builder.row_count(), 0);
 }
 
-#[test]
-fn null_takes_no_bytes_in_either_form() {
-    let mut builder = builder();
-    // The bitmap of a packet begins at bit 2.
+/// A row in either form whose second and third column are NULL. The bitmap of a packet begins at bit 2.
+fn push_nulls(builder: &mut TableBuilder) {
     builder
         .push_packet_row(&[0, 0b0001_1000, 7, 0, 0, 0])
         .expect("a row");
     builder
         .push_image_row(&FORMATS, &[0b1111], &mut &[0b1110, 7, 0, 0, 0][..])
         .expect("a row");
+}
+
+#[test]
+fn null_takes_no_bytes_in_either_form() {
+    let mut builder = builder();
+    push_nulls(&mut builder);
     let columns = builder.finish();
     assert_eq!(columns[1].null_count(), 2);
     assert_eq!(columns[2].null_count(), 2);
@@ -103,12 +107,7 @@ fn a_columns_own_choice_of_nulls_wins_in_either_form() {
         let mut table = table();
         table.keeps_null.insert("note".into(), of_note);
         let mut builder = TableBuilder::new(&table, of_pipe).expect("a builder");
-        builder
-            .push_packet_row(&[0, 0b0001_1000, 7, 0, 0, 0])
-            .expect("a row");
-        builder
-            .push_image_row(&FORMATS, &[0b1111], &mut &[0b1110, 7, 0, 0, 0][..])
-            .expect("a row");
+        push_nulls(&mut builder);
         let changed = builder.take_changed();
         let [filled] = &changed[..] else {
             panic!("one column's: {changed:?}");
