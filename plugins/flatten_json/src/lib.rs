@@ -11,7 +11,7 @@ use pipewright_sdk::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::find::{Found, Paths};
+use crate::find::{Paths, Room};
 use crate::value::{Builder, Misfit, Type};
 
 export!(FlattenJson);
@@ -106,7 +106,7 @@ impl Transform for FlattenJson {
                 problems.push(Problem::at(at("name"), "this name stands here twice"));
             }
             let wanted = Type::parse(&column.type_name);
-            if let Err(message) = paths.add(&column.path, index, wanted == Some(Type::Text)) {
+            if let Err(message) = paths.add(&column.path, index) {
                 problems.push(Problem::at(at("path"), message));
             }
             let Some(wanted) = wanted else {
@@ -214,13 +214,15 @@ impl Binding for BoundFlatten {
             .map(|column| Builder::new(column.wanted, batch.len()))
             .collect();
         let mut rejected: Vec<(usize, &str, String)> = Vec::new();
-        let mut found: Vec<Option<Found<'_>>> = vec![None; self.columns.len()];
+        let mut room = Room::default();
+        let mut found: Vec<Option<&str>> = vec![None; self.columns.len()];
         for row in 0..batch.len() {
             found.fill(None);
             let document = documents.get(row);
-            let sound = document.is_none_or(|document| self.paths.find(document, &mut found));
+            let sound =
+                document.is_none_or(|document| self.paths.find(document, &mut room, &mut found));
             for (index, (column, builder)) in self.columns.iter().zip(&mut builders).enumerate() {
-                let fault = match (document, sound, &found[index]) {
+                let fault = match (document, sound, found[index]) {
                     // A row without a document has nothing that could be missing.
                     (None, ..) => {
                         builder.push_null();
@@ -234,7 +236,7 @@ impl Binding for BoundFlatten {
                         "missing",
                         "the document has no such value",
                     )),
-                    (_, true, Some(value)) => match builder.push_found(value) {
+                    (_, true, Some(value)) => match builder.push(Some(value)) {
                         Ok(()) => None,
                         Err(Misfit) => Some((
                             column.on_mismatch,

@@ -185,3 +185,67 @@ fn a_bad_configuration_is_refused_with_all_its_places() {
     let taken = harness(r#"{"name": "n", "path": "/n", "type": "int64"}"#, "").unwrap_err();
     assert!(taken.contains("has a column `n` already"), "{taken}");
 }
+
+/// Documents whose bytes were changed at random, beside a parser that builds a tree of them.
+#[test]
+fn what_is_json_and_what_a_path_means_is_what_a_parser_says() {
+    let seeds = [
+        r#" {"a": {"b\u0062": [1, -2.5e+10, {"c": "x\ny"}], "b": null}, "0": [true, false, [], {}], "": "Zoë \ud83d\ude00"} "#,
+        r#"[{"a": "0123456789abcdef\"\\"}, [[[["deep"]]]], 0, -0.1E-2, "\u12aF", 10]"#,
+        r#"{"a":{"a":{"a":1}},"long key of many bytes":"long value of many bytes","\u0061":2}"#,
+    ];
+    let pointers = [
+        "/a/bb/2/c",
+        "/a/b",
+        "/0/1",
+        "/",
+        "/0/a",
+        "/1/0/0/0/0",
+        "/a/a",
+        "/a",
+        "/long key of many bytes",
+    ];
+    let mut paths = Paths::default();
+    for (column, pointer) in pointers.iter().enumerate() {
+        paths.add(pointer, column).unwrap();
+    }
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let bytes = b"\"\\{}[],:0123456789eE+-. \n\x01tfnub";
+    let (mut room, mut sound, mut unsound) = (Room::default(), 0, 0);
+    for round in 0..60_000 {
+        let mut document = seeds[round % seeds.len()].as_bytes().to_vec();
+        for _ in 0..random(3) {
+            let at = random(document.len());
+            match random(3) {
+                0 => document[at] = bytes[random(bytes.len())],
+                1 => document.insert(at, bytes[random(bytes.len())]),
+                _ => drop(document.remove(at)),
+            }
+        }
+        let Ok(document) = str::from_utf8(&document) else {
+            continue;
+        };
+        let mut found = vec![None; pointers.len()];
+        let is_json = paths.find(document, &mut room, &mut found);
+        let parsed = serde_json::from_str::<serde::de::IgnoredAny>(document);
+        assert_eq!(is_json, parsed.is_ok(), "{document}");
+        *(if is_json { &mut sound } else { &mut unsound }) += 1;
+        let Ok(tree) = serde_json::from_str::<Value>(document) else {
+            continue;
+        };
+        for (pointer, found) in pointers.iter().zip(found) {
+            // Of a key that stands there twice a tree has the last alone.
+            let found = found.map(|json| serde_json::from_str(json).unwrap());
+            if let Some(value) = tree.pointer(pointer) {
+                assert_eq!(found.as_ref(), Some(value), "{pointer} in {document}");
+            }
+        }
+    }
+    assert!(sound > 10_000 && unsound > 10_000, "{sound} and {unsound}");
+}

@@ -5,8 +5,6 @@ use pipewright_sdk::{
     days_since_1970,
 };
 
-use crate::find::Found;
-
 pub(crate) const TYPES: &str = "bool, int64, uint64, float64, decimal(P,S) up to 38 digits, text, json, date, datetime, \
     list(int64), list(float64)";
 
@@ -139,18 +137,6 @@ impl Builder {
             Builder::Date(builder) => builder.push(None),
             Builder::Integers(builder) => builder.push(None),
             Builder::Floats(builder) => builder.push(None),
-        }
-    }
-
-    /// Adds what was found in a document. After a misfit nothing was added.
-    pub(crate) fn push_found(&mut self, found: &Found<'_>) -> Result<(), Misfit> {
-        match (found, self) {
-            (Found::Json(json), builder) => builder.push(Some(json)),
-            (Found::Text(text), Builder::Text(builder)) => {
-                builder.push(Some(text.as_bytes()));
-                Ok(())
-            }
-            (Found::Text(_) | Found::NoText, _) => Err(Misfit),
         }
     }
 

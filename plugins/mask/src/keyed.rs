@@ -5,13 +5,13 @@
 //! values of one form never get one token, and joins and counts of distinct values stay what they were. It is the
 //! construction of format-preserving encryption, not one of its standards: it hides, it is no vault.
 
-use sha2::{Digest, Sha256};
+use crate::hash::Begun;
 
 /// A key, ready for messages: the states after its two blocks.
 #[derive(Clone, Debug)]
 pub struct Keyed {
-    inner: Sha256,
-    outer: Sha256,
+    inner: Begun,
+    outer: Begun,
 }
 
 const BLOCK: usize = 64;
@@ -20,27 +20,19 @@ impl Keyed {
     pub(crate) fn new(key: &[u8]) -> Self {
         let mut block = [0; BLOCK];
         if key.len() > BLOCK {
-            block[..32].copy_from_slice(&Sha256::digest(key));
+            block[..32].copy_from_slice(&Begun::new(key).hash([]));
         } else {
             block[..key.len()].copy_from_slice(key);
         }
         Self {
-            inner: Sha256::new_with_prefix(block.map(|byte| byte ^ 0x36)),
-            outer: Sha256::new_with_prefix(block.map(|byte| byte ^ 0x5c)),
+            inner: Begun::new(&block.map(|byte| byte ^ 0x36)),
+            outer: Begun::new(&block.map(|byte| byte ^ 0x5c)),
         }
     }
 
     /// HMAC of the parts, one after the other.
     pub(crate) fn hash<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
-        let mut inner = self.inner.clone();
-        for part in parts {
-            inner.update(part);
-        }
-        self.outer
-            .clone()
-            .chain_update(inner.finalize())
-            .finalize()
-            .into()
+        self.outer.hash([&self.inner.hash(parts)[..]])
     }
 }
 

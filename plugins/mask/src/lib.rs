@@ -1,5 +1,6 @@
 //! Hides the values of chosen columns: a salted hash, a fixed text, the outer characters, or NULL.
 
+mod hash;
 mod keyed;
 mod method;
 
@@ -157,28 +158,8 @@ impl BoundMask {
     fn mask(&self, column: &Column) -> Result<Column, Failure> {
         let mut builder = BytesBuilder::new(DataType::Utf8, column.len());
         match &self.method {
-            Method::Sha256(hash) => {
-                builder.reserve_bytes(64 * column.len());
-                for value in column.bytes()?.iter() {
-                    match value {
-                        Some(value) => {
-                            builder.push_with(|out| method::write_hash(hash, value, out))
-                        }
-                        None => builder.push(None),
-                    }
-                }
-            }
-            Method::Hmac(key) => {
-                builder.reserve_bytes(64 * column.len());
-                for value in column.bytes()?.iter() {
-                    match value {
-                        Some(value) => {
-                            builder.push_with(|out| method::write_hex(&key.hash([value]), out))
-                        }
-                        None => builder.push(None),
-                    }
-                }
-            }
+            Method::Sha256(begun) => hash_all(column, &mut builder, |value| begun.hash([value]))?,
+            Method::Hmac(key) => hash_all(column, &mut builder, |value| key.hash([value]))?,
             Method::Tokenise(key) => {
                 let values = column.bytes()?;
                 builder.reserve_bytes(values.byte_count());
@@ -210,6 +191,21 @@ impl BoundMask {
         }
         Ok(builder.finish())
     }
+}
+
+fn hash_all(
+    column: &Column,
+    builder: &mut BytesBuilder,
+    hash: impl Fn(&[u8]) -> [u8; 32],
+) -> Result<(), Failure> {
+    builder.reserve_bytes(64 * column.len());
+    for value in column.bytes()?.iter() {
+        match value {
+            Some(value) => builder.push_with(|out| hash::write_hex(&hash(value), out)),
+            None => builder.push(None),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

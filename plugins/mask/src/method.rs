@@ -3,9 +3,9 @@
 use pipewright_sdk::Problem;
 use pipewright_sdk::schema::{JsonSchema, schemars};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::Config;
+use crate::hash::Begun;
 use crate::keyed::Keyed;
 
 /// The methods by name.
@@ -30,7 +30,7 @@ pub enum MethodName {
 #[derive(Clone, Debug)]
 pub enum Method {
     /// The hash after the salt, ready for the value.
-    Sha256(Sha256),
+    Sha256(Begun),
     /// The key, ready for the value.
     Hmac(Keyed),
     /// The key.
@@ -73,9 +73,7 @@ impl Method {
         ensure_for(config.last.is_some(), "last", Partial, "partial");
         match method {
             Sha => match config.salt.as_deref() {
-                Some(salt) if !salt.is_empty() => {
-                    Some(Method::Sha256(Sha256::new().chain_update(salt)))
-                }
+                Some(salt) if !salt.is_empty() => Some(Method::Sha256(Begun::new(salt.as_bytes()))),
                 _ => {
                     let message = "method `sha256` needs a salt: without one a list of known values undoes the hash";
                     problems.push(Problem::at("/salt", message));
@@ -108,23 +106,6 @@ fn keyed(config: &Config, problems: &mut Vec<Problem>) -> Option<Keyed> {
             None
         }
     }
-}
-
-/// Appends the hash of `value` in hexadecimal digits.
-pub(crate) fn write_hash(salted: &Sha256, value: &[u8], out: &mut Vec<u8>) {
-    write_hex(&salted.clone().chain_update(value).finalize().into(), out);
-}
-
-pub(crate) fn write_hex(hash: &[u8; 32], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut hex = [0; 64];
-    for (digits, byte) in hex.as_chunks_mut::<2>().0.iter_mut().zip(hash) {
-        *digits = [
-            DIGITS[usize::from(byte >> 4)],
-            DIGITS[usize::from(byte & 15)],
-        ];
-    }
-    out.extend_from_slice(&hex);
 }
 
 /// Appends `value` without its inner characters. A value that would stay whole is hidden whole.
