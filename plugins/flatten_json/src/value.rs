@@ -158,7 +158,14 @@ impl Builder {
             Builder::Int64(builder) => builder.push(Some(json.parse().map_err(|_| Misfit)?)),
             Builder::UInt64(builder) => builder.push(Some(json.parse().map_err(|_| Misfit)?)),
             // A string is no number, whatever is in it: JSON has the difference.
-            Builder::Float64(builder) => builder.push(Some(json.parse().map_err(|_| Misfit)?)),
+            Builder::Float64(builder) => {
+                let number: f64 = json.parse().map_err(|_| Misfit)?;
+                // One past the type's range is read as infinity.
+                if number.is_infinite() {
+                    return Err(Misfit);
+                }
+                builder.push(Some(number));
+            }
             Builder::Decimal(builder, precision, scale) => {
                 builder.push(Some(decimal(json, *precision, *scale).ok_or(Misfit)?));
             }

@@ -122,7 +122,8 @@ impl Transform for Lookup {
             | DataType::Int64
             | DataType::UInt8
             | DataType::UInt16
-            | DataType::UInt32 => false,
+            | DataType::UInt32
+            | DataType::UInt64 => false,
             _ => {
                 return Err(Failure::unsupported(format!(
                     "column `{}` is `{}`; a key is text or an integer of at most 64 bits",
@@ -221,17 +222,26 @@ impl BoundLookup {
                 .map(|key| self.by_key.get(key?).copied())
                 .collect());
         }
-        let keys = column.integers()?;
-        let mut digits = String::new();
-        let mut found = Vec::with_capacity(batch.len());
-        for row in 0..batch.len() {
-            found.push(keys.get(row).and_then(|key| {
-                digits.clear();
-                fmt::Write::write_fmt(&mut digits, format_args!("{key}")).ok()?;
-                self.by_key.get(&digits).copied()
-            }));
+        if column.data_type() == DataType::UInt64 {
+            let keys = column.values::<u64>()?;
+            return Ok(self.found_by_digits(batch.len(), |row| keys.get(row)));
         }
-        Ok(found)
+        let keys = column.integers()?;
+        Ok(self.found_by_digits(batch.len(), |row| keys.get(row)))
+    }
+
+    fn found_by_digits<T: fmt::Display>(
+        &self,
+        row_count: usize,
+        key: impl Fn(usize) -> Option<T>,
+    ) -> Vec<Option<usize>> {
+        let mut digits = String::new();
+        let found = |row| {
+            digits.clear();
+            fmt::Write::write_fmt(&mut digits, format_args!("{}", key(row)?)).ok()?;
+            self.by_key.get(&digits).copied()
+        };
+        (0..row_count).map(found).collect()
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) async fn list(pipe: &Pipe, table: Option<&str>, limit: u64) -> Result
     let destination = ClickHouse::connect(&pipe.effective_config()?.destination).await?;
     let loads = loads(pipe, table);
     destination
-        .read_letters(pipe.store.pipe(), &loads, limit)
+        .read_letters(pipe.store.pipe(), &loads, 0, limit)
         .await
 }
 
@@ -66,11 +66,28 @@ pub(super) async fn replay(pipe: &Pipe, table: Option<&str>) -> Result<Replayed>
     let _letters = pipe.store.letters().lock().await;
     let session = connected_anew(pipe).await?;
     let loads = loads(pipe, table);
-    let read = session
-        .destination
-        .read_letters(pipe.store.pipe(), &loads, LETTERS_AT_ONCE);
+    let mut replayed = Replayed::default();
+    loop {
+        // Those that have passed are no longer among the open ones.
+        let read = session.destination.read_letters(
+            pipe.store.pipe(),
+            &loads,
+            replayed.failing,
+            LETTERS_AT_ONCE,
+        );
+        let letters = read.await?;
+        if letters.is_empty() {
+            return Ok(replayed);
+        }
+        let done = replay_page(&session, letters).await?;
+        replayed.passed += done.passed;
+        replayed.failing += done.failing;
+    }
+}
+
+async fn replay_page(session: &Session, letters: Vec<DeadLetter>) -> Result<Replayed> {
     let mut by_table: BTreeMap<String, Vec<DeadLetter>> = BTreeMap::new();
-    for letter in read.await? {
+    for letter in letters {
         by_table
             .entry(letter.table.clone())
             .or_default()
@@ -88,7 +105,7 @@ pub(super) async fn replay(pipe: &Pipe, table: Option<&str>) -> Result<Replayed>
                 )
                 .with_hint("bring the table back with `pipewright tables retry`, or name another with --table")
             })?;
-        let done = replay_table(&session, &table, letters)
+        let done = replay_table(session, &table, letters)
             .await
             .map_err(|error| error.with_table(table.source.name()))?;
         replayed.passed += done.passed;

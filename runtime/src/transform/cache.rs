@@ -1,8 +1,8 @@
 //! Compiled components on disk, so that a start costs milliseconds where a compilation costs seconds.
 //!
 //! Loading native code is as safe as the code is ours. A file is named by the component's digest and by the engine's
-//! compatibility hash, and begins with a checksum of the rest: what was cut short, damaged or left by another engine is
-//! not loaded but written anew. The folder must be writable by this process only, as the state beside it. What was not
+//! compatibility hash, and begins with a checksum of digest and code: what was cut short, damaged, left by another engine
+//! or put under another name is not loaded but written anew. The folder must be writable by this process only, as the state beside it. What was not
 //! loaded for longest goes when the folder passes its limit: former plugins, and code for engines before an upgrade.
 
 use std::fs::File;
@@ -45,7 +45,7 @@ impl CompiledCache {
             .open(&path)
             .and_then(|file| file.set_modified(SystemTime::now()));
         let (checksum, code) = bytes.split_at_checked(CHECKSUM_BYTES)?;
-        if checksum != Sha256::digest(code).as_slice() {
+        if checksum != checksum_of(digest, code) {
             return None;
         }
         #[expect(
@@ -69,7 +69,7 @@ impl CompiledCache {
         let code = component.serialize()?;
         std::fs::create_dir_all(&self.folder)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        file.write_all(&Sha256::digest(&code))?;
+        file.write_all(&checksum_of(digest, &code))?;
         file.write_all(&code)?;
         file.persist(self.path(digest))?;
         prune(&self.folder, FOLDER_BYTES)
@@ -78,6 +78,12 @@ impl CompiledCache {
     fn path(&self, digest: &str) -> PathBuf {
         Path::new(&self.folder).join(format!("{digest}-{:016x}.cwasm", self.engine_hash))
     }
+}
+
+/// Of the code and of what it was compiled from: code under another component's name is none of it.
+fn checksum_of(digest: &str, code: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let both = Sha256::new().chain_update(digest).chain_update(code);
+    both.finalize().into()
 }
 
 /// Deletes the files that were not used for longest, until the rest stays within `limit`.

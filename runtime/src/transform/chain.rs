@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::{BooleanArray, new_empty_array};
-use arrow::buffer::BooleanBuffer;
+use arrow::array::new_empty_array;
 use arrow::error::ArrowError;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::binding::{Binding, WriteKind};
 use super::engine::blocking;
@@ -19,6 +19,7 @@ use super::faults::{BadRow, Fault, Search, is_limit, is_of_rows, short};
 use super::instance::Plugin;
 use super::limits::INPUT_PART_OF_MEMORY;
 use super::outputs::{self, Unfit};
+use super::passing::{Gone, Passing};
 use super::verdict::Answer;
 use super::{addresses, blank, convert, verdict};
 use crate::batch::{ChangeBatch, Changes, Op, TableSchema};
@@ -74,13 +75,6 @@ struct Step {
     id: u64,
 }
 
-/// A batch between two plugins.
-struct Passing {
-    batch: ChangeBatch,
-    /// For each row its place in the batch before the first plugin; none while all are where they were.
-    origins: Option<Vec<usize>>,
-}
-
 static NEXT_BINDING: AtomicU64 = AtomicU64::new(0);
 
 impl Chain {
@@ -96,6 +90,7 @@ impl Chain {
             let plugin = Arc::clone(plugin);
             let input = Arc::clone(&output);
             let step = blocking(move || Step::bind(plugin, input)).await?;
+            ensure_both_images(&steps, &step, &schema)?;
             output = Arc::clone(&step.binding.output);
             steps.push(Arc::new(step));
         }
@@ -166,13 +161,18 @@ impl Chain {
         let mut passing = Passing {
             batch,
             origins: None,
+            gone: Gone {
+                is_routing: self.is_routing(),
+                dropped: None,
+            },
         };
         for step in &self.steps {
-            let (batch, answers) = Step::answers(step, passing.batch).await?;
+            let gone = passing.gone.clone();
+            let (batch, answers) = Step::answers(step, passing.batch, gone).await?;
             passing.batch = batch;
-            step.note_faults(&answers, passing.origins.as_deref(), &mut faults);
+            step.note_faults(&passing, &answers, &mut faults);
             if self.is_routing() {
-                step.ensure_last_images(&passing.batch, &answers)?;
+                step.ensure_last_images(&passing, &answers)?;
             }
             if !step.binding.targets.is_empty() {
                 let batches = step.route(&passing.batch, &answers)?;
@@ -199,6 +199,24 @@ fn ensure_stays(before: Option<&Arc<Step>>, schema: &TableSchema) -> Result<()> 
     )
     .with_hint(format!("put `{name}` last in the table's `transforms`"))
     .with_table(&schema.name))
+}
+
+/// Where a plugin sends rows elsewhere, it needs both images of an update: without the one after, the one before would be a
+/// delete.
+fn ensure_both_images(before: &[Arc<Step>], step: &Step, schema: &TableSchema) -> Result<()> {
+    let keeps_old = |before: &&Arc<Step>| before.plugin.on_rejected == OnRejected::KeepOld;
+    match before.iter().find(keeps_old) {
+        Some(keeping) if !step.binding.targets.is_empty() => {
+            let (name, routing) = (keeping.plugin.name(), step.plugin.name());
+            Err(Error::new(
+                ErrorKind::PluginRefused,
+                format!("plugin `{name}` is to keep old rows, and plugin `{routing}` behind it sends rows elsewhere"),
+            )
+            .with_hint(format!("set `transforms.{name}.on_rejected` to hide"))
+            .with_table(&schema.name))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Step {
@@ -255,7 +273,11 @@ impl Step {
     }
 
     /// The plugin's answers to a batch, in the order of its rows.
-    async fn answers(step: &Arc<Self>, batch: ChangeBatch) -> Result<(ChangeBatch, Vec<Answer>)> {
+    async fn answers(
+        step: &Arc<Self>,
+        batch: ChangeBatch,
+        gone: Gone,
+    ) -> Result<(ChangeBatch, Vec<Answer>)> {
         let byte_limit = step.plugin.limits.memory_bytes / INPUT_PART_OF_MEMORY;
         let byte_limit = usize::try_from(byte_limit).unwrap_or(usize::MAX);
         let ranges = convert::cut(&step.binding, &batch, byte_limit);
@@ -263,15 +285,10 @@ impl Step {
         let calls = ranges.into_iter().map(|range| {
             let step = Arc::clone(step);
             let batch = Arc::clone(&batch);
+            let gone = gone.clone();
             async move {
                 let permit = step.plugin.engine.permit().await?;
-                blocking(move || {
-                    let answer = step.call(&batch, range);
-                    // Held until the guest has really ended, also when nobody waits for it any more.
-                    drop(permit);
-                    answer
-                })
-                .await
+                blocking(move || step.call(&batch, range, &gone, permit)).await
             }
         });
         let at_once = std::thread::available_parallelism().map_or(1, usize::from);
@@ -281,16 +298,35 @@ impl Step {
     }
 
     /// One call of the guest, on a thread that may block; more of them to find rows that fail, where these are passed over.
-    fn call(&self, batch: &ChangeBatch, range: std::ops::Range<usize>) -> Result<Vec<Answer>> {
+    /// The permit is held until the guest has really ended, also when nobody waits for it any more.
+    fn call(
+        &self,
+        batch: &ChangeBatch,
+        range: std::ops::Range<usize>,
+        gone: &Gone,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Vec<Answer>> {
         let passes_over = self.plugin.on_error != OnError::Fail;
         match self.attempt(batch, range.clone(), false) {
-            Ok(answer) => match answer.bad.as_slice() {
-                [first, ..] if !passes_over => Err(self.rejected(first, answer.bad.len())),
-                _ => Ok(vec![answer]),
-            },
+            Ok(answer) if passes_over => Ok(vec![answer]),
+            Ok(answer) => {
+                let counts = |bad: &&BadRow| !gone.holds(batch, range.start + bad.row);
+                let bad: Vec<_> = answer.bad.iter().filter(counts).collect();
+                match bad.as_slice() {
+                    [first, ..] => Err(self.rejected(first, bad.len())),
+                    [] => Ok(vec![answer]),
+                }
+            }
             Err(error) if passes_over && is_of_rows(error.kind()) => {
-                let attempt = |range| self.attempt(batch, range, true);
-                Search::new(&self.binding, self.plugin.name(), &attempt)
+                // Other tables and pipes have their turn between the calls of a search.
+                drop(permit);
+                let runtime = tokio::runtime::Handle::current();
+                let engine = &self.plugin.engine;
+                let attempt = |range| {
+                    let _permit = runtime.block_on(engine.permit())?;
+                    self.attempt(batch, range, true)
+                };
+                Search::new(&self.binding, &self.plugin, &attempt)
                     .run(range, error)
                     .map_err(|error| error.with_table(&self.binding.input.name))
             }
@@ -352,8 +388,12 @@ impl Step {
     }
 
     /// Takes down the rows that failed, by their places before the first plugin.
-    fn note_faults(&self, answers: &[Answer], origins: Option<&[usize]>, faults: &mut Vec<Fault>) {
+    fn note_faults(&self, passing: &Passing, answers: &[Answer], faults: &mut Vec<Fault>) {
         for (row, bad) in bad_rows(answers) {
+            if passing.gone.holds(&passing.batch, row) {
+                continue;
+            }
+            let origins = passing.origins.as_ref();
             faults.push(Fault {
                 row: origins.map_or(row, |origins| origins[row]),
                 plugin: self.plugin.name().to_owned(),
@@ -368,12 +408,13 @@ impl Step {
 
     /// What was made of a row that is gone has to be made again, to be deleted where it went. What fails in the row itself
     /// has failed before as well, and nothing was made; time and memory may have sufficed then.
-    fn ensure_last_images(&self, batch: &ChangeBatch, answers: &[Answer]) -> Result<()> {
-        let Changes::Stream { ops, .. } = &batch.changes else {
+    fn ensure_last_images(&self, passing: &Passing, answers: &[Answer]) -> Result<()> {
+        let Changes::Stream { ops, .. } = &passing.batch.changes else {
             return Ok(());
         };
-        let lost =
-            bad_rows(answers).find(|(row, bad)| ops[*row] == Op::Delete && is_limit(bad.kind));
+        let lost = bad_rows(answers).find(|(row, bad)| {
+            ops[*row] == Op::Delete && is_limit(bad.kind) && !passing.gone.is_dropped(*row)
+        });
         let Some((_, bad)) = lost else {
             return Ok(());
         };
@@ -412,7 +453,11 @@ impl Step {
 
     fn finish(&self, passing: Passing, answers: &[Answer]) -> Result<Passing> {
         let arrow_error = |error: ArrowError| self.arrow_error(error);
-        let Passing { mut batch, origins } = passing;
+        let Passing {
+            mut batch,
+            origins,
+            gone,
+        } = passing;
         let bad: Vec<usize> = bad_rows(answers).map(|(row, _)| row).collect();
         for (index, write) in self.binding.writes.iter().enumerate() {
             let column_type = self.binding.output.columns[write.place].column_type;
@@ -440,9 +485,13 @@ impl Step {
             }
         }
         batch.schema = Arc::clone(&self.binding.output);
-        let passing = Passing { batch, origins };
+        let passing = Passing {
+            batch,
+            origins,
+            gone,
+        };
         let keep = verdict::join_keep(answers);
-        let kept = drop_rows(passing, keep, &bad, self.plugin.on_rejected);
+        let kept = passing.drop_rows(keep, &bad, self.plugin.on_rejected);
         kept.map_err(arrow_error)
     }
 }
@@ -461,53 +510,4 @@ fn bad_rows(answers: &[Answer]) -> impl Iterator<Item = (usize, &BadRow)> {
         start += answer.row_count;
         answer.bad.iter().map(move |bad| (first + bad.row, bad))
     })
-}
-
-/// Rows without a bit, and rows that failed, leave a load and become deletes in the stream. With `keep_old` a row that
-/// failed leaves the stream too, unless it is a delete.
-fn drop_rows(
-    mut passing: Passing,
-    keep: Option<BooleanBuffer>,
-    bad: &[usize],
-    on_rejected: OnRejected,
-) -> Result<Passing, ArrowError> {
-    if keep.is_none() && bad.is_empty() {
-        return Ok(passing);
-    }
-    let rows = passing.batch.row_count;
-    let mut kept: Vec<bool> = match &keep {
-        Some(keep) => keep.iter().collect(),
-        None => vec![true; rows],
-    };
-    bad.iter().for_each(|row| kept[*row] = false);
-    let leaving: Vec<bool> = match &mut passing.batch.changes {
-        Changes::Load => kept,
-        Changes::Stream { ops, .. } => {
-            let mut stays = vec![true; rows];
-            if on_rejected == OnRejected::KeepOld {
-                bad.iter()
-                    .for_each(|row| stays[*row] = ops[*row] == Op::Delete);
-            }
-            for (op, kept) in ops.iter_mut().zip(kept) {
-                if !kept {
-                    *op = Op::Delete;
-                }
-            }
-            stays
-        }
-    };
-    if leaving.iter().all(|stays| *stays) {
-        return Ok(passing);
-    }
-    let origins = leaving.iter().enumerate().filter(|(_, stays)| **stays);
-    passing.origins = Some(
-        origins
-            .map(|(row, _)| match &passing.origins {
-                Some(origins) => origins[row],
-                None => row,
-            })
-            .collect(),
-    );
-    passing.batch = passing.batch.keep(&BooleanArray::from(leaving))?;
-    Ok(passing)
 }

@@ -1,6 +1,6 @@
 //! The engine that all plugins of the process share: compiler settings, the clock of time limits, compiled code, pools.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,12 +17,19 @@ use super::pool::Pool;
 use crate::config::TransformConfig;
 use crate::error::{Error, ErrorKind, Result};
 
+/// A component's code, once it is compiled.
+type Code = Mutex<Option<Component>>;
+
+/// Pieces of code that are kept for whoever asks next: more than the plugins of one process. Those in use stay in any case.
+const CODES_KEPT: usize = 32;
+
 /// The plugin engine: one for each process, whatever the number of pipes.
 pub struct Engine {
     wasmtime: wasmtime::Engine,
     cache: Option<CompiledCache>,
-    /// By digest. Several pipes, and several configurations of one plugin, share one piece of code.
-    compiled: Mutex<HashMap<String, Component>>,
+    /// By digest, the one asked for last at the end. Several pipes, and several configurations of one plugin, share one
+    /// piece of code.
+    compiled: Mutex<VecDeque<(String, Arc<Code>)>>,
     pub(super) pool: Pool,
     calls: Arc<Semaphore>,
 }
@@ -102,9 +109,10 @@ impl Engine {
 
     /// The code of the component with that digest: from memory, from disk, or compiled now.
     pub(super) fn compile(&self, digest: &str, bytes: &[u8]) -> wasmtime::Result<Component> {
-        // Held while compiling, so that two pipes with one plugin do not compile it twice.
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(component) = compiled.get(digest) {
+        let code = self.place_of(digest);
+        // Held while compiling, so that two pipes with one plugin do not compile it twice; other plugins have their own.
+        let mut code = code.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(component) = &*code {
             return Ok(component.clone());
         }
         let cached = self
@@ -121,8 +129,23 @@ impl Engine {
                 component
             }
         };
-        compiled.insert(digest.to_owned(), component.clone());
+        *code = Some(component.clone());
         Ok(component)
+    }
+
+    fn place_of(&self, digest: &str) -> Arc<Code> {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = compiled.iter().position(|(known, _)| known == digest);
+        let entry = match known.and_then(|place| compiled.remove(place)) {
+            Some(entry) => entry,
+            None => (digest.to_owned(), Arc::default()),
+        };
+        let code = Arc::clone(&entry.1);
+        compiled.push_back(entry);
+        if compiled.len() > CODES_KEPT {
+            compiled.pop_front();
+        }
+        code
     }
 
     /// Waits for a place among the calls that run at once, over all plugins: cores, not batches, bound the memory in use.

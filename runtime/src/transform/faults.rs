@@ -5,15 +5,21 @@
 //! together and on none of them alone, its result depends on how rows are cut, which no replay could repeat: that is a
 //! fault of its own, and never passed over. Limits are another matter: fewer rows need less of everything.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
+use std::time::{Duration, Instant};
 
 use super::binding::Binding;
+use super::instance::Plugin;
 use super::verdict::Answer;
 use super::version::GuestRejection;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Calls that may be spent on finding one row: the halves of a whole call down to one row are 32.
-const CALLS_PER_ROW: usize = 40;
+const CALLS_PER_ROW: u32 = 40;
+
+/// What a search may take: as long as the calls for one row that use up their time, within these bounds. The table's other
+/// rows wait for it, and those that were flushed with them.
+const TIME: RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_secs(300);
 
 /// Rows of one call that may fail before the plugin counts as broken.
 const ROWS_PER_CALL: usize = 1_000;
@@ -99,7 +105,8 @@ pub(super) struct Search<'a> {
     pub(super) plugin: &'a str,
     /// One call over these rows in a fresh instance.
     pub(super) attempt: &'a dyn Fn(Range<usize>) -> Result<Answer>,
-    calls_left: usize,
+    deadline: Instant,
+    calls_left: u32,
     rows_left: usize,
     found: usize,
     answers: Vec<Answer>,
@@ -108,13 +115,15 @@ pub(super) struct Search<'a> {
 impl<'a> Search<'a> {
     pub(super) fn new(
         binding: &'a Binding,
-        plugin: &'a str,
+        plugin: &'a Plugin,
         attempt: &'a dyn Fn(Range<usize>) -> Result<Answer>,
     ) -> Self {
+        let time = plugin.limits.time.saturating_mul(CALLS_PER_ROW);
         Self {
             binding,
-            plugin,
+            plugin: plugin.name(),
             attempt,
+            deadline: Instant::now() + time.clamp(*TIME.start(), *TIME.end()),
             calls_left: CALLS_PER_ROW,
             rows_left: ROWS_PER_CALL,
             found: 0,
@@ -149,6 +158,7 @@ impl<'a> Search<'a> {
             self.calls_left = self
                 .calls_left
                 .checked_sub(1)
+                .filter(|_| Instant::now() < self.deadline)
                 .ok_or_else(|| self.too_many(&error))?;
             match (self.attempt)(half.clone()) {
                 Ok(answer) => self.answers.push(answer),

@@ -18,6 +18,9 @@ pub(super) const EPOCH_TICK: Duration = Duration::from_millis(5);
 /// Elements of all tables of one instance: function pointers mostly, so far above what compilers make.
 const TABLE_ELEMENTS: usize = 1 << 20;
 
+/// What the host keeps for an element: a pointer.
+const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+
 /// Core instances of one component: a Rust guest has 3, an interpreter with its adapters a few dozen.
 const CORE_INSTANCES: usize = 200;
 
@@ -181,11 +184,13 @@ impl ResourceLimiter for GuestState {
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS)
+        let bytes = |elements: usize| elements.saturating_mul(TABLE_ELEMENT_BYTES);
+        Ok(desired <= TABLE_ELEMENTS
+            && self.memory_growing(bytes(current), bytes(desired), maximum.map(bytes))?)
     }
 
     fn instances(&self) -> usize {
@@ -198,5 +203,25 @@ impl ResourceLimiter for GuestState {
 
     fn memories(&self) -> usize {
         CORE_INSTANCES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_of_tables_are_memory_too() {
+        let limits = LimitsConfig {
+            memory_bytes: 1 << 20,
+            ..LimitsConfig::default()
+        };
+        let mut state = GuestState::new("tables", &limits, Arc::default());
+        let half = (1 << 19) / TABLE_ELEMENT_BYTES;
+        assert!(state.table_growing(0, half, None).unwrap());
+        assert!(state.memory_growing(0, 1 << 19, None).unwrap());
+        state.table_growing(half, half + 1, None).unwrap_err();
+        assert!(state.memory_refused.is_some());
+        assert!(!state.table_growing(0, TABLE_ELEMENTS + 1, None).unwrap());
     }
 }

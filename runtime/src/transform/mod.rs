@@ -24,6 +24,7 @@ mod inspect;
 mod instance;
 mod limits;
 mod outputs;
+mod passing;
 mod pool;
 mod target;
 mod verdict;

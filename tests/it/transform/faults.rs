@@ -1,14 +1,18 @@
 //! Rows that plugins fail on: found, passed over, and what is left of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::{ArrayRef, Int64Array};
 use pipewright::batch::{ChangeBatch, Changes, Op};
-use pipewright::config::{LimitsConfig, OnError, OnRejected};
+use pipewright::config::{LimitsConfig, OnError, OnRejected, TransformConfig};
 use pipewright::error::{Error, ErrorKind};
 use pipewright::transform::{Applied, Chain};
 use serde_json::json;
 
-use super::{config, crime, engine, hostile, ids, limits, load_batch, schema, stream_batch, texts};
+use super::{
+    config, crime, engine, filter, hostile, ids, limits, load_batch, schema, stream_batch, texts,
+};
 
 /// As [`crime`], where rows that fail are passed over.
 async fn passed_over(name: &str, on_error: OnError, batch: ChangeBatch) -> Result<Applied, Error> {
@@ -72,6 +76,94 @@ async fn a_row_that_fails_leaves_the_old_one_where_that_is_to_be_kept() {
     let applied = chain.apply(stream_batch([Op::Delete; 5])).await.unwrap();
     let batch = &applied.batches[0].1;
     assert_eq!(ids(batch), [1, 2, 3, 4, 5], "a delete is never kept back");
+}
+
+#[tokio::test]
+async fn a_row_that_is_gone_needs_no_plugin_that_agrees() {
+    for on_error in [OnError::Fail, OnError::DeadLetter] {
+        let mut config = config(hostile(), json!({ "crime": "reject_three" }));
+        config.on_error = on_error;
+        let plugin = engine().load("under_test", &config).await.unwrap();
+        let chain = Chain::bind(&[plugin], schema()).await.unwrap();
+        let applied = chain.apply(stream_batch([Op::Delete; 5])).await.unwrap();
+        assert_eq!(ids(&applied.batches[0].1), [1, 2, 3, 4, 5]);
+        assert_eq!(applied.faults, [], "nothing of it is kept");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_one_plugin_drops_is_no_fault_of_the_next_one() {
+    let dropping = |condition: &str| config(filter(), json!({ "where": condition }));
+    let routing = config(hostile(), json!({ "crime": "route_reject_three" }));
+    for on_error in [OnError::Fail, OnError::DeadLetter] {
+        let mut plugins = Vec::new();
+        for config in [dropping("id <> 3"), routing.clone()] {
+            let config = TransformConfig { on_error, ..config };
+            plugins.push(engine().load("under_test", &config).await.unwrap());
+        }
+        let chain = Chain::bind(&plugins, schema()).await.unwrap();
+        for op in [Op::Insert, Op::Update, Op::Delete] {
+            let applied = chain.apply(stream_batch([op; 5])).await.unwrap();
+            let mut went: Vec<_> = applied
+                .batches
+                .iter()
+                .flat_map(|(_, rows)| ids(rows))
+                .collect();
+            went.sort_unstable();
+            assert_eq!(went, [1, 2, 4, 5], "{op:?}: row 3 was never made");
+            assert_eq!(applied.faults, []);
+        }
+        // Where the same row got as far as the routing plugin, what became of it is to be found.
+        plugins.remove(0);
+        let chain = Chain::bind(&plugins, schema()).await.unwrap();
+        let applied = chain.apply(stream_batch([Op::Insert; 5])).await;
+        match on_error {
+            OnError::Fail => assert_eq!(applied.unwrap_err().kind(), ErrorKind::PluginRejected),
+            _ => assert_eq!(applied.unwrap().faults.len(), 1),
+        }
+    }
+}
+
+#[tokio::test]
+async fn old_rows_are_not_kept_before_a_plugin_that_sends_rows_elsewhere() {
+    let mut keeping = config(hostile(), json!({ "crime": "reject_three" }));
+    keeping.on_rejected = OnRejected::KeepOld;
+    let routing = config(hostile(), json!({ "crime": "route" }));
+    let mut plugins = Vec::new();
+    for (name, config) in [("keeping", keeping), ("routing", routing)] {
+        plugins.push(engine().load(name, &config).await.unwrap());
+    }
+    let error = Chain::bind(&plugins, schema()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PluginRefused);
+    for name in ["keeping", "routing"] {
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_that_fails_on_every_row_is_given_up() {
+    let rows = 1_200;
+    let ids = Arc::new(Int64Array::from_iter_values(0..rows));
+    let batch = load_batch();
+    let mut columns: Vec<ArrayRef> = vec![ids];
+    for column in &batch.columns[1..] {
+        let first = column.slice(0, 1);
+        let parts = vec![&*first; usize::try_from(rows).unwrap()];
+        columns.push(arrow::compute::concat(&parts).unwrap());
+    }
+    let batch = ChangeBatch {
+        columns,
+        row_count: usize::try_from(rows).unwrap(),
+        ..batch
+    };
+    let error = passed_over("panic", OnError::Skip, batch)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PluginTrap, "{}", error.chain());
+    assert!(
+        error.to_string().contains("more rows of one batch"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

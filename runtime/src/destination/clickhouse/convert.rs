@@ -386,8 +386,9 @@ fn fixed(column: &TargetColumn, array: &ArrayRef, length: u8) -> Result<ArrayRef
     for value in values {
         match value {
             None => bytes.resize(bytes.len() + usize::from(length), 0),
-            // NULL as the default of a column without NULL; no BINARY(n) is empty.
-            Some(b"") if column.source_nullable && !column.nullable => {
+            // NULL as the default of a column without NULL, or what a tombstone has in the place of a value; no BINARY(n)
+            // is empty.
+            Some(b"") if !column.nullable => {
                 bytes.resize(bytes.len() + usize::from(length), 0);
             }
             Some(value) if value.len() == usize::from(length) => bytes.extend_from_slice(value),

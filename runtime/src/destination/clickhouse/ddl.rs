@@ -502,7 +502,7 @@ pub(super) fn select_letters(
     name: &str,
     pipe: &str,
     loads: &[(String, String)],
-    limit: u64,
+    (offset, limit): (u64, u64),
 ) -> String {
     let loads: Vec<String> = loads
         .iter()
@@ -510,7 +510,7 @@ pub(super) fn select_letters(
         .collect();
     format!(
         "SELECT {LETTER_COLUMNS}, replayed\nFROM {} FINAL WHERE pipe = {} AND (table, load) IN ({}) AND replayed = 0\n\
-         ORDER BY table, version, key LIMIT {limit}",
+         ORDER BY table, version, key LIMIT {limit} OFFSET {offset}",
         qualified(database, name),
         text(pipe),
         loads.join(", "),

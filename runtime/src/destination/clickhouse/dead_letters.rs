@@ -61,7 +61,8 @@ impl ClickHouse {
         Ok(Durable::of_letters(letters.len() as u64, bytes))
     }
 
-    /// The open letters of a pipe's tables, each given with its load, in order of their versions; `limit` at most.
+    /// The open letters of a pipe's tables, each given with its load, in order of their versions: `limit` at most, behind
+    /// the first `offset`.
     ///
     /// # Errors
     /// As any query.
@@ -69,13 +70,15 @@ impl ClickHouse {
         &self,
         pipe: &str,
         loads: &[(String, String)],
+        offset: u64,
         limit: u64,
     ) -> Result<Vec<DeadLetter>> {
         if loads.is_empty() {
             return Ok(Vec::new());
         }
         self.ensure_letters().await?;
-        let sql = ddl::select_letters(self.database(), DEAD_LETTERS_TABLE, pipe, loads, limit);
+        let page = (offset, limit);
+        let sql = ddl::select_letters(self.database(), DEAD_LETTERS_TABLE, pipe, loads, page);
         self.rows(&sql, DOING).await
     }
 

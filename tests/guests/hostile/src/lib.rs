@@ -63,6 +63,8 @@ pub enum Crime {
     PanicOnMany,
     /// Sends odd rows to the target `odd`, and even ones to the table's own.
     Route,
+    /// The same, and rejects rows whose first column is 3.
+    RouteRejectThree,
     /// Makes two rows of each, numbered.
     FanOut,
     /// Makes two rows of each with the same number.
@@ -122,6 +124,7 @@ impl Crime {
         matches!(
             self,
             Crime::Route
+                | Crime::RouteRejectThree
                 | Crime::FanOut
                 | Crime::SameKey
                 | Crime::Stranger
@@ -137,7 +140,7 @@ impl Crime {
 
 fn targets(crime: Crime, table: &Table, shape: &mut Shape) -> Way {
     match crime {
-        Crime::Route => {
+        Crime::Route | Crime::RouteRejectThree => {
             let even = shape.target(Target::own().pass_all(table));
             let odd = shape.target(Target::named("odd").pass_all(table));
             Way::Routes { even, odd }
@@ -206,13 +209,19 @@ impl BoundHostile {
 
     fn route(&self, batch: &Batch, even: To, odd: To) -> Result<Outcome, Failure> {
         let (mut even, mut odd) = (Rows::to(even), Rows::to(odd));
+        let mut rejected = None;
         for (row, id) in self.ids(batch)?.into_iter().enumerate() {
             match id % 2 {
+                _ if id == 3 && self.crime == Crime::RouteRejectThree => rejected = Some(row),
                 0 => even.push(row),
                 _ => odd.push(row),
             }
         }
-        Ok(Outcome::replace([even, odd]))
+        let outcome = Outcome::replace([even, odd]);
+        Ok(match rejected {
+            Some(row) => outcome.reject(row, "is-three", "as configured"),
+            None => outcome,
+        })
     }
 
     fn lines(&self, batch: &Batch, lines: To, number: Made) -> Outcome {

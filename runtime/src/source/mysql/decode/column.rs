@@ -197,8 +197,14 @@ impl ColumnBuilder {
     /// Appends NULL, or the type's default where the column has no NULL.
     #[inline]
     pub fn push_null(&mut self) {
-        each_buffer!(&mut self.values, values => values.push(Default::default()), bytes => bytes.push_empty());
         self.nulls_filled += u64::from(!self.keep_null);
+        self.push_absent();
+    }
+
+    /// Appends the same for a value that is not known and that nobody will see: no policy has changed it.
+    #[inline]
+    pub fn push_absent(&mut self) {
+        each_buffer!(&mut self.values, values => values.push(Default::default()), bytes => bytes.push_empty());
         self.validity.append(!self.keep_null);
     }
 

@@ -502,3 +502,14 @@ fn filled_nulls_are_counted() {
     builder.push_null();
     assert_eq!(builder.take_changed()[1], (Policy::NullAsDefault, 0));
 }
+
+#[test]
+fn what_a_tombstone_lacks_is_no_value_that_a_policy_has_changed() {
+    for null_as_default in [true, false] {
+        let mut builder = ColumnBuilder::new(&text("utf8mb4"), ColumnType::Text, null_as_default)
+            .expect("a builder");
+        builder.push_absent();
+        assert_eq!(builder.take_changed()[1], (Policy::NullAsDefault, 0));
+        assert_eq!(builder.finish().is_null(0), !null_as_default);
+    }
+}

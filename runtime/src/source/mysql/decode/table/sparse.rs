@@ -60,7 +60,7 @@ impl TableBuilder {
             };
             match *cell {
                 Cell::Null => push_null(column, self.nullable.get(index))?,
-                Cell::Absent if absent == Absent::Default => column.push_null(),
+                Cell::Absent if absent == Absent::Default => column.push_absent(),
                 Cell::Absent => return Err(DecodeError::AbsentColumn),
                 Cell::Value(mut bytes) => {
                     column.push_image(*format, &mut bytes)?;
