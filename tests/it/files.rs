@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::Stage;
+use testbed::harness::{MARKER_TABLE, Pipe, Stage};
 
 use crate::support::{
     CATCH_UP, START, launch, on_both_sources, once, running_with, start, wait_for_pipe,
@@ -16,7 +16,7 @@ on_both_sources! {
 }
 
 once! {
-    a_wildcard_goes_on_without_what_was_taken_out_of_it: 400,
+    a_wildcard_goes_on_without_what_was_taken_out_of_it: 600,
     a_watched_folder_starts_changes_and_pauses_pipes: 300,
 }
 
@@ -302,6 +302,86 @@ async fn a_wildcard_goes_on_without_what_was_taken_out_of_it() -> Result<()> {
     stage.source.execute("UPDATE b SET n = 10").await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     for table in ["a", "b", "c", "d", "e"] {
+        stage.assert_same(table).await?;
+    }
+    excluded_while_the_pipe_runs(&stage, &mut pipe, exported).await
+}
+
+/// The list as a command sets it: what it names leaves at once, stays out over a restart, and comes back with the file's own.
+async fn excluded_while_the_pipe_runs(
+    stage: &Stage,
+    pipe: &mut Pipe,
+    mut file: Value,
+) -> Result<()> {
+    let (name, url) = (stage.database.as_str(), pipe.url());
+    let named = |table: &str| format!("{name}.{table}");
+    for (list, part) in [
+        (json!([named("d")]), "tables remove"),
+        (json!(["no database"]), "exclude"),
+        (json!("a.b"), "exclude"),
+    ] {
+        let (status, problem) = pipe.change(json!({ "exclude": list })).await?;
+        ensure!(
+            status == 422 && problem.to_string().contains(part),
+            "{list}: {status} {problem:#}"
+        );
+    }
+    let (status, problem) = pipe.change(json!({ "exclude": ["*.*"] })).await?;
+    // One that is named by a command stays.
+    ensure!(status == 200, "{problem:#}");
+    let document = pipe.wait_state("Running", CATCH_UP).await?;
+    let out = |table_name| table(stage, &document, table_name)["state"] == "Removed";
+    ensure!(
+        out("a") && out("b") && out("c") && !out("d") && !out(MARKER_TABLE),
+        "{document:#}"
+    );
+    let setting = format!("exclude={},{}", named("b"), named("tmp_*"));
+    for _ in 0..2 {
+        let told = pipe.cli(&["set", name, &setting, "--server", &url]).await?;
+        ensure!(told.code == 0, "{told:?}");
+    }
+    let back = |table_name: &'static str| {
+        move |document: &Value| {
+            document["state"] == "Running"
+                && table(stage, document, table_name)["state"] == "Streaming"
+        }
+    };
+    pipe.wait_for("c back in the stream", CATCH_UP, back("c"))
+        .await?;
+    ensure!(pipe.stop().await? == 0);
+    pipe.restart()?;
+    let document = pipe.wait_state("Running", START).await?;
+    ensure!(
+        table(stage, &document, "b")["state"] == "Removed"
+            && drift(&document, "exclude")["running"] == json!([named("b"), named("tmp_*")]),
+        "{document:#}"
+    );
+    stage.source.execute("UPDATE b SET n = 11").await?;
+    stage.source.execute("UPDATE c SET n = 11").await?;
+
+    // The file's next list does not go before the command's.
+    ensure!(pipe.stop().await? == 0);
+    file["exclude"] = json!([named("c")]);
+    pipe.change_file(&file);
+    pipe.restart()?;
+    let document = pipe.wait_state("Running", START).await?;
+    ensure!(
+        has_reason(&document, "`exclude`")
+            && table(stage, &document, "c")["state"] == "Streaming"
+            && drift(&document, "exclude")["file"] == json!([named("c")]),
+        "{document:#}"
+    );
+    let (status, problem) = pipe.change(json!({ "exclude": null })).await?;
+    ensure!(status == 200, "{problem:#}");
+    let document = pipe
+        .wait_for("b back in the stream", CATCH_UP, back("b"))
+        .await?;
+    ensure!(
+        table(stage, &document, "c")["state"] == "Removed" && drift(&document, "exclude").is_null(),
+        "{document:#}"
+    );
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    for table in ["a", "b", "d", "e"] {
         stage.assert_same(table).await?;
     }
     Ok(())

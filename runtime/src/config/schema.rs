@@ -56,7 +56,7 @@ struct PipeFile {
     #[schemars(length(min = 1))]
     tables: Vec<Table>,
     /// Tables, written as in `tables`, that no wildcard of `tables` means. An entry of `tables` that names a table beats a
-    /// wildcard here. A table that has left the pipe by this list comes back by `pipewright tables add`.
+    /// wildcard here. A table that has left the pipe by this list comes back when it is listed no more.
     exclude: Option<Vec<TableSource>>,
     /// WebAssembly plugins that change rows on their way, by the names that `tables[].transforms` use.
     transforms: Option<BTreeMap<String, plugins::Transform>>,

@@ -67,6 +67,9 @@ pub struct Overlay {
     /// Entries of `tables` that were added.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<serde_json::Value>,
+    /// The list that was set in the place of `exclude`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<Vec<serde_json::Value>>,
     /// Keys of `sync` that were set.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub sync: serde_json::Map<String, serde_json::Value>,
@@ -81,6 +84,7 @@ impl Overlay {
         self.source.is_empty()
             && self.destination.is_empty()
             && self.tables.is_empty()
+            && self.exclude.is_none()
             && self.sync.is_empty()
             && self.snapshot.is_empty()
     }

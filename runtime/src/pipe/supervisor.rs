@@ -65,6 +65,8 @@ pub(super) struct Supervisor {
     pub(super) pending: Option<(Change, oneshot::Sender<Result<()>>)>,
     /// What the history tells of since the pipe last worked: two servers that are both away take turns.
     pub(super) told: Vec<ErrorKind>,
+    /// What stands against a Completed pipe whose file has other fixed settings by now, until a resync takes them up.
+    pub(super) unfit: Option<Reason>,
 }
 
 impl Supervisor {
@@ -121,6 +123,13 @@ impl Supervisor {
             return done;
         }
         self.settle().await;
+        let pipe = &self.pipe;
+        if let Some(reason) = self
+            .unfit
+            .take_if(|_| established::ensure_unchanged(&pipe.config, &pipe.store).is_ok())
+        {
+            pipe.withdraw(&reason);
+        }
         if let Err(error) = &done {
             let text = "the change was refused";
             self.note(Note::over(Level::Warning, EventKind::Command, text, error))
@@ -149,7 +158,11 @@ impl Supervisor {
             pipe.transition(PipeEvent::Start).await?;
         }
         if let Err(error) = established::ensure_unchanged(&pipe.config, &pipe.store) {
-            self.fail(&error).await;
+            match pipe.store.records().state() {
+                // It has nothing left to do that the settings would change.
+                PipeState::Completed => self.unfit = Some(pipe.refuse_file(&error).await),
+                _ => self.fail(&error).await,
+            }
         }
         Ok(())
     }
@@ -186,7 +199,7 @@ impl Supervisor {
         let began = tokio::time::Instant::now();
         let result = self.drive(work, Some(&stop)).await;
         self.pipe.progress.set_following(false);
-        if began.elapsed() > BACKOFF_LONGEST {
+        if began.elapsed() > BACKOFF_LONGEST && !self.pipe.progress.pulse.is_stuck() {
             *delay = BACKOFF_FIRST;
             self.told.clear();
         }
