@@ -2,7 +2,9 @@
 //! the lifecycle's own function says.
 
 mod at_rest;
+mod drops;
 mod effects;
+mod held;
 
 use std::time::{Duration, Instant};
 
@@ -19,12 +21,12 @@ use testbed::harness::{Pipe, Stage};
 use at_rest::a_pipe_at_rest_takes_the_commands_that_its_state_allows;
 
 use crate::support::{
-    CATCH_UP, START, assert_caught_up, launch, on_both_sources, start, wait_for_pipe,
+    CATCH_UP, START, SlowReader, assert_caught_up, launch, on_both_sources, start, wait_for_pipe,
 };
 
 on_both_sources! {
     a_pipe_that_loads_takes_the_commands_that_its_state_allows: 400,
-    a_pipe_that_streams_takes_the_commands_that_its_state_allows: 400,
+    a_pipe_that_streams_takes_the_commands_that_its_state_allows: 600,
     a_pipe_at_rest_takes_the_commands_that_its_state_allows: 300,
 }
 
@@ -314,6 +316,7 @@ async fn a_pipe_that_streams_takes_the_commands_that_its_state_allows(
     pipe.wait_state("Running", START).await?;
     assert_stays(&stage, &pipe, &PipeState::Running).await?;
     assert_takes_settings(&pipe, &PipeState::Running).await?;
+    held::commands_while_pausing(&stage, &mut pipe).await?;
     membership_while_running(&stage, &mut pipe).await?;
     pause_while_modifying(&stage, &mut pipe).await?;
     // The added table is yet to be loaded.
@@ -432,49 +435,18 @@ async fn pause_while_modifying(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
 /// A reader keeps the old table from being dropped, and so the exchange from being over. What is loaded by then is given up
 /// for the next load, and readers go on to see full tables.
 async fn resync_during_the_exchange(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
-    let (clickhouse, database) = (stage.clickhouse.clone(), stage.database.clone());
-    let reader = tokio::spawn(async move {
-        let sql = format!(
-            "SELECT sleepEachRow(0.5) FROM `{database}`.t SETTINGS max_block_size = 1, max_threads = 1, \
-             function_sleep_max_microseconds_per_block = 1000000000"
-        );
-        clickhouse.query(&sql).await
-    });
-    let reads = format!(
-        "FROM system.processes WHERE query LIKE 'SELECT sleepEachRow%{}%'",
-        stage.database
-    );
-    let until = Instant::now() + CATCH_UP;
-    while stage
-        .clickhouse
-        .number(&format!("SELECT count() {reads}"))
-        .await?
-        == 0
-    {
-        ensure!(
-            Instant::now() < until && !reader.is_finished(),
-            "nobody reads"
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let reader = SlowReader::begin(stage, "t").await?;
     give_well(pipe, &state("resync")).await?;
     pipe.wait_state("Resync", CATCH_UP).await?;
     assert_stays(stage, pipe, &PipeState::Resync).await?;
     stage.source.execute("DELETE FROM t WHERE id < 10").await?;
-    let kill = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let kill = format!(
-            "KILL QUERY WHERE query LIKE 'SELECT sleepEachRow%{}%'",
-            stage.database
-        );
-        stage.clickhouse.query(&kill).await
-    };
     let again = (state("resync"), resync());
-    let (moved, killed) = tokio::join!(assert_moves(stage, pipe, &PipeState::Resync, again), kill);
-    killed?;
+    let (moved, ended) = tokio::join!(
+        assert_moves(stage, pipe, &PipeState::Resync, again),
+        reader.end_later()
+    );
+    ended?;
     moved?;
-    // It was ended, and has nothing to say.
-    reader.await.ok();
     pipe.wait_state("Running", CATCH_UP).await?;
     assert_caught_up(stage, pipe, &["t", "u"]).await?;
     stage.assert_no_load_left().await

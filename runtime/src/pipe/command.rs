@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::connections::{self, EndKeys};
+use super::leftovers::Left;
 use super::lifecycle::{PipeEvent, PipeState};
 use super::record::{Overlay, Records, Skip};
 use super::supervisor::Pipe;
@@ -262,10 +263,15 @@ async fn prepare_unexplained(pipe: &Arc<Pipe>, command: Command) -> Result<Optio
         } => connections::prepare(pipe, source, destination)
             .await
             .map(Some),
-        Command::Drop => Ok(Some(Change::new(None, |draft| {
-            draft.dropped = true;
-            Ok(())
-        }))),
+        Command::Drop => {
+            let (name, config) = (pipe.store.pipe().to_owned(), pipe.effective_config());
+            let config = config.unwrap_or_else(|_| Arc::clone(&pipe.config));
+            Ok(Some(Change::new(None, move |draft| {
+                draft.dropped = true;
+                draft.left = Left::of(draft, &name, &config.destination).map(Arc::new);
+                Ok(())
+            })))
+        }
     }
 }
 

@@ -23,7 +23,7 @@ mod follow;
 mod heal;
 pub mod journal;
 mod lag;
-mod leftovers;
+pub mod leftovers;
 mod legal;
 mod letters;
 pub mod lifecycle;
@@ -164,6 +164,7 @@ impl Runtime {
             runtime.open(file, Origin::File).await?;
         }
         runtime.open_requested().await?;
+        runtime.go_on_dropping().await?;
         Ok(runtime)
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::connections::EndKeys;
 use super::faults::FaultCounts;
 use super::files::Applied;
+use super::leftovers::Left;
 use super::lifecycle::{Failure, PipeState};
 use super::prepared::PreparedRecord;
 use super::table_state::{TableEvent, TableState};
@@ -519,6 +520,8 @@ pub struct Records {
     pub faults: BTreeMap<TableName, FaultCounts>,
     /// Set when the pipe is to be forgotten: every record of it is removed in that write.
     pub dropped: bool,
+    /// What takes their place then, if something is to be cleared away.
+    pub left: Option<Arc<Left>>,
 }
 
 /// A replica id that nobody is likely to use: those below 1000 are what people give to replicas by hand. A source allows

@@ -12,14 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::command::{Change, Command};
 use super::document::{Reason, ReasonKind};
 use super::journal::{EventKind, Level, Note};
-use super::leftovers::Leftovers;
 use super::lifecycle::{Failure, PipeEvent, PipeState};
 use super::operate::operate;
 use super::progress::Progress;
 use super::record::random_server_id;
 use super::session::Session;
 use super::store::PipeStore;
-use super::{command, established, objectives, quarantine, setup, swap};
+use super::{command, established, leftovers, objectives, quarantine, setup, swap};
 use crate::config::{Folders, PipeConfig};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::transform::Engine;
@@ -104,6 +103,10 @@ impl Supervisor {
                     self.drive(std::future::pending(), None).await
                 }
             };
+            let result = match result {
+                Err(error) => Err(self.with_another_id(error).await),
+                Ok(()) => Ok(()),
+            };
             match result {
                 Ok(()) => self.told.clear(),
                 Err(error) if error.kind() == ErrorKind::Stopped => {}
@@ -118,7 +121,7 @@ impl Supervisor {
     async fn carry_out(&mut self, change: Change) -> Result<()> {
         let done = change.carry_out(&self.pipe).await;
         if self.pipe.store.records().dropped {
-            let left = Leftovers::of(&self.pipe).clear_away().await;
+            let left = leftovers::clear_away(&self.pipe).await;
             left.into_iter().for_each(|reason| self.pipe.stand(reason));
             return done;
         }
@@ -185,6 +188,8 @@ impl Supervisor {
             if pipe.store.records().state() == PipeState::Provisioning {
                 pipe.transition(PipeEvent::Provisioned).await?;
             }
+            // Before Setup refuses what else stands in its way.
+            leftovers::clear_former(&session.destination, &config.destination, &pipe.store).await?;
             setup::set_up(&session, &pipe.store).await?;
             pipe.progress.set_reasons(Vec::new());
             tracing::info!(pipe = pipe.store.pipe(), state = %pipe.store.records().state(), "the pipe is set up");
@@ -270,6 +275,27 @@ impl Supervisor {
     async fn note(&self, note: Note) {
         if let Err(error) = self.pipe.store.note(note).await {
             tracing::warn!(pipe = self.pipe.store.pipe(), "{}", error.chain());
+        }
+    }
+
+    /// Chooses another number where a replica of the source has the pipe's, and the pipe file leaves the choice: then the
+    /// error is one to be tried again.
+    async fn with_another_id(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::SourceIdTaken || self.pipe.config.source.server_id.is_some() {
+            return error;
+        }
+        let chosen = self.pipe.store.commit(|draft| {
+            draft.pipe_mut().server_id = random_server_id();
+            Ok(())
+        });
+        match chosen.await {
+            Ok(()) => Error::new(
+                ErrorKind::SourceUnavailable,
+                "another replica of the source has the number that was chosen for this pipe; another is chosen",
+            )
+            .with_hint("nothing needs to be done; `source.server_id` gives the pipe a number of your own")
+            .with_source(error),
+            Err(unwritten) => unwritten,
         }
     }
 
