@@ -1,8 +1,10 @@
 //! Pipe files against what commands have changed, at a start and while the process runs.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{MARKER_TABLE, Pipe, Stage};
@@ -454,5 +456,56 @@ async fn a_watched_folder_starts_changes_and_pauses_pipes() -> Result<()> {
         stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
         stage.assert_same(table).await?;
     }
+    a_completed_pipe_takes_its_changed_file_up_by_a_resync(&base, &pipe, folder.path()).await
+}
+
+async fn a_completed_pipe_takes_its_changed_file_up_by_a_resync(
+    stage: &Stage,
+    pipe: &Pipe,
+    folder: &Path,
+) -> Result<()> {
+    let name = format!("{}_once", stage.database);
+    let mut file = stage.pipe_file(&["d"]);
+    file["pipe"] = json!(name);
+    file["destination"]["database"] = json!(name);
+    file["mode"] = json!("snapshot");
+    let path = folder.join("once.yaml");
+    write(&path, &file)?;
+    let completed = |document: &Value| document["state"] == "Completed";
+    wait_for_pipe(pipe, &name, "Completed", completed).await?;
+    file["nullable"] = json!(false);
+    write(&path, &file)?;
+    let refused = wait_for_pipe(pipe, &name, "the refusal", |document| {
+        completed(document) && has_reason(document, "nullable")
+    })
+    .await?;
+    ensure!(
+        drift(&refused, "nullable")["file"] == json!(false)
+            && drift(&refused, "nullable")["running"] == json!(true),
+        "{refused:#}"
+    );
+    // The same file once more takes nothing back.
+    write(&path, &file)?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    wait_for_pipe(pipe, &name, "the same refusal", |document| {
+        completed(document)
+            && has_reason(document, "nullable")
+            && document["reasons"].as_array().map(Vec::len) == Some(1)
+    })
+    .await?;
+    let resync = json!({ "command": "resync" }).to_string();
+    let at = format!("/v1/pipes/{name}/state");
+    let (status, answer) = pipe.call(Method::PATCH, &at, resync).await?;
+    ensure!(status == 200, "{status}: {answer:#}");
+    let document = wait_for_pipe(pipe, &name, "Completed anew", completed).await?;
+    ensure!(
+        document["reasons"] == json!([]) && drift(&document, "nullable").is_null(),
+        "{document:#}"
+    );
+    let sql = format!(
+        "SELECT type FROM system.columns WHERE database = '{name}' AND table = 'd' AND name = 'n'"
+    );
+    let shown = stage.clickhouse.query(&sql).await?;
+    ensure!(shown.trim() == "Int32", "{shown}");
     Ok(())
 }

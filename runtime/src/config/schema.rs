@@ -170,7 +170,7 @@ struct Source {
     #[schemars(extend("default" = "auto"))]
     position: Option<Position>,
     /// The identity as a replica, unlike that of every other replica of the source. When absent: random at first,
-    /// then kept.
+    /// then kept for as long as no other replica takes it.
     #[schemars(schema_with = "positive")]
     server_id: Option<u32>,
 }

@@ -392,7 +392,7 @@ impl Pipe {
     /// A reason that has gone stands no longer.
     pub(super) fn withdraw(&self, reason: &Reason) {
         let mut refused = self.refused.write().unwrap_or_else(PoisonError::into_inner);
-        refused.retain(|standing| standing != reason);
+        refused.retain(|standing| standing.message != reason.message);
     }
 
     /// Lets a reason stand beside the state.

@@ -156,19 +156,26 @@ impl Runtime {
         let applied = records.applied.as_deref();
         let returned = applied.is_some_and(|applied| applied.gone);
         let by_file = applied.is_some_and(|applied| applied.origin == Origin::File);
+        let rests = matches!(
+            records.state(),
+            PipeState::Completed | PipeState::Failed { .. }
+        );
         if handle.file.document == file.document && !returned && by_file {
+            let unchanged = established::ensure_unchanged(&file.config, &pipe.store);
+            if let (PipeState::Completed, Err(error)) = (records.state(), unchanged) {
+                pipe.refuse_file(&error).await;
+            }
             return Ok(());
         }
         self.ensure_apart(&file)?;
-        match records.state() {
-            // What rests has nothing to lose by the file, says what stands against it, and takes it up by a resync.
-            PipeState::Completed | PipeState::Failed { .. } => {}
-            _ => established::ensure_unchanged(&file.config, &pipe.store).map_err(|error| {
+        // What rests has nothing to lose by the file, says what stands against it, and takes it up by a resync.
+        if !rests {
+            established::ensure_unchanged(&file.config, &pipe.store).map_err(|error| {
                 error.with_hint(
                     "put the former values back, and the pipe goes on as it was; or start the process anew with the file \
                      as it is, then resync the pipe, which loads every table beside the live one as the file says now",
                 )
-            })?,
+            })?;
         }
         pipe.shutdown.cancel();
         handle.ended.cancelled().await;

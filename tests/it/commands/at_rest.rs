@@ -42,6 +42,9 @@ pub(super) async fn a_pipe_at_rest_takes_the_commands_that_its_state_allows(
     pipe.change_file(&file);
     pipe.restart()?;
     wait_state(&stage, &pipe, "Failed").await?;
+    let key = format!("tables[{}].order_by", name_of(&stage, "t"));
+    let drift = pipe.status().await?["drift"].to_string();
+    ensure!(drift.contains(&key), "{key} is not in {drift}");
     let failure = Failure {
         kind: ErrorKind::Config,
         message: String::new(),

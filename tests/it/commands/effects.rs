@@ -270,6 +270,12 @@ async fn a_dropped_pipe_clears_its_loads_away_and_its_name_serves_another() -> R
     );
     tokio::task::block_in_place(|| stage.clickhouse_server.start_again())?;
     ensure!(loads(&stage).await? == made);
+    // The next of its name clears them away, although it is refused itself: the targets are not its own.
+    pipe.restart()?;
+    let code = pipe.wait_exit(START).await?;
+    let left = loads(&stage).await?;
+    ensure!(code == 1 && left.is_empty(), "{code}: {left:?} is left");
+    ensure!(newest_kind(&stage).await? == "dropped");
     Ok(())
 }
 
