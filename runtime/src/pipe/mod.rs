@@ -368,6 +368,9 @@ impl Runtime {
         self.shutdown.cancel();
         let mut tasks = self.tasks.lock().await;
         while tasks.join_next().await.is_some() {}
+        if let Err(error) = self.state.gather().await {
+            tracing::warn!(hint = error.hint(), "{}", error.chain());
+        }
     }
 }
 
