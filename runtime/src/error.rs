@@ -44,6 +44,8 @@ pub enum ErrorKind {
     SourceDenied,
     /// A setting of the source server makes replication wrong or impossible.
     SourceSetting,
+    /// Another replica of the source has our number: it ends our stream, and we would end its.
+    SourceIdTaken,
     /// A table or column of the pipe file does not exist at the source.
     SourceMissing,
     /// The source no longer has the binlog from our position on.
@@ -157,6 +159,7 @@ impl ErrorKind {
             ErrorKind::SourceDenied
             | ErrorKind::DestinationDenied
             | ErrorKind::SourceUnavailable
+            | ErrorKind::SourceIdTaken
             | ErrorKind::SourceDiverged
             | ErrorKind::DestinationUnavailable
             | ErrorKind::DestinationLost
@@ -181,6 +184,7 @@ impl ErrorKind {
             ErrorKind::Config
             | ErrorKind::SourceDenied
             | ErrorKind::SourceSetting
+            | ErrorKind::SourceIdTaken
             | ErrorKind::SourceMissing
             | ErrorKind::PositionPurged
             | ErrorKind::SourceDiverged

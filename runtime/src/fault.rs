@@ -2,7 +2,7 @@
 //!
 //! Without the feature `faults`, which the testbed alone asks for, nothing of this is compiled in. With it, the variable
 //! `PIPEWRIGHT_KILL_AT` names one point, and the process that comes to it is gone in that instant: no destructor runs
-//! and nothing is flushed, as with `kill -9`.
+//! and nothing is flushed, as with `kill -9`. With `#2` behind the name it is gone when it comes there for the second time.
 
 /// The variable that names the point.
 #[cfg(feature = "faults")]
@@ -29,11 +29,22 @@ pub const POINTS: [&str; 21] = [
 #[cfg(feature = "faults")]
 pub(crate) fn point(name: &str) {
     use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
-    static WANTED: OnceLock<Option<String>> = OnceLock::new();
+    static WANTED: OnceLock<Option<(String, u32)>> = OnceLock::new();
+    static CAME: AtomicU32 = AtomicU32::new(0);
     debug_assert!(POINTS.contains(&name), "{name} is not listed");
-    let wanted = WANTED.get_or_init(|| std::env::var(VARIABLE).ok());
-    if wanted.as_deref() == Some(name) {
+    let wanted = WANTED.get_or_init(|| {
+        let text = std::env::var(VARIABLE).ok()?;
+        Some(match text.split_once('#') {
+            Some((name, time)) => (name.to_owned(), time.parse().ok()?),
+            None => (text, 1),
+        })
+    });
+    if let Some((wanted, time)) = wanted
+        && wanted == name
+        && CAME.fetch_add(1, Ordering::SeqCst) + 1 == *time
+    {
         std::process::abort();
     }
 }

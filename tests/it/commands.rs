@@ -1,7 +1,10 @@
 //! Every command in every state that a pipe reaches without a fault: what is answered, and what becomes of the pipe, as
 //! the lifecycle's own function says.
 
+mod at_rest;
+mod drops;
 mod effects;
+mod held;
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +12,21 @@ use anyhow::{Context, Result, ensure};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use pipewright::batch::TableName;
-use pipewright::error::ErrorKind;
 use pipewright::pipe::Command;
-use pipewright::pipe::lifecycle::{Failure, PipeState, Resume};
+use pipewright::pipe::lifecycle::{PipeState, Resume};
 use serde_json::{Map, Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
 
+use at_rest::a_pipe_at_rest_takes_the_commands_that_its_state_allows;
+
 use crate::support::{
-    CATCH_UP, START, assert_caught_up, launch, on_both_sources, start, wait_for_pipe,
+    CATCH_UP, START, SlowReader, assert_caught_up, launch, on_both_sources, start, wait_for_pipe,
 };
 
 on_both_sources! {
     a_pipe_that_loads_takes_the_commands_that_its_state_allows: 400,
-    a_pipe_that_streams_takes_the_commands_that_its_state_allows: 400,
+    a_pipe_that_streams_takes_the_commands_that_its_state_allows: 600,
     a_pipe_at_rest_takes_the_commands_that_its_state_allows: 300,
 }
 
@@ -88,6 +92,12 @@ fn commands(stage: &Stage) -> Vec<(Asked, Command)> {
             Asked::Change(removing(stage, "t")),
             Command::RemoveTables {
                 tables: vec![table],
+            },
+        ),
+        (
+            Asked::Change(json!({ "exclude": ["no.such*"] })),
+            Command::Exclude {
+                list: Some(vec![json!("no.such*")]),
             },
         ),
     ]
@@ -306,6 +316,7 @@ async fn a_pipe_that_streams_takes_the_commands_that_its_state_allows(
     pipe.wait_state("Running", START).await?;
     assert_stays(&stage, &pipe, &PipeState::Running).await?;
     assert_takes_settings(&pipe, &PipeState::Running).await?;
+    held::commands_while_pausing(&stage, &mut pipe).await?;
     membership_while_running(&stage, &mut pipe).await?;
     pause_while_modifying(&stage, &mut pipe).await?;
     // The added table is yet to be loaded.
@@ -424,138 +435,19 @@ async fn pause_while_modifying(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
 /// A reader keeps the old table from being dropped, and so the exchange from being over. What is loaded by then is given up
 /// for the next load, and readers go on to see full tables.
 async fn resync_during_the_exchange(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
-    let (clickhouse, database) = (stage.clickhouse.clone(), stage.database.clone());
-    let reader = tokio::spawn(async move {
-        let sql = format!(
-            "SELECT sleepEachRow(0.5) FROM `{database}`.t SETTINGS max_block_size = 1, max_threads = 1, \
-             function_sleep_max_microseconds_per_block = 1000000000"
-        );
-        clickhouse.query(&sql).await
-    });
-    let reads = format!(
-        "FROM system.processes WHERE query LIKE 'SELECT sleepEachRow%{}%'",
-        stage.database
-    );
-    let until = Instant::now() + CATCH_UP;
-    while stage
-        .clickhouse
-        .number(&format!("SELECT count() {reads}"))
-        .await?
-        == 0
-    {
-        ensure!(
-            Instant::now() < until && !reader.is_finished(),
-            "nobody reads"
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let reader = SlowReader::begin(stage, "t").await?;
     give_well(pipe, &state("resync")).await?;
     pipe.wait_state("Resync", CATCH_UP).await?;
     assert_stays(stage, pipe, &PipeState::Resync).await?;
     stage.source.execute("DELETE FROM t WHERE id < 10").await?;
-    let kill = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let kill = format!(
-            "KILL QUERY WHERE query LIKE 'SELECT sleepEachRow%{}%'",
-            stage.database
-        );
-        stage.clickhouse.query(&kill).await
-    };
     let again = (state("resync"), resync());
-    let (moved, killed) = tokio::join!(assert_moves(stage, pipe, &PipeState::Resync, again), kill);
-    killed?;
+    let (moved, ended) = tokio::join!(
+        assert_moves(stage, pipe, &PipeState::Resync, again),
+        reader.end_later()
+    );
+    ended?;
     moved?;
-    // It was ended, and has nothing to say.
-    reader.await.ok();
     pipe.wait_state("Running", CATCH_UP).await?;
     assert_caught_up(stage, pipe, &["t", "u"]).await?;
     stage.assert_no_load_left().await
-}
-
-/// Provisioning, Completed and Failed.
-async fn a_pipe_at_rest_takes_the_commands_that_its_state_allows(kind: SourceKind) -> Result<()> {
-    let stage = with_tables(kind, 1).await?;
-    let mut file = stage.pipe_file(&["t", "u"]);
-    file["source"]["port"] = json!(1);
-    let mut pipe = start(launch(&file).argument("--wait=600s"))?;
-    pipe.wait_state("Provisioning", START).await?;
-    assert_stays(&stage, &pipe, &PipeState::Provisioning).await?;
-    assert_takes_settings(&pipe, &PipeState::Provisioning).await?;
-    let (status, answer) = pipe.forget().await?;
-    ensure!(
-        status == 200 && answer["reasons"].as_array().is_some(),
-        "drop at Provisioning: {status}: {answer:#}"
-    );
-    while_completed(&stage, &mut pipe).await?;
-
-    pipe.change_file(&stage.pipe_file(&["t", "u"]));
-    pipe.restart()?;
-    pipe.wait_state("Running", START).await?;
-    pipe.stop().await?;
-    // Another key than the targets were made with.
-    let mut file = stage.pipe_file(&["t", "u"]);
-    file["tables"][0]["order_by"] = json!(["tenant", "id"]);
-    pipe.change_file(&file);
-    pipe.restart()?;
-    wait_state(&stage, &pipe, "Failed").await?;
-    let failure = Failure {
-        kind: ErrorKind::Config,
-        message: String::new(),
-        table: None,
-        remedy: None,
-        at_us: None,
-    };
-    let failed = PipeState::Failed { failure };
-    assert_stays(&stage, &pipe, &failed).await?;
-    assert_takes_settings(&pipe, &failed).await?;
-    assert_needs_the_whole_pipe(&stage, &pipe, "Failed").await?;
-    let start_again = (state("start"), Command::Start);
-    assert_moves(&stage, &pipe, &failed, start_again).await?;
-    wait_state(&stage, &pipe, "Failed").await?;
-    assert_moves(&stage, &pipe, &failed, (state("resync"), resync())).await?;
-    wait_state(&stage, &pipe, "Running").await?;
-    assert_caught_up(&stage, &mut pipe, &["t", "u"]).await
-}
-
-/// A pipe that copies once, into a database of its own.
-async fn while_completed(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
-    pipe.stop().await?;
-    let mut file = stage.pipe_file(&["t", "u"]);
-    let database = format!("{}_once", stage.database);
-    file["destination"]["database"] = json!(database);
-    file["mode"] = json!("snapshot");
-    pipe.change_file(&file);
-    pipe.restart()?;
-    pipe.wait_state("Completed", START).await?;
-    assert_stays(stage, pipe, &PipeState::Completed).await?;
-    assert_takes_settings(pipe, &PipeState::Completed).await?;
-    let (status, answer) = pipe.command("start").await?;
-    let (detail, hint) = (answer["detail"].to_string(), answer["hint"].to_string());
-    ensure!(
-        status == 409 && detail.contains("`start`") && hint.contains("pipewright resync"),
-        "{status}: {answer:#}"
-    );
-    assert_needs_the_whole_pipe(stage, pipe, "Completed").await?;
-    stage.source.execute("DELETE FROM t WHERE id = 1").await?;
-    let all = (state("resync"), resync());
-    assert_moves(stage, pipe, &PipeState::Completed, all).await?;
-    pipe.wait_state("Completed", CATCH_UP).await?;
-    let here = stage.source.number("SELECT COUNT(*) FROM t").await?;
-    let there = format!("SELECT count() FROM `{database}`.t_current");
-    let there = stage.clickhouse.number(&there).await?;
-    ensure!(here == there, "{here} rows, and {there} after the resync");
-    let (status, answer) = pipe.forget().await?;
-    ensure!(status == 200, "drop at Completed: {status}: {answer:#}");
-    pipe.stop().await.map(drop)
-}
-
-/// One table has nothing to come back to where nothing streams.
-async fn assert_needs_the_whole_pipe(stage: &Stage, pipe: &Pipe, at: &str) -> Result<()> {
-    let one = json!({ "command": "resync", "table": name_of(stage, "t") });
-    let (status, answer) = pipe.order(one).await?;
-    ensure!(
-        status == 409 && answer["detail"].to_string().contains(at),
-        "{status}: {answer:#}"
-    );
-    Ok(())
 }

@@ -1,11 +1,13 @@
 //! Pipe files against what commands have changed, at a start and while the process runs.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::Stage;
+use testbed::harness::{MARKER_TABLE, Pipe, Stage};
 
 use crate::support::{
     CATCH_UP, START, launch, on_both_sources, once, running_with, start, wait_for_pipe,
@@ -16,7 +18,7 @@ on_both_sources! {
 }
 
 once! {
-    a_wildcard_goes_on_without_what_was_taken_out_of_it: 400,
+    a_wildcard_goes_on_without_what_was_taken_out_of_it: 600,
     a_watched_folder_starts_changes_and_pauses_pipes: 300,
 }
 
@@ -304,6 +306,86 @@ async fn a_wildcard_goes_on_without_what_was_taken_out_of_it() -> Result<()> {
     for table in ["a", "b", "c", "d", "e"] {
         stage.assert_same(table).await?;
     }
+    excluded_while_the_pipe_runs(&stage, &mut pipe, exported).await
+}
+
+/// The list as a command sets it: what it names leaves at once, stays out over a restart, and comes back with the file's own.
+async fn excluded_while_the_pipe_runs(
+    stage: &Stage,
+    pipe: &mut Pipe,
+    mut file: Value,
+) -> Result<()> {
+    let (name, url) = (stage.database.as_str(), pipe.url());
+    let named = |table: &str| format!("{name}.{table}");
+    for (list, part) in [
+        (json!([named("d")]), "tables remove"),
+        (json!(["no database"]), "exclude"),
+        (json!("a.b"), "exclude"),
+    ] {
+        let (status, problem) = pipe.change(json!({ "exclude": list })).await?;
+        ensure!(
+            status == 422 && problem.to_string().contains(part),
+            "{list}: {status} {problem:#}"
+        );
+    }
+    let (status, problem) = pipe.change(json!({ "exclude": ["*.*"] })).await?;
+    // One that is named by a command stays.
+    ensure!(status == 200, "{problem:#}");
+    let document = pipe.wait_state("Running", CATCH_UP).await?;
+    let out = |table_name| table(stage, &document, table_name)["state"] == "Removed";
+    ensure!(
+        out("a") && out("b") && out("c") && !out("d") && !out(MARKER_TABLE),
+        "{document:#}"
+    );
+    let setting = format!("exclude={},{}", named("b"), named("tmp_*"));
+    for _ in 0..2 {
+        let told = pipe.cli(&["set", name, &setting, "--server", &url]).await?;
+        ensure!(told.code == 0, "{told:?}");
+    }
+    let back = |table_name: &'static str| {
+        move |document: &Value| {
+            document["state"] == "Running"
+                && table(stage, document, table_name)["state"] == "Streaming"
+        }
+    };
+    pipe.wait_for("c back in the stream", CATCH_UP, back("c"))
+        .await?;
+    ensure!(pipe.stop().await? == 0);
+    pipe.restart()?;
+    let document = pipe.wait_state("Running", START).await?;
+    ensure!(
+        table(stage, &document, "b")["state"] == "Removed"
+            && drift(&document, "exclude")["running"] == json!([named("b"), named("tmp_*")]),
+        "{document:#}"
+    );
+    stage.source.execute("UPDATE b SET n = 11").await?;
+    stage.source.execute("UPDATE c SET n = 11").await?;
+
+    // The file's next list does not go before the command's.
+    ensure!(pipe.stop().await? == 0);
+    file["exclude"] = json!([named("c")]);
+    pipe.change_file(&file);
+    pipe.restart()?;
+    let document = pipe.wait_state("Running", START).await?;
+    ensure!(
+        has_reason(&document, "`exclude`")
+            && table(stage, &document, "c")["state"] == "Streaming"
+            && drift(&document, "exclude")["file"] == json!([named("c")]),
+        "{document:#}"
+    );
+    let (status, problem) = pipe.change(json!({ "exclude": null })).await?;
+    ensure!(status == 200, "{problem:#}");
+    let document = pipe
+        .wait_for("b back in the stream", CATCH_UP, back("b"))
+        .await?;
+    ensure!(
+        table(stage, &document, "c")["state"] == "Removed" && drift(&document, "exclude").is_null(),
+        "{document:#}"
+    );
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    for table in ["a", "b", "d", "e"] {
+        stage.assert_same(table).await?;
+    }
     Ok(())
 }
 
@@ -374,5 +456,56 @@ async fn a_watched_folder_starts_changes_and_pauses_pipes() -> Result<()> {
         stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
         stage.assert_same(table).await?;
     }
+    a_completed_pipe_takes_its_changed_file_up_by_a_resync(&base, &pipe, folder.path()).await
+}
+
+async fn a_completed_pipe_takes_its_changed_file_up_by_a_resync(
+    stage: &Stage,
+    pipe: &Pipe,
+    folder: &Path,
+) -> Result<()> {
+    let name = format!("{}_once", stage.database);
+    let mut file = stage.pipe_file(&["d"]);
+    file["pipe"] = json!(name);
+    file["destination"]["database"] = json!(name);
+    file["mode"] = json!("snapshot");
+    let path = folder.join("once.yaml");
+    write(&path, &file)?;
+    let completed = |document: &Value| document["state"] == "Completed";
+    wait_for_pipe(pipe, &name, "Completed", completed).await?;
+    file["nullable"] = json!(false);
+    write(&path, &file)?;
+    let refused = wait_for_pipe(pipe, &name, "the refusal", |document| {
+        completed(document) && has_reason(document, "nullable")
+    })
+    .await?;
+    ensure!(
+        drift(&refused, "nullable")["file"] == json!(false)
+            && drift(&refused, "nullable")["running"] == json!(true),
+        "{refused:#}"
+    );
+    // The same file once more takes nothing back.
+    write(&path, &file)?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    wait_for_pipe(pipe, &name, "the same refusal", |document| {
+        completed(document)
+            && has_reason(document, "nullable")
+            && document["reasons"].as_array().map(Vec::len) == Some(1)
+    })
+    .await?;
+    let resync = json!({ "command": "resync" }).to_string();
+    let at = format!("/v1/pipes/{name}/state");
+    let (status, answer) = pipe.call(Method::PATCH, &at, resync).await?;
+    ensure!(status == 200, "{status}: {answer:#}");
+    let document = wait_for_pipe(pipe, &name, "Completed anew", completed).await?;
+    ensure!(
+        document["reasons"] == json!([]) && drift(&document, "nullable").is_null(),
+        "{document:#}"
+    );
+    let sql = format!(
+        "SELECT type FROM system.columns WHERE database = '{name}' AND table = 'd' AND name = 'n'"
+    );
+    let shown = stage.clickhouse.query(&sql).await?;
+    ensure!(shown.trim() == "Int32", "{shown}");
     Ok(())
 }

@@ -12,12 +12,14 @@ use testbed::harness::{Pipe, Stage, Writer};
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    START, Seed, Workload, assert_caught_up, launch, on_both_sources, running_with, start,
+    START, Seed, SlowReader, Workload, assert_caught_up, launch, on_both_sources, running_with,
+    start,
 };
 
 on_both_sources! {
     additions_and_removals_go_on_from_every_step: 1200,
     loads_and_exchanges_go_on_from_every_step: 1500,
+    a_resync_given_during_an_exchange_goes_on_from_its_steps: 900,
 }
 
 /// How a process ends that ended itself at a point.
@@ -30,6 +32,16 @@ const CHANGE: [&str; 4] = ["modify:1", "modify:2", "change:1", "change:2"];
 const LOAD: [&str; 6] = ["load:1", "load:2", "load:3", "load:4", "load:5", "load:6"];
 const SWAP: [&str; 8] = [
     "swap:1", "swap:2", "swap:3", "swap:4", "swap:5", "swap:6", "swap:7", "swap:8",
+];
+
+/// Steps of a load and an exchange that are come to for the second time.
+const SECOND: [&str; 6] = [
+    "resync:1#2",
+    "change:2#2",
+    "load:1#2",
+    "load:5#2",
+    "swap:3#2",
+    "swap:5#2",
 ];
 
 async fn two_tables(stage: &Stage) -> Result<Value> {
@@ -234,6 +246,41 @@ async fn loads_and_exchanges_go_on_from_every_step(kind: SourceKind) -> Result<(
     reader.abort();
     load.writer.stop().await?;
     assert_caught_up(&stage, &mut pipe, &tables).await?;
+    stage.assert_no_load_left().await
+}
+
+/// A reader keeps the first exchange from being over; what is killed is on its way to the second.
+async fn a_resync_given_during_an_exchange_goes_on_from_its_steps(kind: SourceKind) -> Result<()> {
+    let seed = Seed::new("a_resync_given_during_an_exchange_goes_on_from_its_steps");
+    let stage = Stage::shared(kind).await?;
+    let file = two_tables(&stage).await?;
+    let mut pipe = running_with(&file).await?;
+    let mut load = Load::begin(&stage, seed);
+    let reader = reader(&stage);
+    let order = json!({ "command": "resync", "table": format!("{}.fixed", stage.database) });
+    for point in SECOND {
+        killed_at(&mut pipe, point, async |pipe| {
+            let slow = SlowReader::begin(&stage, "fixed").await?;
+            let (status, document) = pipe.order(order.clone()).await?;
+            ensure!(status == 200, "the first: {status} {document:#}");
+            slow.wait_in_the_way().await?;
+            let (answer, ended) = tokio::join!(pipe.order(order.clone()), slow.end_later());
+            ended?;
+            answer
+        })
+        .await?;
+        ensure!(
+            !reader.is_finished(),
+            "{point}: a reader saw {}",
+            reader.await?
+        );
+        load = load
+            .assert_equal(&mut pipe, &["people", "fixed"], point)
+            .await?;
+    }
+    reader.abort();
+    load.writer.stop().await?;
+    assert_caught_up(&stage, &mut pipe, &["people", "fixed"]).await?;
     stage.assert_no_load_left().await
 }
 

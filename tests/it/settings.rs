@@ -1,11 +1,15 @@
 //! Every key of the pipe file has an effect that a reader of the destination, or of the source's own lists, can see.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use futures_util::StreamExt;
+use mysql_async::prelude::Queryable;
+use mysql_async::{BinlogStreamRequest, Conn, Row};
 use serde_json::json;
 use testbed::SourceKind;
 use testbed::harness::{Comparison, Stage};
+use tokio::task::JoinHandle;
 
 use crate::support::{CATCH_UP, START, launch, on_both_sources, once, running_with, start};
 
@@ -14,6 +18,7 @@ on_both_sources! {
     a_wildcard_takes_every_table_that_matches: 240,
     cdc_only_takes_only_what_comes_later: 240,
     the_chosen_server_id_is_shown_to_the_source: 240,
+    a_random_server_id_that_another_replica_takes_is_given_up_for_another: 240,
     snapshot_settings_cut_the_load: 240,
 }
 
@@ -157,7 +162,7 @@ async fn the_chosen_server_id_is_shown_to_the_source(kind: SourceKind) -> Result
         SourceKind::MySql => "SHOW REPLICAS",
         SourceKind::MariaDb | SourceKind::MariaDb11 => "SHOW SLAVE HOSTS",
     };
-    let replicas: Vec<mysql_async::Row> = stage.source.rows(sql).await?;
+    let replicas: Vec<Row> = stage.source.rows(sql).await?;
     ensure!(
         replicas
             .iter()
@@ -165,6 +170,86 @@ async fn the_chosen_server_id_is_shown_to_the_source(kind: SourceKind) -> Result
         "{server_id} is not among {replicas:?}"
     );
     Ok(())
+}
+
+/// The pipe's number and, on MySQL, its UUID, as the source lists them.
+async fn registered(stage: &Stage) -> Result<Option<(u32, String)>> {
+    let sql = match stage.kind() {
+        SourceKind::MySql => "SHOW REPLICAS",
+        SourceKind::MariaDb | SourceKind::MariaDb11 => "SHOW SLAVE HOSTS",
+    };
+    let replicas: Vec<Row> = stage.source.rows(sql).await?;
+    let host = format!("pipewright/{}", stage.database);
+    let own = |row: &&Row| row.get::<String, _>(1).as_deref() == Some(host.as_str());
+    let own = replicas.iter().find(own);
+    Ok(own.and_then(|row| Some((row.get(0)?, row.get(4).unwrap_or_default()))))
+}
+
+/// Another client that reads the source's binlog under these.
+async fn rival(stage: &Stage, (number, uuid): (u32, &str)) -> Result<JoinHandle<String>> {
+    let place = match stage.kind() {
+        SourceKind::MySql => "SHOW BINARY LOG STATUS",
+        SourceKind::MariaDb | SourceKind::MariaDb11 => "SHOW MASTER STATUS",
+    };
+    let mut conn = Conn::from_url(stage.source_server.root_url()).await?;
+    let row: Row = conn.query_first(place).await?.context("a binlog")?;
+    let (file, offset): (String, u64) = (
+        row.get(0).context("a file")?,
+        row.get(1).context("an offset")?,
+    );
+    if stage.kind() == SourceKind::MySql {
+        let set = format!("SET @replica_uuid = '{uuid}', @slave_uuid = '{uuid}'");
+        conn.query_drop(set).await?;
+    }
+    let request = BinlogStreamRequest::new(number)
+        .with_filename(file.as_bytes())
+        .with_pos(offset);
+    let mut stream = conn.get_binlog_stream(request).await?;
+    Ok(tokio::spawn(async move {
+        loop {
+            match stream.next().await {
+                Some(Ok(_)) => {}
+                ended => return format!("{ended:?}"),
+            }
+        }
+    }))
+}
+
+/// pitfall 63: the pipe that is pushed out pushes nobody out in turn.
+async fn a_random_server_id_that_another_replica_takes_is_given_up_for_another(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = with_orders(kind).await?;
+    let mut pipe = running_with(&orders(&stage, json!({}))).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let (before, uuid) = registered(&stage).await?.context("the pipe's own")?;
+    let rival = rival(&stage, (before, &uuid)).await?;
+    let until = Instant::now() + CATCH_UP;
+    let chosen = loop {
+        match registered(&stage).await? {
+            Some((number, _)) if number != before => break number,
+            now => ensure!(Instant::now() < until, "{now:?} after {before}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let document = pipe.wait_state("Running", CATCH_UP).await?;
+    ensure!(document["reasons"] == json!([]), "{document:#}");
+    ensure!(
+        !rival.is_finished(),
+        "the pipe has ended the other's stream: {}",
+        rival.await?
+    );
+    // It is the pipe's own from now on.
+    ensure!(pipe.stop().await? == 0);
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let again = registered(&stage).await?.map(|(number, _)| number);
+    ensure!(again == Some(chosen), "{again:?} after {chosen}");
+    ensure!(!rival.is_finished(), "{}", rival.await?);
+    rival.abort();
+    stage.assert_same("orders").await.map(drop)
 }
 
 async fn snapshot_settings_cut_the_load(kind: SourceKind) -> Result<()> {

@@ -220,6 +220,12 @@ async fn a_damaged_state_is_refused_and_nothing_is_touched() -> Result<()> {
     stage.source.execute("UPDATE t SET a = 3").await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await?;
     ensure!(pipe.stop().await? == 0);
+    // Whoever takes the one file from here on has everything.
+    let beside = fs::metadata(pipe.state_dir().join("state.sqlite-wal"));
+    ensure!(
+        beside.as_ref().map_or(0, |found| found.len()) == 0,
+        "writes stand beside the database: {beside:?}"
+    );
     let before = at_clickhouse(&stage).await?;
     let refusals = [
         ("turned", "is damaged"),

@@ -5,12 +5,12 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use pipewright::fault::VARIABLE;
 use serde_json::{Value, json};
-use testbed::harness::{MARKER_TABLE, Pipe, Proxy, Stage};
+use testbed::harness::{BinlogProxy, MARKER_TABLE, Pipe, Proxy, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
     CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, once, running,
-    start,
+    running_with, start,
 };
 
 on_both_sources! {
@@ -23,6 +23,7 @@ once! {
     a_state_folder_without_room_holds_the_pipe_up_and_loses_nothing: 300,
     a_spill_folder_without_room_is_waited_for: 400,
     a_source_away_for_over_a_minute_degrades_the_pipe_until_it_is_back: 400,
+    a_source_that_breaks_off_every_binlog_degrades_the_pipe_until_it_sends_one: 400,
     a_target_dropped_while_it_is_loaded_is_not_made_anew_empty: 300,
 }
 
@@ -276,6 +277,33 @@ async fn a_source_away_for_over_a_minute_degrades_the_pipe_until_it_is_back() ->
     let status = pipe.wait_state("Running", CATCH_UP).await?;
     ensure!(status["reasons"] == json!([]), "{status:#}");
     stage.source.execute("DELETE FROM t WHERE id = 1").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+/// It takes every connection all the while, and answers every query.
+async fn a_source_that_breaks_off_every_binlog_degrades_the_pipe_until_it_sends_one() -> Result<()>
+{
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    small_table(&stage).await?;
+    let proxy = BinlogProxy::before(stage.source_server.port(), |_, _, _| {}).await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["port"] = json!(proxy.port());
+    let mut pipe = running_with(&file).await?;
+    proxy.break_off(true);
+    stage.source.execute("DELETE FROM t WHERE id = 1").await?;
+    let status = wait_held_up(&mut pipe, "source_unavailable", "COM_BINLOG_DUMP").await?;
+    ensure!(status["state"] == "Running", "at once: {status:#}");
+    let since = status["reasons"][0]["since"].clone();
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
+    let reason = &status["reasons"][0];
+    ensure!(
+        reason["code"] == "source_unavailable" && reason["since"] == since,
+        "{status:#}, and it has stood since {since}"
+    );
+    ensure!(proxy.broken_off() > 5, "{} attempts", proxy.broken_off());
+    proxy.break_off(false);
+    let status = pipe.wait_state("Running", CATCH_UP).await?;
+    ensure!(status["reasons"] == json!([]), "{status:#}");
     assert_caught_up(&stage, &mut pipe, &["t"]).await
 }
 

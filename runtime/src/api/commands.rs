@@ -3,8 +3,8 @@
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
@@ -27,12 +27,18 @@ pub(super) struct StateBody {
     snapshot: Option<Map<String, Value>>,
 }
 
-/// Other tables or settings for a pipe, carried out in the order `source` with `destination`, `add`, `remove`, `sync`.
+/// Other tables or settings for a pipe, carried out in the order `source` with `destination`, `add`, `remove`, `exclude`,
+/// `sync`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PipeBody {
     /// Tables that join or leave.
     tables: Option<TablesBody>,
+    /// Tables that no wildcard means, as in the pipe file: the list as a whole, or `null` for the file's own. A table that
+    /// is listed leaves the pipe, and comes back by itself when it is listed no more.
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<Vec<Value>>")]
+    exclude: Option<Option<Vec<Value>>>,
     /// Keys of `sync`, as in the pipe file.
     sync: Option<Map<String, Value>>,
     /// Keys of `source` by which it is reached, as in the pipe file: `host`, `port`, `hosts`, `user`, `password`, `tls`; `null`
@@ -101,12 +107,13 @@ pub(super) fn state(body: &Bytes) -> Result<Command, Problem> {
 pub(super) fn change(body: &Bytes) -> Result<Vec<Command>, Problem> {
     let PipeBody {
         tables,
+        exclude,
         sync,
         source,
         destination,
     } = read(
         body,
-        r#"{"tables": {"add": [{"source": "db.table"}], "remove": ["db.table"]}, "sync": {"interval": "2s"}}"#,
+        r#"{"tables": {"add": [{"source": "db.table"}], "remove": ["db.table"]}, "exclude": ["db.tmp_*"], "sync": {"interval": "2s"}}"#,
     )?;
     let mut commands = Vec::new();
     let (source, destination) = (source.unwrap_or_default(), destination.unwrap_or_default());
@@ -129,10 +136,18 @@ pub(super) fn change(body: &Bytes) -> Result<Vec<Command>, Problem> {
             });
         }
     }
+    if let Some(list) = exclude {
+        commands.push(Command::Exclude { list });
+    }
     if let Some(sync) = sync {
         commands.push(Command::Configure { sync });
     }
     Ok(commands)
+}
+
+/// Tells `null` from nothing.
+fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<Vec<Value>>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 /// A body as the type says, or what it should have been.

@@ -102,7 +102,7 @@ async fn commands_carry_their_tables_and_settings() {
         told.contains("b.c") && told.contains("threads_per_table"),
         "{told}"
     );
-    let body = r#"{"tables":{"add":[{"source":"a.b"}],"remove":["a.c"]},"sync":{"interval":"2s"}}"#;
+    let body = r#"{"tables":{"add":[{"source":"a.b"}],"remove":["a.c"]},"exclude":["a.d"],"sync":{"interval":"2s"}}"#;
     let (status, _, pipe) = served.ask(Method::PATCH, "/v1/pipes/shop", body).await;
     assert_eq!(status, StatusCode::OK);
     assert!(

@@ -400,7 +400,8 @@ pub(super) struct OneTable {
 pub(super) struct Set {
     /// The pipe.
     pub(super) pipe: String,
-    /// Keys of `sync` with their values, or of `source` and `destination`, such as source.host=db2.
+    /// Keys of `sync` with their values, or of `source` and `destination`, such as source.host=db2; or `exclude` with
+    /// tables, commas between them.
     #[arg(required_unless_present_any = ["source_password_file", "destination_password_file"], value_name = "KEY=VALUE", value_parser = setting)]
     pub(super) settings: Vec<(String, serde_json::Value)>,
     /// A file that holds the source's new password: an argument would show in the list of processes.
@@ -417,10 +418,14 @@ const SET_EXAMPLES: &str = "\
 Examples:
   pipewright set shop interval=5s
   pipewright set shop max_rows=50000 max_bytes=32MiB
+  pipewright set shop exclude='shop.tmp_*,shop.audit'
   pipewright pause shop
   pipewright set shop source.host=db2.example.com source.tls.mode=verify_identity
   pipewright set shop --source-password-file new-password
   pipewright resume shop
+
+`exclude` is set as a whole, and empty with exclude= alone. Tables that are listed leave the pipe, those that are no longer come
+back by themselves.
 
 How a pipe reaches its servers is changed while it is paused or has failed. The new way is tried first: a server that lacks
 what was read or written is refused.";

@@ -99,6 +99,10 @@ pub(super) async fn tables(verb: Tables, as_json: bool) -> Result<Exit> {
 pub(super) async fn set(options: Set, as_json: bool) -> Result<Exit> {
     let mut body = json!({});
     for (key, value) in options.settings {
+        if key == "exclude" {
+            body[key] = excluded(&value);
+            continue;
+        }
         let mut parts: Vec<&str> = key.split('.').collect();
         if !matches!(parts.first(), Some(&("source" | "destination" | "sync"))) {
             parts.insert(0, "sync");
@@ -121,6 +125,19 @@ pub(super) async fn set(options: Set, as_json: bool) -> Result<Exit> {
         }
     }
     change(&options.server, &options.pipe, &body, as_json).await
+}
+
+/// `exclude` as a person writes it: names with commas between them, or nothing.
+fn excluded(value: &Value) -> Value {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        number => number.to_string(),
+    };
+    let names = text.split(',').map(str::trim);
+    names
+        .filter(|name| !name.is_empty())
+        .map(Value::from)
+        .collect()
 }
 
 /// Puts a value where a path leads; whatever else stood on the way makes room, and the process says what it lacks.

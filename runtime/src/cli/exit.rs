@@ -32,6 +32,7 @@ impl Exit {
             ErrorKind::Stopped => Exit::Done,
             ErrorKind::SourceDenied
             | ErrorKind::SourceSetting
+            | ErrorKind::SourceIdTaken
             | ErrorKind::SourceMissing
             | ErrorKind::PositionPurged
             | ErrorKind::SourceDiverged

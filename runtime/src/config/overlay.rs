@@ -13,9 +13,10 @@ use crate::batch::TableName;
 /// The ends of a pipe, whose passwords are never shown.
 const ENDS: [&str; 2] = ["source", "destination"];
 
-/// `base` with the tables of `change` added, or put in the place of entries for the same source, and its settings replaced
-/// key by key. `change` is a map with any of the keys `source`, `destination`, `tables`, `sync` and `snapshot`, written as
-/// in the pipe file; `${...}` is replaced in the first two alone, files of secrets lying in `folders`.
+/// `base` with the tables of `change` added, or put in the place of entries for the same source, its settings replaced key
+/// by key, and its `exclude` as a whole. `change` is a map with any of the keys `source`, `destination`, `tables`, `exclude`,
+/// `sync` and `snapshot`, written as in the pipe file; `${...}` is replaced in the first two alone, files of secrets lying in
+/// `folders`. A table that an entry of `tables` names beats the list.
 ///
 /// # Errors
 /// All problems, each with its key.
@@ -48,6 +49,12 @@ pub fn lay_over(
                 config.tables.retain(|known| known.source != entry.source);
                 config.tables.push(entry);
             }
+        }
+        if let Some(field) = root.get("exclude")
+            && let Some(excluded) = tables::excluded(&field, &[])
+        {
+            tables::exclude(&mut config.tables, &excluded);
+            config.exclude = excluded;
         }
         if let Some(field) = root.get("sync")
             && let Some(sync) = read::sync(&field, &base.sync)
@@ -197,9 +204,10 @@ pub fn merged(document: &Value, overlay: &Value, removed: &[TableName]) -> Value
         let source = written(&entry["source"]);
         source.is_wildcard() || !is_removed(&source)
     });
-    let before = document["exclude"].as_array().cloned().unwrap_or_default();
-    let excluded = excluded(&before, &tables, removed);
-    if excluded != before {
+    let before = document["exclude"].as_array();
+    let set = overlay["exclude"].as_array().or(before);
+    let excluded = excluded(set.map_or(&[], Vec::as_slice), &tables, removed);
+    if excluded.as_slice() != before.map_or(&[][..], Vec::as_slice) {
         merged["exclude"] = Value::Array(excluded);
     }
     merged["tables"] = Value::Array(tables);
@@ -361,6 +369,10 @@ mod tests {
         assert_eq!(merged["tables"], tables);
         let exclude = json!(["s.tmp_*", "s.old", { "database": "s", "table": "o*d" }]);
         assert_eq!(merged["exclude"], exclude);
+        let set = json!({ "exclude": ["s.x"] });
+        let merged_with_set = super::merged(&document, &set, &removed);
+        let exclude = json!(["s.x", "s.old", { "database": "s", "table": "o*d" }, "s.tmp_1"]);
+        assert_eq!(merged_with_set["exclude"], exclude);
         // What it says already needs no second word.
         let again = super::merged(&merged, &json!({}), &removed);
         assert_eq!(again, merged);

@@ -56,7 +56,7 @@ struct PipeFile {
     #[schemars(length(min = 1))]
     tables: Vec<Table>,
     /// Tables, written as in `tables`, that no wildcard of `tables` means. An entry of `tables` that names a table beats a
-    /// wildcard here. A table that has left the pipe by this list comes back by `pipewright tables add`.
+    /// wildcard here. A table that has left the pipe by this list comes back when it is listed no more.
     exclude: Option<Vec<TableSource>>,
     /// WebAssembly plugins that change rows on their way, by the names that `tables[].transforms` use.
     transforms: Option<BTreeMap<String, plugins::Transform>>,
@@ -170,7 +170,7 @@ struct Source {
     #[schemars(extend("default" = "auto"))]
     position: Option<Position>,
     /// The identity as a replica, unlike that of every other replica of the source. When absent: random at first,
-    /// then kept.
+    /// then kept for as long as no other replica takes it.
     #[schemars(schema_with = "positive")]
     server_id: Option<u32>,
 }

@@ -9,11 +9,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::connections::{self, EndKeys};
+use super::leftovers::Left;
 use super::lifecycle::{PipeEvent, PipeState};
 use super::record::{Overlay, Records, Skip};
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
-use super::{ddl, resync, tables};
+use super::{ddl, exclude, resync, tables};
 use crate::batch::TableName;
 use crate::config::PipeConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -69,6 +70,11 @@ pub enum Command {
     RemoveTables {
         /// The tables.
         tables: Vec<TableName>,
+    },
+    /// Let wildcards pass over other tables than the file says.
+    Exclude {
+        /// Items of `exclude`, as in the pipe file; the file's own again when absent.
+        list: Option<Vec<serde_json::Value>>,
     },
     /// Change how batches are cut.
     Configure {
@@ -126,6 +132,10 @@ impl fmt::Display for Command {
                 })
             }
             Command::RemoveTables { tables } => write!(f, "remove tables{}", names(tables)),
+            Command::Exclude { list } => {
+                let list = list.clone().map(serde_json::Value::Array);
+                write!(f, "set exclude={}", list.unwrap_or_default())
+            }
             Command::Configure { sync } => write!(f, "set{}", settings(sync)),
             // Their values are nobody's business.
             Command::Connect {
@@ -245,6 +255,7 @@ async fn prepare_unexplained(pipe: &Arc<Pipe>, command: Command) -> Result<Optio
             ddl::follow(pipe, fates, end).await.map(Some)
         }
         Command::RemoveTables { tables } => modify(pipe, async { remove(pipe, tables) }).await,
+        Command::Exclude { list } => modify(pipe, async { exclude::prepare(pipe, list) }).await,
         Command::Configure { sync } => configure(pipe, sync).map(Some),
         Command::Connect {
             source,
@@ -252,10 +263,15 @@ async fn prepare_unexplained(pipe: &Arc<Pipe>, command: Command) -> Result<Optio
         } => connections::prepare(pipe, source, destination)
             .await
             .map(Some),
-        Command::Drop => Ok(Some(Change::new(None, |draft| {
-            draft.dropped = true;
-            Ok(())
-        }))),
+        Command::Drop => {
+            let (name, config) = (pipe.store.pipe().to_owned(), pipe.effective_config());
+            let config = config.unwrap_or_else(|_| Arc::clone(&pipe.config));
+            Ok(Some(Change::new(None, move |draft| {
+                draft.dropped = true;
+                draft.left = Left::of(draft, &name, &config.destination).map(Arc::new);
+                Ok(())
+            })))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The settings that a pipe is set up with: which of them are fixed from then on, and what a changed file says otherwise.
 
 use super::store::PipeStore;
-use crate::config::PipeConfig;
+use crate::config::{Difference, PipeConfig};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The settings that Setup builds on, which a running pipe cannot take a change of.
@@ -46,29 +46,42 @@ pub(super) fn fingerprint(config: &PipeConfig) -> Result<serde_json::Value> {
 /// # Errors
 /// `Config`, naming every changed key.
 pub(super) fn ensure_unchanged(config: &PipeConfig, store: &PipeStore) -> Result<()> {
+    let changed = changed(config, store)?;
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<String> = changed
+        .iter()
+        .map(|found| format!("`{}`", found.key))
+        .collect();
+    Err(Error::new(
+        ErrorKind::Config,
+        format!("pipe `{}` was set up with other values of {}", config.pipe, keys.join(", ")),
+    )
+    .with_hint(
+        "put the former values back and start the pipe again, or resync it, which loads every table beside the live one \
+         as the file says now",
+    ))
+}
+
+/// The fixed settings that the pipe file has other values of than those that the targets were made with, which come first.
+///
+/// # Errors
+/// `Internal` where the configuration does not serialise.
+pub(super) fn changed(config: &PipeConfig, store: &PipeStore) -> Result<Vec<Difference>> {
     let records = store.records();
     let Some(established) = records
         .pipe
         .as_ref()
         .and_then(|record| record.established.clone())
     else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let mut changed = Vec::new();
     let (mut before, mut after) = (established, fingerprint(config)?);
     keep_common_tables(&mut before, &mut after);
     differences("", &before, &after, &mut changed);
-    if changed.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::Config,
-        format!("pipe `{}` was set up with other values of {}", config.pipe, changed.join(", ")),
-    )
-    .with_hint(
-        "put the former values back and start the pipe again, or resync it, which loads every table beside the live one \
-         as the file says now",
-    ))
+    Ok(changed)
 }
 
 /// Leaves the entries of `tables` that both have, by their sources: one that was added or taken out changes nothing of the
@@ -86,7 +99,8 @@ fn keep_common_tables(before: &mut serde_json::Value, after: &mut serde_json::Va
                     .unwrap_or_default()
                     .to_owned()
             };
-            (format!("{}.{}", part("database"), part("table")), entry)
+            // As the keys of other differences are written: `tables[shop.orders]`.
+            (format!("[{}.{}]", part("database"), part("table")), entry)
         };
         entries.into_iter().map(named).collect()
     };
@@ -97,12 +111,12 @@ fn keep_common_tables(before: &mut serde_json::Value, after: &mut serde_json::Va
     after["tables"] = new.into();
 }
 
-/// Names the keys below `path` that differ.
+/// The keys below `path` that differ.
 pub(super) fn differences(
     path: &str,
     before: &serde_json::Value,
     after: &serde_json::Value,
-    changed: &mut Vec<String>,
+    changed: &mut Vec<Difference>,
 ) {
     use serde_json::Value;
     match (before, after) {
@@ -110,14 +124,14 @@ pub(super) fn differences(
             let keys: std::collections::BTreeSet<&String> =
                 before.keys().chain(after.keys()).collect();
             for key in keys {
-                let path = if path.is_empty() {
-                    key.clone()
+                let joint = if path.is_empty() || key.starts_with('[') {
+                    ""
                 } else {
-                    format!("{path}.{key}")
+                    "."
                 };
                 let null = Value::Null;
                 differences(
-                    &path,
+                    &format!("{path}{joint}{key}"),
                     before.get(key).unwrap_or(&null),
                     after.get(key).unwrap_or(&null),
                     changed,
@@ -125,6 +139,13 @@ pub(super) fn differences(
             }
         }
         (before, after) if before == after => {}
-        _ => changed.push(format!("`{path}`")),
+        _ => {
+            let said = |value: &Value| Some(value.clone()).filter(|value| !value.is_null());
+            changed.push(Difference {
+                key: path.to_owned(),
+                before: said(before),
+                after: said(after),
+            });
+        }
     }
 }

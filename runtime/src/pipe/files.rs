@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::command::{self, Command};
 use super::document::{Drift, Reason, ReasonKind};
 use super::established;
+use super::exclude;
 use super::journal::{EventKind, Level, Note};
 use super::lifecycle::{PipeEvent, PipeState};
 use super::record::{Overlay, Records, TableRecord};
@@ -125,7 +126,7 @@ pub(super) async fn take_up(
             unnamed
                 .iter()
                 .try_for_each(|name| command::take_out(draft, name))?;
-            mark_excluded(draft, &config);
+            exclude::mark(draft, &config);
             Ok(())
         })
         .await?;
@@ -192,20 +193,6 @@ fn no_longer_named(config: &PipeConfig, records: &Records) -> Vec<TableName> {
         .collect()
 }
 
-/// Marks the tables that are out of the pipe and that the file excludes, whoever took them out: they come back when it no
-/// longer does.
-fn mark_excluded(draft: &mut Records, config: &PipeConfig) {
-    let out = draft.names_where(|table| table.state == TableState::Removed && !table.excluded);
-    let excludes = |name: &TableName| {
-        let entries = || config.tables.iter().map(|entry| &entry.source);
-        entries().any(|source| source.passes_over(name))
-            && !entries().any(|source| source.matches(name))
-    };
-    for name in out.into_iter().filter(excludes) {
-        draft.table_mut(&name).excluded = true;
-    }
-}
-
 /// The difference between two documents, weighed against what commands have changed.
 struct FileChange<'a> {
     overlay: Overlay,
@@ -228,6 +215,12 @@ impl<'a> FileChange<'a> {
         let key = difference.key.as_str();
         match key.split_once('.') {
             _ if key.starts_with("tables[") => self.weigh_table(difference),
+            None if key == "exclude" => {
+                let set = self.overlay.exclude.clone().map(Value::Array);
+                if self.weigh_set(difference, set, "pipewright set PIPE exclude=LIST") {
+                    self.overlay.exclude = None;
+                }
+            }
             Some(("sync", name)) => {
                 let set = self.overlay.sync.get(name).cloned();
                 if self.weigh_set(difference, set, "pipewright set PIPE KEY=VALUE") {
@@ -385,6 +378,23 @@ impl Pipe {
         }
     }
 
+    /// Lets it stand that the changed file is not taken up; returns the reason.
+    pub(super) async fn refuse_file(&self, error: &Error) -> Reason {
+        let message = format!("the changed pipe file is not taken up: {}", error.message());
+        let hint = error.hint();
+        let hint = hint.unwrap_or("correct the file; the pipe goes on as it was");
+        let refused = Error::new(error.kind(), message).with_hint(hint);
+        let reason = Reason::new(ReasonKind::Warning, &refused);
+        self.refuse(reason.clone()).await;
+        reason
+    }
+
+    /// A reason that has gone stands no longer.
+    pub(super) fn withdraw(&self, reason: &Reason) {
+        let mut refused = self.refused.write().unwrap_or_else(PoisonError::into_inner);
+        refused.retain(|standing| standing.message != reason.message);
+    }
+
     /// Lets a reason stand beside the state.
     pub(super) fn stand(&self, reason: Reason) {
         self.refused
@@ -444,6 +454,13 @@ pub(super) fn drift(pipe: &Pipe, records: &Records) -> Vec<Drift> {
         }
         _ => Vec::new(),
     };
+    // Its configuration is no longer what the targets were made with.
+    let fixed = established::changed(&pipe.config, &pipe.store).unwrap_or_default();
+    drift.extend(fixed.into_iter().map(|found| Drift {
+        key: found.key,
+        file: found.after,
+        running: found.before,
+    }));
     if records.checkpoint().is_some() {
         let entries = pipe.config.tables.iter().map(|entry| &entry.source);
         drift.extend(

@@ -173,7 +173,7 @@ impl Follower<'_> {
                     // The applier has gone, and its error is the one to report.
                     Err(_) => return Ok(()),
                 },
-                item = stream.next(), if !full => match item? {
+                item = stream.next(), if !full => match self.heard(item, &open)? {
                     Item::Transaction(transaction) => self.on_transaction(&mut open, transaction).await?,
                     Item::Prepared(prepared) => self.on_prepared(&mut open, prepared),
                     Item::Decided(decided) => self.on_decided(&mut open, decided).await?,
@@ -189,6 +189,13 @@ impl Follower<'_> {
             }
         }
         self.flush_and_wait(&mut open).await
+    }
+
+    fn heard(&self, item: Result<Item>, open: &Open) -> Result<Item> {
+        match self.track {
+            Track::Pipe => self.progress.heard(item, &open.end.position),
+            Track::Table(_) => item,
+        }
     }
 
     /// How long a row may wait. During a load the checkpoint's progress is what ends it, so a long interval is cut short.

@@ -5,96 +5,167 @@
 //! terms on from them, so that nothing which a process of the dropped pipe still inserts outranks its rows. The newest row
 //! says that the pipe is dropped. All this comes after the pipe's records are gone: were the table of a load dropped
 //! before them, a process that ends in between would go on with that load in an empty one.
+//!
+//! What is to be cleared away takes the records' place in the same write, and stays there until it is. After a process that
+//! ended in between, or while ClickHouse was away, the next pipe of that name clears it away when it connects; for a pipe
+//! that a request had made, whose document is kept with it, the next process does.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::connections::EndKeys;
 use super::document::{Reason, ReasonKind};
-use super::record::TableRecord;
+use super::files::Origin;
+use super::record::{Overlay, Records, TableRecord};
+use super::store::PipeStore;
 use super::supervisor::Pipe;
-use crate::config::DestinationConfig;
+use crate::config::{DestinationConfig, Folders, PipeConfig};
 use crate::destination::clickhouse::{ClickHouse, Owner, statement_to_drop};
 use crate::error::{Error, ErrorKind, Result};
+use crate::state::{Entry, StateStore};
 
 /// How long a person who drops a pipe waits for a destination that does not answer.
 const CLEARING_TIME: Duration = Duration::from_secs(30);
 
+/// The prefix of the keys of what dropped pipes have left.
+pub(super) const KEPT: &str = "dropped/";
+
 /// What is still to be cleared away.
-pub(super) struct Leftovers {
-    destination: DestinationConfig,
-    owner: Owner,
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Left {
+    pipe: String,
+    /// The pipe's own id, which the comments of its tables carry.
+    id: String,
+    /// Where: elsewhere nothing of it is to be found.
+    url: String,
+    database: String,
     /// The tables of loads, and of loads that were given up.
     beside: Vec<String>,
     /// The id with which the pipe has claimed its term; none when it never did, or its rows say already that it is dropped.
     claimant: Option<String>,
+    /// The document of a pipe that a request had made: no file says how its destination is reached.
+    pub(super) document: Option<serde_json::Value>,
+    /// What commands had set of that.
+    #[serde(default, skip_serializing_if = "EndKeys::is_empty")]
+    destination: EndKeys,
 }
 
-impl Leftovers {
-    /// Those of a pipe as it is recorded.
-    pub(super) fn of(pipe: &Pipe) -> Self {
-        let (records, record) = (pipe.store.records(), pipe.store.record());
-        let config = pipe.effective_config();
-        let config = config.unwrap_or_else(|_| Arc::clone(&pipe.config));
-        Self {
-            destination: config.destination.clone(),
-            owner: Owner::new(pipe.store.pipe(), record.id),
-            beside: records
-                .tables
-                .values()
-                .flat_map(|table| beside(table))
-                .collect(),
-            claimant: (record.term > 0).then_some(record.owner),
-        }
+impl Left {
+    /// What a pipe with these records leaves; none when that is nothing.
+    pub(super) fn of(
+        records: &Records,
+        pipe: &str,
+        destination: &DestinationConfig,
+    ) -> Option<Self> {
+        let record = records.pipe.as_ref()?;
+        let beside: Vec<String> = records
+            .tables
+            .values()
+            .flat_map(|table| beside(table))
+            .collect();
+        let claimant = (record.term > 0).then(|| record.owner.clone());
+        let sent = |origin| origin == Origin::Request;
+        let applied = records.applied.as_deref();
+        (!beside.is_empty() || claimant.is_some()).then(|| Self {
+            pipe: pipe.to_owned(),
+            id: record.id.clone(),
+            url: destination.url.to_string(),
+            database: destination.database.clone(),
+            beside,
+            claimant,
+            document: applied
+                .filter(|applied| sent(applied.origin))
+                .map(|applied| applied.document.clone()),
+            destination: record.overlay.destination.clone(),
+        })
     }
 
-    /// Clears away what can be; a reason when something is left.
-    pub(super) async fn clear_away(mut self) -> Option<Reason> {
-        if self.beside.is_empty() && self.claimant.is_none() {
-            return None;
-        }
-        let cleared = tokio::time::timeout(CLEARING_TIME, self.clear()).await;
-        let cleared = cleared.unwrap_or_else(|_| {
-            let seconds = CLEARING_TIME.as_secs();
-            Err(Error::new(
-                ErrorKind::DestinationUnavailable,
-                format!("ClickHouse has not answered within {seconds} s"),
-            ))
-        });
-        cleared.err().map(|error| self.left(&error))
+    /// Where the state keeps it. A pipe's id is its own, so those of several pipes of one name do not meet.
+    pub(super) fn key(&self) -> String {
+        format!("{KEPT}{}/{}", self.pipe, self.id)
     }
 
-    async fn clear(&mut self) -> Result<()> {
-        let destination = ClickHouse::connect(&self.destination).await?;
+    /// The destination that the pipe had by its document, and by what commands had set.
+    ///
+    /// # Errors
+    /// `Config` where the two do not fit together.
+    pub(super) fn destination_of(
+        &self,
+        config: &PipeConfig,
+        folders: &Folders,
+    ) -> Result<DestinationConfig> {
+        let overlay = Overlay {
+            destination: self.destination.clone(),
+            ..Overlay::default()
+        };
+        Ok(overlay.over(config, folders)?.destination)
+    }
+
+    fn is_at(&self, destination: &DestinationConfig) -> bool {
+        (self.url.as_str(), &self.database) == (destination.url.as_str(), &destination.database)
+    }
+
+    async fn clear(&mut self, destination: &ClickHouse) -> Result<()> {
+        let owner = Owner::new(&self.pipe, self.id.clone());
         while let Some(name) = self.beside.last() {
-            destination.drop_beside(name, &self.owner).await?;
+            destination.drop_beside(name, &owner).await?;
             self.beside.pop();
         }
         if let Some(claimant) = &self.claimant {
-            destination
-                .mark_dropped(self.owner.pipe(), claimant)
-                .await?;
+            destination.mark_dropped(&self.pipe, claimant).await?;
             self.claimant = None;
         }
         Ok(())
     }
 
-    fn left(&self, error: &Error) -> Reason {
+    /// The same from the beginning, within a time, and forgets it then.
+    async fn clear_away(
+        &mut self,
+        config: &DestinationConfig,
+        state: &Arc<StateStore>,
+    ) -> Result<()> {
+        let cleared = async {
+            let destination = ClickHouse::connect(config).await?;
+            self.clear(&destination).await
+        };
+        let cleared = tokio::time::timeout(CLEARING_TIME, cleared).await;
+        cleared.unwrap_or_else(|_| {
+            let seconds = CLEARING_TIME.as_secs();
+            Err(Error::new(
+                ErrorKind::DestinationUnavailable,
+                format!("ClickHouse has not answered within {seconds} s"),
+            ))
+        })?;
+        state.remove(&self.key()).await
+    }
+
+    /// What is left, and who clears it away.
+    fn told(&self, error: &Error) -> Reason {
+        let again = match &self.document {
+            Some(_) => "the next start of the process tries again",
+            None => "the next pipe of that name tries again",
+        };
         let statements = self.beside.iter().map(|name| {
-            let statement = statement_to_drop(&self.destination.database, name);
+            let statement = statement_to_drop(&self.database, name);
             format!("{statement};")
         });
         let statements: Vec<String> = statements.collect();
         let (what, remedy) = match self.beside.is_empty() {
             true => (
                 "its rows in `_pipewright_checkpoints` do not say so".to_owned(),
-                "nothing needs to be done: a pipe of that name can be made all the same".to_owned(),
+                format!(
+                    "nothing needs to be done: a pipe of that name can be made all the same, and {again}"
+                ),
             ),
             false => (
                 format!(
                     "tables of its unfinished loads are left: {}",
                     self.beside.join(", ")
                 ),
-                statements.join(" "),
+                format!("{again}; by hand: {}", statements.join(" ")),
             ),
         };
         let message = format!("the pipe is dropped, and {what}");
@@ -104,6 +175,55 @@ impl Leftovers {
             .with_hint(remedy)
             .with_source(cause);
         Reason::new(ReasonKind::Warning, &error)
+    }
+}
+
+/// Clears away what a pipe has left that was just dropped; a reason when something stays.
+pub(super) async fn clear_away(pipe: &Pipe) -> Option<Reason> {
+    let mut left = Left::clone(pipe.store.records().left.as_deref()?);
+    let config = pipe.effective_config();
+    let config = config.unwrap_or_else(|_| Arc::clone(&pipe.config));
+    let cleared = left
+        .clear_away(&config.destination, pipe.store.state())
+        .await;
+    cleared.err().map(|error| left.told(&error))
+}
+
+/// Clears away what pipes of that name have left at this destination.
+///
+/// # Errors
+/// When ClickHouse or the state store fails.
+pub(super) async fn clear_former(
+    destination: &ClickHouse,
+    config: &DestinationConfig,
+    store: &PipeStore,
+) -> Result<()> {
+    let prefix = format!("{KEPT}{}/", store.pipe());
+    let kept: Vec<(String, Entry<Left>)> = store.state().list(&prefix).await?;
+    for (key, entry) in kept {
+        let mut left = entry.value;
+        if left.is_at(config) {
+            left.clear(destination).await?;
+            store.state().remove(&key).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Goes on with a drop that a former process has not ended, until it is done or the process ends.
+pub(super) async fn go_on(
+    mut left: Left,
+    config: DestinationConfig,
+    state: Arc<StateStore>,
+    shutdown: CancellationToken,
+) {
+    while let Err(error) = left.clear_away(&config, &state).await {
+        let reason = left.told(&error);
+        tracing::warn!(pipe = left.pipe, hint = reason.remedy, "{}", reason.message);
+        tokio::select! {
+            () = tokio::time::sleep(CLEARING_TIME) => {}
+            () = shutdown.cancelled() => return,
+        }
     }
 }
 

@@ -30,7 +30,8 @@ impl Command {
             Command::AddTables { .. }
             | Command::TakeIn { .. }
             | Command::FollowNewTables
-            | Command::RemoveTables { .. } => Some(PipeEvent::Modify),
+            | Command::RemoveTables { .. }
+            | Command::Exclude { .. } => Some(PipeEvent::Modify),
             Command::Retry { .. }
             | Command::Skip { .. }
             | Command::Configure { .. }
@@ -53,7 +54,7 @@ impl Command {
             }
             Command::FollowStatement { .. } => "follow a statement",
             Command::RemoveTables { .. } => "tables remove",
-            Command::Configure { .. } | Command::Connect { .. } => "set",
+            Command::Exclude { .. } | Command::Configure { .. } | Command::Connect { .. } => "set",
             Command::Drop => "drop",
         }
     }

@@ -16,6 +16,7 @@ fn commands() -> Vec<Command> {
             entries: Vec::new(),
         },
         Command::RemoveTables { tables: Vec::new() },
+        Command::Exclude { list: None },
     ]
 }
 

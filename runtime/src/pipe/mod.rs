@@ -16,13 +16,14 @@ mod ddl;
 mod diagram_tests;
 pub mod document;
 mod established;
+mod exclude;
 mod faults;
 pub mod files;
 mod follow;
 mod heal;
 pub mod journal;
 mod lag;
-mod leftovers;
+pub mod leftovers;
 mod legal;
 mod letters;
 pub mod lifecycle;
@@ -35,6 +36,7 @@ mod pinned;
 mod plan;
 pub mod prepared;
 mod progress;
+mod pulse;
 mod quarantine;
 pub mod record;
 pub mod requests;
@@ -162,6 +164,7 @@ impl Runtime {
             runtime.open(file, Origin::File).await?;
         }
         runtime.open_requested().await?;
+        runtime.go_on_dropping().await?;
         Ok(runtime)
     }
 
@@ -193,6 +196,7 @@ impl Runtime {
             commands: received,
             pending: None,
             told: Vec::new(),
+            unfit: None,
         };
         supervisor.begin().await?;
         let additions = files::take_up(&pipe, &file.document, origin).await?;
@@ -344,11 +348,11 @@ impl Runtime {
                     }
                 }
                 PipeState::Completed => {
-                    // What was to be copied is not all there.
-                    if let (true, Some(failure)) = (self.options.once, records.quarantined()) {
+                    let fallen_short = self.options.once.then(|| short_of_its_file(handle));
+                    if let Some(failure) = fallen_short.flatten() {
                         return Some(Outcome::Failed {
                             pipe: name.clone(),
-                            failure: failure.clone(),
+                            failure,
                         });
                     }
                     completed += 1;
@@ -364,5 +368,17 @@ impl Runtime {
         self.shutdown.cancel();
         let mut tasks = self.tasks.lock().await;
         while tasks.join_next().await.is_some() {}
+        if let Err(error) = self.state.gather().await {
+            tracing::warn!(hint = error.hint(), "{}", error.chain());
+        }
     }
+}
+
+/// Why a Completed pipe has not copied all that its file says: a table is out of service, or the file has changed since.
+fn short_of_its_file(handle: &Handle) -> Option<Failure> {
+    let Pipe { config, store, .. } = &*handle.pipe;
+    let changed = || established::ensure_unchanged(config, store).err();
+    let records = store.records();
+    let quarantined = records.quarantined().cloned();
+    quarantined.or_else(|| changed().map(|error| Failure::from(&error)))
 }

@@ -84,7 +84,11 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
         pace: Pace::AsConfigured,
     })
     .await?;
-    pipe.progress.set_reasons(Vec::new());
+    pipe.progress.pulse.begins();
+    // A source whose streams have broken before they got anywhere is not back yet.
+    if !pipe.progress.pulse.is_stuck() {
+        pipe.progress.set_reasons(Vec::new());
+    }
     pipe.progress.set_loading(loading);
     pipe.progress.set_following(true);
     pipe.progress.set_alarm(Alarm::Unwatched, None);

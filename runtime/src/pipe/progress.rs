@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::clock::now_us;
 use super::document::{BatchDocument, Reason, ReasonKind, ReplicaDocument, RetentionDocument};
 use super::lag::Lag;
+use super::pulse::Pulse;
 use super::record::Records;
 use super::waits::Waits;
 use crate::batch::TableName;
@@ -21,6 +22,8 @@ const BATCHES_SHOWN: usize = 20;
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     pub(super) lag: Lag,
+    /// Whether the stream gets anywhere.
+    pub(super) pulse: Pulse,
     /// Append tables whose load cannot begin.
     pub(super) waits: Waits,
     loading: AtomicBool,

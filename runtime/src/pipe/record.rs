@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::connections::EndKeys;
 use super::faults::FaultCounts;
 use super::files::Applied;
+use super::leftovers::Left;
 use super::lifecycle::{Failure, PipeState};
 use super::prepared::PreparedRecord;
 use super::table_state::{TableEvent, TableState};
@@ -67,6 +68,9 @@ pub struct Overlay {
     /// Entries of `tables` that were added.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<serde_json::Value>,
+    /// The list that was set in the place of `exclude`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<Vec<serde_json::Value>>,
     /// Keys of `sync` that were set.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub sync: serde_json::Map<String, serde_json::Value>,
@@ -81,6 +85,7 @@ impl Overlay {
         self.source.is_empty()
             && self.destination.is_empty()
             && self.tables.is_empty()
+            && self.exclude.is_none()
             && self.sync.is_empty()
             && self.snapshot.is_empty()
     }
@@ -515,6 +520,8 @@ pub struct Records {
     pub faults: BTreeMap<TableName, FaultCounts>,
     /// Set when the pipe is to be forgotten: every record of it is removed in that write.
     pub dropped: bool,
+    /// What takes their place then, if something is to be cleared away.
+    pub left: Option<Arc<Left>>,
 }
 
 /// A replica id that nobody is likely to use: those below 1000 are what people give to replicas by hand. A source allows

@@ -1,5 +1,6 @@
 //! What programs ask of a running process beyond commands: pipes made by request, documents checked, sources looked at.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -9,6 +10,7 @@ use serde_json::Value;
 use super::Runtime;
 use super::document::PipeDocument;
 use super::files::{self, Applied, Origin};
+use super::leftovers::{self, Left};
 use super::plan::findings_with;
 use super::setup;
 use super::store::APPLIED;
@@ -164,6 +166,36 @@ impl Runtime {
             };
             if let Err(error) = opened {
                 tracing::error!(pipe = name, "the pipe is not started: {}", error.chain());
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with drops of pipes that requests had made, where former processes have not ended them. The next pipe of its
+    /// name goes on with any other.
+    pub(super) async fn go_on_dropping(&self) -> Result<()> {
+        let kept: Vec<(String, Entry<Left>)> = self.state.list(leftovers::KEPT).await?;
+        for (key, entry) in kept {
+            let left = entry.value;
+            let Some(document) = &left.document else {
+                continue;
+            };
+            let destination = match self.read(&document.to_string()) {
+                Ok(file) => left.destination_of(&file.config, &self.options.folders),
+                Err(problems) => {
+                    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                    Err(Error::new(ErrorKind::Config, texts.join("; ")))
+                }
+            };
+            match destination {
+                Ok(destination) => {
+                    let (state, shutdown) = (Arc::clone(&self.state), self.shutdown.clone());
+                    let mut tasks = self.tasks.lock().await;
+                    tasks.spawn(leftovers::go_on(left, destination, state, shutdown));
+                }
+                Err(error) => {
+                    tracing::error!(key, "what a dropped pipe has left stays: {}", error.chain())
+                }
             }
         }
         Ok(())

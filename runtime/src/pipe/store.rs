@@ -118,6 +118,11 @@ impl PipeStore {
         &self.pipe
     }
 
+    /// What the records are kept in.
+    pub(super) fn state(&self) -> &Arc<StateStore> {
+        &self.store
+    }
+
     /// Keeps rows of a prepared XA transaction. They mean nothing until a record names them.
     ///
     /// # Errors
@@ -390,10 +395,14 @@ impl PipeStore {
         draft: &Records,
     ) -> Result<Vec<(String, Write)>> {
         if draft.dropped {
-            return Ok(revisions
+            let gone = revisions
                 .iter()
-                .map(|(key, revision)| (key.clone(), Write::delete(key, *revision)))
-                .collect());
+                .map(|(key, revision)| (key.clone(), Write::delete(key, *revision)));
+            let mut writes: Vec<_> = gone.collect();
+            if let Some(left) = draft.left.as_deref() {
+                writes.push((left.key(), Write::put(left.key(), left, 0)?));
+            }
+            return Ok(writes);
         }
         let mut writes = Vec::new();
         let mut gone = Vec::new();

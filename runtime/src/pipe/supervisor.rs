@@ -12,14 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::command::{Change, Command};
 use super::document::{Reason, ReasonKind};
 use super::journal::{EventKind, Level, Note};
-use super::leftovers::Leftovers;
 use super::lifecycle::{Failure, PipeEvent, PipeState};
 use super::operate::operate;
 use super::progress::Progress;
 use super::record::random_server_id;
 use super::session::Session;
 use super::store::PipeStore;
-use super::{command, established, objectives, quarantine, setup, swap};
+use super::{command, established, leftovers, objectives, quarantine, setup, swap};
 use crate::config::{Folders, PipeConfig};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::transform::Engine;
@@ -65,6 +64,8 @@ pub(super) struct Supervisor {
     pub(super) pending: Option<(Change, oneshot::Sender<Result<()>>)>,
     /// What the history tells of since the pipe last worked: two servers that are both away take turns.
     pub(super) told: Vec<ErrorKind>,
+    /// What stands against a Completed pipe whose file has other fixed settings by now, until a resync takes them up.
+    pub(super) unfit: Option<Reason>,
 }
 
 impl Supervisor {
@@ -102,6 +103,10 @@ impl Supervisor {
                     self.drive(std::future::pending(), None).await
                 }
             };
+            let result = match result {
+                Err(error) => Err(self.with_another_id(error).await),
+                Ok(()) => Ok(()),
+            };
             match result {
                 Ok(()) => self.told.clear(),
                 Err(error) if error.kind() == ErrorKind::Stopped => {}
@@ -116,11 +121,18 @@ impl Supervisor {
     async fn carry_out(&mut self, change: Change) -> Result<()> {
         let done = change.carry_out(&self.pipe).await;
         if self.pipe.store.records().dropped {
-            let left = Leftovers::of(&self.pipe).clear_away().await;
+            let left = leftovers::clear_away(&self.pipe).await;
             left.into_iter().for_each(|reason| self.pipe.stand(reason));
             return done;
         }
         self.settle().await;
+        let pipe = &self.pipe;
+        if let Some(reason) = self
+            .unfit
+            .take_if(|_| established::ensure_unchanged(&pipe.config, &pipe.store).is_ok())
+        {
+            pipe.withdraw(&reason);
+        }
         if let Err(error) = &done {
             let text = "the change was refused";
             self.note(Note::over(Level::Warning, EventKind::Command, text, error))
@@ -149,7 +161,11 @@ impl Supervisor {
             pipe.transition(PipeEvent::Start).await?;
         }
         if let Err(error) = established::ensure_unchanged(&pipe.config, &pipe.store) {
-            self.fail(&error).await;
+            match pipe.store.records().state() {
+                // It has nothing left to do that the settings would change.
+                PipeState::Completed => self.unfit = Some(pipe.refuse_file(&error).await),
+                _ => self.fail(&error).await,
+            }
         }
         Ok(())
     }
@@ -172,6 +188,8 @@ impl Supervisor {
             if pipe.store.records().state() == PipeState::Provisioning {
                 pipe.transition(PipeEvent::Provisioned).await?;
             }
+            // Before Setup refuses what else stands in its way.
+            leftovers::clear_former(&session.destination, &config.destination, &pipe.store).await?;
             setup::set_up(&session, &pipe.store).await?;
             pipe.progress.set_reasons(Vec::new());
             tracing::info!(pipe = pipe.store.pipe(), state = %pipe.store.records().state(), "the pipe is set up");
@@ -186,7 +204,7 @@ impl Supervisor {
         let began = tokio::time::Instant::now();
         let result = self.drive(work, Some(&stop)).await;
         self.pipe.progress.set_following(false);
-        if began.elapsed() > BACKOFF_LONGEST {
+        if began.elapsed() > BACKOFF_LONGEST && !self.pipe.progress.pulse.is_stuck() {
             *delay = BACKOFF_FIRST;
             self.told.clear();
         }
@@ -257,6 +275,27 @@ impl Supervisor {
     async fn note(&self, note: Note) {
         if let Err(error) = self.pipe.store.note(note).await {
             tracing::warn!(pipe = self.pipe.store.pipe(), "{}", error.chain());
+        }
+    }
+
+    /// Chooses another number where a replica of the source has the pipe's, and the pipe file leaves the choice: then the
+    /// error is one to be tried again.
+    async fn with_another_id(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::SourceIdTaken || self.pipe.config.source.server_id.is_some() {
+            return error;
+        }
+        let chosen = self.pipe.store.commit(|draft| {
+            draft.pipe_mut().server_id = random_server_id();
+            Ok(())
+        });
+        match chosen.await {
+            Ok(()) => Error::new(
+                ErrorKind::SourceUnavailable,
+                "another replica of the source has the number that was chosen for this pipe; another is chosen",
+            )
+            .with_hint("nothing needs to be done; `source.server_id` gives the pipe a number of your own")
+            .with_source(error),
+            Err(unwritten) => unwritten,
         }
     }
 

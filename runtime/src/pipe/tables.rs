@@ -144,9 +144,10 @@ fn differing_keys(present: &TableConfig, asked: &TableConfig, name: &TableName) 
         alone.source.clone_from(&present.source);
         serde_json::to_value(alone).unwrap_or_default()
     };
-    let mut keys = Vec::new();
-    established::differences("", &written(present), &written(asked), &mut keys);
-    keys
+    let mut found = Vec::new();
+    established::differences("", &written(present), &written(asked), &mut found);
+    let keys = found.iter().map(|found| format!("`{}`", found.key));
+    keys.collect()
 }
 
 /// Takes in what the pipe's wildcards have begun to match; none when there is nothing.

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::command::Command;
 use super::document::{Reason, ReasonKind};
 use super::files::{Applied, Origin};
+use super::lifecycle::PipeState;
 use super::supervisor::Request;
 use super::{Handle, Runtime, established};
 use crate::config::{self, PipeFile, Problem, Secrets, Stamp, stamp};
@@ -155,11 +156,27 @@ impl Runtime {
         let applied = records.applied.as_deref();
         let returned = applied.is_some_and(|applied| applied.gone);
         let by_file = applied.is_some_and(|applied| applied.origin == Origin::File);
+        let rests = matches!(
+            records.state(),
+            PipeState::Completed | PipeState::Failed { .. }
+        );
         if handle.file.document == file.document && !returned && by_file {
+            let unchanged = established::ensure_unchanged(&file.config, &pipe.store);
+            if let (PipeState::Completed, Err(error)) = (records.state(), unchanged) {
+                pipe.refuse_file(&error).await;
+            }
             return Ok(());
         }
         self.ensure_apart(&file)?;
-        established::ensure_unchanged(&file.config, &pipe.store)?;
+        // What rests has nothing to lose by the file, says what stands against it, and takes it up by a resync.
+        if !rests {
+            established::ensure_unchanged(&file.config, &pipe.store).map_err(|error| {
+                error.with_hint(
+                    "put the former values back, and the pipe goes on as it was; or start the process anew with the file \
+                     as it is, then resync the pipe, which loads every table beside the live one as the file says now",
+                )
+            })?;
+        }
         pipe.shutdown.cancel();
         handle.ended.cancelled().await;
         self.open(file, Origin::File).await
@@ -169,14 +186,7 @@ impl Runtime {
         let handle = self.handles().get(name).cloned();
         if let Some(handle) = handle {
             handle.pipe.accept();
-            let message = format!("the changed pipe file is not taken up: {}", error.message());
-            let refused = Error::new(error.kind(), message).with_hint(
-                error
-                    .hint()
-                    .unwrap_or("correct the file; the pipe goes on as it was"),
-            );
-            let reason = Reason::new(ReasonKind::Warning, &refused);
-            handle.pipe.refuse(reason).await;
+            handle.pipe.refuse_file(error).await;
         }
     }
 

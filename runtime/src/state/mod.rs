@@ -332,6 +332,18 @@ impl StateStore {
         .await
     }
 
+    /// Moves the newest writes, which until then stand in a file beside it, into the database itself. For the end of a
+    /// process: whether every task that holds the store is gone before it ends is left to chance.
+    ///
+    /// # Errors
+    /// `State` when the disk does not take it; then they stay where they are, and nothing is lost.
+    pub async fn gather(self: &Arc<Self>) -> Result<()> {
+        self.run(|connection| {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        })
+        .await
+    }
+
     /// SQLite waits for the disk, so it never runs on a thread that drives other tasks.
     async fn run<T: Send + 'static>(
         self: &Arc<Self>,

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use pipewright::fault::VARIABLE;
 use serde_json::{Value, json};
 use testbed::harness::{Pipe, Stage};
 use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind};
@@ -12,7 +13,7 @@ use crate::support::{CATCH_UP, START, assert_caught_up, once, running, running_w
 
 once! {
     the_command_line_changes_a_running_pipe: 400,
-    a_dropped_pipe_clears_its_loads_away_and_its_name_serves_another: 400,
+    a_dropped_pipe_clears_its_loads_away_and_its_name_serves_another: 600,
 }
 
 /// Gives a command of the command line that is to succeed; the pipe's document, and what people see.
@@ -36,6 +37,9 @@ fn table<'a>(document: &'a Value, name: &str) -> &'a Value {
     let found = tables.find(|table| table["source"] == name);
     found.unwrap_or(&Value::Null)
 }
+
+/// How a process ends that ended itself at a point.
+const ABORTED: i32 = 128 + 6;
 
 async fn wait_table(pipe: &mut Pipe, name: &str, state: &str) -> Result<Value> {
     let at = |document: &Value| table(document, name)["state"] == state;
@@ -174,7 +178,7 @@ async fn paused_in_a_resync(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
 }
 
 /// The tables that loads have made beside the live ones.
-async fn loads(stage: &Stage) -> Result<Vec<String>> {
+pub(super) async fn loads(stage: &Stage) -> Result<Vec<String>> {
     let sql = format!(
         "SELECT name FROM system.tables WHERE database = '{}' AND name LIKE '%resync%' ORDER BY name",
         stage.database
@@ -184,7 +188,7 @@ async fn loads(stage: &Stage) -> Result<Vec<String>> {
 }
 
 /// What the pipe's newest row in the table of checkpoints is.
-async fn newest_kind(stage: &Stage) -> Result<String> {
+pub(super) async fn newest_kind(stage: &Stage) -> Result<String> {
     let sql = format!(
         "SELECT kind FROM `{0}`._pipewright_checkpoints FINAL WHERE pipe = '{0}' ORDER BY term DESC LIMIT 1",
         stage.database
@@ -236,10 +240,9 @@ async fn a_dropped_pipe_clears_its_loads_away_and_its_name_serves_another() -> R
     );
 
     // Another of that name: once its targets are free it starts, above whatever the first has written.
-    for table in ["t", "u", "pw_marker", kept] {
-        let sql = format!("DROP TABLE `{}`.`{table}` SYNC", stage.database);
-        stage.clickhouse.query(&sql).await?;
-    }
+    let sql = format!("DROP TABLE `{}`.`{kept}` SYNC", stage.database);
+    stage.clickhouse.query(&sql).await?;
+    free_targets(&stage).await?;
     pipe.restart()?;
     pipe.wait_state("Running", START).await?;
     let above = pipe.status().await?["checkpoint"]["term"].as_u64();
@@ -249,6 +252,7 @@ async fn a_dropped_pipe_clears_its_loads_away_and_its_name_serves_another() -> R
     );
     assert_caught_up(&stage, &mut pipe, &["t", "u"]).await?;
 
+    killed_between_forgetting_and_clearing(&stage, &mut pipe).await?;
     // Without ClickHouse it is dropped all the same, and says what it leaves there.
     paused_in_a_resync(&stage, &mut pipe).await?;
     let made = loads(&stage).await?;
@@ -266,5 +270,45 @@ async fn a_dropped_pipe_clears_its_loads_away_and_its_name_serves_another() -> R
     );
     tokio::task::block_in_place(|| stage.clickhouse_server.start_again())?;
     ensure!(loads(&stage).await? == made);
+    // The next of its name clears them away, although it is refused itself: the targets are not its own.
+    pipe.restart()?;
+    let code = pipe.wait_exit(START).await?;
+    let left = loads(&stage).await?;
+    ensure!(code == 1 && left.is_empty(), "{code}: {left:?} is left");
+    ensure!(newest_kind(&stage).await? == "dropped");
     Ok(())
+}
+
+async fn free_targets(stage: &Stage) -> Result<()> {
+    for table in ["t", "u", "pw_marker"] {
+        let sql = format!("DROP TABLE `{}`.`{table}` SYNC", stage.database);
+        stage.clickhouse.query(&sql).await?;
+    }
+    Ok(())
+}
+
+/// The process ends when the pipe's records are gone and its tables are not. The next pipe of that name clears them away,
+/// whatever else stands in its way.
+async fn killed_between_forgetting_and_clearing(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    paused_in_a_resync(stage, pipe).await?;
+    ensure!(!loads(stage).await?.is_empty());
+    pipe.change_env(VARIABLE, Some("change:2"));
+    pipe.restart()?;
+    pipe.wait_state("Paused", START).await?;
+    ensure!(pipe.forget().await.is_err(), "the drop was answered");
+    let code = pipe.wait_exit(START).await?;
+    ensure!(code == ABORTED, "ended with {code}");
+    let made = loads(stage).await?;
+    ensure!(!made.is_empty(), "cleared away before the process ended");
+    pipe.change_env(VARIABLE, None);
+    pipe.restart()?;
+    // The targets are no longer its own.
+    let code = pipe.wait_exit(START).await?;
+    ensure!(code == 1, "ended with {code}");
+    let left = loads(stage).await?;
+    ensure!(left.is_empty(), "{left:?} of {made:?} is left");
+    ensure!(newest_kind(stage).await? == "dropped");
+    free_targets(stage).await?;
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await.map(drop)
 }

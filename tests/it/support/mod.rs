@@ -3,6 +3,7 @@
 mod json_schema;
 mod kills;
 mod seed;
+mod slow_reader;
 
 use std::future::Future;
 use std::path::Path;
@@ -18,6 +19,7 @@ use tokio::sync::Semaphore;
 pub(crate) use json_schema::ensure_fits;
 pub(crate) use kills::{KILLS, assert_filtered, assert_stream_survives_kills, filtered};
 pub(crate) use seed::Seed;
+pub(crate) use slow_reader::SlowReader;
 pub(crate) use testbed::harness::Workload;
 
 /// More pipes at once than this only wait for each other on two cores, and run into deadlines.

@@ -1,4 +1,5 @@
-//! A proxy before a source that alters events of the binlog on their way: what no real server can be made to send.
+//! A proxy before a source that alters events of the binlog on their way, or breaks every binlog off: what no real server can
+//! be made to do.
 //!
 //! It takes apart the packets of a connection that has asked for a binlog. An altered event gets its length and its
 //! checksum anew, so that whoever receives it cannot tell it from one that the server has written so. Connections must be
@@ -6,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -41,11 +42,19 @@ pub enum EventPart {
 /// What becomes of an event's body, its checksum taken off; the second argument is the table's `database.table`.
 pub type Alteration = dyn Fn(EventPart, &str, &mut Vec<u8>) + Send + Sync;
 
+/// Whether binlogs are broken off, and how many were.
+#[derive(Debug, Default)]
+struct Cuts {
+    wanted: AtomicBool,
+    done: AtomicU32,
+}
+
 /// A running proxy; dropping it ends all of its connections.
 #[derive(Debug)]
 pub struct BinlogProxy {
     port: u16,
     altering: Arc<AtomicBool>,
+    cuts: Arc<Cuts>,
     _task: JoinSet<()>,
 }
 
@@ -59,9 +68,11 @@ impl BinlogProxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let own = listener.local_addr()?.port();
         let altering = Arc::new(AtomicBool::new(true));
+        let cuts = Arc::new(Cuts::default());
         let link = Link {
             port,
             altering: Arc::clone(&altering),
+            cuts: Arc::clone(&cuts),
             alteration: Arc::new(alteration),
         };
         let mut task = JoinSet::new();
@@ -69,6 +80,7 @@ impl BinlogProxy {
         Ok(Self {
             port: own,
             altering,
+            cuts,
             _task: task,
         })
     }
@@ -82,12 +94,24 @@ impl BinlogProxy {
     pub fn mend(&self) {
         self.altering.store(false, Ordering::SeqCst);
     }
+
+    /// From now on, or no longer, every binlog is broken off in place of what the server would say next: by turns with an
+    /// error that names no reason, and without a word.
+    pub fn break_off(&self, wanted: bool) {
+        self.cuts.wanted.store(wanted, Ordering::SeqCst);
+    }
+
+    /// How many binlogs were broken off.
+    pub fn broken_off(&self) -> u32 {
+        self.cuts.done.load(Ordering::SeqCst)
+    }
 }
 
 #[derive(Clone)]
 struct Link {
     port: u16,
     altering: Arc<AtomicBool>,
+    cuts: Arc<Cuts>,
     alteration: Arc<Alteration>,
 }
 
@@ -159,9 +183,25 @@ impl Events {
             let length = packet_length([head[0], head[1], head[2]]);
             let mut packet = vec![0; length];
             from.read_exact(&mut packet).await?;
+            let dumping = self.dumping.load(Ordering::SeqCst);
+            if dumping && self.link.cuts.wanted.load(Ordering::SeqCst) {
+                if self
+                    .link
+                    .cuts
+                    .done
+                    .fetch_add(1, Ordering::SeqCst)
+                    .is_multiple_of(2)
+                {
+                    let refusal = refusal();
+                    let [length, ..] = u32::try_from(refusal.len())?.to_le_bytes();
+                    to.write_all(&[length, 0, 0, head[3]]).await?;
+                    to.write_all(&refusal).await?;
+                }
+                return Ok(());
+            }
             let whole = length < PACKET_MAX && !continued;
             continued = length == PACKET_MAX;
-            if whole && self.dumping.load(Ordering::SeqCst) && packet.first() == Some(&0) {
+            if whole && dumping && packet.first() == Some(&0) {
                 packet = self.event(packet)?;
             }
             let [a, b, c, ..] = u32::try_from(packet.len())?.to_le_bytes();
@@ -213,6 +253,14 @@ impl Events {
         event.insert(0, 0);
         Ok(event)
     }
+}
+
+/// Error 1236 with a text that no server has.
+fn refusal() -> Vec<u8> {
+    let mut packet = vec![0xff];
+    packet.extend(1236_u16.to_le_bytes());
+    packet.extend(b"#HY000out of order");
+    packet
 }
 
 fn packet_length([a, b, c]: [u8; 3]) -> usize {

@@ -10,6 +10,9 @@ use crate::source::mysql::wire::ServerError;
 
 const ER_SOURCE_FATAL_ERROR_READING_BINLOG: u16 = 1236;
 
+/// MariaDB has a number of its own for this one trouble: ER_SLAVE_SAME_ID.
+const ER_SLAVE_SAME_ID: u16 = 4052;
+
 const RESYNC: &str = "resync the pipe";
 const RESYNC_AND_RETAIN: &str = "resync the pipe, and keep the binlog for longer: binlog_expire_logs_seconds (MySQL), \
      expire_logs_days (MariaDB), or the provider's own retention setting";
@@ -90,7 +93,7 @@ const MEANINGS: [(&str, ErrorKind, &str, &str); 18] = [
     ),
     (
         "with the same server_uuid/server_id",
-        ErrorKind::SourceSetting,
+        ErrorKind::SourceIdTaken,
         "another replica has connected to the source with our server id",
         "set `source.server_id` to a number that no replica of this source has",
     ),
@@ -131,7 +134,10 @@ pub(super) fn stream_error(error: Error, place: &Position) -> Error {
     let Some(server) = ServerError::of(&error) else {
         return error;
     };
-    if server.code != ER_SOURCE_FATAL_ERROR_READING_BINLOG {
+    if !matches!(
+        server.code,
+        ER_SOURCE_FATAL_ERROR_READING_BINLOG | ER_SLAVE_SAME_ID
+    ) {
         return error;
     }
     match meaning(server) {
@@ -278,7 +284,7 @@ mod tests {
             ),
             (
                 "A replica with the same server_uuid/server_id as this replica has connected to the source",
-                ErrorKind::SourceSetting,
+                ErrorKind::SourceIdTaken,
             ),
             (
                 "log event entry exceeded max_allowed_packet; Increase max_allowed_packet on source",
@@ -288,6 +294,9 @@ mod tests {
         ] {
             assert_eq!(kind(1236, text), expected, "{text}");
         }
+        let of_maria =
+            "A slave with the same server_uuid/server_id is already connected; the first event";
+        assert_eq!(kind(4052, of_maria), ErrorKind::SourceIdTaken);
         assert_eq!(kind(1227, "Access denied"), ErrorKind::SourceDenied);
     }
 }

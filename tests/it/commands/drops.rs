@@ -1,0 +1,156 @@
+//! A pipe is dropped whatever it is at, with the targets left as they are and nothing of its loads beside them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::{Pipe, Stage};
+use tokio::task::JoinHandle;
+
+use super::effects::{loads, newest_kind};
+use super::held::SlowInserts;
+use super::{
+    Asked, adding, give_well, lock, name_of, state, unlock_later, wait_state, with_tables,
+};
+use crate::support::{CATCH_UP, SlowReader, once, running};
+
+once! {
+    a_pipe_is_dropped_from_whatever_it_is_at: 900,
+}
+
+async fn a_pipe_is_dropped_from_whatever_it_is_at() -> Result<()> {
+    let stage = || with_tables(SourceKind::MySql, 6);
+    while_it_loads(&stage().await?).await.context("Snapshot")?;
+    while_tables_are_added(&stage().await?)
+        .await
+        .context("Modifying")?;
+    while_it_pauses(&stage().await?).await.context("Pausing")?;
+    while_tables_are_exchanged(&stage().await?)
+        .await
+        .context("Resync")?;
+    with_a_table_out_of_service(&stage().await?)
+        .await
+        .context("Degraded")?;
+    without_its_source(&stage().await?).await.context("Failed")
+}
+
+/// Writes to `u` until it is aborted.
+fn writing(stage: &Stage) -> JoinHandle<Result<()>> {
+    let source = stage.source.clone();
+    tokio::spawn(async move {
+        loop {
+            source.execute("INSERT INTO u (a) VALUES ('more')").await?;
+            source.execute("DELETE FROM u ORDER BY id LIMIT 1").await?;
+        }
+    })
+}
+
+async fn assert_drops(stage: &Stage, pipe: &Pipe) -> Result<()> {
+    let (status, answer) = pipe.forget().await?;
+    assert_dropped(stage, pipe, (status, answer)).await
+}
+
+async fn assert_dropped(stage: &Stage, pipe: &Pipe, (status, answer): (u16, Value)) -> Result<()> {
+    let left = answer["reasons"].to_string();
+    ensure!(
+        status == 200 && !left.contains("the pipe is dropped"),
+        "{status}: {answer:#}"
+    );
+    ensure!(
+        pipe.status().await.is_err(),
+        "a dropped pipe has a document"
+    );
+    stage.assert_no_load_left().await?;
+    ensure!(newest_kind(stage).await? == "dropped");
+    for table in ["t", "u"] {
+        let sql = format!("EXISTS TABLE `{}`.{table}_current", stage.database);
+        ensure!(
+            stage.clickhouse.number(&sql).await? == 1,
+            "a target has gone: {table}"
+        );
+    }
+    Ok(())
+}
+
+async fn while_it_loads(stage: &Stage) -> Result<()> {
+    let pipe = running(stage, &["t", "u"]).await?;
+    let writer = writing(stage);
+    let held = lock(stage, "t").await?;
+    give_well(&pipe, &state("resync")).await?;
+    wait_state(stage, &pipe, "Snapshot").await?;
+    let until = Instant::now() + CATCH_UP;
+    while loads(stage).await?.is_empty() {
+        ensure!(Instant::now() < until, "no table of a load is made");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let dropped = assert_drops(stage, &pipe).await;
+    ensure!(!writer.is_finished(), "nobody writes");
+    writer.abort();
+    drop(held);
+    dropped
+}
+
+async fn while_tables_are_added(stage: &Stage) -> Result<()> {
+    let pipe = running(stage, &["t", "u"]).await?;
+    let held = lock(stage, "w").await?;
+    let add = Asked::Change(adding(json!({ "source": name_of(stage, "w") })));
+    let forget = async {
+        wait_state(stage, &pipe, "Modifying").await?;
+        pipe.forget().await
+    };
+    let unlock = async {
+        wait_state(stage, &pipe, "Modifying").await?;
+        unlock_later(held).await
+    };
+    let (added, dropped, unlocked) = tokio::join!(give_well(&pipe, &add), forget, unlock);
+    unlocked?;
+    added.context("tables add")?;
+    assert_dropped(stage, &pipe, dropped?).await
+}
+
+async fn while_it_pauses(stage: &Stage) -> Result<()> {
+    let pipe = running(stage, &["t", "u"]).await?;
+    let slow = SlowInserts::begin(stage, "t").await?;
+    let insert = "INSERT INTO t (a) VALUES ('slow')";
+    stage.source.execute(insert).await?;
+    slow.wait_insert().await?;
+    give_well(&pipe, &state("pause")).await?;
+    let now = pipe.status().await?;
+    ensure!(now["state"] == "Pausing", "{now:#}");
+    assert_drops(stage, &pipe).await?;
+    slow.end().await
+}
+
+async fn while_tables_are_exchanged(stage: &Stage) -> Result<()> {
+    let mut pipe = running(stage, &["t", "u"]).await?;
+    let reader = SlowReader::begin(stage, "t").await?;
+    give_well(&pipe, &state("resync")).await?;
+    pipe.wait_state("Resync", CATCH_UP).await?;
+    reader.wait_in_the_way().await?;
+    let (dropped, ended) = tokio::join!(pipe.forget(), reader.end_later());
+    ended?;
+    assert_dropped(stage, &pipe, dropped?).await
+}
+
+async fn with_a_table_out_of_service(stage: &Stage) -> Result<()> {
+    let mut pipe = running(stage, &["t", "u"]).await?;
+    let sql = format!("ALTER TABLE `{}`.u RENAME COLUMN a TO b", stage.database);
+    stage.clickhouse.query(&sql).await?;
+    let insert = "INSERT INTO u (a) VALUES ('x')";
+    stage.source.execute(insert).await?;
+    pipe.wait_state("Degraded", CATCH_UP).await?;
+    assert_drops(stage, &pipe).await
+}
+
+async fn without_its_source(stage: &Stage) -> Result<()> {
+    let mut pipe = running(stage, &["t", "u"]).await?;
+    pipe.stop().await?;
+    let mut file = stage.pipe_file(&["t", "u"]);
+    file["tables"][0]["order_by"] = json!(["tenant", "id"]);
+    file["source"]["port"] = json!(1);
+    pipe.change_file(&file);
+    pipe.restart()?;
+    wait_state(stage, &pipe, "Failed").await?;
+    assert_drops(stage, &pipe).await
+}
