@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::clock::now_us;
 use super::document::{BatchDocument, Reason, ReasonKind, ReplicaDocument, RetentionDocument};
 use super::lag::Lag;
+use super::outside::Outside;
 use super::record::Records;
 use super::waits::Waits;
 use crate::batch::TableName;
@@ -23,6 +24,8 @@ pub(super) struct Progress {
     pub(super) lag: Lag,
     /// Append tables whose load cannot begin.
     pub(super) waits: Waits,
+    /// Tables that the pipe file means and that cannot be taken in as they are.
+    pub(super) outside: Outside,
     loading: AtomicBool,
     following: AtomicBool,
     held_up: Mutex<HeldUp>,
