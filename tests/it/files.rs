@@ -1,6 +1,8 @@
 //! Pipe files against what commands have changed, at a start and while the process runs.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +10,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{MARKER_TABLE, Pipe, Stage};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 use crate::support::{
     CATCH_UP, START, launch, on_both_sources, once, running_with, start, wait_for_pipe,
@@ -393,6 +398,73 @@ fn write(path: &Path, file: &Value) -> Result<()> {
     Ok(std::fs::write(path, format!("{file:#}"))?)
 }
 
+/// Stands before `port`, and lets nobody through until it is opened.
+struct Gate {
+    port: u16,
+    open: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Gate {
+    async fn before(port: u16) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let own = listener.local_addr()?.port();
+        let open = Arc::new(AtomicBool::new(false));
+        let opened = Arc::clone(&open);
+        let task = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                if !opened.load(Ordering::Relaxed) {
+                    continue;
+                }
+                tokio::spawn(async move {
+                    if let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await {
+                        copy_bidirectional(&mut client, &mut server).await.ok();
+                    }
+                });
+            }
+        });
+        Ok(Self {
+            port: own,
+            open,
+            task,
+        })
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A pipe that a person paused stays so, whatever becomes of its file.
+async fn paused_by_hand(pipe: &Pipe, stage: &Stage, path: &Path) -> Result<()> {
+    let name = &stage.database;
+    let state = format!("/v1/pipes/{name}/state");
+    let order = |command: &str| json!({ "command": command }).to_string();
+    let (status, answer) = pipe.call(Method::PATCH, &state, order("pause")).await?;
+    ensure!(status == 200, "{status}: {answer}");
+    let paused = |document: &Value| document["state"] == "Paused";
+    wait_for_pipe(pipe, name, "Paused by hand", paused).await?;
+    let file = std::fs::read(path)?;
+    std::fs::remove_file(path)?;
+    wait_for_pipe(pipe, name, "the file's absence", |document| {
+        has_reason(document, "file is gone") && !has_reason(document, "to resume the pipe")
+    })
+    .await?;
+    std::fs::write(path, file)?;
+    wait_for_pipe(pipe, name, "the file's return", |document| {
+        document["reasons"] == json!([])
+    })
+    .await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let document = pipe.get(&format!("/v1/pipes/{name}")).await?;
+    ensure!(paused(&document), "{document:#}");
+    let (status, answer) = pipe.call(Method::PATCH, &state, order("resume")).await?;
+    ensure!(status == 200, "{status}: {answer}");
+    Ok(())
+}
+
 async fn a_watched_folder_starts_changes_and_pauses_pipes() -> Result<()> {
     let (stage, other) = (
         with_tables(SourceKind::MariaDb).await?,
@@ -446,7 +518,29 @@ async fn a_watched_folder_starts_changes_and_pauses_pipes() -> Result<()> {
     stage.source.execute("UPDATE b SET n = n + 1").await?;
     write(&path, &stage.pipe_file(&["a", "b"]))?;
     wait_for_pipe(&pipe, name, "Running again", running).await?;
-    write(&later, &other.pipe_file(&["c"]))?;
+    paused_by_hand(&pipe, &stage, &path).await?;
+    wait_for_pipe(&pipe, name, "Running once more", running).await?;
+
+    // A state that takes no pause takes it as soon as it is over.
+    let gate = Gate::before(other.source_server.port()).await?;
+    let mut file = other.pipe_file(&["c"]);
+    file["source"]["port"] = json!(gate.port);
+    write(&later, &file)?;
+    wait_for_pipe(&pipe, &other.database, "Provisioning", |document| {
+        document["state"] == "Provisioning"
+    })
+    .await?;
+    std::fs::remove_file(&later)?;
+    wait_for_pipe(&pipe, &other.database, "the pause to come", |document| {
+        document["state"] == "Provisioning" && has_reason(document, "as soon as its state allows")
+    })
+    .await?;
+    gate.open.store(true, Ordering::Relaxed);
+    wait_for_pipe(&pipe, &other.database, "Paused", |document| {
+        document["state"] == "Paused" && has_reason(document, "to resume the pipe")
+    })
+    .await?;
+    write(&later, &file)?;
     wait_for_pipe(&pipe, &other.database, "the new pipe", running).await?;
     for (stage, table) in [(&stage, "b"), (&other, "c"), (&base, "a")] {
         stage

@@ -2,7 +2,7 @@
 //! others alone.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
@@ -26,6 +26,10 @@ const FURTHER: usize = 6;
 
 /// For both ends to be connected, with the process's engine and plugins at hand.
 const PROVISIONED_WITHIN: Duration = Duration::from_millis(100);
+
+/// For a row to reach the destination beside a pipe that is busy for half a minute: on a machine with much else to do, and
+/// never as long as the other takes.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(20);
 
 async fn a_further_pipe_is_provisioned_at_once() -> Result<()> {
     let guest = guest().await?;
@@ -194,6 +198,19 @@ async fn a_failing_and_a_hogging_pipe_leave_another_running() -> Result<()> {
         good.source
             .execute(format!("INSERT INTO t VALUES ({id}, 'meanwhile')"))
             .await?;
+        let visible = format!(
+            "SELECT count() FROM `{}`.t_current WHERE id = {id}",
+            good.database
+        );
+        let committed = Instant::now();
+        while good.clickhouse.number(&visible).await? == 0 {
+            let waited = committed.elapsed();
+            ensure!(
+                waited < VISIBLE_WITHIN,
+                "row {id} is not there after {waited:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
     assert_caught_up(&good, &mut pipe, &["t"]).await?;
     let document = pipe.status().await?;

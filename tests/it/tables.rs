@@ -331,10 +331,24 @@ async fn a_resync_takes_up_what_the_stream_could_not(kind: SourceKind) -> Result
     Ok(())
 }
 
+/// What a command has taken out of the pipe stays out of it, what the source has dropped meanwhile leaves it, and comes
+/// back with it.
 async fn a_failed_or_completed_pipe_is_loaded_anew(kind: SourceKind) -> Result<()> {
     let stage = two_tables(kind).await?;
-    let mut file = stage.pipe_file(&["t", "u"]);
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE v (id INT PRIMARY KEY)",
+            "INSERT INTO v VALUES (1)",
+            "CREATE TABLE w_1 (id INT PRIMARY KEY)",
+            "CREATE TABLE w_2 (id INT PRIMARY KEY)",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t", "u", "v", "w_*"]);
     let mut pipe = running_with(&file).await?;
+    let remove = json!({ "tables": { "remove": [name_of(&stage, "v")] } });
+    let (status, document) = pipe.change(remove).await?;
+    ensure!(status == 200, "{status}: {document:#}");
     pipe.stop().await?;
     // The pipe file asks for another key than the targets were made with: the pipe says so and fails.
     file["tables"][0]["order_by"] = json!(["b", "id"]);
@@ -352,10 +366,35 @@ async fn a_failed_or_completed_pipe_is_loaded_anew(kind: SourceKind) -> Result<(
             .contains("resync"),
         "{status:#}"
     );
-    stage.source.execute("DELETE FROM t WHERE id = 1").await?;
+    stage
+        .source
+        .execute_all([
+            "DELETE FROM t WHERE id = 1",
+            "DELETE FROM v",
+            "DROP TABLE w_2",
+        ])
+        .await?;
     resync(&pipe).await?;
-    pipe.wait_state("Running", CATCH_UP).await?;
-    assert_caught_up(&stage, &mut pipe, &["t", "u"]).await?;
+    let status = pipe.wait_state("Running", CATCH_UP).await?;
+    for out in ["v", "w_2"] {
+        ensure!(table(&status, out)["state"] == "Removed", "{status:#}");
+    }
+    let left = format!("SELECT count() FROM `{}`.v_current", stage.database);
+    ensure!(
+        stage.clickhouse.number(&left).await? == 1,
+        "the target of a table that was taken out is not as it was left"
+    );
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE w_2 (id INT PRIMARY KEY)",
+            "INSERT INTO w_2 VALUES (2)",
+        ])
+        .await?;
+    wait_table(&mut pipe, "w_2", "Streaming").await?;
+    assert_caught_up(&stage, &mut pipe, &["t", "u", "w_1", "w_2"]).await?;
+    let status = pipe.status().await?;
+    ensure!(table(&status, "v")["state"] == "Removed", "{status:#}");
     let key = format!(
         "SELECT count() FROM system.tables WHERE database = '{}' AND name = 't' AND sorting_key = 'b, id'",
         stage.database

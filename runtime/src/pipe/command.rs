@@ -14,7 +14,7 @@ use super::lifecycle::{PipeEvent, PipeState};
 use super::record::{Overlay, Records, Skip};
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
-use super::{ddl, exclude, resync, tables};
+use super::{ddl, exclude, files, resync, tables};
 use crate::batch::TableName;
 use crate::config::PipeConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +28,8 @@ pub enum Command {
     Start,
     /// Finish and checkpoint what is in flight, then stop reading.
     Pause,
+    /// Pause a pipe whose file is gone. One that is paused already is left to whoever paused it.
+    PauseWithoutFile,
     /// Go on where the pause stopped.
     Resume,
     /// Load one table again, or all, beside the live ones, and exchange them.
@@ -106,6 +108,7 @@ impl fmt::Display for Command {
         match self {
             Command::Start => f.write_str("start"),
             Command::Pause => f.write_str("pause"),
+            Command::PauseWithoutFile => f.write_str("pause, since the pipe file is gone"),
             Command::Resume => f.write_str("resume"),
             Command::Resync { table, snapshot } => {
                 let table = table.as_ref().map(std::slice::from_ref).unwrap_or_default();
@@ -224,7 +227,15 @@ async fn prepare_unexplained(pipe: &Arc<Pipe>, command: Command) -> Result<Optio
             if let (PipeEvent::Start, PipeState::Failed { .. }) = (&event, &state) {
                 go_on_with_all(pipe).await?;
             }
-            pipe.transition(event).await.map(|()| None)
+            let edit = |draft: &mut Records| files::set_gone(draft, false);
+            pipe.transition_with(event, edit).await.map(|()| None)
+        }
+        Command::PauseWithoutFile => {
+            if !matches!(state, PipeState::Pausing { .. } | PipeState::Paused { .. }) {
+                let edit = |draft: &mut Records| files::set_gone(draft, true);
+                pipe.transition_with(PipeEvent::Pause, edit).await?;
+            }
+            Ok(None)
         }
         Command::Resync { table, snapshot } => {
             ensure_legal(pipe, PipeEvent::Resync)?;

@@ -36,7 +36,7 @@ pub struct Applied {
     pub origin: Origin,
     /// The document as it was written; of a file, without passwords that are written out.
     pub document: Value,
-    /// Whether the pipe was paused because its file is gone.
+    /// Whether the pipe was paused because its file is gone, and nobody has given it another word since.
     #[serde(default)]
     pub gone: bool,
 }
@@ -79,7 +79,10 @@ pub(super) async fn take_up(
     };
     let before = records.applied.as_deref();
     if before.is_some_and(|applied| applied.gone) {
-        let paused = |state: &PipeState| matches!(state, PipeState::Paused { .. });
+        // The file may be back before the pause has come to its end.
+        let paused = |state: &PipeState| {
+            matches!(state, PipeState::Pausing { .. } | PipeState::Paused { .. })
+        };
         pipe.transition_where(paused, PipeEvent::Resume).await?;
     }
     forget_agreed(pipe).await?;
@@ -163,6 +166,17 @@ async fn forget_agreed(pipe: &Pipe) -> Result<()> {
             Ok(())
         })
         .await
+}
+
+/// Says whether it is for the file's absence that the pipe is paused.
+pub(super) fn set_gone(draft: &mut Records, gone: bool) {
+    if let Some(applied) = draft
+        .applied
+        .as_mut()
+        .filter(|applied| applied.gone != gone)
+    {
+        Arc::make_mut(applied).gone = gone;
+    }
 }
 
 async fn remember(pipe: &Pipe, applied: Applied) -> Result<()> {
@@ -373,9 +387,7 @@ impl Pipe {
         );
         let note = Note::of_file(&reason);
         self.stand(reason);
-        if let Err(error) = self.store.note(note).await {
-            tracing::warn!(pipe = self.store.pipe(), "{}", error.chain());
-        }
+        self.note(note).await;
     }
 
     /// Lets it stand that the changed file is not taken up; returns the reason.
@@ -421,13 +433,8 @@ pub(super) fn merged(records: &Records) -> Option<Value> {
 fn laid_over(records: &Records) -> Option<Value> {
     let applied = records.applied.as_deref()?;
     let overlay = serde_json::to_value(&records.pipe.as_ref()?.overlay).ok()?;
-    let removed = records.names_where(is_taken_out);
+    let removed = records.names_where(TableRecord::is_taken_out);
     Some(config::merged(&applied.document, &overlay, &removed))
-}
-
-/// Whether a command has taken the table out. One that the source has dropped, or the file excludes, comes back by itself.
-fn is_taken_out(table: &TableRecord) -> bool {
-    table.state == TableState::Removed && !table.dropped && !table.excluded
 }
 
 /// Where the pipe does not run as its document says.
@@ -436,7 +443,7 @@ pub(super) fn drift(pipe: &Pipe, records: &Records) -> Vec<Drift> {
         .pipe
         .as_ref()
         .is_none_or(|record| record.overlay.is_empty())
-        && !records.tables.values().any(|table| is_taken_out(table));
+        && !records.tables.values().any(|table| table.is_taken_out());
     let mut drift: Vec<Drift> = match (&records.applied, laid_over(records)) {
         (Some(applied), Some(running)) if !untouched => {
             config::compare(&applied.document, &running)
@@ -479,3 +486,7 @@ pub(super) fn drift(pipe: &Pipe, records: &Records) -> Vec<Drift> {
     }
     drift
 }
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;

@@ -22,7 +22,7 @@ impl Command {
                 | PipeState::Modifying { .. }
                 | PipeState::Completed => PipeEvent::Resume,
             }),
-            Command::Pause => Some(PipeEvent::Pause),
+            Command::Pause | Command::PauseWithoutFile => Some(PipeEvent::Pause),
             Command::Resume => Some(PipeEvent::Resume),
             Command::Resync { .. } => Some(PipeEvent::Resync),
             // A stream asks for it, and nobody once the stream has ended.
@@ -44,7 +44,7 @@ impl Command {
     fn verb(&self) -> &'static str {
         match self {
             Command::Start => "start",
-            Command::Pause => "pause",
+            Command::Pause | Command::PauseWithoutFile => "pause",
             Command::Resume => "resume",
             Command::Resync { .. } => "resync",
             Command::Retry { .. } => "retry",

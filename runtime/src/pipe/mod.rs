@@ -31,6 +31,7 @@ mod load;
 mod lost;
 mod objectives;
 mod operate;
+mod outside;
 mod patience;
 mod pinned;
 mod plan;

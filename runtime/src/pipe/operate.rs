@@ -17,6 +17,7 @@ use super::attach::Attached;
 use super::command::Command;
 use super::follow::{FLUSHES_WAITING, Follower, Pace, Passed};
 use super::heal::{self, Kinship};
+use super::journal::{EventKind, Level, Note};
 use super::lifecycle::{PipeEvent, PipeState, Resume};
 use super::prepared;
 use super::progress::Alarm;
@@ -217,10 +218,12 @@ impl Run {
         });
     }
 
-    /// Asks the source again and again for tables that the wildcards have begun to match or that are there again, and the supervisor to take
-    /// them in. One that cannot be taken in is told of once, and asked for again with the rest.
+    /// Asks the source again and again for tables that the wildcards have begun to match or that are there again, and the
+    /// supervisor to take them in. One that cannot be taken in stands against the pipe; what keeps all of them out is told
+    /// of once.
     fn follow_new_tables(&mut self) {
         if !tables::may_have_unseen(&self.session, &self.pipe.store.records()) {
+            self.pipe.progress.outside.set(&[]);
             return;
         }
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
@@ -232,25 +235,32 @@ impl Run {
                     () = stop.cancelled() => return Ok(()),
                     () = tokio::time::sleep(NEW_TABLES_INTERVAL) => {}
                 }
-                let refused = match tables::unseen(&session, &pipe).await {
-                    Ok(unseen) if unseen.is_empty() => continue,
-                    // The change waits for this very run to end.
-                    Ok(_) => tokio::select! {
-                        () = stop.cancelled() => return Ok(()),
-                        answer = pipe.ask(Command::FollowNewTables) => answer,
-                    },
-                    Err(error) => Err(error),
+                let error = match tables::joining(&session, &pipe).await {
+                    Ok(joining) => {
+                        pipe.keep_outside(&joining.refused).await;
+                        if joining.able.is_empty() {
+                            continue;
+                        }
+                        // The change waits for this very run to end.
+                        let answer = tokio::select! {
+                            () = stop.cancelled() => return Ok(()),
+                            answer = pipe.ask(Command::FollowNewTables) => answer,
+                        };
+                        match answer {
+                            Ok(()) => continue,
+                            Err(error) => error,
+                        }
+                    }
+                    Err(error) => error,
                 };
-                if let Err(error) = refused
-                    && told.as_ref() != Some(&error.chain())
-                {
-                    tracing::warn!(
-                        pipe = pipe.store.pipe(),
-                        hint = error.hint(),
-                        "no new table joins: {}",
-                        error.chain()
-                    );
-                    told = Some(error.chain());
+                let message = error.chain();
+                if told.as_ref() != Some(&message) {
+                    let text = "no new table joins";
+                    let name = pipe.store.pipe();
+                    tracing::warn!(pipe = name, hint = error.hint(), "{text}: {message}");
+                    let note = Note::over(Level::Warning, EventKind::Error, text, &error);
+                    pipe.note(note).await;
+                    told = Some(message);
                 }
             }
         });

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::clock::now_us;
 use super::document::{BatchDocument, Reason, ReasonKind, ReplicaDocument, RetentionDocument};
 use super::lag::Lag;
+use super::outside::Outside;
 use super::pulse::Pulse;
 use super::record::Records;
 use super::waits::Waits;
@@ -26,6 +27,8 @@ pub(super) struct Progress {
     pub(super) pulse: Pulse,
     /// Append tables whose load cannot begin.
     pub(super) waits: Waits,
+    /// Tables that the pipe file means and that cannot be taken in as they are.
+    pub(super) outside: Outside,
     loading: AtomicBool,
     following: AtomicBool,
     held_up: Mutex<HeldUp>,

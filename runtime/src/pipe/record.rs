@@ -408,6 +408,11 @@ impl TableRecord {
         format!("{pipe_id}/{}", self.generation)
     }
 
+    /// Whether a command has taken it out. One that the source has dropped, or the file excludes, comes back by itself.
+    pub fn is_taken_out(&self) -> bool {
+        self.state == TableState::Removed && !self.dropped && !self.excluded
+    }
+
     /// Whether a load fills a table beside a live one that the stream no longer reaches.
     pub fn is_loading_alone(&self) -> bool {
         self.shadow.as_ref().is_some_and(|shadow| shadow.alone)

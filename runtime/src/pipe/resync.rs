@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::clock::now_us;
-use super::command::{Change, give_up_shadow};
+use super::command::{Change, give_up_shadow, take_out};
 use super::established;
 use super::lifecycle::{Failure, PipeEvent, PipeState};
 use super::record::{
@@ -148,13 +148,24 @@ fn is_connected(
     Ok(config.is_none_or(|(config, _)| session.pins(config) == table.plugins))
 }
 
-/// Every table that the pipe file means now is loaded, from a new start place of the pipe itself.
+/// Every table that the pipe file means now is loaded, but for those that a person took out, from a new start place of
+/// the pipe itself.
 async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
+    let records = pipe.store.records();
+    let taken_out = records.names_where(TableRecord::is_taken_out);
     let names: Vec<TableName> = setup::matched_tables(session)
         .await?
         .into_iter()
         .map(|(_, name)| name)
+        .filter(|name| !taken_out.contains(name))
         .collect();
+    if names.is_empty() {
+        return Err(Error::new(
+            ErrorKind::IllegalCommand,
+            "the source has no table of the pipe any more but those that were taken out of it",
+        )
+        .with_hint("create a table that the pipe file means, or drop the pipe: pipewright drop"));
+    }
     let fresh = begin_anew(session, pipe, &names).await?;
     let established = established::fingerprint(&pipe.config)?;
     let identity = session.source.identity().clone();
@@ -175,15 +186,12 @@ async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
         record.anew = true;
         // Nothing is prepared at the new place, and nothing before it counts.
         draft.prepared.clear();
-        let gone: Vec<TableName> = draft
-            .tables
-            .keys()
-            .filter(|name| !names.contains(name))
-            .cloned()
-            .collect();
+        // The source has no such table: nobody took it out.
+        let mut gone = draft.names_where(|table| table.state != TableState::Removed);
+        gone.retain(|name| !names.contains(name));
         for name in gone {
-            draft.table_event(&name, TableEvent::Remove)?;
-            give_up_shadow(draft.table_mut(&name));
+            take_out(draft, &name)?;
+            draft.table_mut(&name).dropped = true;
         }
         fresh.record(draft, false)
     }))
@@ -313,7 +321,7 @@ pub(super) async fn begin_anew(
     for (table, name) in setup::bind_all(session, &matched, sources).await {
         bound.push(table.map_err(|error| error.with_table(&name))?);
     }
-    check_targets(session, pipe, &bound).await?;
+    check_targets(session, pipe, &bound, 0).await?;
     session.keep_plugins(&pipe.store).await?;
     let tables = bound
         .iter()
@@ -340,14 +348,20 @@ async fn check(session: &Session, pipe: &Pipe, names: &[TableName]) -> Result<()
             bound.push(session.bind(config, source, Arc::default()).await?);
         }
     }
-    check_targets(session, pipe, &bound).await
+    check_targets(session, pipe, &bound, 0).await
 }
 
-async fn check_targets(session: &Session, pipe: &Pipe, bound: &[LiveTable]) -> Result<()> {
+/// Sees that no two tables have one target, and that those from `first` on could be created.
+pub(super) async fn check_targets(
+    session: &Session,
+    pipe: &Pipe,
+    bound: &[LiveTable],
+    first: usize,
+) -> Result<()> {
     let owner = Owner::new(pipe.store.pipe(), pipe.store.record().id);
     let records = pipe.store.records();
     let mut targets = Vec::new();
-    for table in bound {
+    for table in bound.iter().skip(first) {
         match records.tables.get(table.source.name()) {
             Some(record) => {
                 let shadow = next_shadow(record, false);

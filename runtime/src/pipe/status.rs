@@ -84,7 +84,8 @@ fn in_file_order(pipe: &Pipe, records: &Records) -> Vec<TableDocument> {
 }
 
 /// Everything that stands against the pipe while it goes on: what it is trying again, what is beyond its objective, tables
-/// whose load waits or broke off, tables out of service, and tables that may differ from their source.
+/// whose load waits or broke off, tables that cannot be taken in, tables out of service, and tables that may differ from
+/// their source.
 pub(super) fn standing(pipe: &Pipe) -> Vec<Reason> {
     let mut reasons = pipe.progress.reasons();
     reasons.extend(pipe.progress.alarms());
@@ -95,6 +96,7 @@ pub(super) fn standing(pipe: &Pipe) -> Vec<Reason> {
         table.is_some_and(|table| table.state.is_loading())
     };
     reasons.extend(pipe.progress.waits.reasons(is_loading));
+    reasons.extend(pipe.progress.outside.reasons());
     for table in records.tables.values() {
         if let TableState::Quarantined(failure) = &table.state {
             let stands = table.place.as_ref();

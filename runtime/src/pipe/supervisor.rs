@@ -15,7 +15,7 @@ use super::journal::{EventKind, Level, Note};
 use super::lifecycle::{Failure, PipeEvent, PipeState};
 use super::operate::operate;
 use super::progress::Progress;
-use super::record::random_server_id;
+use super::record::{Records, random_server_id};
 use super::session::Session;
 use super::store::PipeStore;
 use super::{command, established, leftovers, objectives, quarantine, setup, swap};
@@ -135,7 +135,8 @@ impl Supervisor {
         }
         if let Err(error) = &done {
             let text = "the change was refused";
-            self.note(Note::over(Level::Warning, EventKind::Command, text, error))
+            self.pipe
+                .note(Note::over(Level::Warning, EventKind::Command, text, error))
                 .await;
         }
         done
@@ -254,27 +255,24 @@ impl Supervisor {
     async fn on_command(&mut self, request: Request) {
         let Request { command, answer } = request;
         let asked = command.to_string();
-        // The pipe's own wish comes every ten seconds, and mostly finds nothing.
-        if command != Command::FollowNewTables {
-            self.note(Note::new(Level::Info, EventKind::Command, asked.clone()))
+        // The pipe tells of its own wish by itself: it may come every ten seconds.
+        let is_own = command == Command::FollowNewTables;
+        if !is_own {
+            self.pipe
+                .note(Note::new(Level::Info, EventKind::Command, asked.clone()))
                 .await;
         }
         match command::prepare(&self.pipe, command).await {
             Ok(Some(change)) => self.pending = Some((change, answer)),
             Ok(None) => drop(answer.send(Ok(()))),
             Err(error) => {
-                let refused = format!("{asked} was refused");
-                let note = Note::over(Level::Warning, EventKind::Command, &refused, &error);
-                self.note(note).await;
+                if !is_own {
+                    let refused = format!("{asked} was refused");
+                    let note = Note::over(Level::Warning, EventKind::Command, &refused, &error);
+                    self.pipe.note(note).await;
+                }
                 answer.send(Err(error)).ok();
             }
-        }
-    }
-
-    /// The history is worth less than what it tells of: a disk that does not take it stops nothing.
-    async fn note(&self, note: Note) {
-        if let Err(error) = self.pipe.store.note(note).await {
-            tracing::warn!(pipe = self.pipe.store.pipe(), "{}", error.chain());
         }
     }
 
@@ -309,7 +307,7 @@ impl Supervisor {
         let reason = self.pipe.progress.retrying(error);
         if !self.told.contains(&reason.code) {
             self.told.push(reason.code);
-            self.note(Note::standing(&reason)).await;
+            self.pipe.note(Note::standing(&reason)).await;
         }
         self.settle().await;
         // Jitter keeps pipes that lost one server from returning all at once.
@@ -363,6 +361,7 @@ impl Supervisor {
         );
         self.pipe.progress.set_reasons(Vec::new());
         self.pipe.progress.clear_alarms();
+        self.pipe.progress.outside.set(&[]);
         if let Err(unwritten) = self
             .pipe
             .transition(PipeEvent::Fail(Failure::from(error)))
@@ -385,13 +384,36 @@ impl Supervisor {
 }
 
 impl Pipe {
+    /// Puts a note into the history, which is worth less than what it tells of: a disk that does not take it stops nothing.
+    pub(super) async fn note(&self, note: Note) {
+        if let Err(error) = self.store.note(note).await {
+            tracing::warn!(pipe = self.store.pipe(), "{}", error.chain());
+        }
+    }
+
     /// Applies a lifecycle event and says so in the log.
     ///
     /// # Errors
     /// As [`PipeStore::transition`].
     pub(super) async fn transition(&self, event: PipeEvent) -> Result<()> {
+        self.transition_with(event, |_| {}).await
+    }
+
+    /// The same with an edit of the records, in one write.
+    ///
+    /// # Errors
+    /// As [`PipeStore::transition`].
+    pub(super) async fn transition_with(
+        &self,
+        event: PipeEvent,
+        edit: impl FnOnce(&mut Records),
+    ) -> Result<()> {
         let before = self.store.records().state();
-        let after = self.store.transition(event).await?;
+        let edit = |draft: &mut Records| {
+            edit(draft);
+            Ok(())
+        };
+        let after = self.store.transition_with(event, edit).await?;
         if before != after {
             tracing::info!(pipe = self.store.pipe(), from = %before, to = %after, "state");
         }

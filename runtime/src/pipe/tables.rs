@@ -4,23 +4,23 @@
 //! earlier events. It is always loaded, never assumed to be empty. A table that was removed before comes back in the
 //! same way, loaded beside the target that it left.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::command::{self, Change, Command};
 use super::established;
+use super::journal::Note;
 use super::lifecycle::PipeEvent;
 use super::record::{Records, TableRecord};
 use super::resync;
-use super::session::Session;
+use super::session::{LiveTable, Session};
 use super::setup::{self, Matched};
 use super::supervisor::{Pipe, Request};
 use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{self, Mode, PipeConfig, TableConfig};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::source::mysql::{catalog, preflight};
 
 /// The error for a table that is not the pipe's, with the one of its tables that may be meant.
@@ -95,6 +95,7 @@ pub(super) async fn add(
             .with_hint("`pipewright status PIPE` lists its tables")),
         };
     }
+    ensure_replicable(&session, &new).await?;
     let change = take_in(&session, pipe, new).await?;
     let edit = change.edit;
     Ok(Some(Change::new(change.event, move |draft| {
@@ -150,48 +151,123 @@ fn differing_keys(present: &TableConfig, asked: &TableConfig, name: &TableName) 
     keys.collect()
 }
 
-/// Takes in what the pipe's wildcards have begun to match; none when there is nothing.
+/// Takes in what the pipe's wildcards have begun to match and can be replicated; none when there is nothing.
 ///
 /// # Errors
-/// As [`add`].
+/// As [`add`], but for what is wrong with one table alone.
 pub(super) async fn follow_new(pipe: &Arc<Pipe>) -> Result<Option<Change>> {
     let session =
         Session::connect(pipe.effective_config()?, &pipe.engine, pipe.past().as_ref()).await?;
-    let new = unseen(&session, pipe).await?;
-    if new.is_empty() {
+    let joining = joining(&session, pipe).await?.able;
+    if joining.is_empty() {
         return Ok(None);
     }
-    let taken = async { take_in(&session, pipe, new).await.map(Some) };
+    let taken = async { take_in(&session, pipe, joining).await.map(Some) };
     command::modify(pipe, taken).await
+}
+
+/// What could join the pipe.
+pub(super) struct Joining {
+    /// The tables that can be replicated as they are.
+    pub(super) able: Matched,
+    /// The others, and what is wrong with each.
+    pub(super) refused: Vec<(TableName, Error)>,
 }
 
 /// Tables that the pipe has never had and a wildcard means, where it follows those, tables that had gone and are there
 /// again, and tables that the file no longer excludes; one that a person took out stays out.
 ///
 /// # Errors
-/// As the catalog's queries, or `Config` where two wildcards mean one table.
-pub(super) async fn unseen(session: &Session, pipe: &Pipe) -> Result<Matched> {
+/// What keeps the checks themselves from being made; what is wrong with a table is told beside it.
+pub(super) async fn joining(session: &Session, pipe: &Pipe) -> Result<Joining> {
     let records = pipe.store.records();
     let mut conn = session.source.control().await?;
-    let listed: BTreeSet<TableName> = catalog::list_tables(&mut conn)
-        .await?
-        .into_iter()
-        .map(|table| table.name)
-        .collect();
+    let listed = catalog::list_tables(&mut conn).await?;
     conn.disconnect().await.ok();
-    // An entry whose table has gone still means it.
-    let known: BTreeSet<TableName> = records.tables.keys().cloned().collect();
-    let names: Vec<TableName> = listed.union(&known).cloned().collect();
     let follow = session.config.follow_new_tables;
-    let mut new = setup::matched(&session.config.tables, &names)?;
-    new.retain(|(_, name)| {
-        listed.contains(name)
-            && match records.tables.get(name) {
-                Some(table) => comes_back(table),
-                None => follow,
-            }
+    let names = listed.into_iter().map(|table| table.name);
+    let unseen = names.filter(|name| match records.tables.get(name) {
+        Some(table) => comes_back(table),
+        None => follow,
     });
-    Ok(new)
+    let mut known = records.names_where(|table| table.state != TableState::Removed);
+    let mut joining = Joining {
+        able: Matched::new(),
+        refused: Vec::new(),
+    };
+    for name in unseen {
+        let meant = |entry: &TableConfig| entry.source.matches(&name);
+        if !session.config.tables.iter().any(meant) {
+            continue;
+        }
+        known.push(name.clone());
+        match setup::recorded(&session.config, &known) {
+            Ok(matched) => {
+                let entry = matched.into_iter().find(|(_, matched)| *matched == name);
+                joining.able.extend(entry);
+            }
+            Err(error) => {
+                known.pop();
+                joining.refused.push((name, error));
+            }
+        }
+    }
+    keep_replicable(session, pipe, joining).await
+}
+
+/// Moves what is refused from the tables that are able to join to the others: all are looked at together, and one by one
+/// where that is refused.
+async fn keep_replicable(session: &Session, pipe: &Pipe, joining: Joining) -> Result<Joining> {
+    let Joining { able, mut refused } = joining;
+    if able.is_empty() {
+        return Ok(Joining { able, refused });
+    }
+    match bind_beside(session, pipe, &able, &mut Vec::new()).await {
+        Ok(()) => return Ok(Joining { able, refused }),
+        Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
+        Err(_) => {}
+    }
+    let (mut kept, mut bound) = (Matched::new(), Vec::new());
+    for entry in able {
+        match bind_beside(session, pipe, std::slice::from_ref(&entry), &mut bound).await {
+            Ok(()) => kept.push(entry),
+            Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
+            Err(error) => refused.push((entry.1, error)),
+        }
+    }
+    Ok(Joining {
+        able: kept,
+        refused,
+    })
+}
+
+/// Binds tables as they are now, beside those that are bound already; makes nothing.
+///
+/// # Errors
+/// Everything that Setup would refuse them for; then `bound` is as it was.
+async fn bind_beside(
+    session: &Session,
+    pipe: &Pipe,
+    entries: &[(TableConfig, TableName)],
+    bound: &mut Vec<LiveTable>,
+) -> Result<()> {
+    ensure_replicable(session, entries).await?;
+    let sources = setup::definitions(session, entries).await?;
+    let before = bound.len();
+    for (table, name) in setup::bind_all(session, entries, sources).await {
+        match table {
+            Ok(table) => bound.push(table),
+            Err(error) => {
+                bound.truncate(before);
+                return Err(error.with_table(&name));
+            }
+        }
+    }
+    let checked = resync::check_targets(session, pipe, bound, before).await;
+    if checked.is_err() {
+        bound.truncate(before);
+    }
+    checked
 }
 
 /// Whether there may ever be any.
@@ -207,6 +283,15 @@ fn comes_back(table: &TableRecord) -> bool {
 }
 
 impl Pipe {
+    /// Lets these tables, which cannot be taken in, and no others stand against the pipe, each told of once.
+    pub(super) async fn keep_outside(&self, refused: &[(TableName, Error)]) {
+        for reason in self.progress.outside.set(refused) {
+            let (pipe, hint) = (self.store.pipe(), &reason.remedy);
+            tracing::warn!(pipe, hint, "{}", reason.message);
+            self.note(Note::standing(&reason)).await;
+        }
+    }
+
     /// Asks the pipe's supervisor for a change, which it makes when the present run has ended.
     ///
     /// # Errors
@@ -227,7 +312,6 @@ impl Pipe {
 
 async fn take_in(session: &Session, pipe: &Pipe, entries: Matched) -> Result<Change> {
     let new: Vec<TableName> = entries.iter().map(|(_, name)| name.clone()).collect();
-    ensure_replicable(session, entries).await?;
     let fresh = resync::begin_anew(session, pipe, &new).await?;
     let names: Vec<String> = new.iter().map(ToString::to_string).collect();
     tracing::info!(
@@ -246,10 +330,11 @@ async fn take_in(session: &Session, pipe: &Pipe, entries: Matched) -> Result<Cha
 }
 
 /// What preflight has against these tables alone.
-async fn ensure_replicable(session: &Session, new: Matched) -> Result<()> {
+async fn ensure_replicable(session: &Session, new: &[(TableConfig, TableName)]) -> Result<()> {
     let mut config = PipeConfig::clone(&session.config);
     config.tables = new
-        .into_iter()
+        .iter()
+        .cloned()
         .map(|(mut entry, name)| {
             entry.source.database = name.database;
             entry.source.table = name.table;

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -15,7 +14,7 @@ use tokio::sync::oneshot;
 use super::command::Command;
 use super::document::{Reason, ReasonKind};
 use super::files::{Applied, Origin};
-use super::lifecycle::PipeState;
+use super::lifecycle::{PipeEvent, PipeState};
 use super::supervisor::Request;
 use super::{Handle, Runtime, established};
 use crate::config::{self, PipeFile, Problem, Secrets, Stamp, stamp};
@@ -36,6 +35,7 @@ impl Runtime {
     /// Watches `folders` until the process shuts down.
     pub async fn watch(&self, folders: Vec<PathBuf>) {
         let mut watched: BTreeMap<PathBuf, Watched> = BTreeMap::new();
+        let mut waiting = BTreeSet::new();
         for handle in self.handles().values() {
             let file = handle.file.file();
             if folders.iter().any(|folder| file.parent() == Some(folder)) {
@@ -50,11 +50,17 @@ impl Runtime {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = self.shutdown.cancelled() => return,
             }
-            self.look(&folders, &mut watched).await;
+            self.look(&folders, &mut watched, &mut waiting).await;
         }
     }
 
-    async fn look(&self, folders: &[PathBuf], watched: &mut BTreeMap<PathBuf, Watched>) {
+    /// `waiting` are pipes whose files are gone and that were not to be paused yet.
+    async fn look(
+        &self,
+        folders: &[PathBuf],
+        watched: &mut BTreeMap<PathBuf, Watched>,
+        waiting: &mut BTreeSet<String>,
+    ) {
         let mut present = BTreeSet::new();
         for folder in folders {
             match config::pipe_files(folder) {
@@ -87,9 +93,17 @@ impl Runtime {
         // A pipe that has moved to another file is not gone.
         for file in watched.values() {
             gone.retain(|pipe| !file.pipes.contains(pipe));
+            waiting.retain(|pipe| !file.pipes.contains(pipe));
+        }
+        for pipe in std::mem::take(waiting) {
+            if !self.file_gone(&pipe, true).await {
+                waiting.insert(pipe);
+            }
         }
         for pipe in gone {
-            self.file_gone(&pipe).await;
+            if !self.file_gone(&pipe, false).await {
+                waiting.insert(pipe);
+            }
         }
     }
 
@@ -190,47 +204,79 @@ impl Runtime {
         }
     }
 
-    /// Pauses a pipe whose file is gone; it resumes when the file is back.
-    async fn file_gone(&self, name: &str) {
+    /// Pauses a pipe whose file is gone, which resumes when the file is back, and says so. False when its state does not
+    /// take that yet.
+    async fn file_gone(&self, name: &str, told: bool) -> bool {
         let handle = self.handles().get(name).cloned();
         let Some(handle) = handle else {
-            return;
+            return true;
         };
-        let (answer, answered) = oneshot::channel();
-        let command = Command::Pause;
-        if handle
-            .commands
-            .send(Request { command, answer })
-            .await
-            .is_err()
-        {
-            return;
-        }
-        let paused = matches!(answered.await, Ok(Ok(())));
-        let marked = handle
-            .pipe
-            .store
-            .commit(|draft| {
-                draft.applied = draft.applied.take().map(|applied| {
-                    Arc::new(Applied {
-                        gone: paused,
-                        ..Applied::clone(&applied)
-                    })
-                });
-                Ok(())
-            })
-            .await;
-        if let Err(error) = marked {
-            tracing::error!(pipe = name, "{}", error.chain());
+        let outcome = pause_without_file(&handle).await;
+        if told && outcome == Absence::Waits {
+            return false;
         }
         let message = format!("its pipe file is gone: `{}`", handle.file.file().display());
-        let error = Error::new(ErrorKind::Config, message)
-            .with_hint("put the file back to resume the pipe, or drop the pipe: pipewright drop");
+        let error = Error::new(ErrorKind::Config, message).with_hint(outcome.remedy());
         handle.pipe.accept();
         handle
             .pipe
             .refuse(Reason::new(ReasonKind::Warning, &error))
             .await;
+        outcome != Absence::Waits
+    }
+}
+
+/// What becomes of a pipe whose file is gone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absence {
+    /// It is paused for that, and only for that.
+    Pauses,
+    /// It is not at work anyway: a person paused it, or it has failed or is done.
+    Rests,
+    /// It goes on until its state takes a pause.
+    Waits,
+}
+
+impl Absence {
+    fn remedy(self) -> &'static str {
+        match self {
+            Absence::Pauses => {
+                "put the file back to resume the pipe, or drop the pipe: pipewright drop"
+            }
+            Absence::Rests => "put the file back, or drop the pipe: pipewright drop",
+            Absence::Waits => {
+                "put the file back, or the pipe is paused as soon as its state allows; or drop the pipe: pipewright drop"
+            }
+        }
+    }
+}
+
+async fn pause_without_file(handle: &Handle) -> Absence {
+    let records = handle.pipe.store.records();
+    let of_file = records.applied.as_ref().is_some_and(|applied| applied.gone);
+    match records.state() {
+        PipeState::Pausing { .. } | PipeState::Paused { .. } if of_file => return Absence::Pauses,
+        PipeState::Pausing { .. }
+        | PipeState::Paused { .. }
+        | PipeState::Completed
+        | PipeState::Failed { .. } => return Absence::Rests,
+        // Asked in vain twice a second, the history would be full of it.
+        state if state.clone().apply(PipeEvent::Pause).is_err() => return Absence::Waits,
+        _ => {}
+    }
+    let (answer, answered) = oneshot::channel();
+    let command = Command::PauseWithoutFile;
+    let request = Request { command, answer };
+    if handle.commands.send(request).await.is_err() {
+        return Absence::Rests;
+    }
+    if !matches!(answered.await, Ok(Ok(()))) {
+        return Absence::Waits;
+    }
+    let records = handle.pipe.store.records();
+    match &records.applied {
+        Some(applied) if applied.gone => Absence::Pauses,
+        _ => Absence::Rests,
     }
 }
 
