@@ -370,10 +370,11 @@ impl Follower<'_> {
         if let Some(mut rows) = waiting.rows.take_if(|rows| small(rows)) {
             let mut events = rows.row_events(base)?;
             while let Some(event) = events.next()? {
-                if !self.passed.contains_key(&event.table.name) {
-                    open.push(self, &event)?;
-                    self.note_waiting(open, commit);
+                if self.passed.contains_key(&event.table.name) || self.is_rolled_back(&event)? {
+                    continue;
                 }
+                open.push(self, &event)?;
+                self.note_waiting(open, commit);
             }
             drop(events);
             // Nothing of it is in the state, so nothing has to be forgotten there.

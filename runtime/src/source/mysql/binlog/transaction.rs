@@ -235,9 +235,13 @@ pub(super) fn append_record(
 
 const EXTRA_DATA: u8 = 1;
 const PARTIAL: u8 = 2;
+/// In a buffer that goes on a rollback is known only later, and kept as a range.
+const UNDONE: u8 = 4;
 
 fn shape_bits(event: &RowEvent<'_>) -> u8 {
-    (u8::from(event.extra_data) * EXTRA_DATA) | (u8::from(event.partial) * PARTIAL)
+    (u8::from(event.extra_data) * EXTRA_DATA)
+        | (u8::from(event.partial) * PARTIAL)
+        | (u8::from(event.undone) * UNDONE)
 }
 
 fn spill_error(error: std::io::Error) -> Error {
@@ -332,6 +336,7 @@ struct RecordHead {
     kind: RowKind,
     extra_data: bool,
     partial: bool,
+    undone: bool,
 }
 
 impl RecordHead {
@@ -351,6 +356,7 @@ impl RecordHead {
             },
             extra_data: shape & EXTRA_DATA != 0,
             partial: shape & PARTIAL != 0,
+            undone: shape & UNDONE != 0,
         })
     }
 }
@@ -370,7 +376,7 @@ fn event<'a>(
         partial: head.partial,
         body: record.get(RECORD_HEAD..).ok_or_else(broken)?,
         offset: head.offset + moved_by,
-        undone: undone.iter().any(|range| range.contains(&at)),
+        undone: head.undone || undone.iter().any(|range| range.contains(&at)),
     })
 }
 

@@ -115,7 +115,8 @@ impl Prepared {
         Ok(self.rows.read()?.moved_by(moved_by))
     }
 
-    /// Hands out the rows in pieces of one table each, to be kept; [`Packed`] reads them.
+    /// Hands out the rows in pieces of one table each, to be kept; [`Packed`] reads them. What was rolled back is marked
+    /// there too.
     ///
     /// # Errors
     /// `State` when the spill file cannot be read; those of `keep`.

@@ -86,6 +86,40 @@ fn prepare(feed: &mut Feed, number: u8, one_phase: u8) -> Step {
     feed.send(code::XA_PREPARE, &xa_prepare(one_phase))
 }
 
+/// pitfall 94, pitfall 96: also where the rows are kept until the decision.
+#[tokio::test]
+async fn rows_undone_within_an_xa_transaction_are_handed_on_as_undone() {
+    let mut feed = Feed::mysql();
+    feed.gtid(1);
+    feed.query("XA START X'61',X'',1").unwrap();
+    feed.map(ORDERS);
+    feed.send(code::WRITE_ROWS, &rows(ORDERS, &[1]));
+    feed.query("SAVEPOINT `a`").unwrap();
+    feed.send(code::WRITE_ROWS, &rows(ORDERS, &[2]));
+    feed.query("ROLLBACK TO `a`").unwrap();
+    feed.send(code::WRITE_ROWS, &rows(ORDERS, &[3]));
+    feed.query("XA END X'61',X'',1").unwrap();
+    let Step::Prepared(mut prepared) = feed.send(code::XA_PREPARE, &xa_prepare(0)) else {
+        panic!("not prepared");
+    };
+    let told = |events: RowEvents<'_>| -> Vec<(i32, bool)> {
+        let events = firsts(events).into_iter();
+        events.map(|(value, _, undone)| (value, undone)).collect()
+    };
+    let expected = [(1, false), (2, true), (3, false)];
+    assert_eq!(told(prepared.row_events(0).unwrap()), expected);
+    let mut pieces = Vec::new();
+    prepared
+        .pack(|_, piece| {
+            pieces.push(piece);
+            std::future::ready(Ok(()))
+        })
+        .await
+        .unwrap();
+    let kept = Packed::read(&pieces[0]).unwrap();
+    assert_eq!(told(kept.row_events(0)), expected);
+}
+
 /// pitfall 96
 #[test]
 fn rows_of_an_xa_transaction_take_the_place_of_its_commit() {
