@@ -200,6 +200,15 @@ async fn changes_of_values_or_keys_load_the_table_anew(kind: SourceKind) -> Resu
             "ALTER TABLE t MODIFY COLUMN id BIGINT NOT NULL",
             "INSERT INTO t (id, n) VALUES (5000000001, 7)",
         ),
+        (
+            "ALTER TABLE t ADD COLUMN p DECIMAL(6,2) NOT NULL DEFAULT 1.25, ADD COLUMN g VARCHAR(20) AS (CONCAT(p, '#'))",
+            "UPDATE t SET n = n + 1 WHERE id = 1",
+        ),
+        // It is computed anew where what it is computed from keeps its values.
+        (
+            "ALTER TABLE t MODIFY COLUMN p DECIMAL(8,4) NOT NULL DEFAULT 1.25",
+            "UPDATE t SET n = n + 1 WHERE id = 1",
+        ),
     ] {
         let before = identity(&stage, "t").await?;
         conn.query_drop(statement).await?;
@@ -419,6 +428,18 @@ async fn online_schema_change_tools_put_their_table_in_place(kind: SourceKind) -
         identity(&stage, "t").await? == before,
         "the table was loaded anew"
     );
+    // Both tools copy with INSERT IGNORE, so that NULL becomes 0 whatever the mode of the session that renames.
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t VALUES (7, NULL)",
+            "CREATE TABLE _t_gho LIKE t",
+            "ALTER TABLE _t_gho MODIFY a BIGINT NOT NULL",
+            "INSERT IGNORE INTO _t_gho SELECT * FROM t",
+            "RENAME TABLE t TO _t_del, _t_gho TO t",
+        ])
+        .await?;
+    settled(&stage, &mut pipe, &["t"]).await?;
     // A table of any other name brings rows of its own.
     stage
         .source

@@ -21,10 +21,7 @@ fn a_table_outside_is_told_of_once_and_again_when_it_is_refused_for_something_el
     );
     let since = told[0].since;
 
-    let told = outside.set(&[
-        (a, refusal("no key")),
-        (b.clone(), refusal("no key")),
-    ]);
+    let told = outside.set(&[(a, refusal("no key")), (b.clone(), refusal("no key"))]);
     let tables: Vec<_> = told.iter().map(|reason| reason.table.as_deref()).collect();
     assert_eq!(tables, [Some("s.b")]);
     assert_eq!(outside.reasons().len(), 2);

@@ -18,6 +18,7 @@ use super::progress::Progress;
 use super::record::{Records, random_server_id};
 use super::session::Session;
 use super::store::PipeStore;
+use super::table_state::TableState;
 use super::{command, established, leftovers, objectives, quarantine, setup, swap};
 use crate::config::{Folders, PipeConfig};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
@@ -335,6 +336,11 @@ impl Supervisor {
         let Some(name) = table else {
             return self.fail(error).await;
         };
+        // What is left to be put away of one that has left the pipe keeps no other from going on for ever.
+        let table = records.tables.get(name);
+        if table.is_some_and(|table| table.state == TableState::Removed) {
+            return self.wait_to_retry(error, delay).await;
+        }
         match quarantine::quarantine(&self.pipe.store, name, error).await {
             Ok(true) => self.settle().await,
             Ok(false) => self.fail(&quarantine::nothing_left(error)).await,

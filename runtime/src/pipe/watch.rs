@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::command::Command;
 use super::document::{Reason, ReasonKind};
-use super::files::{Applied, Origin};
+use super::files::Origin;
 use super::lifecycle::{PipeEvent, PipeState};
 use super::supervisor::Request;
 use super::{Handle, Runtime, established};

@@ -123,6 +123,28 @@ impl Alteration {
 }
 
 impl ClickHouse {
+    /// Gives columns of `target` that stand under a name which the alteration gives to a new one a name that is free:
+    /// archived ones of the source, and a user's own. To be called before the alteration is begun, since afterwards such a
+    /// column may be the new one. Repeatable.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn make_way(&self, alteration: &Alteration, target: &TargetTable) -> Result<()> {
+        let alteration = alteration.of(target);
+        let tag = |error: Error| error.with_table(alteration.after.source());
+        // One that is gone is the alteration's to tell.
+        let Some(found) = self.inspect(alteration.after.name()).await.map_err(tag)? else {
+            return Ok(());
+        };
+        for sql in alteration.statements_before(&found) {
+            let doing = Doing::Definition("to keep a column aside");
+            self.run(&sql, doing, STATEMENT_TIMEOUT)
+                .await
+                .map_err(tag)?;
+        }
+        Ok(())
+    }
+
     /// Alters `target`, which is the planned table or one beside it, and shows the columns in the view. Repeatable.
     ///
     /// # Errors
@@ -156,6 +178,28 @@ impl ClickHouse {
 }
 
 impl Alteration {
+    /// What makes way for new columns and new names on the table as it stands.
+    fn statements_before(&self, found: &ExistingTable) -> Vec<String> {
+        let stands = |name: &str| found.columns.iter().any(|column| column.name == name);
+        let of = |table: &TargetTable, name: &str| {
+            table.columns().iter().any(|column| column.name == name)
+        };
+        let strays = self
+            .after
+            .columns()
+            .iter()
+            .filter(|column| stands(&column.name) && !of(&self.before, &column.name));
+        strays
+            .filter_map(|column| {
+                let name = &column.name;
+                let aside = (1_u64..)
+                    .map(|number| format!("{name}_dropped_{number}"))
+                    .find(|aside| !stands(aside) && !of(&self.after, aside))?;
+                Some(ddl::rename_column(&self.after, name, &aside))
+            })
+            .collect()
+    }
+
     /// What is left to do on the table as it stands.
     fn statements(&self, found: &ExistingTable) -> Vec<String> {
         let has = |name: &str| found.columns.iter().find(|column| column.name == name);

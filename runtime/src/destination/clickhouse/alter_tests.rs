@@ -82,6 +82,34 @@ fn another_key_or_exchanged_names_need_a_load() {
     );
 }
 
+/// A column that was archived, or that a user has made, keeps its values and does not give them to a new one.
+#[test]
+fn a_column_under_the_name_of_a_new_one_makes_way() {
+    let before = planned(|schema| {
+        schema.columns.remove(3);
+    });
+    let after = planned(|_| {});
+    let alteration = Alteration::plan(&before, &after, &[], DroppedColumns::Keep).expect("a way");
+    let mut found = super::super::tables::tests::existing();
+    assert_eq!(
+        alteration.statements_before(&found),
+        ["ALTER TABLE `shop`.`orders` RENAME COLUMN `born` TO `born_dropped_1`"]
+    );
+    let mut taken = found.columns[3].clone();
+    taken.name = "born_dropped_1".to_owned();
+    found.columns.push(taken);
+    assert_eq!(
+        alteration.statements_before(&found),
+        ["ALTER TABLE `shop`.`orders` RENAME COLUMN `born` TO `born_dropped_2`"]
+    );
+    found.columns.remove(3);
+    assert!(alteration.statements_before(&found).is_empty());
+    // Nothing that stood before and stays is in the way.
+    found.columns.pop();
+    let same = Alteration::plan(&before, &before, &[], DroppedColumns::Keep).expect("a way");
+    assert!(same.statements_before(&found).is_empty());
+}
+
 #[test]
 fn what_a_crash_has_left_done_is_not_done_again() {
     let before = planned(|_| {});

@@ -89,14 +89,19 @@ impl ClickHouse {
 
     /// Renames the table `shadow`, known as `old`, to `name`, or to one that is free where a former pipe has left that.
     async fn put_away(&self, shadow: &str, old: &str, name: &str, owner: &Owner) -> Result<String> {
-        let free = match self.identity(name).await? {
-            None => name.to_owned(),
-            Some(_) => format!("{name}_{}", old.split('-').next().unwrap_or(old)),
-        };
+        let free = self.free_name(name, old).await?;
         self.let_go(shadow, owner).await?;
         let sql = ddl::rename(self.database(), shadow, &free);
         self.run(&sql, DOING, STATEMENT_TIMEOUT).await?;
         Ok(free)
+    }
+
+    /// `name`, or where a table has it one that no other gets: with the beginning of the identity of the table to be named.
+    pub(super) async fn free_name(&self, name: &str, identity: &str) -> Result<String> {
+        Ok(match self.identity(name).await? {
+            None => name.to_owned(),
+            Some(_) => format!("{name}_{}", identity.split('-').next().unwrap_or(identity)),
+        })
     }
 
     /// Drops a table that this owner made beside a live one. Another's, or none, is left alone.

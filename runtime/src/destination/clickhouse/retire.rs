@@ -12,11 +12,11 @@ use crate::error::Result;
 const DOING: Doing<'static> = Doing::Definition("to put a table away");
 
 impl ClickHouse {
-    /// Puts the owner's table `target` under the name `archive`, or drops it where none is given, and drops its view.
-    /// What is not the owner's is left alone. Repeatable.
+    /// Puts the owner's table `target` under the name `archive`, or one that is free where a former pipe has left that, or
+    /// drops it where none is given, and drops its view. What is not the owner's is left alone. Repeatable.
     ///
     /// # Errors
-    /// As any statement; another table under the name `archive` is one.
+    /// As any statement.
     pub async fn retire(&self, target: &str, archive: Option<&str>, owner: &Owner) -> Result<()> {
         let view = format!("{target}_current");
         let ours = |comment: &str| comment == owner.to_string();
@@ -34,7 +34,10 @@ impl ClickHouse {
             return Ok(());
         }
         let sql = match archive {
-            Some(archive) => ddl::rename(self.database(), target, archive),
+            Some(archive) => {
+                let free = self.free_name(archive, &found.uuid.0).await?;
+                ddl::rename(self.database(), target, &free)
+            }
             None => ddl::drop_table(self.database(), target),
         };
         self.run(&sql, DOING, STATEMENT_TIMEOUT).await

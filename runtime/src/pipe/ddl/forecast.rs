@@ -120,7 +120,8 @@ fn rename(
 const GONE: &str = "the target is dropped, and the table leaves the pipe until it is there again";
 
 fn alter_table(table: &TableName, alter: &Alter, policies: DdlPolicies, found: &mut Vec<Forecast>) {
-    let moves = alter.ignore || alter.clauses.contains(&Clause::Rows);
+    let moved = |clause: &Clause| matches!(clause, Clause::Rows | Clause::TakeIn);
+    let moves = alter.ignore || alter.clauses.iter().any(moved);
     if moves {
         found.push(of(
             table,
@@ -169,8 +170,8 @@ fn alter_table(table: &TableName, alter: &Alter, policies: DdlPolicies, found: &
                 &format!("nothing, where the key that tells rows apart stays; else {RELOAD}"),
             ),
             Clause::RenameTable => of(table, "RENAME", policies.drop_table, GONE),
-            Clause::Rows | Clause::Unknown => of(table, "a clause that is not known", policies.reload, RELOAD),
-            Clause::Engine | Clause::Nothing => continue,
+            Clause::Rows | Clause::TakeIn | Clause::Unknown => of(table, "a clause that is not known", policies.reload, RELOAD),
+            Clause::Engine | Clause::Default(_) | Clause::Nothing => continue,
         });
     }
 }

@@ -35,7 +35,7 @@ pub(super) async fn altered(
         alter
             .clauses
             .iter()
-            .all(|clause| *clause == Clause::Nothing)
+            .all(|clause| matches!(clause, Clause::Nothing | Clause::Default(_)))
     };
     if alter.is_some_and(harmless) {
         return Ok(Verdict::Nothing);
@@ -237,6 +237,7 @@ impl Judge<'_> {
     /// What the statement does, and the definition to go on with; or why only a load can follow.
     fn compare(&self, shape: Shape) -> std::result::Result<(Kinds, SourceTable), String> {
         let before = &self.table.source;
+        self.ensure_computed_alike(&shape)?;
         let mut after = shape.table;
         let mut schema = (*after.schema).clone();
         let mut kinds = Kinds::default();
@@ -260,7 +261,9 @@ impl Judge<'_> {
             };
             if self.is_changed(old, column) {
                 let as_text = rule == DateRule::Text && old.scale != column.scale;
-                let kept = kept::keeps_values(old, column, self.statement.strict);
+                // The tools that put a table in another's place copy with INSERT IGNORE, whatever the session's mode.
+                let strict = self.statement.strict && self.alter.is_some();
+                let kept = kept::keeps_values(old, column, strict);
                 if !kept || as_text || rule != rule_before(old) {
                     return Err(format!(
                         "the values of column `{}` may have changed",
@@ -288,6 +291,28 @@ impl Judge<'_> {
             .collect();
         after.schema = Arc::new(schema);
         Ok((kinds, after))
+    }
+
+    /// A generated column has other values where one that it is computed from has another definition, also one that is
+    /// not replicated; from which it is computed no definition of ours says.
+    fn ensure_computed_alike(&self, shape: &Shape) -> std::result::Result<(), String> {
+        let after = &shape.table.columns;
+        let computed = after
+            .iter()
+            .find(|column| column.generated && column.included.is_some());
+        let Some(computed) = computed else {
+            return Ok(());
+        };
+        let changed = after.iter().zip(&shape.origins).find(|(column, origin)| {
+            let old = origin.and_then(|origin| self.table.source.columns.get(origin));
+            old.is_some_and(|old| self.is_changed(old, column))
+        });
+        changed.map_or(Ok(()), |(column, _)| {
+            Err(format!(
+                "column `{}` has another definition, from which `{}` may be computed",
+                column.name, computed.name
+            ))
+        })
     }
 
     /// Whether the column may hold other values or another type than before; never for its place, name and default.

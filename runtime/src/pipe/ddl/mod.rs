@@ -205,6 +205,16 @@ async fn verdicts(stand: Stand<'_>, statement: &Statement) -> Result<Vec<(TableN
                 };
                 return Ok(named.iter().map(verdict).collect());
             }
+            if alter.clauses.contains(&Clause::TakeIn) {
+                let verdict = |name: &TableName| match name == table {
+                    true => (
+                        name.clone(),
+                        Verdict::Reload("it has taken in another table's rows".to_owned()),
+                    ),
+                    false => (name.clone(), Verdict::Gone),
+                };
+                return Ok(named.iter().map(verdict).collect());
+            }
             if alter.ignore || alter.clauses.contains(&Clause::Rows) {
                 return Ok(all("rows came or went without row events"));
             }
@@ -230,7 +240,14 @@ async fn verdicts(stand: Stand<'_>, statement: &Statement) -> Result<Vec<(TableN
         }
         Class::Truncate(_) | Class::CreateTable { keeps: true, .. } => Vec::new(),
         Class::Control(_) | Class::NoEffect | Class::Rows | Class::Unknown => {
-            return Err(unknown(statement, named.first()));
+            // Those that stand behind it, or went out of service because of it, keep no others back.
+            let mut told = statement.tables.iter();
+            if named.is_empty() && told.any(|name| records.tables.contains_key(name)) {
+                return Ok(Vec::new());
+            }
+            // Where nothing tells which tables it concerns, each of them is, one after the other.
+            let any = || records.tables.keys().find(|name| ours(name));
+            return Err(unknown(statement, named.first().or_else(any)));
         }
     })
 }
@@ -324,6 +341,18 @@ async fn alter(stand: Stand<'_>, name: &TableName, altered: Altered) -> Result<S
     let table = stand.session.table(name);
     let gate = Arc::clone(&table.gate);
     let _held = gate.write().await;
+    let owner = Owner::new(stand.store.pipe(), stand.store.record().id);
+    let records = stand.store.records();
+    let begun = records.tables.get(name);
+    // Once it is marked, a new column may stand there because it was added before the pipe was killed.
+    if !begun.is_some_and(|record| record.altering) {
+        for (output, alteration) in altered.alterations.iter().enumerate() {
+            for target in table.stream_targets_of(output) {
+                let done = stand.session.destination.make_way(alteration, target);
+                done.await.map_err(|error| error.with_table(name))?;
+            }
+        }
+    }
     stand
         .store
         .commit(|draft| {
@@ -331,7 +360,6 @@ async fn alter(stand: Stand<'_>, name: &TableName, altered: Altered) -> Result<S
             Ok(())
         })
         .await?;
-    let owner = Owner::new(stand.store.pipe(), stand.store.record().id);
     for (output, alteration) in altered.alterations.iter().enumerate() {
         for target in table.stream_targets_of(output) {
             let done = stand.session.destination.alter(alteration, target, &owner);

@@ -32,6 +32,9 @@ struct Slot {
     defined_by: usize,
 }
 
+/// The number of a statement that stands nowhere: what the column came with is not known any more.
+const LOST: usize = usize::MAX;
+
 /// The shape of `before` behind the first statement of `series`, when behind the last it is `now`. None where the text
 /// and the catalog do not agree, or a definition is lost.
 pub(super) fn behind_first(
@@ -53,7 +56,7 @@ pub(super) fn behind_first(
     let mut next_id = recorded;
     let mut first = None;
     for (index, alter) in series.iter().enumerate() {
-        apply(&mut slots, alter, index + 1, &mut next_id)?;
+        apply(&mut slots, alter, index + 1, (&mut next_id, recorded))?;
         if index == 0 {
             first = Some(slots.clone());
         }
@@ -67,7 +70,7 @@ pub(super) fn behind_first(
                 .iter()
                 .any(|column| same(&column.name, &slot.name))
         });
-    if !agrees {
+    if !agrees || first.iter().any(|slot| slot.defined_by == LOST) {
         return None;
     }
     let origin = |id: usize| (id < recorded).then_some(id);
@@ -123,7 +126,12 @@ fn definitions<'a>(
 }
 
 /// One statement's clauses. All of them name columns as they were before it, but for AFTER.
-fn apply(slots: &mut Vec<Slot>, alter: &Alter, number: usize, next_id: &mut usize) -> Option<()> {
+fn apply(
+    slots: &mut Vec<Slot>,
+    alter: &Alter,
+    number: usize,
+    (next_id, recorded): (&mut usize, usize),
+) -> Option<()> {
     let old: BTreeMap<String, usize> = slots
         .iter()
         .map(|slot| (slot.name.to_lowercase(), slot.id))
@@ -167,9 +175,22 @@ fn apply(slots: &mut Vec<Slot>, alter: &Alter, number: usize, next_id: &mut usiz
                 (slot.name, slot.defined_by) = (to.clone(), number);
                 put(slots, slot, place, Some(index))?;
             }
-            Clause::Convert => slots.iter_mut().for_each(|slot| slot.defined_by = number),
-            Clause::Key | Clause::RenameTable | Clause::Rows | Clause::Engine | Clause::Nothing => {
+            // Rows that were there when the column came have the default of then, which stands nowhere any more.
+            Clause::Default(name) => {
+                let same = |slot: &&mut Slot| {
+                    slot.id >= recorded && slot.name.to_lowercase() == name.to_lowercase()
+                };
+                if let Some(slot) = slots.iter_mut().find(same) {
+                    slot.defined_by = LOST;
+                }
             }
+            Clause::Convert => slots.iter_mut().for_each(|slot| slot.defined_by = number),
+            Clause::Key
+            | Clause::RenameTable
+            | Clause::Rows
+            | Clause::TakeIn
+            | Clause::Engine
+            | Clause::Nothing => {}
             Clause::Unknown => return None,
         }
     }

@@ -109,6 +109,12 @@ fn nothing_is_concluded_where_text_and_catalog_disagree_or_a_definition_is_lost(
     let again = alter(&[Clause::Change(s("c"), s("c"), Place::Unsaid)]);
     let now = [("id", "int"), ("a", "int"), ("b", "text"), ("c", "int")];
     assert_eq!(first(&OLD, &[add(), again], &now), None);
+    // Earlier rows have the default that the column came with.
+    let default = |name: &str| alter(&[Clause::Default(s(name))]);
+    assert_eq!(first(&OLD, &[add(), default("C")], &now), None);
+    let both = alter(&[Clause::Add(s("c"), Place::Unsaid), Clause::Default(s("c"))]);
+    assert_eq!(first(&OLD, &[both], &now), None);
+    assert!(first(&OLD, &[add(), default("a")], &now).is_some());
     assert_eq!(first(&OLD, &[alter(&[Clause::Unknown])], &OLD), None);
     let keys = [alter(&[Clause::Key]), alter(&[Clause::Key])];
     assert_eq!(first(&OLD, &keys, &OLD), None);

@@ -25,6 +25,8 @@ pub enum Clause {
     Rename(String, String),
     /// CHANGE, or MODIFY with one name twice: a new definition.
     Change(String, String, Place),
+    /// Another default than that of its definition, which rows that came before keep.
+    Default(String),
     /// CONVERT TO CHARACTER SET: a new definition for every column of text.
     Convert,
     /// Another primary or unique key, perhaps.
@@ -33,6 +35,8 @@ pub enum Clause {
     RenameTable,
     /// Rows come or go without row events: partitions, tablespaces (pitfall 110).
     Rows,
+    /// The rows of another table that the statement names come in, and that table is gone (MariaDB's CONVERT TABLE).
+    TakeIn,
     /// Another storage engine, perhaps: it tells whether rows roll back.
     Engine,
     /// Neither rows nor definitions as far as we replicate them: indexes, comments, AUTO_INCREMENT (pitfall 108).
@@ -53,7 +57,7 @@ pub enum Place {
 }
 
 /// First words of clauses that change neither rows nor columns.
-const NOTHING: [&str; 52] = [
+const NOTHING: [&str; 50] = [
     "ALGORITHM",
     "ANALYZE",
     "AUTOEXTEND_SIZE",
@@ -83,7 +87,6 @@ const NOTHING: [&str; 52] = [
     "LOCK",
     "MAX_ROWS",
     "MIN_ROWS",
-    "NOWAIT",
     "OPTIMIZE",
     "ORDER",
     "PACK_KEYS",
@@ -103,17 +106,64 @@ const NOTHING: [&str; 52] = [
     "STATS_SAMPLE_PAGES",
     "TABLESPACE",
     "TRANSACTIONAL",
-    "WAIT",
     "WITH",
     "WITHOUT",
 ];
 
 /// The clauses behind `ALTER TABLE name`.
 pub(super) fn clauses(tokens: &[Token]) -> Vec<Clause> {
-    pieces(tokens)
-        .into_iter()
-        .flat_map(|piece| clause(piece).unwrap_or_else(|| vec![Clause::Unknown]))
-        .collect()
+    let mut found = Vec::new();
+    let mut list = List::None;
+    for piece in pieces(tokens) {
+        if list.goes_on(piece) {
+            continue;
+        }
+        list = List::begun_by(piece);
+        found.extend(clause(piece).unwrap_or_else(|| vec![Clause::Unknown]));
+    }
+    found
+}
+
+/// What a clause lists, with the commas that otherwise part clauses.
+#[derive(Clone, Copy)]
+enum List {
+    None,
+    /// ORDER BY a, b DESC.
+    Columns,
+    /// REORGANIZE PARTITION p0, p1 INTO (...): the last of its statement in either grammar.
+    Partitions,
+}
+
+impl List {
+    fn begun_by(piece: &[Token]) -> Self {
+        match piece {
+            [order, by, ..] if order.is("ORDER") && by.is("BY") => Self::Columns,
+            [add, ..] if add.is("ADD") => Self::None,
+            [_, partition, ..] if partition.is("PARTITION") => Self::Partitions,
+            _ => Self::None,
+        }
+    }
+
+    fn goes_on(self, piece: &[Token]) -> bool {
+        let piece = without_end(piece);
+        match (self, piece) {
+            (Self::None, _) => false,
+            (Self::Columns, [name]) => name.name().is_some(),
+            (Self::Columns, [name, order]) => {
+                name.name().is_some() && (order.is("ASC") || order.is("DESC"))
+            }
+            (Self::Columns, _) => false,
+            (Self::Partitions, [name, ..]) => name.name().is_some(),
+            (Self::Partitions, []) => false,
+        }
+    }
+}
+
+fn without_end(piece: &[Token]) -> &[Token] {
+    match piece {
+        [rest @ .., Token::Mark(b';')] => rest,
+        piece => piece,
+    }
 }
 
 /// The parts between commas outside of parentheses.
@@ -135,10 +185,7 @@ fn pieces(tokens: &[Token]) -> Vec<&[Token]> {
 
 /// None: not understood.
 fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
-    let piece = match piece {
-        [rest @ .., Token::Mark(b';')] => rest,
-        piece => piece,
-    };
+    let piece = without_end(piece);
     let Some((first, rest)) = piece.split_first() else {
         return Some(vec![Clause::Nothing]);
     };
@@ -175,6 +222,7 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
     if first.is("CONVERT") {
         return one(match rest.first() {
             Some(to) if to.is("TO") => Clause::Convert,
+            Some(table) if table.is("TABLE") => Clause::TakeIn,
             _ => Clause::Rows,
         });
     }
@@ -184,9 +232,15 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
     {
         return one(Clause::Rows);
     }
-    // ALTER COLUMN c SET DEFAULT, ALTER INDEX i INVISIBLE.
-    let harmless = first.is("ALTER")
-        || NOTHING.iter().any(|word| first.is(word))
+    if first.is("ALTER") {
+        // ALTER INDEX i INVISIBLE; ALTER [COLUMN] c SET DEFAULT 5, or DROP DEFAULT, or SET INVISIBLE.
+        let other = ["INDEX", "KEY", "CHECK", "CONSTRAINT"];
+        return match rest.first() {
+            Some(word) if other.iter().any(|known| word.is(known)) => one(Clause::Nothing),
+            _ => one(Clause::Default(column(rest)?.0)),
+        };
+    }
+    let harmless = NOTHING.iter().any(|word| first.is(word))
         || matches!(
             (first, rest.first()),
             (Token::Word(_), Some(Token::Mark(b'=')))

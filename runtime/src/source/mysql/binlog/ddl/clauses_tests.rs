@@ -71,7 +71,10 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
         "DROP FOREIGN KEY f",
         "RENAME INDEX a TO b",
         "ALTER INDEX i INVISIBLE",
-        "ALTER COLUMN a SET DEFAULT 3",
+        "REORGANIZE PARTITION p0, p1 INTO (PARTITION a VALUES LESS THAN (5), PARTITION b VALUES LESS THAN (9))",
+        "REBUILD PARTITION p0, p1;",
+        "CHECK PARTITION p0, `p1` FOR UPGRADE",
+        "ORDER BY a, b DESC, `c`",
         "COMMENT = 'DROP COLUMN a, EXCHANGE'",
         "AUTO_INCREMENT = 100",
         "PAGE_COMPRESSED=1",
@@ -98,7 +101,18 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
         "DISCARD TABLESPACE",
         "CONVERT PARTITION p0 TO TABLE b",
     ] {
-        assert_eq!(read(text).first(), Some(&Clause::Rows), "{text}");
+        assert_eq!(read(text), [Clause::Rows], "{text}");
+    }
+    assert_eq!(
+        read("CONVERT TABLE b TO PARTITION p0 VALUES LESS THAN (5)"),
+        [Clause::TakeIn]
+    );
+    assert_eq!(
+        read("ORDER BY a, b, DROP c, d"),
+        [Clause::Nothing, Clause::Drop(s("c")), Clause::Unknown]
+    );
+    for text in ["ALTER COLUMN a SET DEFAULT 3", "ALTER `a` DROP DEFAULT"] {
+        assert_eq!(read(text), [Clause::Default(s("a"))], "{text}");
     }
     for text in [
         "ADD PRIMARY KEY (a)",
@@ -112,6 +126,7 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
         "ADD SYSTEM VERSIONING",
         "SOMETHING NEW",
         "RENAME COLUMN a b",
+        "NOWAIT DROP COLUMN a",
     ] {
         assert_eq!(read(text), [Clause::Unknown], "{text}");
     }

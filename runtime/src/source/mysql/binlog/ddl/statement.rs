@@ -52,7 +52,7 @@ const OTHER_OBJECTS: [&str; 19] = [
     "LOGFILE",
     "INSTANCE",
     "RESOURCE",
-    "SPATIAL_REFERENCE",
+    "REFERENCE",
     "SEQUENCE",
     "PACKAGE",
     "INDEX",
@@ -67,27 +67,46 @@ pub(in super::super) fn classify(query: &Query<'_>, dialect: Dialect) -> Classif
         ansi_quotes: query.sql_mode & MODE_ANSI_QUOTES != 0,
         no_backslash_escapes: query.sql_mode & MODE_NO_BACKSLASH_ESCAPES != 0,
     };
-    let unknown = Classified {
-        class: Class::Unknown,
-        tables: Vec::new(),
-    };
     let utf8 = in_utf8(query);
     let text = utf8.as_deref().map_or(query.text, str::as_bytes);
-    let Some(tokens) = tokens(text, quoting) else {
-        return unknown;
-    };
-    let mut reader = Reader {
-        rest: without_set_statement(&tokens),
+    let reader = |rest| Reader {
+        rest,
         query,
         dialect,
         tables: Vec::new(),
     };
-    match reader.statement() {
+    let tokens = match tokens(text, quoting) {
+        Ok(tokens) => tokens,
+        // The body of a routine may be in another language (MySQL's LANGUAGE JAVASCRIPT AS $$ ... $$).
+        Err(front) => {
+            let mut reader = reader(&front);
+            let class = match reader.word("CREATE") && reader.names_other_object() {
+                true => Class::NoEffect,
+                false => Class::Unknown,
+            };
+            let tables = Vec::new();
+            return Classified { class, tables };
+        }
+    };
+    let statement = without_set_statement(&tokens);
+    let mut known = reader(statement);
+    match known.statement() {
         Some(class) => Classified {
             class,
-            tables: reader.tables,
+            tables: known.tables,
         },
-        None => unknown,
+        None => {
+            let mut unknown = reader(statement);
+            // A table in part of the names tells nothing of the others.
+            let tables = match unknown.names_before(&[]) {
+                Some(_) => unknown.tables,
+                None => Vec::new(),
+            };
+            Classified {
+                class: Class::Unknown,
+                tables,
+            }
+        }
     }
 }
 
@@ -197,6 +216,7 @@ impl Reader<'_> {
         }
         self.if_exists();
         let table = self.table()?;
+        self.lock_wait();
         let clauses = clauses(self.rest);
         self.tables_of_alter()?;
         Some(Class::AlterTable {
@@ -205,7 +225,8 @@ impl Reader<'_> {
         })
     }
 
-    /// ALTER TABLE names a second table in RENAME TO and in EXCHANGE PARTITION ... WITH TABLE.
+    /// ALTER TABLE names a second table in RENAME TO, EXCHANGE PARTITION ... WITH TABLE, CONVERT TABLE ... TO PARTITION
+    /// and CONVERT PARTITION ... TO TABLE.
     fn tables_of_alter(&mut self) -> Option<()> {
         let mut depth = 0_u32;
         while let Some(token) = self.rest.first() {
@@ -216,6 +237,7 @@ impl Reader<'_> {
             }
             let rename = depth == 0 && token.is("RENAME");
             let with = depth == 0 && token.is("WITH");
+            let convert = depth == 0 && token.is("CONVERT");
             self.advance();
             if rename {
                 let part = ["COLUMN", "INDEX", "KEY"];
@@ -225,6 +247,14 @@ impl Reader<'_> {
                 let _ = self.word("TO") || self.word("AS") || self.mark(b'=');
                 self.table()?;
             } else if with && self.word("TABLE") {
+                self.table()?;
+            } else if convert && self.word("TABLE") {
+                self.table()?;
+            } else if convert && self.word("PARTITION") {
+                self.name()?;
+                if !(self.word("TO") && self.word("TABLE")) {
+                    return None;
+                }
                 self.table()?;
             }
         }
@@ -310,10 +340,7 @@ impl Reader<'_> {
         let mut pairs = Vec::new();
         loop {
             let from = self.table()?;
-            if self.word("WAIT") {
-                self.advance();
-            }
-            self.word("NOWAIT");
+            self.lock_wait();
             if !self.word("TO") {
                 return None;
             }
@@ -401,6 +428,18 @@ impl Reader<'_> {
                     || OTHER_OBJECTS.iter().any(|object| token.is(object))
             })
             .is_some_and(|token| !token.is("TABLE") && !token.is("TABLES"))
+    }
+
+    /// MariaDB's WAIT n or NOWAIT behind the name of a table; n may have a fraction.
+    fn lock_wait(&mut self) {
+        if self.word("WAIT") {
+            self.advance();
+            if self.mark(b'.') {
+                self.advance();
+            }
+        } else {
+            self.word("NOWAIT");
+        }
     }
 
     fn if_exists(&mut self) {

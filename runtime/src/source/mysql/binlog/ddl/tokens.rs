@@ -40,17 +40,19 @@ pub(super) struct Quoting {
     pub(super) no_backslash_escapes: bool,
 }
 
-/// The tokens of `text`; none when a quote or comment does not end, for then nothing of it can be told.
-pub(super) fn tokens(text: &[u8], quoting: Quoting) -> Option<Vec<Token>> {
+/// The tokens of `text`. The error is those before a quote or comment that does not end, behind which nothing can be told.
+pub(super) fn tokens(text: &[u8], quoting: Quoting) -> Result<Vec<Token>, Vec<Token>> {
     let mut scanner = Scanner {
         rest: text,
         quoting,
         found: Vec::new(),
     };
     while let Some(&byte) = scanner.rest.first() {
-        scanner.step(byte)?;
+        if scanner.step(byte).is_none() {
+            return Err(scanner.found);
+        }
     }
-    Some(scanner.found)
+    Ok(scanner.found)
 }
 
 struct Scanner<'a> {
