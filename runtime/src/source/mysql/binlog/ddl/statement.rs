@@ -246,9 +246,7 @@ impl Reader<'_> {
                 }
                 let _ = self.word("TO") || self.word("AS") || self.mark(b'=');
                 self.table()?;
-            } else if with && self.word("TABLE") {
-                self.table()?;
-            } else if convert && self.word("TABLE") {
+            } else if (with || convert) && self.word("TABLE") {
                 self.table()?;
             } else if convert && self.word("PARTITION") {
                 self.name()?;
