@@ -17,7 +17,7 @@ on_both_sources! {
     a_drained_pipe_ends_with_0_and_goes_on_where_it_stopped: 300,
     a_paused_pipe_reads_nothing_and_catches_up_after_resume: 300,
     mode_snapshot_ends_completed: 300,
-    finished_partitions_are_not_read_again: 240,
+    finished_partitions_are_not_read_again: 400,
     an_idle_pipe_moves_its_checkpoint_with_foreign_traffic: 300,
 }
 
