@@ -1,18 +1,13 @@
 //! Pipe files against what commands have changed, at a start and while the process runs.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{MARKER_TABLE, Pipe, Stage};
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use testbed::harness::{MARKER_TABLE, Pipe, Proxy, Stage};
 
 use crate::support::{
     CATCH_UP, START, launch, on_both_sources, once, running_with, start, wait_for_pipe,
@@ -398,45 +393,6 @@ fn write(path: &Path, file: &Value) -> Result<()> {
     Ok(std::fs::write(path, format!("{file:#}"))?)
 }
 
-/// Stands before `port`, and lets nobody through until it is opened.
-struct Gate {
-    port: u16,
-    open: Arc<AtomicBool>,
-    task: JoinHandle<()>,
-}
-
-impl Gate {
-    async fn before(port: u16) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let own = listener.local_addr()?.port();
-        let open = Arc::new(AtomicBool::new(false));
-        let opened = Arc::clone(&open);
-        let task = tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                if !opened.load(Ordering::Relaxed) {
-                    continue;
-                }
-                tokio::spawn(async move {
-                    if let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await {
-                        copy_bidirectional(&mut client, &mut server).await.ok();
-                    }
-                });
-            }
-        });
-        Ok(Self {
-            port: own,
-            open,
-            task,
-        })
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// A pipe that a person paused stays so, whatever becomes of its file.
 async fn paused_by_hand(pipe: &Pipe, stage: &Stage, path: &Path) -> Result<()> {
     let name = &stage.database;
@@ -522,9 +478,10 @@ async fn a_watched_folder_starts_changes_and_pauses_pipes() -> Result<()> {
     wait_for_pipe(&pipe, name, "Running once more", running).await?;
 
     // A state that takes no pause takes it as soon as it is over.
-    let gate = Gate::before(other.source_server.port()).await?;
+    let gate = Proxy::before(other.source_server.port()).await?;
+    gate.set_shut(true);
     let mut file = other.pipe_file(&["c"]);
-    file["source"]["port"] = json!(gate.port);
+    file["source"]["port"] = json!(gate.port());
     write(&later, &file)?;
     wait_for_pipe(&pipe, &other.database, "Provisioning", |document| {
         document["state"] == "Provisioning"
@@ -535,7 +492,7 @@ async fn a_watched_folder_starts_changes_and_pauses_pipes() -> Result<()> {
         document["state"] == "Provisioning" && has_reason(document, "as soon as its state allows")
     })
     .await?;
-    gate.open.store(true, Ordering::Relaxed);
+    gate.set_shut(false);
     wait_for_pipe(&pipe, &other.database, "Paused", |document| {
         document["state"] == "Paused" && has_reason(document, "to resume the pipe")
     })

@@ -5,27 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::batch::TableSchema;
-use crate::source::mysql::catalog::SourceTable;
+use crate::pipe::lost::tests::table;
 
 fn removed(name: &str) -> Records {
-    let name = TableName::new("s", name);
-    let source = SourceTable {
-        schema: Arc::new(TableSchema {
-            name: name.clone(),
-            columns: Vec::new(),
-            key: Vec::new(),
-        }),
-        columns: Vec::new(),
-        date_rules: BTreeMap::new(),
-        keeps_null: BTreeMap::new(),
-        key_is_primary: true,
-        transactional: Some(true),
-    };
-    let mut record = TableRecord::new(source);
-    record.state = TableState::Removed;
+    let removed = table(name, |record| record.state = TableState::Removed);
     Records {
-        tables: BTreeMap::from([(name, Arc::new(record))]),
+        tables: BTreeMap::from([removed]),
         ..Records::default()
     }
 }

@@ -260,4 +260,4 @@ fn lost(pipe: &str, what: &str) -> Error {
 
 #[cfg(test)]
 #[path = "lost_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -91,7 +91,11 @@ fn a_mirror_ahead_of_all_that_was_sent_is_of_another_state() {
     assert_eq!(judged(&record(), 3, 10, "another"), Verdict::Overtaken);
 }
 
-fn table(name: &str, edit: impl FnOnce(&mut TableRecord)) -> (TableName, Arc<TableRecord>) {
+/// A table without columns that streams, edited.
+pub(in crate::pipe) fn table(
+    name: &str,
+    edit: impl FnOnce(&mut TableRecord),
+) -> (TableName, Arc<TableRecord>) {
     let name = TableName::new("s", name);
     let source = SourceTable {
         schema: Arc::new(TableSchema {

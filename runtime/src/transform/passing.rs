@@ -75,12 +75,15 @@ impl Passing {
                         *op = Op::Delete;
                     }
                 }
-                let dropped = kept.iter().zip(&stays).enumerate();
-                let dropped = dropped
-                    .filter(|(_, (_, stays))| **stays)
-                    .map(|(row, (kept, _))| !kept || gone.is_dropped(row))
-                    .collect();
-                gone.dropped = Some(dropped);
+                // Nobody asks for them elsewhere.
+                if gone.is_routing {
+                    let dropped = kept.iter().zip(&stays).enumerate();
+                    let dropped = dropped
+                        .filter(|(_, (_, stays))| **stays)
+                        .map(|(row, (kept, _))| !kept || gone.is_dropped(row))
+                        .collect();
+                    gone.dropped = Some(dropped);
+                }
                 stays
             }
         };

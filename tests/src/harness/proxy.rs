@@ -1,7 +1,7 @@
-//! A TCP proxy before a server: it can lose ClickHouse's answers, and let any server's connections die unseen.
+//! A TCP proxy before a server: it can lose ClickHouse's answers, let any server's connections die unseen, and let nobody in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,12 +20,13 @@ pub struct Proxy {
     _task: JoinSet<()>,
 }
 
-/// How many answers of inserts are still to be lost, and how many were; and who is to lose everything.
+/// How many answers of inserts are still to be lost, and how many were; who is to lose everything; whether nobody gets in.
 #[derive(Debug, Default)]
 struct Losses {
     wanted: AtomicU32,
     done: AtomicU32,
     stalls: watch::Sender<()>,
+    shut: AtomicBool,
 }
 
 impl Proxy {
@@ -54,6 +55,11 @@ impl Proxy {
         self.losses.stalls.send_replace(());
     }
 
+    /// Whether new connections end at once; those that are open go on.
+    pub fn set_shut(&self, shut: bool) {
+        self.losses.shut.store(shut, Ordering::SeqCst);
+    }
+
     /// Where the proxy answers.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
@@ -73,6 +79,9 @@ impl Proxy {
 async fn accept(listener: TcpListener, port: u16, losses: Arc<Losses>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
+        if losses.shut.load(Ordering::SeqCst) {
+            continue;
+        }
         let losses = Arc::clone(&losses);
         connections.spawn(async move {
             // Either end may go away at any moment; then so does the other.
