@@ -4,10 +4,10 @@ mod collations;
 mod labels;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::charsets::{self, Codes};
-use testbed::harness::{Comparison, Stage};
+use testbed::harness::{Comparison, Pipe, Stage};
 
 use crate::support::{
     CATCH_UP, START, assert_caught_up, launch, on_all_sources, on_both_sources, once, running,
@@ -250,7 +250,37 @@ async fn codes_that_are_no_character_stay_as_they_are_stored(kind: SourceKind) -
     for table in &tables {
         assert_stored(&stage, table).await?;
     }
-    Ok(())
+    assert_counted(&stage, &mut pipe, &tables).await
+}
+
+/// Every row of these tables has such a code in each column, and status counts them all.
+async fn assert_counted(stage: &Stage, pipe: &mut Pipe, tables: &[String]) -> Result<()> {
+    let mut expected = Vec::new();
+    for table in tables {
+        let rows = stage
+            .source
+            .number(format!("SELECT COUNT(*) FROM {table}"))
+            .await?;
+        let counted =
+            |column| json!({ "column": column, "policy": "invalid_text", "values": rows });
+        expected.push(json!(["c", "h", "t"].map(counted)));
+    }
+    let counted = |status: &Value| -> Vec<Value> {
+        let shown = status["tables"].as_array().into_iter().flatten();
+        // The marker comes behind them.
+        shown
+            .take(tables.len())
+            .map(|table| table["columns"].clone())
+            .collect()
+    };
+    let status = pipe
+        .wait_for("every such text counted", CATCH_UP, |status| {
+            counted(status) == expected
+        })
+        .await;
+    status
+        .map(drop)
+        .with_context(|| format!("not {expected:?}"))
 }
 
 /// Values of a character, a hole, and a character; some forty, spread over the charset.

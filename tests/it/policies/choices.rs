@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use testbed::SourceKind;
 
-use super::trial::{Column, both_paths, ensure_changed};
+use super::trial::{Column, both_paths, ensure_changed, read_again};
 use crate::support::{START, on_all_sources, on_both_sources};
 
 on_both_sources! {
@@ -412,9 +412,13 @@ async fn a_columns_choices_win_over_the_pipes(kind: SourceKind) -> Result<()> {
             ..Column::default()
         },
     ];
-    both_paths(kind, json!({ "types": types }), &columns)
-        .await
-        .map(drop)
+    let (trial, mut pipe) = both_paths(
+        kind,
+        json!({ "types": types, "row_image": "complete" }),
+        &columns,
+    )
+    .await?;
+    read_again(&trial, &mut pipe).await
 }
 
 async fn without_a_choice_every_column_has_its_default(kind: SourceKind) -> Result<()> {

@@ -4,4 +4,5 @@ mod choices;
 mod dates;
 mod keys;
 mod lifetime;
+mod overrides;
 mod trial;

@@ -76,9 +76,11 @@ pub(super) fn mapped(wish: &Wish<'_>) -> Result<Mapped> {
         }
         Kind::Enum if policies.enum_form == Some(EnumForm::Enum16) => enum16(wish)?,
         Kind::Enum if policies.enum_form == Some(EnumForm::Integer) => {
+            ensure_empty_is_told(wish, "enum: label")?;
             Mapped::converted("UInt16", Conversion::LabelToNumber)
         }
         Kind::Set if policies.set_form == Some(SetForm::Array) => {
+            ensure_empty_is_told(wish, "set: string")?;
             Mapped::array_of_strings(Conversion::SetToArray)
         }
         Kind::Binary if policies.binary_form == Some(BinaryForm::Hex) => {
@@ -136,6 +138,20 @@ impl Wish<'_> {
         )
         .with_hint(hint)
     }
+}
+
+/// Beside a declared empty label the empty text is two values: the label, and no label at all. The source prints them
+/// alike, and a form that is not text would have to be one of them.
+fn ensure_empty_is_told(wish: &Wish<'_>, as_text: &str) -> Result<()> {
+    let labels = wish.labels.unwrap_or_default();
+    if !labels.iter().any(String::is_empty) {
+        return Ok(());
+    }
+    let name = &wish.column.name;
+    Err(wish.refused(
+        "declares an empty label, which reads like no label at all".to_owned(),
+        format!("set `columns: {{{name}: {{{as_text}}}}}`, which keeps the source's own text"),
+    ))
 }
 
 /// A key below `columns` that does not concern its column would have no effect. `zero_dates`, and dates that are kept as

@@ -126,6 +126,48 @@ fn each_choice_changes_the_columns_that_it_concerns_and_is_refused_on_others() {
     }
 }
 
+/// Pitfalls 14 and 16.
+#[test]
+fn an_empty_label_is_refused_by_forms_that_cannot_tell_it_from_none() {
+    let declared = vec![String::new(), "a".to_owned()];
+    let none = TypePolicies::default();
+    for (column, policies, remedy) in [
+        (
+            column(ColumnType::Text, "set('','a')"),
+            TypePolicies {
+                set_form: Some(SetForm::Array),
+                ..none
+            },
+            "set: string",
+        ),
+        (
+            column(ColumnType::Label, "enum('','a')"),
+            TypePolicies {
+                enum_form: Some(EnumForm::Integer),
+                ..none
+            },
+            "enum: label",
+        ),
+    ] {
+        let mut wish = Wish {
+            column: &column,
+            own: None,
+            pipe: policies,
+            labels: Some(&declared),
+            in_key: false,
+            time64: true,
+        };
+        let error = mapped(&wish).expect_err("an empty label");
+        assert!(error.message().contains("`c`"), "{error}");
+        assert!(
+            error.hint().is_some_and(|hint| hint.contains(remedy)),
+            "{error}"
+        );
+        wish.labels = Some(&declared[1..]);
+        mapped(&wish).expect("labels that are told apart");
+    }
+}
+
 #[test]
 fn a_columns_own_choice_wins_over_the_pipes() {
     let column = column(ColumnType::Bytes, "blob");

@@ -17,6 +17,9 @@ use crate::source::mysql::catalog::{SourceColumn, SourceTable};
 use crate::source::mysql::date_rules::DateRule;
 use crate::source::mysql::snapshot;
 
+/// How often the catalog is read for one statement, before a table that is altered all the while is left alone.
+const CATALOG_ATTEMPTS: usize = 10;
+
 /// A table in its new form, and the way of its targets there, in the order of the chain's outputs.
 #[derive(Debug)]
 pub(super) struct Altered {
@@ -41,13 +44,7 @@ pub(super) async fn altered(
         return Ok(Verdict::Nothing);
     }
     let table = stand.session.table(name);
-    let matched = [(table.config.clone(), name.clone())];
-    let now = match setup::definitions(stand.session, &matched).await {
-        Ok(mut now) => now.pop(),
-        Err(error) if error.kind() == ErrorKind::SourceMissing => None,
-        Err(error) => return Err(error.with_table(name)),
-    };
-    let later = later(stand, name, statement).await?;
+    let (now, later) = catalog_and_later(stand, name, statement).await?;
     let leaves = later.iter().any(|later| leaves(&later.class, name));
     let Some(now) = now else {
         return match leaves {
@@ -96,7 +93,41 @@ pub(super) async fn altered(
     .await
 }
 
-/// The statements on the table between this one and what the catalog shows.
+/// What the catalog shows of the table, and the statements on it between this one and what is shown.
+async fn catalog_and_later(
+    stand: Stand<'_>,
+    name: &TableName,
+    statement: &Statement,
+) -> Result<(Option<SourceTable>, Vec<Statement>)> {
+    let mut shown = definition(stand, name).await?;
+    for _ in 0..CATALOG_ATTEMPTS {
+        let later = later(stand, name, statement).await?;
+        // A statement that ran since the catalog was read is among `later`, but not in what was read.
+        let again = definition(stand, name).await?;
+        if shown == again {
+            return Ok((shown, later));
+        }
+        shown = again;
+    }
+    Err(Error::new(
+        ErrorKind::SchemaConflict,
+        "statements keep changing the table while its definition is read",
+    )
+    .with_hint("wait until nobody alters the table, then retry")
+    .with_table(name))
+}
+
+/// What the catalog shows of the table; none, when it has no such table.
+async fn definition(stand: Stand<'_>, name: &TableName) -> Result<Option<SourceTable>> {
+    let matched = [(stand.session.table(name).config.clone(), name.clone())];
+    match setup::definitions(stand.session, &matched).await {
+        Ok(mut shown) => Ok(shown.pop()),
+        Err(error) if error.kind() == ErrorKind::SourceMissing => Ok(None),
+        Err(error) => Err(error.with_table(name)),
+    }
+}
+
+/// The statements on the table between this one and the newest place.
 async fn later(
     stand: Stand<'_>,
     name: &TableName,
