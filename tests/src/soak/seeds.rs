@@ -1,5 +1,7 @@
-//! A pipe under everything at once: writers with all kinds of transactions, XA, key changes, TRUNCATE and ADD COLUMN, servers
-//! that restart, and SIGKILL of the pipe at random moments; then both ends compared value by value.
+//! A pipe under everything at once: writers with all kinds of transactions, XA, key changes and definitions, servers that
+//! restart, and SIGKILL of the pipe at random moments; then both ends compared value by value.
+
+mod definitions;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::harness::{Launch, Pipe, Source, Stage};
 use crate::{SourceKind, SourceOptions, SourceServer};
+use definitions::Definitions;
 
 /// Tables of a round: a generated key, a composite one, one that compares without case, and one without transactions.
 const TABLES: [&str; 4] = ["items", "pairs", "words", "loose"];
@@ -23,8 +26,8 @@ const TABLES: [&str; 4] = ["items", "pairs", "words", "loose"];
 /// Rows that each begins with.
 const ROWS: u32 = 200;
 
-/// Kills of the pipe in one round.
-const KILLS: u32 = 5;
+/// Kills of the pipe in one round: during its load, and behind it.
+const KILLS: [u32; 2] = [2, 4];
 
 /// XA transactions that wait at once.
 const WAITING_MAX: usize = 3;
@@ -48,20 +51,24 @@ pub async fn run(program: &Path, seed: u64, count: u64) -> Result<()> {
         for kind in [SourceKind::MySql, SourceKind::MariaDb] {
             let server = move || SourceServer::start(SourceOptions::new(kind));
             let stage = Stage::with_source(server).await?;
-            round(&stage, program, seed)
+            let changes = round(&stage, program, seed)
                 .await
                 .with_context(|| format!("seed {seed} on {}", kind.label()))?;
-            println!("seed {seed} on {}: equal", kind.label());
+            println!(
+                "seed {seed} on {}: equal behind {changes} changes of definitions",
+                kind.label()
+            );
         }
     }
     Ok(())
 }
 
-/// One round on the stage's own source server. The choices come from `seed`; how they interleave does not.
+/// One round on the stage's own source server. The choices come from `seed`; how they interleave does not. How often a
+/// definition was changed.
 ///
 /// # Errors
 /// A difference, or a pipe that does not get there.
-pub async fn round(stage: &Stage, program: &Path, seed: u64) -> Result<()> {
+pub async fn round(stage: &Stage, program: &Path, seed: u64) -> Result<u32> {
     let generator = |which: u64| StdRng::seed_from_u64(seed.wrapping_mul(100).wrapping_add(which));
     create(&stage.source).await?;
     let mut file = stage.pipe_file(&TABLES);
@@ -70,7 +77,7 @@ pub async fn round(stage: &Stage, program: &Path, seed: u64) -> Result<()> {
     let mut moments = generator(0);
     let stop = Arc::new(AtomicBool::new(false));
     let loaded = Arc::new(AtomicBool::new(false));
-    let writers: Vec<JoinHandle<Result<()>>> = (1..4)
+    let writers: Vec<JoinHandle<Result<u32>>> = (1..4)
         .map(|which| {
             let (source, stop) = (stage.source.clone(), Arc::clone(&stop));
             let loaded = Arc::clone(&loaded);
@@ -80,12 +87,15 @@ pub async fn round(stage: &Stage, program: &Path, seed: u64) -> Result<()> {
     let mut pipe = Pipe::start(Launch::new(program, &file))?;
     let driven = drive(stage, &mut pipe, &mut moments, &loaded).await;
     stop.store(true, Ordering::Relaxed);
+    let mut changes = 0;
     for writer in writers {
-        writer.await.context("a writer panicked")??;
+        changes += writer.await.context("a writer panicked")??;
     }
     driven?;
     decide_all(&stage.source).await?;
     let same = async {
+        stage.wait_caught_up(&mut pipe, PATIENCE).await?;
+        // Tables that the last definitions have loaded anew.
         pipe.wait_state("Running", PATIENCE).await?;
         stage.wait_caught_up(&mut pipe, PATIENCE).await?;
         for table in TABLES {
@@ -93,7 +103,7 @@ pub async fn round(stage: &Stage, program: &Path, seed: u64) -> Result<()> {
         }
         let status = pipe.status().await?;
         ensure!(status["state"] == "Running", "{status:#}");
-        Ok(())
+        Ok(changes)
     };
     same.await
         .with_context(|| format!("seed {seed}; the pipe printed:\n{}", pipe.log().tail()))
@@ -105,24 +115,27 @@ async fn drive(
     moments: &mut StdRng,
     loaded: &AtomicBool,
 ) -> Result<()> {
-    for _ in 0..KILLS {
-        let moment = moments.random_range(50..2_500);
-        tokio::time::sleep(Duration::from_millis(moment)).await;
-        let status = pipe.status().await.unwrap_or_default();
-        loaded.fetch_or(status["state"] == "Running", Ordering::Relaxed);
-        pipe.kill9()?;
-        if moments.random_range(0..4) == 0 {
-            // In order: what MyISAM has written need not be in the binlog after a crash.
-            tokio::task::block_in_place(|| {
-                stage.source_server.stop()?;
-                stage.source_server.start_again()
-            })?;
+    for kills in KILLS {
+        for _ in 0..kills {
+            let moment = moments.random_range(50..2_500);
+            tokio::time::sleep(Duration::from_millis(moment)).await;
+            pipe.kill9()?;
+            if moments.random_range(0..4) == 0 {
+                // In order: what MyISAM has written need not be in the binlog after a crash.
+                tokio::task::block_in_place(|| {
+                    stage.source_server.stop()?;
+                    stage.source_server.start_again()
+                })?;
+            }
+            let moment = moments.random_range(0..400);
+            tokio::time::sleep(Duration::from_millis(moment)).await;
+            pipe.restart()?;
         }
-        let moment = moments.random_range(0..400);
-        tokio::time::sleep(Duration::from_millis(moment)).await;
-        pipe.restart()?;
+        if !loaded.load(Ordering::Relaxed) {
+            pipe.wait_state("Running", PATIENCE).await?;
+            loaded.store(true, Ordering::Relaxed);
+        }
     }
-    pipe.wait_state("Running", PATIENCE).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     Ok(())
 }
@@ -161,17 +174,17 @@ async fn connect(source: &Source) -> Result<Conn> {
 }
 
 /// Writes until it is told to stop. XA begins when the load is over, which waits until nothing is prepared; so do the
-/// definitions that one writer changes.
+/// definitions that one writer changes. How often it changed one.
 async fn write(
     source: Source,
     mut generator: StdRng,
     stop: Arc<AtomicBool>,
     loaded: Arc<AtomicBool>,
     may_define: bool,
-) -> Result<()> {
+) -> Result<u32> {
     let name = generator.random_range(0..1_000_000);
     let mut conn = connect(&source).await.ok();
-    let mut definitions = TABLES.iter();
+    let mut definitions = Definitions::default();
     while !stop.load(Ordering::Relaxed) {
         let Some(mut open) = conn.take() else {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -181,16 +194,9 @@ async fn write(
         let loaded = loaded.load(Ordering::Relaxed);
         let defines = loaded && may_define;
         let done = match generator.random_range(0..40) {
-            0 if defines => match definitions.next() {
-                Some(table) => add_column(&mut open, table).await,
-                None => Ok(()),
-            },
-            1 if defines => {
-                let table = TABLES[generator.random_range(0..TABLES.len())];
-                open.query_drop(format!("TRUNCATE TABLE {table}")).await
-            }
-            2 => open.query_drop("FLUSH BINARY LOGS").await,
-            3..8 if loaded => xa(&mut open, &mut generator, name).await,
+            0..8 if defines => definitions.change(&mut open, &mut generator).await,
+            8 => open.query_drop("FLUSH BINARY LOGS").await,
+            9..14 if loaded => xa(&mut open, &mut generator, name).await,
             _ => transaction(&mut open, &mut generator).await,
         };
         match done {
@@ -198,7 +204,10 @@ async fn write(
             // Whatever was begun ends with the connection, but for what is prepared.
             Err(error) => {
                 if let Error::Server(error) = &error {
-                    let mut expected = EXPECTED_ERRORS.iter().chain(&GOING_DOWN);
+                    let mut expected = EXPECTED_ERRORS
+                        .iter()
+                        .chain(&GOING_DOWN)
+                        .chain(&definitions::EXPECTED_ERRORS);
                     let expected = expected.any(|code| *code == error.code);
                     ensure!(expected, "a writer's statement failed: {error}");
                 }
@@ -208,14 +217,7 @@ async fn write(
         let pause = generator.random_range(0..15);
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
-    Ok(())
-}
-
-async fn add_column(conn: &mut Conn, table: &str) -> Result<(), Error> {
-    conn.query_drop(format!(
-        "ALTER TABLE {table} ADD COLUMN extra INT NOT NULL DEFAULT 7"
-    ))
-    .await
+    Ok(definitions.changes)
 }
 
 /// Begins an XA transaction or decides one. Names are used again.
@@ -279,7 +281,7 @@ async fn decide_all(source: &Source) -> Result<()> {
         let mut tries = 0;
         while let Err(error) = conn.query_drop(&statement).await {
             tries += 1;
-            ensure!(tries < 50, "`{statement}` fails: {error}");
+            ensure!(tries < 300, "`{statement}` fails: {error}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
