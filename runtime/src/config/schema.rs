@@ -383,7 +383,7 @@ enum EnumForm {
     Label,
     /// Enum16 with the declared labels and numbers, and '' for 0.
     Enum16,
-    /// UInt16, the label's number, and 0 for ''.
+    /// UInt16, the label's number, and 0 for ''; refused where an empty label is declared, which reads the same.
     Integer,
 }
 
@@ -393,7 +393,8 @@ enum EnumForm {
 enum SetForm {
     /// String, the labels joined by commas.
     String,
-    /// Array(String); NULL becomes the empty array and is counted, since no array can be NULL.
+    /// Array(String); NULL becomes the empty array and is counted, since no array can be NULL. Refused where an empty
+    /// label is declared: a set of it alone reads like the empty set.
     Array,
 }
 
