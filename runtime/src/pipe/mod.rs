@@ -14,6 +14,7 @@ pub mod connections;
 mod ddl;
 #[cfg(test)]
 mod diagram_tests;
+mod difference;
 pub mod document;
 mod established;
 mod exclude;

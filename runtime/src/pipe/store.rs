@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::difference::difference;
 use super::faults::FaultCounts;
 use super::files::Applied;
 use super::journal::{self, Event, Journal, Note};
@@ -287,7 +288,7 @@ impl PipeStore {
         let before = self.records();
         let mut draft = Records::clone(&before);
         let result = edit(&mut draft)?;
-        let writes = self.difference(&revisions, &before, &draft)?;
+        let writes = difference(&self.pipe, &revisions, &before, &draft)?;
         let forgotten = forgotten_rows(&self.pipe, &before, &draft);
         if writes.is_empty() {
             return Ok(result);
@@ -385,100 +386,6 @@ impl PipeStore {
             Error::new(ErrorKind::Internal, "a state write panicked").with_source(error)
         })?
     }
-
-    /// One write for each record that the draft changed. Only finished partitions are ever removed, those of a load that
-    /// is begun again, and prepared transactions.
-    fn difference(
-        &self,
-        revisions: &BTreeMap<String, i64>,
-        before: &Records,
-        draft: &Records,
-    ) -> Result<Vec<(String, Write)>> {
-        if draft.dropped {
-            let gone = revisions
-                .iter()
-                .map(|(key, revision)| (key.clone(), Write::delete(key, *revision)));
-            let mut writes: Vec<_> = gone.collect();
-            if let Some(left) = draft.left.as_deref() {
-                writes.push((left.key(), Write::put(left.key(), left, 0)?));
-            }
-            return Ok(writes);
-        }
-        let mut writes = Vec::new();
-        let mut gone = Vec::new();
-        let mut put = |key: String, value: &dyn erased::Value| -> Result<()> {
-            let expected = revisions.get(&key).copied().unwrap_or(0);
-            writes.push((key.clone(), value.put(key, expected)?));
-            Ok(())
-        };
-        if let Some(record) = &draft.pipe
-            && before.pipe.as_ref() != Some(record)
-        {
-            put(format!("pipe/{}", self.pipe), record)?;
-        }
-        if let Some(applied) = &draft.applied
-            && before.applied.as_ref() != Some(applied)
-        {
-            put(applied_key(&self.pipe), &**applied)?;
-        }
-        for (name, table) in &draft.tables {
-            if before
-                .tables
-                .get(name)
-                .is_none_or(|old| !Arc::ptr_eq(old, table))
-            {
-                put(format!("table/{}/{name}", self.pipe), &**table)?;
-            }
-        }
-        for (name, parts) in &draft.done {
-            let old = before.done.get(name);
-            if old.is_some_and(|old| Arc::ptr_eq(old, parts)) {
-                continue;
-            }
-            for part in parts
-                .iter()
-                .filter(|part| old.is_none_or(|old| !old.contains(part)))
-            {
-                put(format!("part/{}/{name}/{part}", self.pipe), &(name, part))?;
-            }
-            for part in old.iter().flat_map(|old| old.difference(parts)) {
-                gone.push(format!("part/{}/{name}/{part}", self.pipe));
-            }
-        }
-        for (name, rows) in &draft.rows {
-            if before.rows.get(name) != Some(rows) {
-                put(format!("rows/{}/{name}", self.pipe), &(name, rows))?;
-            }
-        }
-        for (id, record) in &draft.prepared {
-            let old = before.prepared.get(id);
-            if old.is_none_or(|old| old != record) {
-                put(format!("xa/{}/{id}", self.pipe), &**record)?;
-            }
-        }
-        for id in before
-            .prepared
-            .keys()
-            .filter(|id| !draft.prepared.contains_key(*id))
-        {
-            gone.push(format!("xa/{}/{id}", self.pipe));
-        }
-        for (name, values) in &draft.values {
-            if before.values.get(name) != Some(values) {
-                put(format!("values/{}/{name}", self.pipe), &(name, values))?;
-            }
-        }
-        for (name, faults) in &draft.faults {
-            if before.faults.get(name) != Some(faults) {
-                put(format!("faults/{}/{name}", self.pipe), &(name, faults))?;
-            }
-        }
-        for key in gone {
-            let expected = revisions.get(&key).copied().unwrap_or(0);
-            writes.push((key.clone(), Write::delete(key, expected)));
-        }
-        Ok(writes)
-    }
 }
 
 /// Where rows of prepared XA transactions are kept.
@@ -500,24 +407,8 @@ fn forgotten_rows(pipe: &str, before: &Records, draft: &Records) -> Vec<String> 
 /// The prefix of the keys that hold what pipes were told.
 pub(super) const APPLIED: &str = "file/";
 
-fn applied_key(pipe: &str) -> String {
+pub(super) fn applied_key(pipe: &str) -> String {
     format!("{APPLIED}{pipe}")
-}
-
-/// Lets one closure write records of several types.
-mod erased {
-    use crate::error::Result;
-    use crate::state::Write;
-
-    pub(super) trait Value {
-        fn put(&self, key: String, expected: i64) -> Result<Write>;
-    }
-
-    impl<T: serde::Serialize> Value for T {
-        fn put(&self, key: String, expected: i64) -> Result<Write> {
-            Write::put(key, self, expected)
-        }
-    }
 }
 
 #[cfg(test)]

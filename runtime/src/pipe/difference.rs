@@ -1,0 +1,153 @@
+//! The writes that make of one set of records another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::record::Records;
+use super::store::applied_key;
+use crate::error::Result;
+use crate::state::Write;
+
+/// One write, with its key, for each record of `pipe` that the draft changed. Only finished partitions are ever removed,
+/// those of a load that is begun again, and prepared transactions; of a pipe that is dropped everything goes.
+///
+/// # Errors
+/// `Internal` for a record that has no JSON.
+pub(super) fn difference(
+    pipe: &str,
+    revisions: &BTreeMap<String, i64>,
+    before: &Records,
+    draft: &Records,
+) -> Result<Vec<(String, Write)>> {
+    let mut difference = Difference {
+        pipe,
+        revisions,
+        writes: Vec::new(),
+    };
+    if draft.dropped {
+        difference.everything_goes(draft)?;
+        return Ok(difference.writes);
+    }
+    difference.pipe(before, draft)?;
+    difference.tables(before, draft)?;
+    difference.partitions(before, draft)?;
+    difference.prepared(before, draft)?;
+    difference.counts(before, draft)?;
+    Ok(difference.writes)
+}
+
+struct Difference<'a> {
+    pipe: &'a str,
+    revisions: &'a BTreeMap<String, i64>,
+    writes: Vec<(String, Write)>,
+}
+
+impl Difference<'_> {
+    fn put(&mut self, key: String, value: &impl Serialize) -> Result<()> {
+        let expected = self.revisions.get(&key).copied().unwrap_or(0);
+        let write = Write::put(key.clone(), value, expected)?;
+        self.writes.push((key, write));
+        Ok(())
+    }
+
+    fn delete(&mut self, key: String) {
+        let expected = self.revisions.get(&key).copied().unwrap_or(0);
+        self.writes
+            .push((key.clone(), Write::delete(key, expected)));
+    }
+
+    fn everything_goes(&mut self, draft: &Records) -> Result<()> {
+        for key in self.revisions.keys() {
+            self.delete(key.clone());
+        }
+        match draft.left.as_deref() {
+            Some(left) => self.put(left.key(), left),
+            None => Ok(()),
+        }
+    }
+
+    fn pipe(&mut self, before: &Records, draft: &Records) -> Result<()> {
+        if let Some(record) = &draft.pipe
+            && before.pipe.as_ref() != Some(record)
+        {
+            self.put(format!("pipe/{}", self.pipe), record)?;
+        }
+        if let Some(applied) = &draft.applied
+            && before.applied.as_ref() != Some(applied)
+        {
+            self.put(applied_key(self.pipe), &**applied)?;
+        }
+        Ok(())
+    }
+
+    fn tables(&mut self, before: &Records, draft: &Records) -> Result<()> {
+        for (name, table) in &draft.tables {
+            let old = before.tables.get(name);
+            if old.is_none_or(|old| !Arc::ptr_eq(old, table)) {
+                self.put(format!("table/{}/{name}", self.pipe), &**table)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn partitions(&mut self, before: &Records, draft: &Records) -> Result<()> {
+        for (name, parts) in &draft.done {
+            let old = before.done.get(name);
+            if old.is_some_and(|old| Arc::ptr_eq(old, parts)) {
+                continue;
+            }
+            let key = |part| format!("part/{}/{name}/{part}", self.pipe);
+            let (mut come, mut gone) = (Vec::new(), Vec::new());
+            for part in parts.iter() {
+                if old.is_none_or(|old| !old.contains(part)) {
+                    come.push((key(part), part));
+                }
+            }
+            for part in old.iter().flat_map(|old| old.difference(parts)) {
+                gone.push(key(part));
+            }
+            for (key, part) in come {
+                self.put(key, &(name, part))?;
+            }
+            for key in gone {
+                self.delete(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn prepared(&mut self, before: &Records, draft: &Records) -> Result<()> {
+        for (id, record) in &draft.prepared {
+            if before.prepared.get(id) != Some(record) {
+                self.put(format!("xa/{}/{id}", self.pipe), &**record)?;
+            }
+        }
+        for id in before.prepared.keys() {
+            if !draft.prepared.contains_key(id) {
+                self.delete(format!("xa/{}/{id}", self.pipe));
+            }
+        }
+        Ok(())
+    }
+
+    fn counts(&mut self, before: &Records, draft: &Records) -> Result<()> {
+        for (name, rows) in &draft.rows {
+            if before.rows.get(name) != Some(rows) {
+                self.put(format!("rows/{}/{name}", self.pipe), &(name, rows))?;
+            }
+        }
+        for (name, values) in &draft.values {
+            if before.values.get(name) != Some(values) {
+                self.put(format!("values/{}/{name}", self.pipe), &(name, values))?;
+            }
+        }
+        for (name, faults) in &draft.faults {
+            if before.faults.get(name) != Some(faults) {
+                self.put(format!("faults/{}/{name}", self.pipe), &(name, faults))?;
+            }
+        }
+        Ok(())
+    }
+}
