@@ -1,17 +1,15 @@
 //! Pipe files against what commands have changed, at a start and while the process runs.
 
-use std::path::Path;
-use std::time::Duration;
+mod watched;
 
 use anyhow::{Context, Result, ensure};
-use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{MARKER_TABLE, Pipe, Proxy, Stage};
+use testbed::harness::{MARKER_TABLE, Pipe, Stage};
 
-use crate::support::{
-    CATCH_UP, START, launch, on_both_sources, once, running_with, start, wait_for_pipe,
-};
+use watched::a_watched_folder_starts_changes_and_pauses_pipes;
+
+use crate::support::{CATCH_UP, START, on_both_sources, once, running_with};
 
 on_both_sources! {
     a_changed_file_is_taken_up_as_commands_would_except_where_a_command_was_first: 300,
@@ -386,177 +384,5 @@ async fn excluded_while_the_pipe_runs(
     for table in ["a", "b", "d", "e"] {
         stage.assert_same(table).await?;
     }
-    Ok(())
-}
-
-fn write(path: &Path, file: &Value) -> Result<()> {
-    Ok(std::fs::write(path, format!("{file:#}"))?)
-}
-
-/// A pipe that a person paused stays so, whatever becomes of its file.
-async fn paused_by_hand(pipe: &Pipe, stage: &Stage, path: &Path) -> Result<()> {
-    let name = &stage.database;
-    let state = format!("/v1/pipes/{name}/state");
-    let order = |command: &str| json!({ "command": command }).to_string();
-    let (status, answer) = pipe.call(Method::PATCH, &state, order("pause")).await?;
-    ensure!(status == 200, "{status}: {answer}");
-    let paused = |document: &Value| document["state"] == "Paused";
-    wait_for_pipe(pipe, name, "Paused by hand", paused).await?;
-    let file = std::fs::read(path)?;
-    std::fs::remove_file(path)?;
-    wait_for_pipe(pipe, name, "the file's absence", |document| {
-        has_reason(document, "file is gone") && !has_reason(document, "to resume the pipe")
-    })
-    .await?;
-    std::fs::write(path, file)?;
-    wait_for_pipe(pipe, name, "the file's return", |document| {
-        document["reasons"] == json!([])
-    })
-    .await?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let document = pipe.get(&format!("/v1/pipes/{name}")).await?;
-    ensure!(paused(&document), "{document:#}");
-    let (status, answer) = pipe.call(Method::PATCH, &state, order("resume")).await?;
-    ensure!(status == 200, "{status}: {answer}");
-    Ok(())
-}
-
-async fn a_watched_folder_starts_changes_and_pauses_pipes() -> Result<()> {
-    let (stage, other) = (
-        with_tables(SourceKind::MariaDb).await?,
-        with_tables(SourceKind::MySql).await?,
-    );
-    let folder = tempfile::tempdir()?;
-    let (path, later) = (
-        folder.path().join("one.yaml"),
-        folder.path().join("two.yml"),
-    );
-    write(&path, &stage.pipe_file(&["a"]))?;
-    let base = with_tables(SourceKind::MariaDb).await?;
-    let launched = launch(&base.pipe_file(&["a"])).argument(folder.path().display().to_string());
-    let mut pipe = start(launched)?;
-    let name = &stage.database;
-    let running = |document: &Value| document["state"] == "Running";
-    wait_for_pipe(&pipe, name, "Running", running).await?;
-
-    write(&path, &stage.pipe_file(&["a", "b"]))?;
-    wait_for_pipe(&pipe, name, "the new table", |document| {
-        running(document) && table(&stage, document, "b")["state"] == "Streaming"
-    })
-    .await?;
-
-    // Neither broken YAML nor a change that would need a resync touches what runs.
-    std::fs::write(&path, "version: 1\npipe: [")?;
-    wait_for_pipe(&pipe, name, "the refusal", |document| {
-        running(document) && has_reason(document, "broken YAML")
-    })
-    .await?;
-    let mut file = stage.pipe_file(&["a", "b"]);
-    file["nullable"] = json!(false);
-    write(&path, &file)?;
-    wait_for_pipe(&pipe, name, "the other refusal", |document| {
-        running(document)
-            && has_reason(document, "nullable")
-            && !has_reason(document, "broken YAML")
-    })
-    .await?;
-    write(&path, &stage.pipe_file(&["a", "b"]))?;
-    wait_for_pipe(&pipe, name, "nothing to refuse", |document| {
-        running(document) && document["reasons"] == json!([])
-    })
-    .await?;
-
-    std::fs::remove_file(&path)?;
-    wait_for_pipe(&pipe, name, "Paused", |document| {
-        document["state"] == "Paused" && has_reason(document, "file is gone")
-    })
-    .await?;
-    stage.source.execute("UPDATE b SET n = n + 1").await?;
-    write(&path, &stage.pipe_file(&["a", "b"]))?;
-    wait_for_pipe(&pipe, name, "Running again", running).await?;
-    paused_by_hand(&pipe, &stage, &path).await?;
-    wait_for_pipe(&pipe, name, "Running once more", running).await?;
-
-    // A state that takes no pause takes it as soon as it is over.
-    let gate = Proxy::before(other.source_server.port()).await?;
-    gate.set_shut(true);
-    let mut file = other.pipe_file(&["c"]);
-    file["source"]["port"] = json!(gate.port());
-    write(&later, &file)?;
-    wait_for_pipe(&pipe, &other.database, "Provisioning", |document| {
-        document["state"] == "Provisioning"
-    })
-    .await?;
-    std::fs::remove_file(&later)?;
-    wait_for_pipe(&pipe, &other.database, "the pause to come", |document| {
-        document["state"] == "Provisioning" && has_reason(document, "as soon as its state allows")
-    })
-    .await?;
-    gate.set_shut(false);
-    wait_for_pipe(&pipe, &other.database, "Paused", |document| {
-        document["state"] == "Paused" && has_reason(document, "to resume the pipe")
-    })
-    .await?;
-    write(&later, &file)?;
-    wait_for_pipe(&pipe, &other.database, "the new pipe", running).await?;
-    for (stage, table) in [(&stage, "b"), (&other, "c"), (&base, "a")] {
-        stage
-            .source
-            .execute(format!("DELETE FROM {table} WHERE id = 1"))
-            .await?;
-        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-        stage.assert_same(table).await?;
-    }
-    a_completed_pipe_takes_its_changed_file_up_by_a_resync(&base, &pipe, folder.path()).await
-}
-
-async fn a_completed_pipe_takes_its_changed_file_up_by_a_resync(
-    stage: &Stage,
-    pipe: &Pipe,
-    folder: &Path,
-) -> Result<()> {
-    let name = format!("{}_once", stage.database);
-    let mut file = stage.pipe_file(&["d"]);
-    file["pipe"] = json!(name);
-    file["destination"]["database"] = json!(name);
-    file["mode"] = json!("snapshot");
-    let path = folder.join("once.yaml");
-    write(&path, &file)?;
-    let completed = |document: &Value| document["state"] == "Completed";
-    wait_for_pipe(pipe, &name, "Completed", completed).await?;
-    file["nullable"] = json!(false);
-    write(&path, &file)?;
-    let refused = wait_for_pipe(pipe, &name, "the refusal", |document| {
-        completed(document) && has_reason(document, "nullable")
-    })
-    .await?;
-    ensure!(
-        drift(&refused, "nullable")["file"] == json!(false)
-            && drift(&refused, "nullable")["running"] == json!(true),
-        "{refused:#}"
-    );
-    // The same file once more takes nothing back.
-    write(&path, &file)?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    wait_for_pipe(pipe, &name, "the same refusal", |document| {
-        completed(document)
-            && has_reason(document, "nullable")
-            && document["reasons"].as_array().map(Vec::len) == Some(1)
-    })
-    .await?;
-    let resync = json!({ "command": "resync" }).to_string();
-    let at = format!("/v1/pipes/{name}/state");
-    let (status, answer) = pipe.call(Method::PATCH, &at, resync).await?;
-    ensure!(status == 200, "{status}: {answer:#}");
-    let document = wait_for_pipe(pipe, &name, "Completed anew", completed).await?;
-    ensure!(
-        document["reasons"] == json!([]) && drift(&document, "nullable").is_null(),
-        "{document:#}"
-    );
-    let sql = format!(
-        "SELECT type FROM system.columns WHERE database = '{name}' AND table = 'd' AND name = 'n'"
-    );
-    let shown = stage.clickhouse.query(&sql).await?;
-    ensure!(shown.trim() == "Int32", "{shown}");
     Ok(())
 }

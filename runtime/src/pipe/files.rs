@@ -20,6 +20,7 @@ use super::exclude;
 use super::journal::{EventKind, Level, Note};
 use super::lifecycle::{PipeEvent, PipeState};
 use super::record::{Overlay, Records, TableRecord};
+use super::store::PipeStore;
 use super::supervisor::{Pipe, Request};
 use super::table_state::TableState;
 use crate::batch::TableName;
@@ -79,11 +80,7 @@ pub(super) async fn take_up(
     };
     let before = records.applied.as_deref();
     if before.is_some_and(|applied| applied.gone) {
-        // The file may be back before the pause has come to its end.
-        let paused = |state: &PipeState| {
-            matches!(state, PipeState::Pausing { .. } | PipeState::Paused { .. })
-        };
-        pipe.transition_where(paused, PipeEvent::Resume).await?;
+        resume(&pipe.store).await?;
     }
     forget_agreed(pipe).await?;
     let differences = differences(before, &whole);
@@ -134,6 +131,26 @@ pub(super) async fn take_up(
         })
         .await?;
     Ok((!entries.is_empty()).then_some(Additions { entries, whole }))
+}
+
+/// Lets a pipe go on that was paused for want of its file. The file may be back before the pause has come to its end, and
+/// while a change of tables is prepared, which is given up and leaves the pipe Paused.
+async fn resume(store: &PipeStore) -> Result<()> {
+    let changing = |state: &PipeState| matches!(state, PipeState::Modifying { paused: true, .. });
+    let paused =
+        |state: &PipeState| matches!(state, PipeState::Pausing { .. } | PipeState::Paused { .. });
+    let keep = |_: &mut Records| Ok(());
+    store
+        .transition_where(changing, Some(PipeEvent::Modified), keep)
+        .await?;
+    if store
+        .transition_where(paused, Some(PipeEvent::Resume), keep)
+        .await?
+    {
+        let to = store.records().state();
+        tracing::info!(pipe = store.pipe(), %to, "the pipe file is back");
+    }
+    Ok(())
 }
 
 /// What `whole` says otherwise than what was applied.
@@ -407,8 +424,9 @@ impl Pipe {
         refused.retain(|standing| standing.message != reason.message);
     }
 
-    /// Lets a reason stand beside the state.
+    /// Lets a reason stand beside the state, once.
     pub(super) fn stand(&self, reason: Reason) {
+        self.withdraw(&reason);
         self.refused
             .write()
             .unwrap_or_else(PoisonError::into_inner)

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
+use crate::pipe::lifecycle::Resume;
 use crate::pipe::lost::tests::table;
+use crate::state::StateStore;
 
 fn removed(name: &str) -> Records {
     let removed = table(name, |record| record.state = TableState::Removed);
@@ -132,5 +134,42 @@ fn a_conflict_over_a_password_shows_neither_of_the_two() {
     assert!(told.contains("source.password"), "{told}");
     for secret in ["hunter2", "letmein", "first"] {
         assert!(!told.contains(secret), "{told}");
+    }
+}
+
+/// Whether it is paused still, being paused, or was about to take in other tables; one that is at work is left alone.
+#[tokio::test]
+async fn a_pipe_that_was_paused_for_want_of_its_file_goes_on_from_every_stage_of_the_pause() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = StateStore::open(folder.path()).expect("an empty folder opens");
+    let store = PipeStore::open(state, "shop").await.expect("it opens");
+    store.begin(1).await.expect("a record");
+    let running = Resume::Running;
+    let at_work = PipeState::Modifying {
+        paused: false,
+        resume: running,
+    };
+    for (before, after) in [
+        (PipeState::Pausing { resume: running }, PipeState::Running),
+        (PipeState::Paused { resume: running }, PipeState::Running),
+        (
+            PipeState::Modifying {
+                paused: true,
+                resume: Resume::Snapshot,
+            },
+            PipeState::Snapshot,
+        ),
+        (at_work.clone(), at_work),
+    ] {
+        let set = before.clone();
+        store
+            .commit(|draft| {
+                draft.pipe_mut().state = set;
+                Ok(())
+            })
+            .await
+            .expect("written");
+        resume(&store).await.expect("written");
+        assert_eq!(store.records().state(), after, "from {before:?}");
     }
 }

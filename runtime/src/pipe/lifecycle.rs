@@ -46,6 +46,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///     Pausing --> Paused: Drained
 ///     Pausing --> Snapshot: Resume
 ///     Pausing --> Running: Resume
+///     Pausing --> Snapshot: Resync
 ///     Pausing --> Failed: Fail
 ///     Paused --> Snapshot: Resume
 ///     Paused --> Running: Resume
@@ -213,6 +214,7 @@ impl PipeState {
                 | S::Degraded
                 | S::Snapshot
                 | S::Resync
+                | S::Pausing { .. }
                 | S::Paused { .. }
                 | S::Completed
                 | S::Failed { .. },

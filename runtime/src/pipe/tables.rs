@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::command::{self, Change, Command};
+use super::document::{Reason, ReasonKind};
 use super::established;
 use super::journal::Note;
 use super::lifecycle::PipeEvent;
@@ -48,6 +49,7 @@ pub(super) enum Whose {
 
 /// Prepares the addition of what `entries` mean, and nothing else: other tables that a wildcard means by now, or that a
 /// person took out, stay as they are. None is prepared where a command asks for tables that are in the pipe as asked for.
+/// A command is carried out whole or not at all; of a file each table is taken in or refused by itself.
 ///
 /// # Errors
 /// `Config` for an entry that cannot be read, that means no table, or that asks for a table of the pipe otherwise than it
@@ -73,37 +75,95 @@ pub(super) async fn add(
         .tables
         .get(config.tables.len().saturating_sub(count)..)
         .unwrap_or_default();
+    if whose == Whose::File {
+        return add_what_can_be(&session, pipe, asked).await;
+    }
     let mut matched = setup::matched_tables(&session).await?;
     matched.retain(|(_, name)| asked.iter().any(|entry| entry.source.matches(name)));
     let records = pipe.store.records();
-    let carried = |name: &TableName| {
-        let table = records.tables.get(name);
-        table.is_some_and(|table| table.state != TableState::Removed)
-    };
-    let (present, new): (Matched, Matched) =
-        matched.into_iter().partition(|(_, name)| carried(name));
-    if whose == Whose::Command {
-        ensure_as_asked(pipe, &records, &present)?;
-    }
+    let (present, new): (Matched, Matched) = matched
+        .into_iter()
+        .partition(|(_, name)| is_carried(&records, name));
+    ensure_as_asked(pipe, &records, &present)?;
     if new.is_empty() {
-        return match whose {
-            Whose::Command => Ok(None),
-            Whose::File => Err(Error::new(
-                ErrorKind::Config,
-                "every table that is meant is in the pipe already",
-            )
-            .with_hint("`pipewright status PIPE` lists its tables")),
-        };
+        return Ok(None);
     }
     ensure_replicable(&session, &new).await?;
     let change = take_in(&session, pipe, new).await?;
     let edit = change.edit;
     Ok(Some(Change::new(change.event, move |draft| {
-        if whose == Whose::Command {
-            draft.pipe_mut().overlay = overlay;
-        }
+        draft.pipe_mut().overlay = overlay;
         edit(draft)
     })))
+}
+
+/// Whether the table is the pipe's, and has not left it.
+fn is_carried(records: &Records, name: &TableName) -> bool {
+    let table = records.tables.get(name);
+    table.is_some_and(|table| table.state != TableState::Removed)
+}
+
+/// Takes in those tables of the file's new entries that can be replicated. Each of the others is refused by name, and keeps
+/// no other out.
+async fn add_what_can_be(
+    session: &Session,
+    pipe: &Pipe,
+    asked: &[TableConfig],
+) -> Result<Option<Change>> {
+    let listed = listed(session).await?;
+    let records = pipe.store.records();
+    let is_new = |name: &&TableName| {
+        let meant = asked.iter().any(|entry| entry.source.matches(name));
+        meant && !is_carried(&records, name)
+    };
+    let new = listed.iter().filter(is_new).cloned();
+    let Joining { able, mut refused } = keep_able(session, pipe, new).await?;
+    for entry in asked {
+        let source = &entry.source;
+        if listed.iter().any(|name| source.matches(name)) {
+            continue;
+        }
+        if let Err(error) = setup::matched(std::slice::from_ref(entry), &listed) {
+            let name = TableName::new(source.database.as_str(), source.table.as_str());
+            refused.push((name, error));
+        }
+    }
+    if able.is_empty() && refused.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "every table that is meant is in the pipe already",
+        )
+        .with_hint("`pipewright status PIPE` lists its tables"));
+    }
+    let change = match able.is_empty() {
+        true => None,
+        false => Some(take_in(session, pipe, able).await?),
+    };
+    for (name, error) in &refused {
+        pipe.refuse(left_out(pipe.store.pipe(), name, error)).await;
+    }
+    Ok(change)
+}
+
+/// What is told of a table that a changed file names in vain.
+fn left_out(pipe: &str, name: &TableName, error: &Error) -> Reason {
+    let hint = error.hint().unwrap_or("mend what keeps it out");
+    let message = format!(
+        "`tables[{name}]` of the changed pipe file is not taken in: {}",
+        error.chain()
+    );
+    let told = Error::new(error.kind(), message).with_hint(format!(
+        "{hint}; then add it, `pipewright tables add {pipe} {name}`, or give the file once without the entry and once with it"
+    ));
+    Reason::new(ReasonKind::Warning, &told.with_table(name))
+}
+
+/// The source's tables.
+async fn listed(session: &Session) -> Result<Vec<TableName>> {
+    let mut conn = session.source.control().await?;
+    let listed = catalog::list_tables(&mut conn).await?;
+    conn.disconnect().await.ok();
+    Ok(listed.into_iter().map(|table| table.name).collect())
 }
 
 /// Sees that tables of the pipe which are asked for are there as they are asked for.
@@ -181,16 +241,23 @@ pub(super) struct Joining {
 /// What keeps the checks themselves from being made; what is wrong with a table is told beside it.
 pub(super) async fn joining(session: &Session, pipe: &Pipe) -> Result<Joining> {
     let records = pipe.store.records();
-    let mut conn = session.source.control().await?;
-    let listed = catalog::list_tables(&mut conn).await?;
-    conn.disconnect().await.ok();
     let follow = session.config.follow_new_tables;
-    let names = listed.into_iter().map(|table| table.name);
+    let names = listed(session).await?.into_iter();
     let unseen = names.filter(|name| match records.tables.get(name) {
         Some(table) => comes_back(table),
         None => follow,
     });
-    let mut known = records.names_where(|table| table.state != TableState::Removed);
+    keep_able(session, pipe, unseen).await
+}
+
+/// Those of `unseen` that an entry means, each by itself: who can join the pipe's tables, and who cannot.
+async fn keep_able(
+    session: &Session,
+    pipe: &Pipe,
+    unseen: impl Iterator<Item = TableName>,
+) -> Result<Joining> {
+    let carried = |table: &TableRecord| table.state != TableState::Removed;
+    let mut known = pipe.store.records().names_where(carried);
     let mut joining = Joining {
         able: Matched::new(),
         refused: Vec::new(),

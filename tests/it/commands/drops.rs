@@ -9,11 +9,10 @@ use testbed::harness::{Pipe, Stage};
 use tokio::task::JoinHandle;
 
 use super::effects::{loads, newest_kind};
-use super::held::SlowInserts;
 use super::{
     Asked, adding, give_well, lock, name_of, state, unlock_later, wait_state, with_tables,
 };
-use crate::support::{CATCH_UP, SlowReader, once, running};
+use crate::support::{CATCH_UP, SlowInserts, SlowReader, once, running};
 
 once! {
     a_pipe_is_dropped_from_whatever_it_is_at: 900,

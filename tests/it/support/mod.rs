@@ -3,6 +3,7 @@
 mod json_schema;
 mod kills;
 mod seed;
+mod slow_inserts;
 mod slow_reader;
 
 use std::future::Future;
@@ -19,6 +20,7 @@ use tokio::sync::Semaphore;
 pub(crate) use json_schema::ensure_fits;
 pub(crate) use kills::{KILLS, assert_filtered, assert_stream_survives_kills, filtered};
 pub(crate) use seed::Seed;
+pub(crate) use slow_inserts::SlowInserts;
 pub(crate) use slow_reader::SlowReader;
 pub(crate) use testbed::harness::Workload;
 

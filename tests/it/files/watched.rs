@@ -1,0 +1,248 @@
+//! Folders of pipe files, watched while their pipes run.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use mysql_async::prelude::Queryable;
+use reqwest::Method;
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::{Pipe, Proxy, Stage};
+
+use super::{drift, has_reason, table, with_tables};
+use crate::support::{CATCH_UP, SlowInserts, launch, start, wait_for_pipe};
+
+fn write(path: &Path, file: &Value) -> Result<()> {
+    Ok(std::fs::write(path, format!("{file:#}"))?)
+}
+
+/// A pipe that a person paused stays so, whatever becomes of its file.
+async fn paused_by_hand(pipe: &Pipe, stage: &Stage, path: &Path) -> Result<()> {
+    let name = &stage.database;
+    let state = format!("/v1/pipes/{name}/state");
+    let order = |command: &str| json!({ "command": command }).to_string();
+    let (status, answer) = pipe.call(Method::PATCH, &state, order("pause")).await?;
+    ensure!(status == 200, "{status}: {answer}");
+    let paused = |document: &Value| document["state"] == "Paused";
+    wait_for_pipe(pipe, name, "Paused by hand", paused).await?;
+    let file = std::fs::read(path)?;
+    std::fs::remove_file(path)?;
+    wait_for_pipe(pipe, name, "the file's absence", |document| {
+        has_reason(document, "file is gone") && !has_reason(document, "to resume the pipe")
+    })
+    .await?;
+    std::fs::write(path, file)?;
+    wait_for_pipe(pipe, name, "the file's return", |document| {
+        document["reasons"] == json!([])
+    })
+    .await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let document = pipe.get(&format!("/v1/pipes/{name}")).await?;
+    ensure!(paused(&document), "{document:#}");
+    let (status, answer) = pipe.call(Method::PATCH, &state, order("resume")).await?;
+    ensure!(status == 200, "{status}: {answer}");
+    Ok(())
+}
+
+/// A file that comes back while the pipe finishes what is in flight.
+async fn back_before_the_pause_is_over(pipe: &Pipe, stage: &Stage, path: &Path) -> Result<()> {
+    let name = &stage.database;
+    let slow = SlowInserts::begin(stage, "b").await?;
+    stage.source.execute("UPDATE b SET n = n + 1").await?;
+    slow.wait_insert().await?;
+    let file = std::fs::read(path)?;
+    std::fs::remove_file(path)?;
+    wait_for_pipe(pipe, name, "Pausing", |document| {
+        document["state"] == "Pausing" && has_reason(document, "to resume the pipe")
+    })
+    .await?;
+    std::fs::write(path, file)?;
+    slow.end().await?;
+    wait_for_pipe(pipe, name, "Running after Pausing", |document| {
+        document["state"] == "Running" && document["reasons"] == json!([])
+    })
+    .await
+    .map(drop)
+}
+
+/// A file that comes back while a command prepares a change of the pipe that is paused for its absence.
+async fn back_while_tables_are_added(pipe: &Pipe, stage: &Stage, path: &Path) -> Result<()> {
+    let name = &stage.database;
+    let file = std::fs::read(path)?;
+    std::fs::remove_file(path)?;
+    wait_for_pipe(pipe, name, "Paused", |document| {
+        document["state"] == "Paused" && has_reason(document, "to resume the pipe")
+    })
+    .await?;
+    let mut held = stage.source.connect().await?;
+    held.query_drop("LOCK TABLES c WRITE").await?;
+    let entry = json!({ "tables": { "add": [{ "source": format!("{name}.c") }] } }).to_string();
+    let at = format!("/v1/pipes/{name}");
+    let back = async {
+        let modifying = |document: &Value| document["state"] == "Modifying";
+        wait_for_pipe(pipe, name, "Modifying", modifying).await?;
+        std::fs::write(path, file)?;
+        // The watch has seen it, and waits for the command to end.
+        let seen = |document: &Value| !has_reason(document, "file is gone");
+        let document = wait_for_pipe(pipe, name, "the file's return", seen).await?;
+        ensure!(modifying(&document), "{document:#}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        anyhow::Ok(held.query_drop("UNLOCK TABLES").await?)
+    };
+    // The command is carried out, or told that the pipe has been stopped.
+    let (_, back) = tokio::join!(pipe.call(Method::PATCH, &at, entry), back);
+    back?;
+    let running = |document: &Value| document["state"] == "Running";
+    wait_for_pipe(pipe, name, "Running after Modifying", running).await?;
+    Ok(())
+}
+
+pub(super) async fn a_watched_folder_starts_changes_and_pauses_pipes() -> Result<()> {
+    let (stage, other) = (
+        with_tables(SourceKind::MariaDb).await?,
+        with_tables(SourceKind::MySql).await?,
+    );
+    let folder = tempfile::tempdir()?;
+    let (path, later) = (
+        folder.path().join("one.yaml"),
+        folder.path().join("two.yml"),
+    );
+    write(&path, &stage.pipe_file(&["a"]))?;
+    let base = with_tables(SourceKind::MariaDb).await?;
+    let launched = launch(&base.pipe_file(&["a"])).argument(folder.path().display().to_string());
+    let mut pipe = start(launched)?;
+    let name = &stage.database;
+    let running = |document: &Value| document["state"] == "Running";
+    wait_for_pipe(&pipe, name, "Running", running).await?;
+
+    // Each new table for itself: those that cannot be taken in are named, and keep no other out.
+    stage.source.execute("CREATE TABLE keyless (n INT)").await?;
+    write(&path, &stage.pipe_file(&["a", "absent", "b", "keyless"]))?;
+    wait_for_pipe(&pipe, name, "the new table", |document| {
+        let refused = |table: &str| has_reason(document, &format!("`tables[{name}.{table}]`"));
+        running(document)
+            && table(&stage, document, "b")["state"] == "Streaming"
+            && refused("absent")
+            && refused("keyless")
+            && document["reasons"].as_array().map(Vec::len) == Some(2)
+    })
+    .await?;
+
+    // Neither broken YAML nor a change that would need a resync touches what runs.
+    std::fs::write(&path, "version: 1\npipe: [")?;
+    wait_for_pipe(&pipe, name, "the refusal", |document| {
+        running(document) && has_reason(document, "broken YAML")
+    })
+    .await?;
+    let mut file = stage.pipe_file(&["a", "b"]);
+    file["nullable"] = json!(false);
+    write(&path, &file)?;
+    wait_for_pipe(&pipe, name, "the other refusal", |document| {
+        running(document)
+            && has_reason(document, "nullable")
+            && !has_reason(document, "broken YAML")
+    })
+    .await?;
+    write(&path, &stage.pipe_file(&["a", "b"]))?;
+    wait_for_pipe(&pipe, name, "nothing to refuse", |document| {
+        running(document) && document["reasons"] == json!([])
+    })
+    .await?;
+
+    std::fs::remove_file(&path)?;
+    wait_for_pipe(&pipe, name, "Paused", |document| {
+        document["state"] == "Paused" && has_reason(document, "file is gone")
+    })
+    .await?;
+    stage.source.execute("UPDATE b SET n = n + 1").await?;
+    write(&path, &stage.pipe_file(&["a", "b"]))?;
+    wait_for_pipe(&pipe, name, "Running again", running).await?;
+    back_before_the_pause_is_over(&pipe, &stage, &path).await?;
+    back_while_tables_are_added(&pipe, &stage, &path).await?;
+    paused_by_hand(&pipe, &stage, &path).await?;
+    wait_for_pipe(&pipe, name, "Running once more", running).await?;
+
+    // A state that takes no pause takes it as soon as it is over.
+    let gate = Proxy::before(other.source_server.port()).await?;
+    gate.set_shut(true);
+    let mut file = other.pipe_file(&["c"]);
+    file["source"]["port"] = json!(gate.port());
+    write(&later, &file)?;
+    wait_for_pipe(&pipe, &other.database, "Provisioning", |document| {
+        document["state"] == "Provisioning"
+    })
+    .await?;
+    std::fs::remove_file(&later)?;
+    wait_for_pipe(&pipe, &other.database, "the pause to come", |document| {
+        document["state"] == "Provisioning" && has_reason(document, "as soon as its state allows")
+    })
+    .await?;
+    gate.set_shut(false);
+    wait_for_pipe(&pipe, &other.database, "Paused", |document| {
+        document["state"] == "Paused" && has_reason(document, "to resume the pipe")
+    })
+    .await?;
+    write(&later, &file)?;
+    wait_for_pipe(&pipe, &other.database, "the new pipe", running).await?;
+    for (stage, table) in [(&stage, "b"), (&other, "c"), (&base, "a")] {
+        stage
+            .source
+            .execute(format!("DELETE FROM {table} WHERE id = 1"))
+            .await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+        stage.assert_same(table).await?;
+    }
+    a_completed_pipe_takes_its_changed_file_up_by_a_resync(&base, &pipe, folder.path()).await
+}
+
+async fn a_completed_pipe_takes_its_changed_file_up_by_a_resync(
+    stage: &Stage,
+    pipe: &Pipe,
+    folder: &Path,
+) -> Result<()> {
+    let name = format!("{}_once", stage.database);
+    let mut file = stage.pipe_file(&["d"]);
+    file["pipe"] = json!(name);
+    file["destination"]["database"] = json!(name);
+    file["mode"] = json!("snapshot");
+    let path = folder.join("once.yaml");
+    write(&path, &file)?;
+    let completed = |document: &Value| document["state"] == "Completed";
+    wait_for_pipe(pipe, &name, "Completed", completed).await?;
+    file["nullable"] = json!(false);
+    write(&path, &file)?;
+    let refused = wait_for_pipe(pipe, &name, "the refusal", |document| {
+        completed(document) && has_reason(document, "nullable")
+    })
+    .await?;
+    ensure!(
+        drift(&refused, "nullable")["file"] == json!(false)
+            && drift(&refused, "nullable")["running"] == json!(true),
+        "{refused:#}"
+    );
+    // The same file once more takes nothing back.
+    write(&path, &file)?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    wait_for_pipe(pipe, &name, "the same refusal", |document| {
+        completed(document)
+            && has_reason(document, "nullable")
+            && document["reasons"].as_array().map(Vec::len) == Some(1)
+    })
+    .await?;
+    let resync = json!({ "command": "resync" }).to_string();
+    let at = format!("/v1/pipes/{name}/state");
+    let (status, answer) = pipe.call(Method::PATCH, &at, resync).await?;
+    ensure!(status == 200, "{status}: {answer:#}");
+    let document = wait_for_pipe(pipe, &name, "Completed anew", completed).await?;
+    ensure!(
+        document["reasons"] == json!([]) && drift(&document, "nullable").is_null(),
+        "{document:#}"
+    );
+    let sql = format!(
+        "SELECT type FROM system.columns WHERE database = '{name}' AND table = 'd' AND name = 'n'"
+    );
+    let shown = stage.clickhouse.query(&sql).await?;
+    ensure!(shown.trim() == "Int32", "{shown}");
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Inserts that take long: a pipe that is to finish what is in flight has to wait for them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use testbed::harness::Stage;
+
+use super::CATCH_UP;
+
+/// Steps of an insert, each of three seconds, the longest that ClickHouse sleeps in one block.
+const STEPS: u32 = 4;
+
+/// Inserts into one table take long.
+pub(crate) struct SlowInserts<'a> {
+    stage: &'a Stage,
+}
+
+impl<'a> SlowInserts<'a> {
+    /// Views, one behind the other, which an insert waits for.
+    pub(crate) async fn begin(stage: &'a Stage, table: &str) -> Result<Self> {
+        let database = &stage.database;
+        let mut from = table.to_owned();
+        for step in 0..STEPS {
+            for sql in [
+                format!("CREATE TABLE `{database}`.slow_{step} (s UInt8) ENGINE = Null"),
+                format!(
+                    "CREATE MATERIALIZED VIEW `{database}`.slow_view_{step} TO `{database}`.slow_{step} \
+                     AS SELECT sleep(3) AS s FROM `{database}`.{from}"
+                ),
+            ] {
+                stage.clickhouse.query(&sql).await?;
+            }
+            from = format!("slow_{step}");
+        }
+        Ok(Self { stage })
+    }
+
+    /// Waits until one is under way.
+    pub(crate) async fn wait_insert(&self) -> Result<()> {
+        let sql = format!(
+            "SELECT count() FROM system.processes WHERE query_kind = 'Insert' AND query LIKE '%{}%'",
+            self.stage.database
+        );
+        let until = Instant::now() + CATCH_UP;
+        while self.stage.clickhouse.number(&sql).await? == 0 {
+            ensure!(Instant::now() < until, "nothing is inserted");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// From now on inserts are as they were.
+    pub(crate) async fn end(self) -> Result<()> {
+        for step in 0..STEPS {
+            for what in ["slow_view", "slow"] {
+                let sql = format!("DROP TABLE `{}`.{what}_{step} SYNC", self.stage.database);
+                self.stage.clickhouse.query(&sql).await?;
+            }
+        }
+        Ok(())
+    }
+}
