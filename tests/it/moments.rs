@@ -19,7 +19,7 @@ use testbed::harness::{Comparison, Pipe, Proxy, Stage};
 
 use crate::support::{
     CATCH_UP, START, allow_locks, append, history, launch, on_both_sources, once, running_with,
-    start,
+    start, wait_history,
 };
 
 on_both_sources! {
@@ -143,19 +143,6 @@ async fn reason_of(pipe: &mut Pipe, table: &str) -> Result<Value> {
         })
         .await?;
     mine(&document).context("it stands")
-}
-
-async fn wait_history(stage: &Stage, table: &str, expected: &str) -> Result<()> {
-    let until = Instant::now() + CATCH_UP;
-    loop {
-        // The table may not be there yet.
-        let found = history(stage, table, "toString(id), a").await;
-        if found.as_ref().is_ok_and(|found| found == expected) {
-            return Ok(());
-        }
-        ensure!(Instant::now() < until, "{table} has {found:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// pitfall 126: behind a transaction that stays open the lock is tried for seconds, and again; an account that may not lock
