@@ -39,6 +39,7 @@ mod routes;
 mod transform;
 
 mod append;
+mod append_plugins;
 mod cascades;
 mod definitions;
 mod effects;

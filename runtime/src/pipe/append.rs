@@ -14,22 +14,24 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arrow::array::BooleanArray;
 use tokio_util::sync::CancellationToken;
 
 use super::attach::{Attached, attach};
 use super::quarantine;
 use super::record::{TablePlace, TableRecord};
 use super::resync;
-use super::session::Session;
+use super::session::{LiveTable, Session};
 use super::setup;
 use super::supervisor::Pipe;
-use crate::batch::{TableName, Version};
+use crate::batch::{ChangeBatch, Changes, Op, TableName, Version};
 use crate::config::{Engine, Keyless, Mode, PipeConfig, RowImage, TableConfig};
 use crate::destination::clickhouse::TargetTable;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::{Position, StreamPlace};
 use crate::source::mysql::snapshot::{self, Attempt, Consistent, SnapshotSession};
+use crate::transform::Chain;
 
 /// How often a statement may come between a table's definition and its snapshot before the run is tried again later.
 const ROUNDS: u32 = 5;
@@ -307,6 +309,41 @@ pub(super) async fn rewind(session: &Session, term: u16, checkpoint: &StreamPlac
     Ok(())
 }
 
+/// The versions of the inserts among rows that go through plugins into an append table, in order; none for other rows.
+pub(super) fn inserted(table: &LiveTable, batch: &ChangeBatch) -> Option<Vec<u64>> {
+    let Changes::Stream { ops, versions } = &batch.changes else {
+        return None;
+    };
+    if !table.target.is_append() || table.chain.is_empty() {
+        return None;
+    }
+    let rows = ops.iter().zip(versions);
+    let inserts = rows.filter(|(op, _)| **op == Op::Insert);
+    let mut inserted: Vec<u64> = inserts.map(|(_, version)| *version).collect();
+    inserted.sort_unstable();
+    Some(inserted)
+}
+
+/// Leaves out the deletes of rows that a plugin did not let in: there is nothing that they would take away.
+///
+/// # Errors
+/// Never for columns of one length.
+pub(super) fn without_kept_out(batch: ChangeBatch, inserted: &[u64]) -> Result<ChangeBatch> {
+    let Changes::Stream { ops, versions } = &batch.changes else {
+        return Ok(batch);
+    };
+    let rows = ops.iter().zip(versions);
+    let stays: Vec<bool> = rows
+        .map(|(op, version)| *op != Op::Delete || inserted.binary_search(version).is_err())
+        .collect();
+    if stays.iter().all(|stays| *stays) {
+        return Ok(batch);
+    }
+    batch.keep(&BooleanArray::from(stays)).map_err(|error| {
+        Error::new(ErrorKind::Internal, "rows cannot be left out of a batch").with_source(error)
+    })
+}
+
 /// Sees that the table can be an append table, if that is what its target is.
 ///
 /// # Errors
@@ -316,6 +353,7 @@ pub(super) fn ensure_possible(
     table: &TableConfig,
     source: &SourceTable,
     target: &TargetTable,
+    chain: &Chain,
 ) -> Result<()> {
     if !target.is_append() {
         return Ok(());
@@ -331,11 +369,11 @@ pub(super) fn ensure_possible(
             .with_hint(format!("{hint}, or {instead}"))
             .with_table(source.name()))
     };
-    if !table.transforms.is_empty() {
+    if let Some(unfit) = unfit(target, chain) {
         return refused(
             ErrorKind::Unsupported,
-            "rows of an append table pass through no plugin yet",
-            "take `transforms` out of the table's entry",
+            &format!("rows of an append table pass through {unfit}"),
+            "take it out of `transforms` in the table's entry (`on_error: fail` and `skip` keep no dead letters)",
         );
     }
     if config.row_image == RowImage::Complete {
@@ -353,4 +391,21 @@ pub(super) fn ensure_possible(
         );
     }
     Ok(())
+}
+
+/// What of the plugins an append table cannot have, in words.
+fn unfit(target: &TargetTable, chain: &Chain) -> Option<&'static str> {
+    match chain {
+        chain if chain.is_empty() => None,
+        // What it sent elsewhere, or made several of, is not known when the row changes.
+        chain if chain.is_routing() => {
+            Some("a plugin that chooses targets or keys, or makes several rows of one")
+        }
+        // A row that a plugin changed is not the one that is to be taken away.
+        _ if target.is_keyless() => Some("a plugin, without a key that tells its rows apart"),
+        // A letter that is sent again has the version of its row, at which the delete that hides the row may stand; one
+        // of a load has none.
+        chain if chain.keeps_letters() => Some("a plugin whose rows are kept as dead letters"),
+        _ => None,
+    }
 }

@@ -13,6 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::append;
 use super::complete::Completer;
 use super::document::{BatchDocument, BatchKind, Timestamp};
 use super::faults::{FaultCounts, keep_letters};
@@ -294,7 +295,14 @@ pub(super) async fn transform(
     at: &str,
 ) -> Result<(Applied, Option<Durable>)> {
     let kept = table.chain.keeps_letters().then(|| batch.clone());
-    let applied = table.chain.apply(batch).await?;
+    let inserted = append::inserted(table, &batch);
+    let mut applied = table.chain.apply(batch).await?;
+    if let Some(inserted) = inserted {
+        let batches = std::mem::take(&mut applied.batches).into_iter();
+        let let_in = batches
+            .map(|(output, batch)| Ok((output, append::without_kept_out(batch, &inserted)?)));
+        applied.batches = let_in.collect::<Result<_>>()?;
+    }
     let letters = match &kept {
         Some(batch) => keep_letters(session, table, batch, &applied.faults, at).await?,
         None => None,

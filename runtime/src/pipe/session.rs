@@ -220,7 +220,7 @@ impl Session {
             );
         }
         let target = targets.remove(0);
-        append::ensure_possible(&self.config, config, &source, &target)?;
+        append::ensure_possible(&self.config, config, &source, &target, &chain)?;
         let key_ordinals = match chain.is_routing() {
             // Both images come in any case, whatever their keys.
             true => {

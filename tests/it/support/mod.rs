@@ -193,6 +193,21 @@ pub(crate) async fn history(stage: &Stage, table: &str, columns: &str) -> Result
     stage.clickhouse.query(&sql).await
 }
 
+/// Waits until the history of a table is as expected: rows of one flush reach several tables at once, so that the marker of
+/// [`Stage::wait_caught_up`] may be there before them.
+pub(crate) async fn wait_history(stage: &Stage, table: &str, expected: &str) -> Result<()> {
+    let until = Instant::now() + CATCH_UP;
+    loop {
+        // The table may not be there yet.
+        let found = history(stage, table, "toString(id), a").await;
+        if found.as_ref().is_ok_and(|found| found == expected) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "{table} has {found:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Starts a pipe over these tables and waits until it is Running.
 pub(crate) async fn running(stage: &Stage, tables: &[&str]) -> Result<Pipe> {
     running_with(&stage.pipe_file(tables)).await

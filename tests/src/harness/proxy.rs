@@ -1,9 +1,11 @@
-//! A TCP proxy before a server: it can lose ClickHouse's answers, let any server's connections die unseen, and let nobody in.
+//! A TCP proxy before a server: it can lose ClickHouse's answers, deliver an insert late, let any server's connections die
+//! unseen, and let nobody in.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,17 +18,21 @@ const BUFFER_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
+    server: u16,
     losses: Arc<Losses>,
     _task: JoinSet<()>,
 }
 
-/// How many answers of inserts are still to be lost, and how many were; who is to lose everything; whether nobody gets in.
+/// How many answers of inserts are still to be lost, and how many were; who is to lose everything; whether nobody
+/// gets in; whether the next insert is held, and the one that is.
 #[derive(Debug, Default)]
 struct Losses {
     wanted: AtomicU32,
     done: AtomicU32,
     stalls: watch::Sender<()>,
     shut: AtomicBool,
+    holds: AtomicBool,
+    held: Mutex<Option<Vec<u8>>>,
 }
 
 impl Proxy {
@@ -39,6 +45,7 @@ impl Proxy {
         task.spawn(accept(listener, port, Arc::clone(&losses)));
         Ok(Self {
             port: own,
+            server: port,
             losses,
             _task: task,
         })
@@ -70,9 +77,42 @@ impl Proxy {
         self.losses.wanted.fetch_add(count, Ordering::SeqCst);
     }
 
+    /// The next insert into an append table stays here whole, and its sender waits.
+    pub fn hold(&self) {
+        self.losses.holds.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until one stays here.
+    pub async fn wait_held(&self, deadline: Duration) -> Result<()> {
+        let waiting = async {
+            while self.losses.held().is_none() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let waited = tokio::time::timeout(deadline, waiting).await;
+        waited.context("no insert came to be held")
+    }
+
+    /// Delivers it, whether or not its sender still is there; the server's answer.
+    pub async fn release(&self) -> Result<String> {
+        let held = self.losses.held().take().context("nothing is held")?;
+        let mut server = TcpStream::connect(("127.0.0.1", self.server)).await?;
+        server.write_all(&held).await?;
+        server.shutdown().await?;
+        let mut answer = Vec::new();
+        server.read_to_end(&mut answer).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
     /// How many answers were lost.
     pub fn lost(&self) -> u32 {
         self.losses.done.load(Ordering::SeqCst)
+    }
+}
+
+impl Losses {
+    fn held(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,8 +147,8 @@ async fn carry(client: TcpStream, port: u16, losses: Arc<Losses>) -> Result<()> 
     let mut stalls = losses.stalls.subscribe();
     let carried = async {
         tokio::select! {
-            result = requests(from_client, to_server, Arc::clone(&inserting)) => result,
-            result = answers(from_server, to_client, Arc::clone(&inserting), losses) => result,
+            result = requests(from_client, to_server, Arc::clone(&inserting), &losses) => result,
+            result = answers(from_server, to_client, Arc::clone(&inserting), &losses) => result,
         }
     };
     // Kept when it is given up, since with it the sockets would close.
@@ -124,6 +164,7 @@ async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     inserting: Arc<AtomicU32>,
+    losses: &Losses,
 ) -> Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
@@ -136,9 +177,24 @@ async fn requests(
             let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
             let insert = String::from_utf8_lossy(line).contains("query=INSERT");
             inserting.store(u32::from(insert), Ordering::SeqCst);
+            let appends = String::from_utf8_lossy(line).contains("insert_deduplication_token=");
+            if appends && losses.holds.swap(false, Ordering::SeqCst) {
+                let request = whole(&mut from, buffer[..read].to_vec()).await?;
+                *losses.held() = Some(request);
+                return std::future::pending().await;
+            }
         }
         to.write_all(&buffer[..read]).await?;
     }
+}
+
+/// The rest of a request that comes in chunks.
+async fn whole(from: &mut OwnedReadHalf, mut request: Vec<u8>) -> Result<Vec<u8>> {
+    while !request.ends_with(b"\r\n0\r\n\r\n") {
+        let read = from.read_buf(&mut request).await?;
+        ensure!(read > 0, "a request broke off");
+    }
+    Ok(request)
 }
 
 /// Carries answers, but for those that are to be lost.
@@ -146,7 +202,7 @@ async fn answers(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     inserting: Arc<AtomicU32>,
-    losses: Arc<Losses>,
+    losses: &Losses,
 ) -> Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {

@@ -10,8 +10,9 @@
 //! the table is asked once more. A new run has other tokens.
 //!
 //! Where a term is raised, what has been written beyond the checkpoint would come again under other versions. It is taken
-//! out before ([`ClickHouse::rewind`]). Who has lost the term to another process finds out before the next insert
-//! ([`ClickHouse::write_as`]) and writes nothing more; the insert that it has under way is ended by the winner.
+//! out before ([`ClickHouse::rewind`]). Each insert carries the condition that nobody has claimed a higher term
+//! ([`ClickHouse::write_as`]), and the server looks at it as the insert begins there, however late it arrives: either it
+//! finds the winner's claim and writes nothing, or it has begun before the claim, and the winner finds and ends it.
 //!
 //! Rows of a load have version 0 and are not told apart: an interrupted load begins anew in a table of its own.
 
@@ -21,6 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use arrow::array::BooleanArray;
 use serde::Deserialize;
 
+use super::checkpoints::CHECKPOINTS_TABLE;
 use super::client::ClickHouse;
 use super::ddl;
 use super::failure::Doing;
@@ -149,8 +151,10 @@ impl ClickHouse {
     ) -> Result<Durable> {
         let stream = |batch: &ChangeBatch| matches!(batch.changes, Changes::Stream { .. });
         if !batches.iter().any(stream) {
-            self.ensure_claim_stands().await?;
-            return self.send(target, batches, None).await;
+            return match self.send(target, batches, None).await {
+                Err(error) => Err(self.why_refused(target, error).await),
+                sent => sent,
+            };
         }
         let mut attempt = 0;
         let mut answered = None;
@@ -167,8 +171,10 @@ impl ClickHouse {
                     None => self.send(target, &lacking, None).await,
                 };
             };
-            self.ensure_claim_stands().await?;
-            let sent = self.send(target, &lacking, Some(&token)).await;
+            let sent = match self.send(target, &lacking, Some(&token)).await {
+                Err(error) => Err(self.why_refused(target, error).await),
+                sent => sent,
+            };
             let mut state = self.known().state();
             match sent {
                 Ok(durable) if !state.doubtful.contains(&token) => return Ok(durable),
@@ -232,12 +238,25 @@ impl ClickHouse {
         self.known().state().claim = Some((pipe.to_owned(), term));
     }
 
-    /// Sees that nobody has claimed a higher term since: whoever did takes out what is not checkpointed, and writes it.
-    async fn ensure_claim_stands(&self) -> Result<()> {
+    /// What a statement that writes into an append table has to carry: whoever has claimed a higher term since takes out
+    /// what is not checkpointed, and writes it.
+    pub(super) fn condition(&self, target: &TargetTable) -> Option<String> {
         let claim = self.known().state().claim.clone();
-        match claim {
-            Some((pipe, term)) => self.ensure_highest(&pipe, term).await,
-            None => Ok(()),
+        let (pipe, term) = claim.filter(|_| target.is_append())?;
+        let database = self.database();
+        Some(ddl::claim_stands(database, CHECKPOINTS_TABLE, &pipe, term))
+    }
+
+    /// A refusal by the condition says no more than that: whether it was is asked for.
+    pub(super) async fn why_refused(&self, target: &TargetTable, error: Error) -> Error {
+        let claim = self.known().state().claim.clone();
+        let is_refusal = target.is_append() && error.kind() == ErrorKind::DestinationRejected;
+        let Some((pipe, term)) = claim.filter(|_| is_refusal) else {
+            return error;
+        };
+        match self.ensure_highest(&pipe, term).await {
+            Err(lost) if lost.kind() == ErrorKind::Busy => lost,
+            _ => error,
         }
     }
 }

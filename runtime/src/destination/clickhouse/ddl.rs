@@ -296,7 +296,7 @@ pub(super) fn copy_below(target: &TargetTable, name: &str, version: Version) -> 
 
 /// The insert of an Arrow stream. The explicit column list makes an unknown name an error, which the Arrow reader alone
 /// would pass over in silence (trap 7). `_synced_at` is the server's to fill.
-pub(super) fn insert(target: &TargetTable, with_system: bool) -> String {
+pub(super) fn insert(target: &TargetTable, with_system: bool, claim: Option<&str>) -> String {
     let system = target.system_columns();
     let what = match target.engine() {
         Engine::Replacing => system.deleted.as_str(),
@@ -305,10 +305,13 @@ pub(super) fn insert(target: &TargetTable, with_system: bool) -> String {
     let ours = [system.version.as_str(), what];
     let ours = if with_system { &ours[..] } else { &[] };
     let columns = target.columns().iter().map(|column| column.name.as_str());
+    let columns = idents(columns.chain(ours.iter().copied()));
+    // `input()` has the types of the target's columns.
+    let checked = claim.map(|claim| format!(" SELECT {columns} FROM input() WHERE {claim}"));
     format!(
-        "INSERT INTO {} ({}) FORMAT ArrowStream",
+        "INSERT INTO {} ({columns}){} FORMAT ArrowStream",
         table(target),
-        idents(columns.chain(ours.iter().copied()))
+        checked.unwrap_or_default()
     )
 }
 
@@ -550,6 +553,16 @@ pub(super) fn rivals(database: &str, name: &str, pipe: &str, term: u16, owner: &
 pub(super) fn highest_term(database: &str, name: &str, pipe: &str) -> String {
     format!(
         "SELECT max(term) AS term FROM {} WHERE pipe = {}",
+        qualified(database, name),
+        text(pipe)
+    )
+}
+
+/// A condition of a statement that writes: it is looked at once, as the statement begins, and ends it when `pipe` is
+/// claimed above `term`.
+pub(super) fn claim_stands(database: &str, name: &str, pipe: &str, term: u16) -> String {
+    format!(
+        "(SELECT throwIf(max(term) > {term}) FROM {} WHERE pipe = {}) = 0",
         qualified(database, name),
         text(pipe)
     )

@@ -30,6 +30,7 @@ pub(super) const SETTINGS: &[(&str, &str)] = &[
     ("async_insert", "0"),
     // A missing column or a NULL is an error, never a default.
     ("input_format_null_as_default", "0"),
+    ("insert_null_as_default", "0"),
     ("input_format_arrow_allow_missing_columns", "0"),
     ("input_format_skip_unknown_fields", "0"),
     ("input_format_defaults_for_omitted_fields", "1"),
@@ -37,6 +38,7 @@ pub(super) const SETTINGS: &[(&str, &str)] = &[
     ("max_insert_block_size", "1000000000"),
     ("min_insert_block_size_rows", "1000000000"),
     ("min_insert_block_size_bytes", "0"),
+    ("max_insert_threads", "1"),
     ("max_partitions_per_insert_block", "0"),
     // Versions make a repetition harmless; a block that is taken for a repetition and dropped may since have been lost.
     ("insert_deduplicate", "0"),
@@ -127,9 +129,10 @@ impl ClickHouse {
         };
         durable.bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
         let doing = Doing::Rows("an insert", target);
+        let claim = self.condition(target);
         let mut insert = self
             .client()
-            .insert_formatted_with(ddl::insert(target, with_system))
+            .insert_formatted_with(ddl::insert(target, with_system, claim.as_deref()))
             .with_timeouts(Some(SEND_TIMEOUT), Some(ANSWER_TIMEOUT));
         for (name, value) in SETTINGS {
             insert = insert.with_setting(*name, *value);
@@ -165,8 +168,14 @@ impl ClickHouse {
         self.end_outstanding(target.name())
             .await
             .map_err(|error| error.with_table(target.source()))?;
-        let sql = ddl::tombstone_below(target, version);
-        self.copy_rows(target, &sql, doing).await
+        let mut sql = ddl::tombstone_below(target, version);
+        if let Some(claim) = self.condition(target) {
+            sql.push_str(&format!("\nWHERE {claim}"));
+        }
+        match self.copy_rows(target, &sql, doing).await {
+            Err(error) => Err(self.why_refused(target, error).await),
+            copied => copied,
+        }
     }
 
     /// Copies every row that lives below `version` into the table `name`, which is like `target`. Repeatable.
