@@ -20,6 +20,13 @@ pub use value::{I256, Value};
 use crate::{DataType, Failure};
 
 /// One column: its type and its Arrow buffers.
+///
+/// ```
+/// use pipewright_sdk::{Column, DataType};
+/// let column = Column::nulls(DataType::Binary, 3);
+/// assert_eq!((column.len(), column.data_type()), (3, DataType::Binary));
+/// assert!(column.has_nulls() && column.is_null(2));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     pub(crate) data_type: DataType,
@@ -263,6 +270,16 @@ impl Column {
 }
 
 /// Text, by row.
+///
+/// ```
+/// use pipewright_sdk::{BytesBuilder, DataType};
+/// let mut builder = BytesBuilder::new(DataType::Utf8, 3);
+/// [Some("ann"), None, Some("")].map(|name| builder.push(name.map(str::as_bytes)));
+/// let column = builder.finish();
+/// let lengths: Vec<_> = column.strings()?.iter().map(|name| name.map(str::len)).collect();
+/// assert_eq!(lengths, [Some(3), None, Some(0)]);
+/// # Ok::<(), pipewright_sdk::Failure>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Strings<'a> {
     bytes: Bytes<'a>,
@@ -295,6 +312,18 @@ impl<'a> Strings<'a> {
 }
 
 /// Bytes, by row.
+///
+/// ```
+/// use pipewright_sdk::{BytesBuilder, DataType};
+/// let mut builder = BytesBuilder::new(DataType::Binary, 2);
+/// builder.push(Some(&[0xff, 0x00]));
+/// builder.push(None);
+/// let column = builder.finish();
+/// let bytes = column.bytes()?;
+/// assert_eq!((bytes.get(0), bytes.get(1)), (Some(&[0xff, 0x00][..]), None));
+/// assert_eq!(bytes.byte_count(), 2);
+/// # Ok::<(), pipewright_sdk::Failure>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes<'a> {
     column: &'a Column,
@@ -347,6 +376,15 @@ impl<'a> Bytes<'a> {
 }
 
 /// Numbers of one width, by row.
+///
+/// ```
+/// use pipewright_sdk::{DataType, ValuesBuilder};
+/// let mut builder = ValuesBuilder::<f64>::new(DataType::Float64, 3);
+/// [Some(1.5), None, Some(2.0)].map(|value| builder.push(value));
+/// let column = builder.finish();
+/// assert_eq!(column.values::<f64>()?.iter().flatten().sum::<f64>(), 3.5);
+/// # Ok::<(), pipewright_sdk::Failure>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Values<'a, T> {
     column: &'a Column,
@@ -391,6 +429,17 @@ impl<T: Value> Values<'_, T> {
 }
 
 /// Integers of any width, by row.
+///
+/// ```
+/// use pipewright_sdk::{DataType, ValuesBuilder};
+/// let mut builder = ValuesBuilder::<i8>::new(DataType::Int8, 2);
+/// builder.push(Some(-128));
+/// builder.push(None);
+/// let column = builder.finish();
+/// let integers = column.integers()?;
+/// assert_eq!((integers.get(0), integers.get(1)), (Some(-128), None));
+/// # Ok::<(), pipewright_sdk::Failure>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Integers<'a> {
     column: &'a Column,

@@ -62,6 +62,17 @@ impl Reject {
 type TransformBatch = Box<dyn Fn(&Batch) -> Result<Outcome, Failure>>;
 
 /// A binding made by a function of this module.
+///
+/// ```
+/// use pipewright_sdk::{Binding, DataType, Field, Shape, Table, helpers::map_text};
+/// let table = Table { database: "d".into(), name: "t".into(), fields: vec![Field::new("name", DataType::Utf8)] };
+/// let bound = map_text(&table, "name", |name| Ok(Some(name.to_uppercase())))?;
+/// let mut expected = Shape::new();
+/// expected.read(0);
+/// expected.replace(0, Field::new("name", DataType::Utf8));
+/// assert_eq!(bound.shape(), expected);
+/// # Ok::<(), pipewright_sdk::Failure>(())
+/// ```
 pub struct Bound {
     shape: Shape,
     transform: TransformBatch,
@@ -202,6 +213,31 @@ pub fn map_values<T: Value>(
 }
 
 /// One row, as the closures below see it: the columns that they named, by place in that list.
+///
+/// ```
+/// use pipewright_sdk::testing::{Cell, Harness};
+/// # use pipewright_sdk::{*, helpers::{Bound, filter}};
+/// # struct Adults;
+/// # impl Transform for Adults {
+/// #     type Config = ();
+/// #     type Binding = Bound;
+/// #     fn new(_: ()) -> Result<Self, Vec<Problem>> { Ok(Adults) }
+/// #     fn bind(&self, table: &Table) -> Result<Bound, Failure> {
+/// filter(table, &["name", "age"], |row| {
+///     Ok(row.text(0)? == Some("ann") || row.value::<i32>(1)? >= Some(18))
+/// })
+/// #     }
+/// # }
+/// # let fields = [Field::new("age", DataType::Int32), Field::new("name", DataType::Utf8)];
+/// # let harness = Harness::<Adults>::new("null", &fields)?;
+/// # let rows = harness.run(&[
+/// #     (Op::Insert, vec![Cell::Int(7), Cell::text("ann")]),
+/// #     (Op::Insert, vec![Cell::Int(7), Cell::text("bob")]),
+/// #     (Op::Insert, vec![Cell::Int(40), Cell::Null]),
+/// # ])?;
+/// # assert_eq!(rows.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
     views: &'a [View<'a>],

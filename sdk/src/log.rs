@@ -5,21 +5,37 @@
 //! ```
 
 /// For the plugin's author.
+///
+/// ```
+/// pipewright_sdk::log::debug("configured with 3 columns");
+/// ```
 pub fn debug(message: &str) {
     write(Level::Debug, message);
 }
 
 /// For the curious.
+///
+/// ```
+/// pipewright_sdk::log::info("bound to a table with 3 text columns");
+/// ```
 pub fn info(message: &str) {
     write(Level::Info, message);
 }
 
 /// Something should be looked at.
+///
+/// ```
+/// pipewright_sdk::log::warn("the table has no text column");
+/// ```
 pub fn warn(message: &str) {
     write(Level::Warn, message);
 }
 
 /// Something went wrong. The last such line before a trap is shown as its reason.
+///
+/// ```
+/// pipewright_sdk::log::error("the lookup file is empty");
+/// ```
 pub fn error(message: &str) {
     write(Level::Error, message);
 }

@@ -9,10 +9,22 @@
 
 /// The whole of the file that is granted under that name. Read it once, in [`crate::Transform::new`].
 ///
+/// ```
+/// # pipewright_sdk::lookup::provide("rates", b"EUR,1\n".to_vec());
+/// use pipewright_sdk::{Problem, lookup};
+/// let rates = lookup::read("rates").map_err(|message| vec![Problem::at("/file", message)]);
+/// assert_eq!(rates, Ok(b"EUR,1\n".to_vec()));
+/// assert!(lookup::read("prices").unwrap_err().contains("`prices`"));
+/// ```
+///
 /// # Errors
 /// Why there is none, for [`crate::Problem`].
-#[cfg(target_arch = "wasm32")]
 pub fn read(name: &str) -> Result<Vec<u8>, String> {
+    granted(name)
+}
+
+#[cfg(target_arch = "wasm32")]
+fn granted(name: &str) -> Result<Vec<u8>, String> {
     crate::guest::bindings::pipewright::transform::lookup::read(name)
 }
 
@@ -22,17 +34,20 @@ thread_local! {
         const { std::cell::RefCell::new(std::collections::BTreeMap::new()) };
 }
 
-/// The whole of the file that is granted under that name. Read it once, in [`crate::Transform::new`].
-///
-/// # Errors
-/// Why there is none, for [`crate::Problem`].
 #[cfg(not(target_arch = "wasm32"))]
-pub fn read(name: &str) -> Result<Vec<u8>, String> {
+fn granted(name: &str) -> Result<Vec<u8>, String> {
     let found = FILES.with_borrow(|files| files.get(name).cloned());
     found.ok_or_else(|| format!("no file is granted as `{name}`"))
 }
 
 /// Grants a file to the native plugins of this thread, for tests.
+///
+/// ```
+/// use pipewright_sdk::lookup;
+/// lookup::provide("words", b"old".to_vec());
+/// lookup::provide("words", b"new".to_vec());
+/// assert_eq!(lookup::read("words"), Ok(b"new".to_vec()));
+/// ```
 #[cfg(not(target_arch = "wasm32"))]
 pub fn provide(name: &str, bytes: Vec<u8>) {
     FILES.with_borrow_mut(|files| files.insert(name.to_owned(), bytes));

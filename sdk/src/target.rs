@@ -3,10 +3,26 @@
 use crate::{Column, Field, Table};
 
 /// A target that the shape declares.
+///
+/// ```
+/// use pipewright_sdk::{Rows, Shape, Target};
+/// let mut shape = Shape::new();
+/// let (paid, open) = (shape.target(Target::named("paid").pass(0)), shape.target(Target::named("open").pass(0)));
+/// assert_ne!(paid, open);
+/// assert_eq!(Rows::to(paid), Rows::to(paid));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct To(pub(crate) usize);
 
 /// A column that the binding makes for a target.
+///
+/// ```
+/// use pipewright_sdk::{Column, DataType, Field, Rows, Shape, Target};
+/// let mut tags = Target::named("tags").pass(0);
+/// let number = tags.make(Field::new("number", DataType::UInt32).not_null());
+/// let tag = tags.make(Field::new("tag", DataType::Utf8));
+/// assert_ne!(number, tag);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Made(pub(crate) usize);
 

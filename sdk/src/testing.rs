@@ -30,6 +30,14 @@ use crate::{
 };
 
 /// One value, for writing down rows.
+///
+/// ```
+/// use pipewright_sdk::testing::Cell;
+/// // DECIMAL(10, 2) 10.50, a DATE and a VECTOR.
+/// let row = [Cell::Int(1050), Cell::Int(19_782), Cell::List(vec![Cell::Float(3.0), Cell::Float(4.0)])];
+/// assert_eq!(row[1], Cell::Int(pipewright_sdk::days_since_1970(2024, 2, 29).unwrap().into()));
+/// assert_ne!(Cell::text(""), Cell::Null);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     /// No value.
@@ -61,12 +69,58 @@ impl Cell {
 }
 
 /// A row after the transform: none when it was dropped.
+///
+/// ```
+/// use pipewright_sdk::testing::{Cell, Harness, ResultRow};
+/// # use pipewright_sdk::{*, helpers::{Bound, filter}};
+/// # struct Even;
+/// # impl Transform for Even {
+/// #     type Config = ();
+/// #     type Binding = Bound;
+/// #     fn new(_: ()) -> Result<Self, Vec<Problem>> { Ok(Even) }
+/// #     fn bind(&self, table: &Table) -> Result<Bound, Failure> {
+/// #         filter(table, &["id"], |row| Ok(row.value::<i64>(0)?.is_some_and(|id| id % 2 == 0)))
+/// #     }
+/// # }
+/// let harness = Harness::<Even>::new("null", &[Field::new("id", DataType::Int64)])?;
+/// let rows: Vec<ResultRow> = harness.run(&[(Op::Insert, vec![Cell::Int(1)]), (Op::Insert, vec![Cell::Int(2)])])?;
+/// assert_eq!(rows, [None, Some(vec![Cell::Int(2)])]);
+/// # Ok::<(), String>(())
+/// ```
 pub type ResultRow = Option<Vec<Cell>>;
 
 /// The rows of one target, each with the place of the row that it came from.
+///
+/// ```
+/// use pipewright_sdk::testing::{Cell, Routed};
+/// // The second row of the batch became two rows of the target.
+/// let tags: Routed = vec![(1, vec![Cell::Int(0), Cell::text("a")]), (1, vec![Cell::Int(1), Cell::text("b")])];
+/// assert!(tags.iter().all(|(parent, _)| *parent == 1));
+/// ```
 pub type Routed = Vec<(usize, Vec<Cell>)>;
 
 /// A transform, configured and bound to a table `test.t`.
+///
+/// ```
+/// use pipewright_sdk::testing::{Cell, Harness};
+/// # use pipewright_sdk::{*, helpers::{Bound, filter}};
+/// # struct Even;
+/// # impl Transform for Even {
+/// #     type Config = ();
+/// #     type Binding = Bound;
+/// #     fn new(_: ()) -> Result<Self, Vec<Problem>> { Ok(Even) }
+/// #     fn bind(&self, table: &Table) -> Result<Bound, Failure> {
+/// #         filter(table, &["id"], |row| Ok(row.value::<i64>(0)?.is_some_and(|id| id % 2 == 0)))
+/// #     }
+/// # }
+/// let harness = Harness::<Even>::new("null", &[Field::new("id", DataType::Int64)])?;
+/// assert_eq!(harness.output_fields().len(), 1);
+/// // A deleted row is deleted whatever a filter says of it.
+/// let rows = harness.run(&[(Op::Update, vec![Cell::Int(3)]), (Op::Delete, vec![Cell::Int(3)])])?;
+/// assert_eq!(rows, [None, Some(vec![Cell::Int(3)])]);
+/// assert!(Harness::<Even>::new("null", &[]).is_err_and(|text| text.contains("`id`")));
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Debug)]
 pub struct Harness<T: Transform> {
     table: Table,
@@ -470,81 +524,5 @@ fn items(lists: &Column, row: usize) -> Vec<Cell> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Failure, Item, Problem, Read, Write};
-
-    /// Writes the length of a vector into a column of its own.
-    struct Length;
-
-    struct Bound {
-        shape: Shape,
-        vector: Read,
-        length: Write,
-    }
-
-    impl Transform for Length {
-        type Config = ();
-        type Binding = Bound;
-
-        fn new(_config: ()) -> Result<Self, Vec<Problem>> {
-            Ok(Length)
-        }
-
-        fn bind(&self, table: &Table) -> Result<Bound, Failure> {
-            let (vector, _) = table.require("v")?;
-            let mut shape = Shape::new();
-            let vector = shape.read(vector);
-            let length = shape.add(Field::new("length", DataType::Float32));
-            Ok(Bound {
-                shape,
-                vector,
-                length,
-            })
-        }
-    }
-
-    impl Binding for Bound {
-        fn shape(&self) -> Shape {
-            self.shape.clone()
-        }
-
-        fn transform(&self, batch: &Batch) -> Result<Outcome, Failure> {
-            let mut lengths = ValuesBuilder::<f32>::new(DataType::Float32, batch.len());
-            for vector in batch.column(self.vector).lists::<f32>()?.iter() {
-                lengths.push(vector.map(|vector| vector.iter().map(|x| x * x).sum::<f32>().sqrt()));
-            }
-            Ok(Outcome::unchanged().column(self.length, lengths.finish()))
-        }
-    }
-
-    #[test]
-    fn a_plugin_reads_vectors_whichever_row_they_begin_in() {
-        let fields = [Field::new("v", DataType::List(Item::Float32))];
-        let harness = Harness::<Length>::new("null", &fields).expect("bound");
-        let vector = |numbers: &[f64]| {
-            let cells = numbers.iter().map(|number| Cell::Float(*number)).collect();
-            (Op::Insert, vec![Cell::List(cells)])
-        };
-        let rows = harness
-            .run(&[
-                vector(&[3.0, 4.0]),
-                (Op::Insert, vec![Cell::Null]),
-                vector(&[]),
-                vector(&[0.0, 5.0, 12.0]),
-            ])
-            .expect("transformed");
-        let lengths: Vec<_> = rows
-            .into_iter()
-            .flatten()
-            .map(|row| row[1].clone())
-            .collect();
-        let expected = [
-            Cell::Float(5.0),
-            Cell::Null,
-            Cell::Float(0.0),
-            Cell::Float(13.0),
-        ];
-        assert_eq!(lengths, expected);
-    }
-}
+#[path = "testing_tests.rs"]
+mod tests;

@@ -5,6 +5,43 @@ use serde::de::DeserializeOwned;
 use crate::{Column, Failure, Field, Op, Problem, Rows, Selection, Table, Target, To};
 
 /// A configured plugin. See the crate's documentation for a whole one.
+///
+/// ```
+/// use pipewright_sdk::testing::{Cell, Harness};
+/// use pipewright_sdk::{DataType, Failure, Field, Op, Problem, Table, Transform, helpers};
+///
+/// #[derive(serde::Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Config {
+///     least: i64,
+/// }
+///
+/// struct AtLeast(i64);
+///
+/// impl Transform for AtLeast {
+///     type Config = Config;
+///     type Binding = helpers::Bound;
+///
+///     fn new(config: Config) -> Result<Self, Vec<Problem>> {
+///         match config.least {
+///             0.. => Ok(AtLeast(config.least)),
+///             _ => Err(vec![Problem::at("/least", "a number from 0 on is wanted")]),
+///         }
+///     }
+///
+///     fn bind(&self, table: &Table) -> Result<helpers::Bound, Failure> {
+///         let least = self.0;
+///         helpers::filter(table, &["age"], move |row| Ok(row.value::<i64>(0)? >= Some(least)))
+///     }
+/// }
+///
+/// let fields = [Field::new("age", DataType::Int64)];
+/// let harness = Harness::<AtLeast>::new(r#"{"least": 18}"#, &fields)?;
+/// let rows = harness.run(&[(Op::Insert, vec![Cell::Int(17)]), (Op::Insert, vec![Cell::Int(18)])])?;
+/// assert_eq!(rows, [None, Some(vec![Cell::Int(18)])]);
+/// assert!(Harness::<AtLeast>::new(r#"{"least": -1}"#, &fields).is_err_and(|text| text.contains("/least")));
+/// # Ok::<(), String>(())
+/// ```
 pub trait Transform: Sized + 'static {
     /// The configuration, as the pipe file's `config` has it. `#[serde(deny_unknown_fields)]` makes typing errors visible.
     type Config: DeserializeOwned;
@@ -31,6 +68,58 @@ pub trait Transform: Sized + 'static {
 }
 
 /// A plugin bound to one table.
+///
+/// ```
+/// use pipewright_sdk::testing::{Cell, Harness};
+/// # use pipewright_sdk::*;
+/// # struct Doubles;
+/// # impl Transform for Doubles {
+/// #     type Config = ();
+/// #     type Binding = Doubled;
+/// #     fn new(_: ()) -> Result<Self, Vec<Problem>> { Ok(Doubles) }
+/// #     fn bind(&self, table: &Table) -> Result<Doubled, Failure> { Ok(Doubled::of(table.require("n")?.0)) }
+/// # }
+///
+/// struct Doubled {
+///     shape: Shape,
+///     n: Read,
+///     twice: Write,
+/// }
+///
+/// # impl Doubled {
+/// #     fn of(column: usize) -> Self {
+/// #         let mut shape = Shape::new();
+/// #         let n = shape.read(column);
+/// #         let twice = shape.add(Field::new("twice", DataType::Int64));
+/// #         Doubled { shape, n, twice }
+/// #     }
+/// # }
+/// impl Binding for Doubled {
+///     fn shape(&self) -> Shape {
+///         self.shape.clone()
+///     }
+///
+///     fn transform(&self, batch: &Batch) -> Result<Outcome, Failure> {
+///         let mut twice = ValuesBuilder::<i64>::new(DataType::Int64, batch.len());
+///         let mut outcome = Outcome::unchanged();
+///         for (row, n) in batch.column(self.n).values::<i64>()?.iter().enumerate() {
+///             let doubled = n.and_then(|n| n.checked_mul(2));
+///             if doubled.is_none() && n.is_some() {
+///                 outcome = outcome.reject(row, "overflow", "twice the number does not fit");
+///             }
+///             twice.push(doubled);
+///         }
+///         Ok(outcome.column(self.twice, twice.finish()))
+///     }
+/// }
+///
+/// let harness = Harness::<Doubles>::new("null", &[Field::new("n", DataType::Int64)])?;
+/// let rows = harness.run(&[(Op::Insert, vec![Cell::Int(21)])])?;
+/// assert_eq!(rows, [Some(vec![Cell::Int(21), Cell::Int(42)])]);
+/// let failing = harness.run(&[(Op::Insert, vec![Cell::Int(i64::MAX.into())])]);
+/// assert!(failing.unwrap_err().contains("overflow"));
+/// # Ok::<(), String>(())
+/// ```
 pub trait Binding: 'static {
     /// What it will do to the table: the same answer in every instance.
     fn shape(&self) -> Shape;
@@ -43,10 +132,26 @@ pub trait Binding: 'static {
 }
 
 /// A column that the binding reads.
+///
+/// ```
+/// use pipewright_sdk::Shape;
+/// let mut shape = Shape::new();
+/// let (email, name) = (shape.read(4), shape.read(1));
+/// assert_ne!(email, name);
+/// assert_eq!(shape.read(4), email);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read(usize);
 
 /// A column that the binding makes.
+///
+/// ```
+/// use pipewright_sdk::{Column, DataType, Field, Outcome, Shape};
+/// let mut shape = Shape::new();
+/// let (note, hint) = (shape.add(Field::new("note", DataType::Utf8)), shape.add(Field::new("hint", DataType::Utf8)));
+/// let made = |write| Outcome::unchanged().column(write, Column::nulls(DataType::Utf8, 1));
+/// assert_ne!(made(note), made(hint));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Write(usize);
 
@@ -140,6 +245,41 @@ impl Shape {
 }
 
 /// Rows of one table, in the order in which they happened: the columns that the shape reads.
+///
+/// ```
+/// use pipewright_sdk::testing::{Cell, Harness};
+/// # use pipewright_sdk::*;
+/// # struct Marks;
+/// # impl Transform for Marks {
+/// #     type Config = ();
+/// #     type Binding = Marked;
+/// #     fn new(_: ()) -> Result<Self, Vec<Problem>> { Ok(Marks) }
+/// #     fn bind(&self, _: &Table) -> Result<Marked, Failure> { Ok(Marked) }
+/// # }
+/// # struct Marked;
+/// # fn declared() -> (Shape, Read, Write) {
+/// #     let mut shape = Shape::new();
+/// #     let name = shape.read(0);
+/// #     let mark = shape.add(Field::new("mark", DataType::Boolean));
+/// #     (shape, name, mark)
+/// # }
+/// # impl Binding for Marked {
+/// #     fn shape(&self) -> Shape { declared().0 }
+/// fn transform(&self, batch: &Batch) -> Result<Outcome, Failure> {
+///     let (_, name, mark) = declared();
+///     let mut marks = BooleanBuilder::new();
+///     for row in 0..batch.len() {
+///         marks.push(Some(batch.op(row) == Op::Update && !batch.column(name).is_null(row)));
+///     }
+///     Ok(Outcome::unchanged().column(mark, marks.finish()))
+/// }
+/// # }
+/// let harness = Harness::<Marks>::new("null", &[Field::new("name", DataType::Utf8)])?;
+/// let rows = harness.run(&[(Op::Update, vec![Cell::text("ann")]), (Op::Insert, vec![Cell::text("bob")])])?;
+/// assert_eq!(rows[0].as_ref().unwrap()[1], Cell::Bool(true));
+/// assert_eq!(rows[1].as_ref().unwrap()[1], Cell::Bool(false));
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub(crate) row_count: usize,

@@ -1,6 +1,20 @@
 //! Tables, columns and types, as the plugin sees them.
 
 /// What a column holds.
+///
+/// ```
+/// use pipewright_sdk::{DataType, Failure, Field};
+///
+/// fn scale(field: &Field) -> Result<i8, Failure> {
+///     match field.data_type {
+///         DataType::Decimal128 { scale, .. } | DataType::Decimal256 { scale, .. } => Ok(scale),
+///         other => Err(Failure::unsupported(format!("`{}` is {other:?}, not a decimal", field.name))),
+///     }
+/// }
+///
+/// assert_eq!(scale(&Field::new("price", DataType::Decimal128 { precision: 10, scale: 2 })), Ok(2));
+/// assert!(scale(&Field::new("name", DataType::Utf8)).is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DataType {
@@ -58,6 +72,12 @@ pub enum DataType {
 }
 
 /// What a list is of.
+///
+/// ```
+/// use pipewright_sdk::{DataType, Field, Item};
+/// let vector = Field::new("embedding", DataType::List(Item::Float32));
+/// assert!(matches!(vector.data_type, DataType::List(Item::Float32 | Item::Float64)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Item {
@@ -221,6 +241,19 @@ impl Field {
 }
 
 /// One table as it reaches the plugin.
+///
+/// ```
+/// use pipewright_sdk::{DataType, Field, Table};
+/// let table = Table {
+///     database: "shop".into(),
+///     name: "orders".into(),
+///     fields: vec![Field::new("id", DataType::Int64).key(), Field::new("note", DataType::Utf8)],
+/// };
+/// let (index, note) = table.require("note")?;
+/// assert_eq!((index, note.nullable, note.key), (1, true, false));
+/// assert!(table.require("Note").is_err());
+/// # Ok::<(), pipewright_sdk::Failure>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// The database.
@@ -273,6 +306,15 @@ impl Table {
 }
 
 /// What happened to a row.
+///
+/// ```
+/// use pipewright_sdk::Op;
+/// let is_there = |op: Op| match op {
+///     Op::Insert | Op::Update => true,
+///     Op::Delete => false,
+/// };
+/// assert!(is_there(Op::Update) && !is_there(Op::Delete));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// The row is new, or read by a load.
@@ -324,6 +366,13 @@ impl std::fmt::Display for Problem {
 }
 
 /// Why a table cannot be bound or a batch not be transformed.
+///
+/// ```
+/// use pipewright_sdk::{Column, DataType, Failure};
+/// let failure = Failure::unsupported("the table has no text column");
+/// assert_eq!(failure.to_string(), "the table has no text column");
+/// assert!(matches!(Column::nulls(DataType::Int8, 1).strings(), Err(Failure::Failed(_))));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The table or the batch is outside of what the plugin does; a person must change something.

@@ -250,6 +250,45 @@ fn every_plugin_has_an_end_to_end_case() {
     }
 }
 
+/// Types, traits, functions and macros of the SDK that a plugin's author may name each have an example of their own; what
+/// stands within a type (its methods, indented) may be shown by the type's. The guest's half is generated and hidden.
+#[test]
+fn every_public_item_of_the_sdk_shows_its_use() {
+    let kinds = ["fn", "struct", "enum", "trait", "type", "const", "static"];
+    let (mut shown, mut bare) = (0, Vec::new());
+    for path in sources(&workspace_folder().join("sdk/src")) {
+        if path.ends_with("guest.rs") || path.ends_with("testing_tests.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("a source file is text");
+        let mut comment = String::new();
+        let mut exported = false;
+        for line in text.lines() {
+            let words: Vec<_> = line.split_whitespace().take(3).collect();
+            let named = match words.as_slice() {
+                ["pub", kind, name] if kinds.contains(kind) => {
+                    !line.starts_with(' ') && !name.is_empty()
+                }
+                ["macro_rules!", ..] => exported,
+                _ => false,
+            };
+            match named {
+                true if comment.contains("```") => shown += 1,
+                true => bare.push(format!("{}: {}", path.display(), line)),
+                false => {}
+            }
+            match line.trim_start() {
+                line if line.starts_with("///") => comment.push_str(line),
+                "#[macro_export]" => exported = true,
+                line if line.starts_with("#[") => {}
+                _ => (comment, exported) = (String::new(), false),
+            }
+        }
+    }
+    assert!(bare.is_empty(), "without an example:\n{}", bare.join("\n"));
+    assert!(shown > 50, "only {shown} items were found");
+}
+
 #[test]
 fn the_readme_names_the_two_commands() {
     let readme =

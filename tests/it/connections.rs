@@ -2,6 +2,7 @@
 //! lost and no password shown.
 
 use anyhow::{Context, Result, ensure};
+use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::harness::{Pipe, Stage};
 use testbed::{ClickHouseOptions, ClickHouseServer, ClickHouseUser, SourceKind, shared_source};
@@ -287,10 +288,21 @@ async fn account(
     password: &str,
     settings: &[(&'static str, &'static str)],
 ) -> Result<()> {
+    granted(stage, password, settings, &[]).await
+}
+
+/// The same with these grants alone, if there are any.
+async fn granted(
+    stage: &Stage,
+    password: &str,
+    settings: &[(&'static str, &'static str)],
+    grants: &[&'static str],
+) -> Result<()> {
     let user = ClickHouseUser {
         name: "writer".to_owned(),
         password: password.to_owned(),
         settings: settings.to_vec(),
+        grants: grants.to_vec(),
         ..ClickHouseUser::default()
     };
     tokio::task::block_in_place(|| stage.clickhouse_server.start_again_with(vec![user]))
@@ -302,7 +314,11 @@ async fn an_account_of_clickhouse_that_fails_is_told_of_and_the_pipe_goes_on_wit
     let stage = Stage::with_clickhouse(SourceKind::MySql, start).await?;
     with_t(&stage).await?;
     account(&stage, "canary-1", &[]).await?;
-    let mut file = stage.pipe_file(&["t"]);
+    stage
+        .source
+        .execute("CREATE TABLE u (id INT PRIMARY KEY)")
+        .await?;
+    let mut file = stage.pipe_file(&["t", "u"]);
     file["destination"]["user"] = json!("writer");
     file["destination"]["password"] = json!("canary-1");
     let mut pipe = running_with(&file).await?;
@@ -359,7 +375,12 @@ async fn an_account_of_clickhouse_that_fails_is_told_of_and_the_pipe_goes_on_wit
     let text = seen(&pipe, &stage.database).await?;
     ensure!(!text.contains("canary"), "a password is shown: {text}");
 
-    // Another server, which holds none of it.
+    an_alter_that_is_denied_stops_its_table_alone(&stage, &mut pipe, &file).await?;
+    another_server_is_refused(&mut pipe).await
+}
+
+/// One that holds nothing of what the pipe has written.
+async fn another_server_is_refused(pipe: &mut Pipe) -> Result<()> {
     ensure!(pipe.command("pause").await?.0 == 200);
     pipe.wait_state("Paused", CATCH_UP).await?;
     let other = Stage::shared(SourceKind::MySql).await?;
@@ -374,4 +395,54 @@ async fn an_account_of_clickhouse_that_fails_is_told_of_and_the_pipe_goes_on_wit
         "{status} {problem}"
     );
     Ok(())
+}
+
+/// The preflight warns of it with the statement that mends it.
+async fn an_alter_that_is_denied_stops_its_table_alone(
+    stage: &Stage,
+    pipe: &mut Pipe,
+    file: &Value,
+) -> Result<()> {
+    let grants = [
+        "GRANT SELECT, INSERT, CREATE TABLE, CREATE VIEW, DROP TABLE, DROP VIEW, ALTER ADD COLUMN, \
+         ALTER MODIFY COMMENT, ALTER RENAME COLUMN ON *.*",
+        "GRANT TABLE ENGINE ON *",
+    ];
+    granted(stage, "canary-2", &[], &grants).await?;
+    let mut asked = file.clone();
+    asked["destination"]["password"] = json!("canary-2");
+    let (_, answer) = pipe
+        .call(Method::POST, "/v1/validate", asked.to_string())
+        .await?;
+    let mut findings = answer["findings"].as_array().into_iter().flatten();
+    let lacks = findings.find(|finding| finding["check"] == "grants");
+    let lacks = lacks.with_context(|| format!("no warning: {answer:#}"))?;
+    ensure!(lacks["severity"] == "warning", "{lacks:#}");
+    for grant in ["GRANT ALTER DROP COLUMN", "ALTER MODIFY COLUMN"] {
+        ensure!(lacks["remedy"].to_string().contains(grant), "{lacks:#}");
+    }
+    ensure!(!lacks.to_string().contains("RENAME"), "{lacks:#}");
+    stage
+        .source
+        .execute_all(["ALTER TABLE t DROP COLUMN a", "INSERT INTO u VALUES (1)"])
+        .await?;
+    pipe.wait_for("the table alone out of service", CATCH_UP, |status| {
+        let mut reasons = status["reasons"].as_array().into_iter().flatten();
+        reasons.any(|reason| {
+            reason["table"] == format!("{}.t", stage.database)
+                && reason["remedy"]
+                    .to_string()
+                    .contains("GRANT ALTER DROP COLUMN")
+        })
+    })
+    .await?;
+    stage.source.execute("INSERT INTO u VALUES (2)").await?;
+    assert_caught_up(stage, pipe, &["u"]).await?;
+    account(stage, "canary-2", &[]).await?;
+    let retry = json!({ "command": "retry", "table": format!("{}.t", stage.database) });
+    let (status, document) = pipe.order(retry).await?;
+    ensure!(status == 200, "{status} {document:#}");
+    pipe.wait_state("Running", CATCH_UP).await?;
+    stage.source.execute("INSERT INTO t VALUES ()").await?;
+    assert_caught_up(stage, pipe, &["t", "u"]).await
 }

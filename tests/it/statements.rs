@@ -235,6 +235,8 @@ async fn statements_on_other_tables_concern_nobody(kind: SourceKind) -> Result<(
         "TRUNCATE TABLE other",
         "RENAME TABLE other TO another",
         "DROP TABLE another",
+        "CREATE TABLE t_like LIKE t",
+        "DROP TABLE t_like",
         "CREATE VIEW v AS SELECT id FROM t",
         "DROP VIEW v",
         "CREATE INDEX later ON t (a)",

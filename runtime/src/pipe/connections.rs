@@ -146,7 +146,7 @@ async fn check_destination(pipe: &Pipe, config: &PipeConfig) -> Result<()> {
     let destination = ClickHouse::connect(&config.destination).await?;
     let record = pipe.store.record();
     let owner = Owner::new(pipe.store.pipe(), record.id.clone());
-    setup::refuse(&destination.preflight(&[], &owner).await?)?;
+    setup::refuse(&destination.preflight(&[], &owner, config.ddl).await?)?;
     if record.checkpoint.is_none() || record.term == 0 {
         return Ok(());
     }

@@ -470,6 +470,9 @@ impl Follower<'_> {
             return Ok(true);
         }
         open.moved_to(end, committed_at_us);
+        // On an idle source nothing more comes, and a load may wait for the checkpoint to get here.
+        open.due
+            .get_or_insert_with(|| Instant::now() + self.longest_wait());
         Ok(true)
     }
 

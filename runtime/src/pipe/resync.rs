@@ -373,7 +373,13 @@ pub(super) async fn check_targets(
         }
     }
     let mut findings = setup::shared_targets(&records, bound);
-    findings.extend(session.destination.preflight(&targets, &owner).await?);
+    let policies = session.config.ddl;
+    findings.extend(
+        session
+            .destination
+            .preflight(&targets, &owner, policies)
+            .await?,
+    );
     setup::refuse(&findings)
 }
 

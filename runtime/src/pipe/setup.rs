@@ -97,7 +97,13 @@ pub(super) async fn prepare(session: &Session, owner: &Owner) -> Result<Prepared
     findings.extend(shared_targets(&Records::default(), &tables));
     let targets = tables.iter().flat_map(LiveTable::targets);
     let targets: Vec<_> = targets.cloned().collect();
-    findings.extend(session.destination.preflight(&targets, owner).await?);
+    let policies = session.config.ddl;
+    findings.extend(
+        session
+            .destination
+            .preflight(&targets, owner, policies)
+            .await?,
+    );
     Ok(Prepared { tables, findings })
 }
 

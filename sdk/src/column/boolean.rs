@@ -3,7 +3,16 @@
 use super::builder::{Bits, Validity};
 use super::{Column, DataType};
 
-/// Booleans, by row. See [`Column::booleans`] for an example.
+/// Booleans, by row.
+///
+/// ```
+/// use pipewright_sdk::BooleanBuilder;
+/// let mut builder = BooleanBuilder::new();
+/// [Some(true), None, Some(false), Some(true)].map(|flag| builder.push(flag));
+/// let column = builder.finish();
+/// assert_eq!(column.booleans()?.iter().filter(|flag| *flag == Some(true)).count(), 2);
+/// # Ok::<(), pipewright_sdk::Failure>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Booleans<'a> {
     column: &'a Column,
@@ -37,7 +46,17 @@ impl<'a> Booleans<'a> {
     }
 }
 
-/// Makes a column of booleans. See [`Column::booleans`] for an example.
+/// Makes a column of booleans.
+///
+/// ```
+/// use pipewright_sdk::{BooleanBuilder, DataType};
+/// let mut builder = BooleanBuilder::new();
+/// (0..9).for_each(|row| builder.push(Some(row == 8)));
+/// let column = builder.finish();
+/// assert_eq!(column.data_type(), DataType::Boolean);
+/// assert_eq!(column.booleans()?.get(8), Some(true));
+/// # Ok::<(), pipewright_sdk::Failure>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct BooleanBuilder {
     values: Bits,

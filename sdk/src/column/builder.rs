@@ -76,7 +76,17 @@ impl<T: Value> ValuesBuilder<T> {
     }
 }
 
-/// Makes a column of text or bytes. See [`Column::strings`] for an example.
+/// Makes a column of text or bytes.
+///
+/// ```
+/// use pipewright_sdk::{BytesBuilder, DataType};
+/// let mut builder = BytesBuilder::new(DataType::Utf8, 2);
+/// builder.push(None);
+/// builder.push_with(|bytes| bytes.extend(b"ANN".iter().map(u8::to_ascii_lowercase)));
+/// let column = builder.finish();
+/// assert_eq!((column.strings()?.get(0), column.strings()?.get(1)), (None, Some("ann")));
+/// # Ok::<(), pipewright_sdk::Failure>(())
+/// ```
 #[derive(Debug)]
 pub struct BytesBuilder {
     data_type: DataType,

@@ -6,7 +6,19 @@ use super::builder::Validity;
 use super::{Column, Value};
 use crate::{DataType, Item};
 
-/// Lists of numbers of one width, by row. See [`Column::lists`] for an example.
+/// Lists of numbers of one width, by row.
+///
+/// ```
+/// use pipewright_sdk::{Item, ListBuilder};
+/// let mut builder = ListBuilder::<i32>::new(Item::Int32, 2);
+/// builder.push(Some(&[1, 2, 3]));
+/// builder.push(None);
+/// let column = builder.finish();
+/// let lists = column.lists::<i32>()?;
+/// let sums: Vec<_> = lists.iter().map(|list| list.map(|list| list.iter().sum::<i32>())).collect();
+/// assert_eq!(sums, [Some(6), None]);
+/// # Ok::<(), pipewright_sdk::Failure>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Lists<'a, T> {
     column: &'a Column,
@@ -63,6 +75,16 @@ impl<'a, T: Value> Lists<'a, T> {
 }
 
 /// The numbers of one row's list, none of which is NULL.
+///
+/// ```
+/// use pipewright_sdk::{Item, ListBuilder};
+/// let mut builder = ListBuilder::<u16>::new(Item::UInt16, 1);
+/// builder.push(Some(&[7, 9]));
+/// let column = builder.finish();
+/// let list = column.lists::<u16>()?.get(0).expect("the row is not NULL");
+/// assert_eq!((list.len(), list.get(1), list.get(2)), (2, Some(9), None));
+/// # Ok::<(), pipewright_sdk::Failure>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct List<'a, T> {
     values: &'a [u8],
@@ -129,7 +151,17 @@ impl<'a, T: Value> List<'a, T> {
     }
 }
 
-/// Makes a column of lists, which at the destination is an Array. See [`Column::lists`] for an example.
+/// Makes a column of lists, which at the destination is an Array.
+///
+/// ```
+/// use pipewright_sdk::{DataType, Item, ListBuilder};
+/// let mut builder = ListBuilder::<f64>::new(Item::Float64, 2);
+/// builder.push(None);
+/// builder.push(Some(&[0.5]));
+/// let column = builder.finish();
+/// assert_eq!(column.data_type(), DataType::List(Item::Float64));
+/// assert!(column.is_null(0) && !column.is_null(1));
+/// ```
 #[derive(Debug)]
 pub struct ListBuilder<T> {
     data_type: DataType,

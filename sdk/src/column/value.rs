@@ -26,6 +26,18 @@ impl From<i128> for I256 {
 }
 
 /// A Rust type that columns hold as it is. Not to be implemented by plugins.
+///
+/// ```
+/// use pipewright_sdk::{Column, DataType, Failure, Value};
+///
+/// fn count<T: Value + PartialEq>(column: &Column, wanted: T) -> Result<usize, Failure> {
+///     Ok(column.values::<T>()?.iter().filter(|value| *value == Some(wanted)).count())
+/// }
+///
+/// assert!(i32::fits(DataType::Date32) && !i64::fits(DataType::Date32));
+/// assert_eq!(count(&Column::nulls(DataType::Date32, 4), 0_i32)?, 0);
+/// # Ok::<(), pipewright_sdk::Failure>(())
+/// ```
 pub trait Value: Copy + sealed::Sealed + 'static {
     /// Whether a column of that type holds such values.
     fn fits(data_type: DataType) -> bool;

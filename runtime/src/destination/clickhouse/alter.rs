@@ -137,7 +137,7 @@ impl ClickHouse {
             return Ok(());
         };
         for sql in alteration.statements_before(&found) {
-            let doing = Doing::Definition("to keep a column aside");
+            let doing = Doing::Alteration(&alteration.after);
             self.run(&sql, doing, STATEMENT_TIMEOUT)
                 .await
                 .map_err(tag)?;
@@ -167,7 +167,7 @@ impl ClickHouse {
         };
         let statements = alteration.statements(&found);
         for sql in statements {
-            let doing = Doing::Definition("to alter a table");
+            let doing = Doing::Alteration(after);
             self.run(&sql, doing, STATEMENT_TIMEOUT)
                 .await
                 .map_err(tag)?;

@@ -12,7 +12,8 @@
 //! Where a term is raised, what has been written beyond the checkpoint would come again under other versions. It is taken
 //! out before ([`ClickHouse::rewind`]). Each insert carries the condition that nobody has claimed a higher term
 //! ([`ClickHouse::write_as`]), and the server looks at it as the insert begins there, however late it arrives: either it
-//! finds the winner's claim and writes nothing, or it has begun before the claim, and the winner finds and ends it.
+//! finds the winner's claim and writes nothing, or it has begun before the claim, and the winner finds and ends it. That
+//! holds where both ask one server: a replica may see a claim later, and shows no statement of another's.
 //!
 //! Rows of a load have version 0 and are not told apart: an interrupted load begins anew in a table of its own.
 

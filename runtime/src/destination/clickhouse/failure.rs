@@ -12,12 +12,17 @@ use crate::error::{Error, ErrorKind};
 pub(super) enum Doing<'a> {
     /// A statement over names and types only.
     Definition(&'a str),
+    /// Altering this target: the account that may not do so may do everything else, so the others go on.
+    Alteration(&'a TargetTable),
     /// Moving rows of this table.
     Rows(&'a str, &'a TargetTable),
 }
 
 /// The longest piece of a server's text that is shown.
 const TEXT_MAX: usize = 600;
+
+/// ACCESS_DENIED.
+const NO_GRANT: u16 = 497;
 
 /// Classifies `error`. `place` is the server's URL, `user` the account.
 pub(super) fn failure(
@@ -99,9 +104,12 @@ fn is_error_name(name: &str) -> bool {
 
 fn refused(exception: &Exception<'_>, user: &str, doing: Doing<'_>) -> Error {
     let Exception { code, name, text } = *exception;
-    let kind = kind_of(code);
-    let what = match doing {
-        Doing::Definition(what) | Doing::Rows(what, _) => what,
+    let (kind, what) = match doing {
+        Doing::Alteration(_) if code == NO_GRANT => {
+            (ErrorKind::DestinationRejected, "to alter a table")
+        }
+        Doing::Alteration(_) => (kind_of(code), "to alter a table"),
+        Doing::Definition(what) | Doing::Rows(what, _) => (kind_of(code), what),
     };
     let verb = if kind == ErrorKind::DestinationUnavailable {
         "could not do"
@@ -111,7 +119,7 @@ fn refused(exception: &Exception<'_>, user: &str, doing: Doing<'_>) -> Error {
     let mut message = format!("ClickHouse {verb} {what}: {name} ({code})");
     let mut table = None;
     match doing {
-        Doing::Definition(_) => {
+        Doing::Definition(_) | Doing::Alteration(_) => {
             message.push_str(": ");
             message.extend(
                 text.chars()
@@ -131,7 +139,14 @@ fn refused(exception: &Exception<'_>, user: &str, doing: Doing<'_>) -> Error {
             }
         }
     }
-    let error = Error::new(kind, message).with_hint(hint(code, text, user));
+    let mut hint = hint(code, text, user);
+    if let Doing::Alteration(target) = doing {
+        table = Some(target.source());
+        if code == NO_GRANT {
+            hint.push_str(", then retry the table");
+        }
+    }
+    let error = Error::new(kind, message).with_hint(hint);
     match table {
         Some(table) => error.with_table(table),
         None => error,
@@ -155,7 +170,7 @@ fn mentioned<'a>(target: &'a TargetTable, text: &str) -> Option<&'a str> {
 fn kind_of(code: u16) -> ErrorKind {
     match code {
         // Credentials and grants.
-        164 | 192..=195 | 291 | 495 | 497 | 516 => ErrorKind::DestinationDenied,
+        164 | 192..=195 | 291 | 495 | NO_GRANT | 516 => ErrorKind::DestinationDenied,
         // The body broke off on its way, or a disk did not take it.
         3 | 23 | 24 | 33 | 74..=77 | 243 | 298 | 425 | 499 => ErrorKind::DestinationUnavailable,
         // Time, network, name service.
@@ -195,7 +210,7 @@ fn hint(code: u16, text: &str, user: &str) -> String {
         192..=195 | 516 => "check `destination.user` and `destination.password`, and the networks that the account may \
                             come from; `pipewright set` gives a paused or failed pipe others"
             .to_owned(),
-        497 => match text.split_once("have the grant ") {
+        NO_GRANT => match text.split_once("have the grant ") {
             Some((_, grant)) => {
                 let grant = grant.split(". (").next().unwrap_or(grant);
                 format!("GRANT {} TO {user}", grant.trim_end_matches(['.', ' ']))

@@ -8,6 +8,7 @@ use super::failure::Doing;
 use super::misfits::{Misfit, misfits};
 use super::tables::{Owner, is_fit_database, occupation, remedy};
 use super::target::TargetTable;
+use crate::config::{DdlAction, DdlPolicies};
 use crate::error::{Error, ErrorKind, Finding, Result, Severity};
 
 /// What an account needs on the database; CREATE DATABASE only while there is none. The two DROPs are what
@@ -22,6 +23,25 @@ const PRIVILEGES: &[&str] = &[
     "ALTER ADD COLUMN",
     "ALTER MODIFY COMMENT",
 ];
+
+/// What it needs besides to follow statements of the source in place, by what the pipe file wants of each kind.
+fn altering(policies: DdlPolicies) -> Vec<&'static str> {
+    let mut privileges = match policies.drop_column {
+        DdlAction::Apply => vec!["ALTER DROP COLUMN"],
+        // It takes NULL from then on, and makes way for a later one of its name.
+        DdlAction::Archive => vec!["ALTER MODIFY COLUMN", "ALTER RENAME COLUMN"],
+        DdlAction::Ignore | DdlAction::Quarantine => Vec::new(),
+    };
+    for (policy, privilege) in [
+        (policies.rename_column, "ALTER RENAME COLUMN"),
+        (policies.modify_column, "ALTER MODIFY COLUMN"),
+    ] {
+        if policy == DdlAction::Apply && !privileges.contains(&privilege) {
+            privileges.push(privilege);
+        }
+    }
+    privileges
+}
 
 #[derive(Deserialize)]
 struct GrantRow {
@@ -43,7 +63,12 @@ impl ClickHouse {
     ///
     /// # Errors
     /// When the server cannot be asked.
-    pub async fn preflight(&self, targets: &[TargetTable], owner: &Owner) -> Result<Vec<Finding>> {
+    pub async fn preflight(
+        &self,
+        targets: &[TargetTable],
+        owner: &Owner,
+        policies: DdlPolicies,
+    ) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         self.check_account(&mut findings).await?;
         self.check_disks(&mut findings).await?;
@@ -51,6 +76,7 @@ impl ClickHouse {
         let appends = targets.iter().any(TargetTable::is_append);
         self.check_grants(engine.is_none(), appends, &mut findings)
             .await?;
+        self.check_altering(policies, &mut findings).await?;
         check_names(targets, &mut findings);
         for target in targets {
             self.check_target(target, owner, &mut findings).await?;
@@ -113,7 +139,43 @@ impl ClickHouse {
             .map(|privilege| (*privilege, database.as_str()))
             .collect();
         wanted.extend(engines.map(|engine| ("TABLE ENGINE", engine)));
-        let mut missing: Vec<(&str, &str)> = Vec::new();
+        let Some(list) = self.missing_grants(&wanted).await? else {
+            return Ok(());
+        };
+        findings.push(Finding {
+            severity: Severity::Error,
+            needed: "the grants with which tables are created and written".to_owned(),
+            ..self.without_grants(&list)
+        });
+        Ok(())
+    }
+
+    /// A statement that may not be followed in place stops its table, and only when it comes.
+    async fn check_altering(
+        &self,
+        policies: DdlPolicies,
+        findings: &mut Vec<Finding>,
+    ) -> Result<()> {
+        let database = format!("{}.*", ddl::ident(self.database()));
+        let wanted: Vec<(&str, &str)> = altering(policies)
+            .into_iter()
+            .map(|privilege| (privilege, database.as_str()))
+            .collect();
+        if let Some(list) = self.missing_grants(&wanted).await? {
+            findings.push(Finding {
+                severity: Severity::Warning,
+                needed:
+                    "the grants with which statements of the source are followed, as `ddl` has it"
+                        .to_owned(),
+                ..self.without_grants(&list)
+            });
+        }
+        Ok(())
+    }
+
+    /// Those privileges that the account lacks, in words; none where it has all, or nobody can tell.
+    async fn missing_grants(&self, wanted: &[(&str, &str)]) -> Result<Option<String>> {
+        let mut missing = Vec::new();
         for (privilege, object) in wanted {
             let sql = ddl::check_grant(privilege, object);
             let answer: Result<Vec<GrantRow>> = self
@@ -121,30 +183,26 @@ impl ClickHouse {
                 .await;
             match answer {
                 Ok(rows) if rows.first().is_some_and(|row| row.result == 0) => {
-                    missing.push((privilege, object))
+                    missing.push(format!("{privilege} ON {object}"));
                 }
                 Ok(_) => {}
                 // Older servers have no CHECK GRANT; there the first statement tells.
-                Err(error) if error.kind() == ErrorKind::DestinationRejected => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::DestinationRejected => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
-        if !missing.is_empty() {
-            let user = ddl::ident(self.user());
-            let list: Vec<String> = missing
-                .iter()
-                .map(|(privilege, object)| format!("{privilege} ON {object}"))
-                .collect();
-            findings.push(Finding {
-                severity: Severity::Error,
-                check: "grants".to_owned(),
-                found: format!("user `{}` lacks {}", self.user(), list.join(", ")),
-                needed: "the grants with which tables are created and written".to_owned(),
-                remedy: format!("GRANT {} TO {user}", list.join(", ")),
-                kind: ErrorKind::DestinationDenied,
-            });
+        Ok((!missing.is_empty()).then(|| missing.join(", ")))
+    }
+
+    fn without_grants(&self, list: &str) -> Finding {
+        Finding {
+            severity: Severity::Error,
+            check: "grants".to_owned(),
+            found: format!("user `{}` lacks {list}", self.user()),
+            needed: String::new(),
+            remedy: format!("GRANT {list} TO {}", ddl::ident(self.user())),
+            kind: ErrorKind::DestinationDenied,
         }
-        Ok(())
     }
 
     async fn check_target(
