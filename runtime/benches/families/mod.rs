@@ -140,6 +140,7 @@ pub(crate) fn table<'a>(families: impl IntoIterator<Item = &'a Family>) -> Sourc
         keeps_null: std::collections::BTreeMap::new(),
         key_is_primary: false,
         transactional: None,
+        unique_keys: Vec::new(),
     }
 }
 

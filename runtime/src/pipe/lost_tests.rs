@@ -108,6 +108,7 @@ pub(in crate::pipe) fn table(
         keeps_null: BTreeMap::new(),
         key_is_primary: true,
         transactional: Some(true),
+        unique_keys: Vec::new(),
     };
     let mut record = TableRecord::new(source);
     record.state = TableState::Streaming;

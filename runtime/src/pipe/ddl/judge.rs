@@ -192,6 +192,13 @@ impl Judge<'_> {
             Ok(compared) => compared,
             Err(why) => return Ok(Verdict::Reload(why)),
         };
+        // A copy with INSERT IGNORE leaves out rows that are equal where they were not to be.
+        let narrower = after.key_beyond(&self.table.source);
+        if let (None, Some(key)) = (self.alter, narrower) {
+            return Ok(Verdict::Reload(format!(
+                "it has a unique key of {key}, for which rows may have been left out"
+            )));
+        }
         if after == *self.table.source {
             return Ok(Verdict::Nothing);
         }

@@ -306,6 +306,8 @@ fn build(
         keeps_null,
         key_is_primary,
         transactional,
+        // The last of the statements tells.
+        unique_keys: Vec::new(),
     })
 }
 

@@ -27,6 +27,7 @@ fn table(columns: &[(&str, &str)]) -> SourceTable {
         keeps_null: BTreeMap::new(),
         key_is_primary: true,
         transactional: Some(true),
+        unique_keys: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod cells;
 mod history;
+mod keys;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use mysql_async::{Conn, Params, Row, Value};
 use serde::{Deserialize, Serialize};
 
 use self::cells::Cells;
+pub use self::keys::UniqueKey;
+use self::keys::{Collations, KeyPart, choose_key, load_keys};
 use super::connection::query_error;
 use super::date_rules::DateRule;
 use super::labels::{complete_labels, parse_labels};
@@ -43,6 +46,9 @@ pub struct SourceTable {
     /// Whether the table's engine can roll back; none for one that is not known.
     #[serde(default)]
     pub transactional: Option<bool>,
+    /// All unique keys, without their names; none where they are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unique_keys: Vec<UniqueKey>,
 }
 
 /// One column, with what its decoder must know.
@@ -254,7 +260,7 @@ pub async fn load_tables(
     let flavor = source.flavor();
     let listed = describe_tables(conn, tables).await?;
     let names: Vec<TableName> = listed.iter().map(|table| table.name.clone()).collect();
-    let mut columns = load_columns(conn, flavor, &names).await?;
+    let (mut columns, collations) = load_columns(conn, flavor, &names).await?;
     complete_labels(conn, flavor, &mut columns).await?;
     let mut keys = load_keys(conn, &names).await?;
     let periods = history::declared(conn, &listed).await?;
@@ -285,6 +291,7 @@ pub async fn load_tables(
         let mut built = build_table(name, described, &parts, &exclude(name))?;
         built.columns.extend(unlisted);
         built.transactional = table.engine.as_deref().and_then(rolls_back);
+        built.unique_keys = keys::of_rows(&parts, collations.get(name));
         loaded.push(built);
     }
     Ok(loaded)
@@ -292,24 +299,32 @@ pub async fn load_tables(
 
 const COLUMNS: &str = "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, \
      CHARACTER_SET_NAME, CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, \
-     COLUMN_DEFAULT, EXTRA \
+     COLUMN_DEFAULT, EXTRA, COLLATION_NAME \
      FROM information_schema.COLUMNS";
 
 async fn load_columns(
     conn: &mut Conn,
     flavor: Flavor,
     tables: &[TableName],
-) -> Result<HashMap<TableName, Vec<SourceColumn>>> {
+) -> Result<(
+    HashMap<TableName, Vec<SourceColumn>>,
+    HashMap<TableName, Collations>,
+)> {
     let mut columns: HashMap<TableName, Vec<SourceColumn>> = HashMap::new();
+    let mut collations: HashMap<TableName, Collations> = HashMap::new();
     let order = "ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION";
     for row in each_database(conn, COLUMNS, order, tables).await? {
-        let (name, column) = source_column(flavor, row)?;
+        let (name, column, collation) = source_column(flavor, row)?;
+        if let Some(collation) = collation {
+            let of_table = collations.entry(name.clone()).or_default();
+            of_table.insert(column.name.clone(), collation);
+        }
         columns.entry(name).or_default().push(column);
     }
-    Ok(columns)
+    Ok((columns, collations))
 }
 
-fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn)> {
+fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn, Option<String>)> {
     let mut cells = Cells::of(row);
     let table = TableName::new(cells.text()?, cells.text()?);
     let name = cells.text()?;
@@ -323,6 +338,7 @@ fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn)> 
     let time_digits = cells.maybe_number()?;
     let default = cells.maybe_text()?;
     let extra = cells.text()?;
+    let collation = cells.maybe_text()?;
     // MySQL's `DEFAULT_GENERATED` is another thing.
     let generated = ["STORED GENERATED", "VIRTUAL GENERATED"]
         .iter()
@@ -359,39 +375,7 @@ fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn)> 
         data_type,
         column_type,
     };
-    Ok((table, column))
-}
-
-/// One column of a unique index.
-struct KeyPart {
-    index: String,
-    /// None where the index is on an expression.
-    column: Option<String>,
-    prefix: bool,
-    /// Of the kind HASH.
-    hash: bool,
-}
-
-/// The columns of all unique indexes, by index name and then in the index's order.
-async fn load_keys(
-    conn: &mut Conn,
-    tables: &[TableName],
-) -> Result<HashMap<TableName, Vec<KeyPart>>> {
-    let mut keys: HashMap<TableName, Vec<KeyPart>> = HashMap::new();
-    let query = "SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, COLUMN_NAME, SUB_PART, INDEX_TYPE \
-         FROM information_schema.STATISTICS";
-    let order = "AND NON_UNIQUE = 0 ORDER BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX";
-    for row in each_database(conn, query, order, tables).await? {
-        let mut cells = Cells::of(row);
-        let table = TableName::new(cells.text()?, cells.text()?);
-        keys.entry(table).or_default().push(KeyPart {
-            index: cells.text()?,
-            column: cells.maybe_text()?,
-            prefix: cells.maybe_number()?.is_some(),
-            hash: cells.maybe_text()?.as_deref() == Some("HASH"),
-        });
-    }
-    Ok(keys)
+    Ok((table, column, collation))
 }
 
 /// The table of `columns`, in ordinal order, without those of `excluded`.
@@ -450,6 +434,7 @@ fn build_table(
         keeps_null: BTreeMap::new(),
         key_is_primary: keys.iter().any(|part| part.index == "PRIMARY"),
         transactional: None,
+        unique_keys: Vec::new(),
     })
 }
 
@@ -463,33 +448,6 @@ fn rolls_back(engine: &str) -> Option<bool> {
         }
         _ => None,
     }
-}
-
-/// The columns of the primary key, or else of the first unique index, by name, whose columns are all NOT NULL and whole.
-/// A prefix in the primary key does not matter: what is unique by its front is unique as a whole (pitfall 120).
-fn choose_key<'a>(columns: &[SourceColumn], keys: &'a [KeyPart]) -> Vec<&'a str> {
-    let index_columns = |index: &str| -> Option<Vec<&'a str>> {
-        keys.iter()
-            .filter(|part| part.index == index)
-            .map(|part| part.column.as_deref())
-            .collect()
-    };
-    if keys.iter().any(|part| part.index == "PRIMARY") {
-        return index_columns("PRIMARY").unwrap_or_default();
-    }
-    let whole = |part: &KeyPart| {
-        !part.prefix
-            && part.column.as_deref().is_some_and(|name| {
-                columns
-                    .iter()
-                    .any(|column| column.name.eq_ignore_ascii_case(name) && !column.nullable)
-            })
-    };
-    keys.iter()
-        .map(|part| part.index.as_str())
-        .find(|index| keys.iter().filter(|part| part.index == *index).all(whole))
-        .and_then(index_columns)
-        .unwrap_or_default()
 }
 
 /// Runs `query`, which selects from an information_schema table, for all `tables`, database by database; `rest` is added

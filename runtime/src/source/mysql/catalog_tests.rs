@@ -36,7 +36,7 @@ fn part(index: &str, column: &str, prefix: bool) -> KeyPart {
     KeyPart {
         index: index.into(),
         column: Some(column.into()),
-        prefix,
+        prefix: prefix.then_some(1),
         hash: false,
     }
 }
@@ -66,7 +66,7 @@ fn else_a_unique_index_without_null_prefix_or_expression_is() {
         KeyPart {
             index: "k3".into(),
             column: None,
-            prefix: false,
+            prefix: None,
             hash: false,
         },
         part("k4", "b", false),
@@ -101,6 +101,43 @@ fn excluded_columns_keep_their_ordinal_and_leave_the_schema() {
     assert_eq!(error.kind(), ErrorKind::Config);
     let error = assemble(&keys, &["nope"]).expect_err("no such column");
     assert_eq!(error.kind(), ErrorKind::SourceMissing);
+}
+
+#[test]
+fn a_unique_key_is_another_by_its_columns_prefix_and_collation_and_not_by_its_name() {
+    let table = |keys: &[KeyPart], collation: &str| {
+        let collations = [("b".to_owned(), collation.to_owned())].into();
+        let mut table = assemble(keys, &[]).expect("a table");
+        table.unique_keys = keys::of_rows(keys, Some(&collations));
+        table
+    };
+    let primary = part("PRIMARY", "a", false);
+    let before = table(
+        &[part("PRIMARY", "a", false), part("u", "b", false)],
+        "utf8mb4_bin",
+    );
+    let renamed = [part("PRIMARY", "a", false), part("v", "b", false)];
+    assert_eq!(table(&renamed, "utf8mb4_bin"), before);
+    let beyond = |keys: &[KeyPart], collation: &str| table(keys, collation).key_beyond(&before);
+    assert_eq!(beyond(&[primary], "utf8mb4_bin"), None);
+    let wider = [part("v", "b", false), part("v", "c", false)];
+    assert_eq!(beyond(&wider, "utf8mb4_bin"), None);
+    let other = Some("`b`".to_owned());
+    assert_eq!(beyond(&renamed, "utf8mb4_general_ci"), other);
+    assert_eq!(beyond(&[part("v", "b", true)], "utf8mb4_bin"), other);
+    let expression = [KeyPart {
+        column: None,
+        ..part("v", "b", false)
+    }];
+    assert_eq!(
+        beyond(&expression, "utf8mb4_bin"),
+        Some("an expression".to_owned())
+    );
+    let unknown = SourceTable {
+        unique_keys: Vec::new(),
+        ..before.clone()
+    };
+    assert_eq!(before.key_beyond(&unknown), Some("`a`".to_owned()));
 }
 
 #[test]

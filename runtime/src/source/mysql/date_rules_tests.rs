@@ -43,6 +43,7 @@ fn table() -> SourceTable {
         keeps_null: BTreeMap::new(),
         key_is_primary: true,
         transactional: None,
+        unique_keys: Vec::new(),
     }
 }
 

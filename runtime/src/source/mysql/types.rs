@@ -261,6 +261,7 @@ mod tests {
             keeps_null: std::collections::BTreeMap::new(),
             key_is_primary: false,
             transactional: None,
+            unique_keys: Vec::new(),
         };
         let new = ServerVersion(11, 8, 9);
         let error =

@@ -43,6 +43,7 @@ pub(super) fn table() -> Arc<SourceTable> {
         keeps_null: std::collections::BTreeMap::new(),
         key_is_primary: true,
         transactional: None,
+        unique_keys: Vec::new(),
     })
 }
 

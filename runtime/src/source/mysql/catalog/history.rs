@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use mysql_async::Conn;
 
 use super::cells::Cells;
-use super::{ColumnDefault, KeyPart, ListedTable, SourceColumn, each_database};
+use super::keys::KeyPart;
+use super::{ColumnDefault, ListedTable, SourceColumn, each_database};
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 

@@ -44,6 +44,7 @@ fn table() -> SourceTable {
         keeps_null: std::collections::BTreeMap::new(),
         key_is_primary: true,
         transactional: None,
+        unique_keys: Vec::new(),
     }
 }
 
