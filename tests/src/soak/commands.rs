@@ -1,5 +1,7 @@
 //! Random sequences of commands to a pipe under write load, kills and restarts among them: whatever was asked in whatever
-//! state, both ends are equal when the pipe is let go on.
+//! state, both ends are equal when the pipe is let go on. Half of the pipes are dropped then, and their names serve others.
+
+mod aside;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,10 +17,13 @@ use crate::harness::{Launch, Pipe, Stage, Workload};
 /// Commands of one sequence.
 const STEPS: usize = 14;
 
+/// Commands between the end of a sequence and the drop of its pipe.
+const STEPS_BEFORE_DROP: usize = 2;
+
 /// How long a pipe may take to come back to Running, and to show what was committed.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Tables that stay in the pipe whatever is asked.
+/// A table that stays in the pipe whatever is asked.
 const KEPT: &str = "people";
 
 #[derive(Clone, Copy, Debug)]
@@ -31,17 +36,24 @@ enum Step {
     Add(&'static str),
     Remove(&'static str),
     Retry(&'static str),
+    Break,
+    Mend,
+    RetryAside,
+    SkipAside,
+    ResyncAside,
     Set,
     Connect,
     Stop,
     Kill,
+    /// The last of a pipe; never drawn among others.
+    Drop,
 }
 
 impl Step {
     fn random(generator: &mut StdRng) -> Self {
         let table = Workload::TABLES[generator.random_range(0..Workload::TABLES.len())];
         let other = Workload::TABLES[generator.random_range(1..Workload::TABLES.len())];
-        match generator.random_range(0..21) {
+        match generator.random_range(0..28) {
             0..3 => Step::Pause,
             3..6 => Step::Resume,
             6 => Step::Start,
@@ -53,6 +65,11 @@ impl Step {
             17 => Step::Set,
             18 => Step::Connect,
             19 => Step::Stop,
+            20..22 => Step::Break,
+            22 => Step::Mend,
+            23..25 => Step::RetryAside,
+            25 => Step::SkipAside,
+            26 => Step::ResyncAside,
             _ => Step::Kill,
         }
     }
@@ -90,36 +107,114 @@ pub async fn round(stage: &Stage, program: &Path, seed: u64) -> Result<()> {
     let mut generator = StdRng::seed_from_u64(seed);
     let workload = Workload { row_count: 600 };
     workload.create(stage).await?;
-    let mut file = stage.pipe_file(&Workload::TABLES[..2]);
+    aside::create(stage).await?;
+    let [first, second, ..] = Workload::TABLES;
+    let mut file = stage.pipe_file(&[first, second, aside::TABLE]);
     file["sync"] = json!({ "interval": "100ms" });
     file["snapshot"] = json!({ "rows_per_partition": 150, "threads_per_table": 2 });
     let mut pipe = Pipe::start(Launch::new(program, &file))?;
     let log = pipe.log();
-    let writers = [1, 2].map(|which| {
+    let write = |which| {
         workload.write(
             &stage.source,
             StdRng::seed_from_u64(seed.wrapping_mul(1000) + which),
         )
-    });
-    let mut steps = Vec::new();
-    let done = async {
-        for _ in 0..STEPS {
-            let step = Step::random(&mut generator);
-            steps.push(step);
-            take(&mut pipe, stage, step).await?;
-            tokio::time::sleep(Duration::from_millis(generator.random_range(0..900))).await;
-        }
-        let_go_on(&mut pipe).await
     };
-    let done = done.await;
+    let mut sequence = Sequence {
+        stage,
+        pipe: &mut pipe,
+        generator: &mut generator,
+        steps: Vec::new(),
+    };
+    let writers = [write(1), write(2)];
+    let mut equal = sequence.run_and_go_on().await;
     for writer in writers {
         writer.stop().await?;
     }
-    let equal = match done {
-        Ok(()) => assert_equal(stage, &mut pipe).await,
-        Err(error) => Err(error),
-    };
+    if equal.is_ok() {
+        equal = assert_equal(stage, sequence.pipe).await;
+    }
+    if equal.is_ok() && sequence.generator.random() {
+        let writer = write(3);
+        equal = sequence.drop_and_begin_anew().await;
+        writer.stop().await?;
+        if equal.is_ok() {
+            equal = assert_equal(stage, sequence.pipe).await;
+        }
+    }
+    let steps = sequence.steps;
     equal.with_context(|| format!("after {steps:?}; the pipe printed:\n{}", log.tail()))
+}
+
+/// What is asked of one pipe.
+struct Sequence<'a> {
+    stage: &'a Stage,
+    pipe: &'a mut Pipe,
+    generator: &'a mut StdRng,
+    steps: Vec<Step>,
+}
+
+impl Sequence<'_> {
+    async fn run_and_go_on(&mut self) -> Result<()> {
+        self.run(STEPS).await?;
+        let_go_on(self.pipe, self.stage).await
+    }
+
+    async fn run(&mut self, count: usize) -> Result<()> {
+        for _ in 0..count {
+            let step = Step::random(self.generator);
+            self.steps.push(step);
+            take(self.pipe, self.stage, step).await?;
+            let pause = self.generator.random_range(0..900);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        Ok(())
+    }
+
+    /// Drops the pipe from whatever it is at. Its tables stay, with nothing of its loads beside them; once they have made
+    /// room the same file is another pipe.
+    async fn drop_and_begin_anew(&mut self) -> Result<()> {
+        self.run(STEPS_BEFORE_DROP).await?;
+        self.steps.push(Step::Drop);
+        let (stage, until) = (self.stage, Instant::now() + PATIENCE);
+        while self.pipe.status().await.is_err() {
+            ensure!(
+                Instant::now() < until,
+                "a pipe that was started again has no document"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let (status, answer) = self.pipe.forget().await?;
+        ensure!(status == 200, "Drop is answered {status}: {answer:#}");
+        ensure!(
+            self.pipe.status().await.is_err(),
+            "a dropped pipe has a document"
+        );
+        stage.assert_no_load_left().await?;
+        let targets = format!(
+            "SELECT name FROM system.tables WHERE database = '{}' AND engine LIKE '%MergeTree' \
+             AND NOT startsWith(name, '_pipewright')",
+            stage.database
+        );
+        let targets: Vec<String> = stage
+            .clickhouse
+            .rows(&targets)
+            .await?
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
+        ensure!(
+            targets.iter().any(|target| target == KEPT),
+            "only {targets:?} are left"
+        );
+        for target in targets {
+            let sql = format!("DROP TABLE `{}`.`{target}` SYNC", stage.database);
+            stage.clickhouse.query(&sql).await?;
+        }
+        self.pipe.restart()?;
+        let_go_on(self.pipe, stage).await
+    }
 }
 
 async fn take(pipe: &mut Pipe, stage: &Stage, step: Step) -> Result<()> {
@@ -135,6 +230,12 @@ async fn take(pipe: &mut Pipe, stage: &Stage, step: Step) -> Result<()> {
             ensure!(matches!(code, 0 | 143), "a drained pipe ended with {code}");
             return pipe.restart();
         }
+        Step::Break => return aside::make_trouble(stage).await,
+        Step::Mend => return aside::mend(stage).await,
+        Step::RetryAside => aside::order(pipe, stage, "retry").await,
+        Step::SkipAside => aside::order(pipe, stage, "skip").await,
+        Step::ResyncAside => aside::order(pipe, stage, "resync").await,
+        Step::Drop => pipe.forget().await,
         Step::Pause => pipe.command("pause").await,
         Step::Resume => pipe.command("resume").await,
         Step::Start => pipe.command("start").await,
@@ -168,15 +269,18 @@ async fn take(pipe: &mut Pipe, stage: &Stage, step: Step) -> Result<()> {
     }
 }
 
-/// Resumes whatever is paused, until the pipe is Running.
-async fn let_go_on(pipe: &mut Pipe) -> Result<()> {
+/// Resumes whatever is paused and brings back what is out of service, until the pipe is Running.
+async fn let_go_on(pipe: &mut Pipe, stage: &Stage) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     loop {
         let status = pipe.status().await.unwrap_or_default();
         match status["state"].as_str() {
-            Some("Running") => return Ok(()),
+            Some("Running") if aside::bring_back(pipe, stage, &status).await? => return Ok(()),
             Some("Failed") => bail!("the pipe has failed: {status:#}"),
             Some("Paused" | "Pausing") => drop(pipe.command("resume").await),
+            Some("Degraded" | "Snapshot") => {
+                aside::bring_back(pipe, stage, &status).await?;
+            }
             _ => {}
         }
         if let Some(code) = pipe.exited()? {
@@ -198,10 +302,12 @@ async fn assert_equal(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
         let found = tables.and_then(|tables| tables.iter().find(|one| one["source"] == name));
         found.is_some_and(|one: &Value| one["state"] != "Removed")
     };
-    let tables: Vec<&&str> = Workload::TABLES.iter().filter(carried).collect();
+    let all = Workload::TABLES.iter().chain([&aside::TABLE]);
+    let tables: Vec<&&str> = all.filter(carried).collect();
     ensure!(
-        tables.contains(&&KEPT),
-        "{KEPT} has left the pipe: {status:#}"
+        tables.contains(&&KEPT) && tables.contains(&&aside::TABLE),
+        "{KEPT} or {} has left the pipe: {status:#}",
+        aside::TABLE
     );
     for table in tables {
         stage.assert_same(table).await?;
