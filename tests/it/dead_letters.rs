@@ -1,9 +1,11 @@
 //! Rows that a plugin rejects or fails on: kept, shown, and sent again with the versions that they had.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use testbed::SourceKind;
 use testbed::harness::{Comparison, Pipe, Stage, build_guest, workspace_folder};
 use tokio::sync::OnceCell;
@@ -54,6 +56,7 @@ async fn rows_that_fail_are_kept_and_pass_once_the_plugin_is_mended(
     pipe.wait_state("Running", START).await?;
     let good = Comparison::of("failing").only_where("id <> 3");
     stage.assert(good.clone()).await?;
+    let before = executed(&stage).await?;
     stage
         .source
         .execute_all([
@@ -64,8 +67,35 @@ async fn rows_that_fail_are_kept_and_pass_once_the_plugin_is_mended(
         ])
         .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let places = [before, executed(&stage).await?];
     stage.assert(good).await?;
     stage.assert_same("others").await?;
+    let status = failed_rows_are_told(&mut pipe).await?;
+    let failed = &status["tables"][0]["failed_rows"];
+    let name = status["pipe"].as_str().unwrap_or_default();
+    let listed = pipe.get(&format!("/v1/pipes/{name}/dead-letters")).await?;
+    let letters = listed["dead_letters"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    ensure!(letters.len() == 2, "listed {listed}");
+    let row: Value = serde_json::from_str(letters[1]["row"].as_str().unwrap_or_default())?;
+    ensure!(row["label"] == "worse" && row["id"] == 3, "kept {row}");
+    says_what_failed_and_where(&stage, &letters, &file, &places).await?;
+    // Once no more rows fail for a minute nothing stands against the pipe; the letters stay.
+    if kind == SourceKind::MariaDb {
+        let status = pipe.wait_state("Running", CATCH_UP).await?;
+        ensure!(
+            status["reasons"] == json!([]) && status["tables"][0]["failed_rows"] == *failed,
+            "{status:#}"
+        );
+    }
+    letters_pass_once_the_plugin_is_mended(&stage, &mut pipe).await?;
+    letters_end_with_what_they_are_of(&stage, &mut pipe).await
+}
+
+/// In status and metrics, with the fault's name. The status.
+async fn failed_rows_are_told(pipe: &mut Pipe) -> Result<Value> {
     let status = pipe.wait_state("Degraded", CATCH_UP).await?;
     let reason = &status["reasons"][0];
     ensure!(
@@ -89,31 +119,13 @@ async fn rows_that_fail_are_kept_and_pass_once_the_plugin_is_mended(
             && line.ends_with(" 2")
     });
     ensure!(counted, "not in the metrics");
-    let name = status["pipe"].as_str().unwrap_or_default();
-    let listed = pipe.get(&format!("/v1/pipes/{name}/dead-letters")).await?;
-    let letters = listed["dead_letters"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    ensure!(letters.len() == 2, "listed {listed}");
-    ensure!(
-        letters[0]["op"] == "load" && letters[0]["key"] == "[3]",
-        "first {}",
-        letters[0]
-    );
-    let row: Value = serde_json::from_str(letters[1]["row"].as_str().unwrap_or_default())?;
-    ensure!(row["label"] == "worse" && row["id"] == 3, "kept {row}");
-    // Once no more rows fail for a minute nothing stands against the pipe; the letters stay.
-    if kind == SourceKind::MariaDb {
-        let status = pipe.wait_state("Running", CATCH_UP).await?;
-        ensure!(
-            status["reasons"] == json!([]) && status["tables"][0]["failed_rows"] == failed,
-            "{status:#}"
-        );
-    }
-    // Mended: the letters pass, the newer one wins, and none is left.
+    Ok(status)
+}
+
+/// The letters pass, the newer one wins, and none is left.
+async fn letters_pass_once_the_plugin_is_mended(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
     ensure!(pipe.stop().await? == 0);
-    pipe.change_file(&through(&stage, "none").await?);
+    pipe.change_file(&through(stage, "none").await?);
     pipe.restart()?;
     pipe.wait_state("Running", START).await?;
     let server = pipe.url();
@@ -132,7 +144,81 @@ async fn rows_that_fail_are_kept_and_pass_once_the_plugin_is_mended(
         .await?;
     let left: Value = serde_json::from_str(&left.stdout)?;
     ensure!(left["dead_letters"] == json!([]), "left {left}");
-    letters_end_with_what_they_are_of(&stage, &mut pipe).await
+    Ok(())
+}
+
+/// Each of a letter's columns is what the source and the plugin are. `places` are the
+/// source's before the failing update and behind the flush with it.
+async fn says_what_failed_and_where(
+    stage: &Stage,
+    letters: &[Value],
+    file: &Value,
+    places: &[String; 2],
+) -> Result<()> {
+    let component = file["transforms"]["sent"]["plugin"].as_str();
+    let component = std::fs::read(component.context("the plugin's file")?)?;
+    let digest = Sha256::digest(component)
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    for (letter, op) in letters.iter().zip(["load", "update"]) {
+        ensure!(
+            letter["table"] == format!("{}.failing", stage.database)
+                && letter["key"] == "[3]"
+                && letter["op"] == op
+                && letter["plugin"] == "sent"
+                && letter["digest"] == digest.as_str()
+                && letter["code"] == "plugin_trap",
+            "{letter:#} with the digest {digest}"
+        );
+        let reason = letter["reason"].as_str().unwrap_or_default();
+        ensure!(
+            reason.contains("`sent`") && reason.contains("as configured"),
+            "{letter:#}"
+        );
+    }
+    let at = |letter: &Value| letter["position"].as_str().unwrap_or_default().to_owned();
+    ensure!(
+        at(&letters[0]).starts_with("load, partition "),
+        "{letters:#?}"
+    );
+    let (at, [before, after]) = (at(&letters[1]), places);
+    ensure!(
+        is_within(stage, &at, after).await? && !is_within(stage, &at, before).await?,
+        "`{at}` is not between `{before}` and `{after}`"
+    );
+    Ok(())
+}
+
+/// The GTID set that the source has executed.
+async fn executed(stage: &Stage) -> Result<String> {
+    let statement = match stage.kind() {
+        SourceKind::MySql => "SELECT @@GLOBAL.gtid_executed",
+        SourceKind::MariaDb | SourceKind::MariaDb11 => "SELECT @@GLOBAL.gtid_binlog_pos",
+    };
+    let mut rows: Vec<String> = stage.source.rows(statement).await?;
+    rows.pop().context("the source has a GTID set")
+}
+
+/// Whether all of one GTID set is in the other; on MariaDB by the newest transaction of each domain.
+async fn is_within(stage: &Stage, one: &str, other: &str) -> Result<bool> {
+    if stage.kind() == SourceKind::MySql {
+        let subset = format!("SELECT GTID_SUBSET('{one}', '{other}')");
+        return Ok(stage.source.number(subset).await? == 1);
+    }
+    let newest = |set: &str| -> BTreeMap<String, u64> {
+        set.split(',')
+            .filter_map(|gtid| {
+                let (domain, rest) = gtid.split_once('-')?;
+                let (_, number) = rest.split_once('-')?;
+                Some((domain.to_owned(), number.parse().ok()?))
+            })
+            .collect()
+    };
+    let (one, other) = (newest(one), newest(other));
+    ensure!(!one.is_empty(), "no GTID");
+    Ok(one
+        .iter()
+        .all(|(domain, number)| other.get(domain).is_some_and(|newest| number <= newest)))
 }
 
 /// Rows of a load have version 0, and a TRUNCATE gives tombstones to rows that are there: neither would outrank a letter.

@@ -33,6 +33,7 @@ mod replicas;
 mod transactions;
 
 mod author;
+mod crimes;
 mod dead_letters;
 mod plugins;
 mod routes;

@@ -1,6 +1,6 @@
 //! What a pipe tells of itself while it works, and what it is held to: lag, and the time until the source purges.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -161,6 +161,16 @@ async fn lag_beyond_its_objective_degrades_until_it_is_met(kind: SourceKind) -> 
 /// The connections of the pipe's account, looked at for some seconds: in how many of the looks there were none.
 async fn looks_without_connection(stage: &Stage) -> Result<(u32, u32)> {
     let sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'pipewright'";
+    // That the reader of the binlog has gone the server finds out when it next sends something, a heartbeat at the latest.
+    let reader = format!("{sql} AND command LIKE 'Binlog Dump%'");
+    let until = Instant::now() + CATCH_UP;
+    while stage.source.number(&reader).await? > 0 {
+        ensure!(
+            Instant::now() < until,
+            "a paused pipe goes on reading the binlog"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let mut without = 0;
     for _ in 0..60 {
         without += u32::from(stage.source.number(sql).await? == 0);

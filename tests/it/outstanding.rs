@@ -1,4 +1,4 @@
-//! Writes of ours that nobody waits for any more end before the table under them is exchanged, dropped or emptied.
+//! Writes of ours that nobody waits for any more end before the table under them is exchanged, dropped, emptied or altered.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::support::{CATCH_UP, assert_caught_up, once, running};
 
 once! {
-    what_still_writes_ends_before_the_table_is_exchanged_or_emptied: 300,
+    what_still_writes_ends_before_the_table_is_exchanged_emptied_or_altered: 300,
 }
 
 /// A write that a process of ours has left behind: it goes into `table` for minutes, under an id as ours have.
@@ -54,7 +54,7 @@ async fn ensure_cancelled(write: JoinHandle<Result<String>>) -> Result<()> {
     Ok(())
 }
 
-async fn what_still_writes_ends_before_the_table_is_exchanged_or_emptied() -> Result<()> {
+async fn what_still_writes_ends_before_the_table_is_exchanged_emptied_or_altered() -> Result<()> {
     let stage = Stage::shared(SourceKind::MariaDb).await?;
     for table in ["t", "u"] {
         stage
@@ -83,6 +83,23 @@ async fn what_still_writes_ends_before_the_table_is_exchanged_or_emptied() -> Re
     let write = left_behind(&stage, "t", 200_000);
     wait_for_queries(&stage, 2).await?;
     stage.source.execute("TRUNCATE TABLE t").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    ensure_cancelled(write).await?;
+    ensure!(!other.is_finished(), "a write into another table was ended");
+
+    // What a write has in a column that is renamed under it would be lost.
+    let add = "ALTER TABLE t ADD COLUMN a INT NOT NULL DEFAULT 1";
+    stage.source.execute(add).await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    let write = left_behind(&stage, "t", 300_000);
+    wait_for_queries(&stage, 2).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t VALUES (3, 3)",
+            "ALTER TABLE t RENAME COLUMN a TO b",
+        ])
+        .await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await?;
     ensure_cancelled(write).await?;
     ensure!(!other.is_finished(), "a write into another table was ended");

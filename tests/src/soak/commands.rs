@@ -294,6 +294,10 @@ async fn let_go_on(pipe: &mut Pipe, stage: &Stage) -> Result<()> {
 }
 
 async fn assert_equal(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    // What its target has refused of `aside` shows once the stream has come by, perhaps behind a moment of Running.
+    aside::mend(stage).await?;
+    stage.wait_caught_up(pipe, PATIENCE).await?;
+    let_go_on(pipe, stage).await?;
     stage.wait_caught_up(pipe, PATIENCE).await?;
     let status = pipe.status().await?;
     let carried = |table: &&&str| {

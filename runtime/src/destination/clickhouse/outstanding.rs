@@ -1,7 +1,7 @@
 //! Queries of ours that may still run although nobody waits for them any more.
 //!
 //! When an answer is lost, or the process that waited for it, ClickHouse goes on with the insert. Its rows are harmless
-//! by their versions as long as tables stay what they are. Before a table is exchanged, dropped or emptied, its
+//! by their versions as long as tables stay what they are. Before a table is exchanged, dropped, emptied or altered, its
 //! outstanding queries are therefore ended. Each write carries an id that says to which table it goes, so whoever owns
 //! the table finds them, in whichever process they were begun.
 

@@ -1,0 +1,307 @@
+//! Plugins that misbehave in a pipe: each costs the rows of its own table and is told by its name, and a sound table beside
+//! them goes on. And what is left of a row whose change a plugin rejects.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::{Comparison, Pipe, Stage, build_guest, workspace_folder};
+use tokio::sync::OnceCell;
+
+use crate::support::{CATCH_UP, launch, on_both_sources, once, program, start};
+
+once! {
+    each_crime_costs_its_own_rows_and_is_told_by_its_name: 600,
+}
+
+on_both_sources! {
+    a_row_whose_change_is_rejected_stays_where_the_old_one_is_kept: 400,
+}
+
+/// A dozen tables are loaded, and each plugin's instances are made anew after each crime.
+const LOADED: Duration = Duration::from_secs(300);
+
+async fn guest() -> Result<&'static PathBuf> {
+    static GUEST: OnceCell<PathBuf> = OnceCell::const_new();
+    let source = workspace_folder().join("tests/guests/hostile");
+    GUEST
+        .get_or_try_init(|| build_guest(program(), &source))
+        .await
+}
+
+/// A table, what its plugin does, the fault that this is, and what becomes of the rows.
+struct Case {
+    table: &'static str,
+    crime: &'static str,
+    fault: &'static str,
+    on_error: &'static str,
+}
+
+const fn case(
+    table: &'static str,
+    crime: &'static str,
+    fault: &'static str,
+    on_error: &'static str,
+) -> Case {
+    Case {
+        table,
+        crime,
+        fault,
+        on_error,
+    }
+}
+
+const CASES: [Case; 14] = [
+    case("panics", "panic", "plugin_trap", "skip"),
+    case("overflows", "stack", "plugin_trap", "dead_letter"),
+    case("loops", "loop", "plugin_timeout", "skip"),
+    case("grows", "memory", "plugin_memory", "dead_letter"),
+    case("floods", "flood", "plugin_log", "skip"),
+    case("swells", "lookup", "plugin_output_size", "dead_letter"),
+    case("garbles", "bad_text", "plugin_output", "skip"),
+    case("nulls", "nulls", "plugin_schema", "dead_letter"),
+    case("shrinks", "few_rows", "plugin_row_count", "skip"),
+    case("invents", "stranger", "plugin_key", "dead_letter"),
+    case("rejects", "reject_three", "plugin_rejected", "skip"),
+    case("grows_once", "memory", "plugin_memory", "fail"),
+    case("floods_once", "flood", "plugin_log", "fail"),
+    case("swells_once", "lookup", "plugin_output_size", "fail"),
+];
+
+impl Case {
+    fn transform(&self, guest: &Path) -> Value {
+        let limits = match self.fault {
+            "plugin_timeout" => json!({ "time": "500ms" }),
+            "plugin_memory" => json!({ "memory": "32MiB", "time": "30s" }),
+            "plugin_output_size" => json!({ "output": "1KiB", "time": "30s" }),
+            _ => json!({ "time": "30s" }),
+        };
+        json!({
+            "plugin": guest,
+            "config": { "crime": self.crime },
+            "on_error": self.on_error,
+            "limits": limits,
+            // More than a kibibyte beside each row, where the guest asks for it.
+            "grants": { "lookup": { "words": workspace_folder().join("Cargo.toml") } },
+        })
+    }
+
+    /// Two rows were loaded and one was streamed.
+    fn counts(&self) -> (u64, u64) {
+        match (self.crime, self.on_error) {
+            ("reject_three", _) => (0, 1),
+            (_, "skip") => (0, 3),
+            _ => (3, 0),
+        }
+    }
+}
+
+async fn each_crime_costs_its_own_rows_and_is_told_by_its_name() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    let guest = guest().await?;
+    let mut entries = vec![json!({ "source": format!("{}.sound", stage.database) })];
+    let mut statements = vec![made("sound"), loaded("sound")];
+    let mut transforms = serde_json::Map::new();
+    for case in &CASES {
+        let source = format!("{}.{}", stage.database, case.table);
+        entries.push(json!({ "source": source, "transforms": [case.table] }));
+        transforms.insert(case.table.to_owned(), case.transform(guest));
+        statements.extend([made(case.table), loaded(case.table)]);
+    }
+    stage.source.execute_all(statements).await?;
+    let mut file = stage.pipe_file_of(entries);
+    file["transforms"] = transforms.into();
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_for("the loads of all tables", LOADED, |status| {
+        let tables = status["tables"].as_array();
+        tables.is_some_and(|tables| {
+            tables.len() > CASES.len()
+                && tables.iter().all(|table| {
+                    ["Streaming", "Quarantined"]
+                        .iter()
+                        .any(|state| table["state"] == *state)
+                })
+        })
+    })
+    .await?;
+    let streamed = |table: &str| format!("INSERT INTO {table} VALUES (3, 'streamed')");
+    let mut inserts = vec![streamed("sound")];
+    for case in &CASES {
+        inserts.push(streamed(case.table));
+    }
+    stage.source.execute_all(inserts).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    // Each table's rows come in their own time, and are counted behind that.
+    let until = Instant::now() + CATCH_UP;
+    while let Err(error) = all_told(&stage, &mut pipe).await {
+        ensure!(Instant::now() < until, "{error:#}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let log = pipe.log().tail();
+    for case in CASES.iter().filter(|case| case.on_error == "fail") {
+        ensure!(
+            log.contains(case.table),
+            "`{}` is not in the log",
+            case.table
+        );
+    }
+    Ok(())
+}
+
+/// Every crime is, and the sound table is equal.
+async fn all_told(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    stage.assert_same("sound").await?;
+    let status = pipe.status().await?;
+    ensure!(status["state"] == "Degraded", "{status:#}");
+    let metrics = pipe.get_text("/metrics").await?;
+    for case in &CASES {
+        told(stage, case, &status, &metrics)
+            .await
+            .with_context(|| format!("table `{}`", case.table))?;
+    }
+    Ok(())
+}
+
+fn made(table: &str) -> String {
+    format!("CREATE TABLE {table} (id BIGINT PRIMARY KEY, label VARCHAR(50) NULL)")
+}
+
+fn loaded(table: &str) -> String {
+    format!("INSERT INTO {table} VALUES (1, 'one'), (2, NULL)")
+}
+
+/// In the status and the metrics of its table, with the fault's own name and no other.
+async fn told(stage: &Stage, case: &Case, status: &Value, metrics: &str) -> Result<()> {
+    let source = format!("{}.{}", stage.database, case.table);
+    let documents = status["tables"].as_array().context("tables")?;
+    let document = documents
+        .iter()
+        .find(|table| table["source"] == source.as_str());
+    let document = document.context("it is in the status")?;
+    if case.on_error == "fail" {
+        ensure!(document["state"] == "Quarantined", "{document:#}");
+        let reasons = status["reasons"].as_array().context("reasons")?;
+        let own = reasons
+            .iter()
+            .find(|reason| reason["table"] == source.as_str());
+        let own = own.with_context(|| format!("no reason in {reasons:#?}"))?;
+        ensure!(own["code"] == case.fault, "{own:#}");
+        return Ok(());
+    }
+    let (letters, skipped) = case.counts();
+    let failed = json!([{
+        "plugin": case.table, "fault": case.fault, "dead_letters": letters, "skipped": skipped,
+    }]);
+    ensure!(
+        document["state"] == "Streaming" && document["failed_rows"] == failed,
+        "{document:#}"
+    );
+    let lines: Vec<_> = metrics
+        .lines()
+        .filter(|line| line.starts_with("pipewright_plugin_rows_failed_total"))
+        .filter(|line| line.contains(&format!("table=\"{source}\"")))
+        .filter(|line| !line.ends_with(" 0"))
+        .collect();
+    let count = format!(" {}", letters + skipped);
+    ensure!(
+        lines.len() == 1
+            && lines[0].contains(&format!("fault=\"{}\"", case.fault))
+            && lines[0].contains(&format!("action=\"{}\"", case.on_error))
+            && lines[0].ends_with(&count),
+        "{lines:#?}"
+    );
+    let letters_kept = stage
+        .clickhouse
+        .number(&format!(
+            "SELECT count() FROM `{}`._pipewright_dead_letters WHERE `table` = '{source}' AND plugin = '{}' AND code = '{}'",
+            stage.database, case.table, case.fault
+        ))
+        .await?;
+    ensure!(letters_kept == letters, "{letters_kept} letters");
+    Ok(())
+}
+
+async fn a_row_whose_change_is_rejected_stays_where_the_old_one_is_kept(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    let guest = guest().await?;
+    let file = |crime: &'static str| {
+        let source = |table: &str| format!("{}.{table}", stage.database);
+        let mut file = stage.pipe_file_of(vec![
+            json!({ "source": source("kept"), "transforms": ["keeping"] }),
+            json!({ "source": source("hidden"), "transforms": ["hiding"] }),
+        ]);
+        let sent = case("", crime, "", "skip").transform(guest);
+        file["transforms"] = json!({ "keeping": sent, "hiding": sent });
+        file["transforms"]["keeping"]["on_rejected"] = json!("keep_old");
+        file
+    };
+    let three = "(1, 'one'), (2, 'two'), (3, 'three')";
+    for table in ["kept", "hidden"] {
+        let insert = format!("INSERT INTO {table} VALUES {three}");
+        stage.source.execute_all([made(table), insert]).await?;
+    }
+    let mut pipe = start(launch(&file("none")))?;
+    pipe.wait_state("Running", LOADED).await?;
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_file(&file("reject_three"));
+    pipe.restart()?;
+    pipe.wait_state("Running", LOADED).await?;
+    for table in ["kept", "hidden"] {
+        stage
+            .source
+            .execute(format!(
+                "UPDATE {table} SET label = 'changed' WHERE id <> 2"
+            ))
+            .await?;
+    }
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    shows(
+        &stage,
+        &[
+            ("kept", "id = 3 AND label = 'three' AND note = 'x'", 1),
+            ("kept", "id = 1 AND label = 'changed'", 1),
+            ("kept", "1", 3),
+            ("hidden", "id = 3", 0),
+            ("hidden", "1", 2),
+        ],
+    )
+    .await?;
+    let status = pipe.status().await?;
+    let expected = |plugin| json!([{ "plugin": plugin, "fault": "plugin_rejected", "dead_letters": 0, "skipped": 1 }]);
+    for (place, plugin) in ["keeping", "hiding"].into_iter().enumerate() {
+        let failed = &status["tables"][place]["failed_rows"];
+        ensure!(*failed == expected(plugin), "{failed}");
+    }
+    // What is gone at the source is kept by neither.
+    stage
+        .source
+        .execute("DELETE FROM kept WHERE id = 3")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    for table in ["kept", "hidden"] {
+        stage
+            .assert(Comparison::of(table).only_where("id <> 3"))
+            .await?;
+    }
+    shows(&stage, &[("kept", "id = 3", 0)]).await
+}
+
+/// How many rows readers see of a table where a condition holds.
+async fn shows(stage: &Stage, expected: &[(&str, &str, u64)]) -> Result<()> {
+    for (table, condition, rows) in expected {
+        let count = format!(
+            "SELECT count() FROM `{}`.{table}_current WHERE {condition}",
+            stage.database
+        );
+        let found = stage.clickhouse.number(&count).await?;
+        ensure!(
+            found == *rows,
+            "{table}: {found} rows where {condition}, not {rows}"
+        );
+    }
+    Ok(())
+}
