@@ -17,7 +17,7 @@ on_all_sources! {
 
 on_both_sources! {
     random_commands_under_write_load_end_equal: 600,
-    everything_at_once_under_sigkill_ends_equal: 600,
+    everything_at_once_under_sigkill_ends_equal: 900,
 }
 
 once! {
