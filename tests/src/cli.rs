@@ -1,5 +1,6 @@
 //! The command line: one variant a subcommand, each carried out by one function.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::{bench, demo};
@@ -94,6 +95,9 @@ enum SoakWhat {
         /// The first seed; the others follow it
         #[arg(long)]
         seed: Option<u64>,
+        /// A folder for what a failed round leaves: the source's data with its binlog, all row versions, the pipe's log
+        #[arg(long)]
+        keep: Option<PathBuf>,
     },
     /// One transaction of 2 GiB through a budget of 256 MiB, on both servers
     Spill {
@@ -140,7 +144,7 @@ struct Up {
     clickhouse: bool,
     /// Keeps the data in a folder below this one, instead of a temporary one
     #[arg(long, value_name = "FOLDER")]
-    data: Option<std::path::PathBuf>,
+    data: Option<PathBuf>,
     /// Adds the ClickHouse user `pipewright` with the password `pipewright`
     #[arg(long)]
     clickhouse_password: bool,
@@ -189,9 +193,9 @@ fn soak(what: SoakWhat) -> Result<()> {
             let program = std::env::current_exe()?;
             runtime.block_on(commands::run(&program, sequences, chosen(seed)))
         }
-        SoakWhat::Seeds { count, seed } => {
+        SoakWhat::Seeds { count, seed, keep } => {
             let program = std::env::current_exe()?;
-            runtime.block_on(seeds::run(&program, chosen(seed), count))
+            runtime.block_on(seeds::run(&program, chosen(seed), count, keep.as_deref()))
         }
         SoakWhat::Spill { mebibytes, memory } => runtime.block_on(async {
             let program = std::env::current_exe()?;

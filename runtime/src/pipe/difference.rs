@@ -98,21 +98,15 @@ impl Difference<'_> {
             if old.is_some_and(|old| Arc::ptr_eq(old, parts)) {
                 continue;
             }
-            let key = |part| format!("part/{}/{name}/{part}", self.pipe);
-            let (mut come, mut gone) = (Vec::new(), Vec::new());
+            let pipe = self.pipe;
+            let key = |part| format!("part/{pipe}/{name}/{part}");
             for part in parts.iter() {
                 if old.is_none_or(|old| !old.contains(part)) {
-                    come.push((key(part), part));
+                    self.put(key(part), &(name, part))?;
                 }
             }
             for part in old.iter().flat_map(|old| old.difference(parts)) {
-                gone.push(key(part));
-            }
-            for (key, part) in come {
-                self.put(key, &(name, part))?;
-            }
-            for key in gone {
-                self.delete(key);
+                self.delete(key(part));
             }
         }
         Ok(())

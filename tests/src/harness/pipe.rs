@@ -20,7 +20,7 @@ use crate::port;
 pub const LIFELINE_VARIABLE: &str = "PIPEWRIGHT_TESTBED_LIFELINE";
 
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
-const LOG_LINES_SHOWN: usize = 80;
+const LOG_LINES_SHOWN: usize = 300;
 
 /// How to start a pipe.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 mod definitions;
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::harness::{Launch, Pipe, Source, Stage};
-use crate::{SourceKind, SourceOptions, SourceServer};
+use crate::{SourceKind, SourceOptions, SourceServer, command};
 use definitions::Definitions;
 
 /// Tables of a round: a generated key, a composite one, one that compares without case, and one without transactions.
@@ -45,18 +46,21 @@ const EXPECTED_ERRORS: [u16; 9] = [1062, 1213, 1205, 1020, 1614, 1402, 1412, 139
 /// What a statement gets from a server that goes down under it.
 const GOING_DOWN: [u16; 9] = [1053, 1152, 1158, 1159, 1160, 1161, 1317, 1927, 3169];
 
-/// Rounds on both servers, from `seed` on.
+/// Rounds on both servers, from `seed` on. What a failed one leaves is copied into a folder below `keep`.
 ///
 /// # Errors
 /// As [`round`], with the seed that repeats it.
-pub async fn run(program: &Path, seed: u64, count: u64) -> Result<()> {
+pub async fn run(program: &Path, seed: u64, count: u64, keep: Option<&Path>) -> Result<()> {
     for seed in seed..seed + count {
         for kind in [SourceKind::MySql, SourceKind::MariaDb] {
             let server = move || SourceServer::start(SourceOptions::new(kind));
             let stage = Stage::with_source(server).await?;
-            let changes = round(&stage, program, seed)
-                .await
-                .with_context(|| format!("seed {seed} on {}", kind.label()))?;
+            let done = round(&stage, program, seed).await;
+            if let (Err(error), Some(keep)) = (&done, keep) {
+                let folder = keep.join(format!("{seed}-{}", kind.label()));
+                keep_evidence(&stage, &folder, error).await?;
+            }
+            let changes = done.with_context(|| format!("seed {seed} on {}", kind.label()))?;
             println!(
                 "seed {seed} on {}: equal behind {changes} changes of definitions",
                 kind.label()
@@ -64,6 +68,27 @@ pub async fn run(program: &Path, seed: u64, count: u64) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The source's data with its binlog, every row version of the targets, and the error with what the pipe has printed.
+async fn keep_evidence(stage: &Stage, folder: &Path, error: &anyhow::Error) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("error"), format!("{error:?}"))?;
+    for table in TABLES {
+        let sql = format!(
+            "SELECT *, _version, _is_deleted, _synced_at FROM `{}`.{table} ORDER BY ALL FORMAT TSVWithNames",
+            stage.database
+        );
+        let rows = stage.clickhouse.query(&sql).await;
+        let rows = rows.unwrap_or_else(|error| format!("{error:#}"));
+        std::fs::write(folder.join(format!("{table}.tsv")), rows)?;
+    }
+    tokio::task::block_in_place(|| {
+        stage.source_server.stop()?;
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(stage.source_server.data_dir());
+        command::run(copy.arg(folder.join("data"))).map(drop)
+    })
 }
 
 /// One round on the stage's own source server. The choices come from `seed`; how they interleave does not. How often a

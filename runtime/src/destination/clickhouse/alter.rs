@@ -7,7 +7,7 @@
 use super::client::{ClickHouse, STATEMENT_TIMEOUT};
 use super::ddl;
 use super::failure::Doing;
-use super::tables::{ExistingTable, Owner};
+use super::tables::{ExistingColumn, ExistingTable, Owner};
 use super::target::{TargetColumn, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -136,10 +136,8 @@ impl ClickHouse {
         let Some(found) = self.inspect(alteration.after.name()).await.map_err(tag)? else {
             return Ok(());
         };
-        let statements = alteration.statements_before(&found);
-        self.run_each(&statements, &alteration.after)
-            .await
-            .map_err(tag)
+        let work = alteration.work_before(&found);
+        self.run_each(&work, &alteration.after).await.map_err(tag)
     }
 
     /// Alters `target`, which is the planned table or one beside it, and shows the columns in the view. Repeatable.
@@ -164,81 +162,118 @@ impl ClickHouse {
         };
         if !alteration.steps.is_empty() {
             // Nobody waits for such an insert any more, and its rows have been written again. What it has in a column that
-            // is renamed under it is lost (seen on 26.7), and it would have the same versions. Where columns are only
-            // added, a load may go on beside it.
+            // goes under it is lost (seen on 26.7), and it would have the same versions. Where columns are only added, a
+            // load may go on beside it.
             self.end_outstanding(after.name()).await.map_err(tag)?;
         }
-        let statements = alteration.statements(&found);
-        self.run_each(&statements, after).await.map_err(tag)?;
+        let work = alteration.work(&found);
+        self.run_each(&work, after).await.map_err(tag)?;
         self.ensure_unchanged(after, owner).await?;
         self.refresh_view(after, owner).await
     }
 
-    async fn run_each(&self, statements: &[String], table: &TargetTable) -> Result<()> {
-        for sql in statements {
-            self.run(sql, Doing::Alteration(table), STATEMENT_TIMEOUT)
-                .await?;
+    async fn run_each(&self, work: &[Work], table: &TargetTable) -> Result<()> {
+        let doing = Doing::Alteration(table);
+        for work in work {
+            match work {
+                Work::Define(sql) => self.run(sql, doing, STATEMENT_TIMEOUT).await?,
+                Work::Rewrite(sql) => self.mutate(table, sql).await?,
+            }
         }
         Ok(())
     }
 }
 
+/// One statement on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Work {
+    /// Names and types, at once or while it is waited for.
+    Define(String),
+    /// Rows, in the background.
+    Rewrite(String),
+}
+
+/// A column gets another name by being copied. `RENAME COLUMN` loses its values, in every part, when ClickHouse begins a
+/// merge at the wrong moment (its issue 80648 and pull request 109356; seen on 26.7: 3 of 360 renames of a table that
+/// nobody wrote to). What is computed whenever it is read has no values.
+fn moved(table: &TargetTable, column: &ExistingColumn, to: &str) -> Vec<Work> {
+    let from = &column.name;
+    if ["ALIAS", "EPHEMERAL"].contains(&column.default_kind.as_str()) {
+        return vec![Work::Define(ddl::rename_column(table, from, to))];
+    }
+    vec![
+        Work::Define(ddl::add_behind(table, from, to, &column.column_type)),
+        Work::Rewrite(ddl::copy_column(table, from, to)),
+        Work::Define(ddl::drop_column(table, from)),
+    ]
+}
+
 impl Alteration {
-    /// What makes way for new columns and new names on the table as it stands.
-    fn statements_before(&self, found: &ExistingTable) -> Vec<String> {
+    /// What makes way for new columns and new names on the table as it stands. A copy that a crash has cut short stays
+    /// beside the next one.
+    fn work_before(&self, found: &ExistingTable) -> Vec<Work> {
         let stands = |name: &str| found.columns.iter().any(|column| column.name == name);
         let of = |table: &TargetTable, name: &str| {
             table.columns().iter().any(|column| column.name == name)
         };
-        let strays = self
-            .after
-            .columns()
+        let strays = found
+            .columns
             .iter()
-            .filter(|column| stands(&column.name) && !of(&self.before, &column.name));
+            .filter(|column| of(&self.after, &column.name) && !of(&self.before, &column.name));
         strays
             .filter_map(|column| {
                 let name = &column.name;
                 let aside = (1_u64..)
                     .map(|number| format!("{name}_dropped_{number}"))
                     .find(|aside| !stands(aside) && !of(&self.after, aside))?;
-                Some(ddl::rename_column(&self.after, name, &aside))
+                Some(moved(&self.after, column, &aside))
             })
+            .flatten()
             .collect()
     }
 
     /// What is left to do on the table as it stands.
-    fn statements(&self, found: &ExistingTable) -> Vec<String> {
+    fn work(&self, found: &ExistingTable) -> Vec<Work> {
         let has = |name: &str| found.columns.iter().find(|column| column.name == name);
-        let mut statements: Vec<String> =
-            self.steps
-                .iter()
-                .filter_map(|step| match step {
-                    Step::Rename { from, to } => (has(from).is_some() && has(to).is_none())
-                        .then(|| ddl::rename_column(&self.after, from, to)),
-                    Step::Drop(name) => has(name).map(|_| ddl::drop_column(&self.after, name)),
-                    Step::Keep(name, sql_type) => {
-                        let plain = !["Nullable(", "LowCardinality(", "Array(", "JSON"]
-                            .iter()
-                            .any(|kind| sql_type.starts_with(kind));
-                        (plain && has(name).is_some_and(|column| column.column_type == *sql_type))
-                            .then(|| {
-                                let nullable = format!("Nullable({sql_type})");
-                                ddl::modify_column(&self.after, name, &nullable)
-                            })
+        let mut work = Vec::new();
+        for step in &self.steps {
+            match step {
+                // Where both stand, the copy was not known to be whole.
+                Step::Rename { from, to } => work.extend(
+                    has(from)
+                        .into_iter()
+                        .flat_map(|column| moved(&self.after, column, to)),
+                ),
+                Step::Drop(name) => work
+                    .extend(has(name).map(|_| Work::Define(ddl::drop_column(&self.after, name)))),
+                Step::Keep(name, sql_type) => {
+                    let plain = !["Nullable(", "LowCardinality(", "Array(", "JSON"]
+                        .iter()
+                        .any(|kind| sql_type.starts_with(kind));
+                    if plain && has(name).is_some_and(|column| column.column_type == *sql_type) {
+                        let nullable = format!("Nullable({sql_type})");
+                        work.push(Work::Define(ddl::modify_column(
+                            &self.after,
+                            name,
+                            &nullable,
+                        )));
                     }
-                    Step::Modify(name, sql_type) => {
-                        Some(ddl::modify_column(&self.after, name, sql_type))
-                    }
-                })
-                .collect();
+                }
+                Step::Modify(name, sql_type) => work.push(Work::Define(ddl::modify_column(
+                    &self.after,
+                    name,
+                    sql_type,
+                ))),
+            }
+        }
         let added: Vec<&TargetColumn> = self
             .after
             .columns()
             .iter()
             .filter(|column| !self.is_old(&column.name))
             .collect();
-        statements.extend(ddl::add_columns(&self.after, &added));
-        statements
+        work.extend(ddl::add_columns(&self.after, &added).map(Work::Define));
+        work
     }
 
     /// Whether a column of `after` stood before, under that name or another.

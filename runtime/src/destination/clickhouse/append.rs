@@ -152,10 +152,7 @@ impl ClickHouse {
     ) -> Result<Durable> {
         let stream = |batch: &ChangeBatch| matches!(batch.changes, Changes::Stream { .. });
         if !batches.iter().any(stream) {
-            return match self.send(target, batches, None).await {
-                Err(error) => Err(self.why_refused(target, error).await),
-                sent => sent,
-            };
+            return self.send(target, batches, None).await;
         }
         let mut attempt = 0;
         let mut answered = None;
@@ -172,10 +169,7 @@ impl ClickHouse {
                     None => self.send(target, &lacking, None).await,
                 };
             };
-            let sent = match self.send(target, &lacking, Some(&token)).await {
-                Err(error) => Err(self.why_refused(target, error).await),
-                sent => sent,
-            };
+            let sent = self.send(target, &lacking, Some(&token)).await;
             let mut state = self.known().state();
             match sent {
                 Ok(durable) if !state.doubtful.contains(&token) => return Ok(durable),

@@ -250,6 +250,26 @@ pub(super) fn rename_column(target: &TargetTable, from: &str, to: &str) -> Strin
     )
 }
 
+/// A column of that type behind the column `behind`.
+pub(super) fn add_behind(target: &TargetTable, behind: &str, name: &str, sql_type: &str) -> String {
+    format!(
+        "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {sql_type} AFTER {}",
+        table(target),
+        ident(name),
+        ident(behind)
+    )
+}
+
+/// Each row's value of the one column in the other as well.
+pub(super) fn copy_column(target: &TargetTable, from: &str, to: &str) -> String {
+    format!(
+        "ALTER TABLE {} UPDATE {} = {} WHERE 1",
+        table(target),
+        ident(to),
+        ident(from)
+    )
+}
+
 pub(super) fn drop_column(target: &TargetTable, name: &str) -> String {
     format!(
         "ALTER TABLE {} DROP COLUMN IF EXISTS {}",

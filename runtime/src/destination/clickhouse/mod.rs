@@ -23,6 +23,7 @@ mod failure;
 mod forms;
 mod labels;
 mod misfits;
+mod mutations;
 mod outstanding;
 mod partition;
 mod preflight;

@@ -144,17 +144,16 @@ impl ClickHouse {
                 .with_setting("insert_deduplicate", "1")
                 .with_setting("insert_deduplication_token", token),
         };
-        for piece in pieces {
-            insert
-                .send(piece)
-                .await
-                .map_err(|error| self.failed(error, doing))?;
+        let sent = async {
+            for piece in pieces {
+                insert.send(piece).await?;
+            }
+            insert.end().await
+        };
+        match sent.await {
+            Ok(()) => Ok(durable),
+            Err(error) => Err(self.why_refused(target, self.failed(error, doing)).await),
         }
-        insert
-            .end()
-            .await
-            .map_err(|error| self.failed(error, doing))?;
-        Ok(durable)
     }
 
     /// TRUNCATE of the source at `version`: a tombstone of that version for every row that lives below it. Repeating it
