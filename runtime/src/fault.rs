@@ -10,7 +10,7 @@ pub const VARIABLE: &str = "PIPEWRIGHT_KILL_AT";
 
 /// Every point, in the order in which work comes to them. The tests kill at each.
 #[cfg(feature = "faults")]
-pub const POINTS: [&str; 21] = [
+pub const POINTS: [&str; 24] = [
     // A change of tables has been asked for: the state is Modifying; what it needs is known; the pipe has stopped.
     "modify:1", "modify:2", "change:1", "change:2", // A resync's checks are made.
     "resync:1",
@@ -20,8 +20,10 @@ pub const POINTS: [&str; 21] = [
     // An exchange: the stream stands; the identities are known, recorded; the tables are exchanged; the view is renewed;
     // the old table is gone; the table's record says so; the state is the next one.
     "swap:1", "swap:2", "swap:3", "swap:4", "swap:5", "swap:6", "swap:7", "swap:8",
-    // A term: its claim is at the destination, and not yet in the state.
-    "term:1", // A flush: its rows are at the destination, and it has no checkpoint.
+    // A column that gets another name: its copy stands; has the values; the other is dropped and the view not renewed.
+    "alter:1", "alter:2",
+    "alter:3", // A term: its claim is at the destination, and not yet in the state.
+    "term:1",  // A flush: its rows are at the destination, and it has no checkpoint.
     "flush:1",
 ];
 

@@ -20,6 +20,7 @@ on_both_sources! {
     additions_and_removals_go_on_from_every_step: 1200,
     loads_and_exchanges_go_on_from_every_step: 1500,
     a_resync_given_during_an_exchange_goes_on_from_its_steps: 900,
+    a_column_that_gets_another_name_keeps_its_values_from_every_step: 300,
 }
 
 /// How a process ends that ended itself at a point.
@@ -33,6 +34,8 @@ const LOAD: [&str; 6] = ["load:1", "load:2", "load:3", "load:4", "load:5", "load
 const SWAP: [&str; 8] = [
     "swap:1", "swap:2", "swap:3", "swap:4", "swap:5", "swap:6", "swap:7", "swap:8",
 ];
+
+const ALTER: [&str; 3] = ["alter:1", "alter:2", "alter:3"];
 
 /// Steps of a load and an exchange that are come to for the second time.
 const SECOND: [&str; 6] = [
@@ -284,12 +287,45 @@ async fn a_resync_given_during_an_exchange_goes_on_from_its_steps(kind: SourceKi
     stage.assert_no_load_left().await
 }
 
+/// pitfall 113: what stands under both names is copied again, what stands under the new one is whole.
+async fn a_column_that_gets_another_name_keeps_its_values_from_every_step(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a0 INT, b VARCHAR(10))",
+            "INSERT INTO t VALUES (1, 1, 'b'), (2, NULL, NULL)",
+        ])
+        .await?;
+    let mut pipe = running_with(&stage.pipe_file(&["t"])).await?;
+    for (round, point) in ALTER.into_iter().enumerate() {
+        let (from, to) = (format!("a{round}"), format!("a{}", round + 1));
+        let statements = [
+            format!("INSERT INTO t VALUES ({}, 7, 'of {round}')", round + 3),
+            format!("ALTER TABLE t RENAME COLUMN {from} TO {to}"),
+            format!("INSERT INTO t VALUES ({}, 8, 'of {round}')", round + 13),
+        ];
+        killed_at(&mut pipe, point, async |_| {
+            stage.source.execute_all(statements).await?;
+            Ok((200, Value::Null))
+        })
+        .await?;
+        assert_caught_up(&stage, &mut pipe, &["t"])
+            .await
+            .with_context(|| format!("after {point}"))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn every_point_is_killed_at() {
     let killed: BTreeSet<&str> = CHANGE
         .iter()
         .chain(&LOAD)
         .chain(&SWAP)
+        .chain(&ALTER)
         // The last one where plugins change: `plugins`.
         .chain(&["resync:1", "term:1", "flush:1"])
         .copied()

@@ -10,6 +10,7 @@ use super::failure::Doing;
 use super::tables::{ExistingColumn, ExistingTable, Owner};
 use super::target::{TargetColumn, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 
 /// What becomes of columns that the source has dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +169,7 @@ impl ClickHouse {
         }
         let work = alteration.work(&found);
         self.run_each(&work, after).await.map_err(tag)?;
+        fault::point("alter:3");
         self.ensure_unchanged(after, owner).await?;
         self.refresh_view(after, owner).await
     }
@@ -177,7 +179,11 @@ impl ClickHouse {
         for work in work {
             match work {
                 Work::Define(sql) => self.run(sql, doing, STATEMENT_TIMEOUT).await?,
-                Work::Rewrite(sql) => self.mutate(table, sql).await?,
+                Work::Rewrite(sql) => {
+                    fault::point("alter:1");
+                    self.mutate(table, sql).await?;
+                    fault::point("alter:2");
+                }
             }
         }
         Ok(())
