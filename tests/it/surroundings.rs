@@ -22,6 +22,7 @@ once! {
     a_dropped_target_stops_its_table_alone: 300,
     a_state_folder_without_room_holds_the_pipe_up_and_loses_nothing: 300,
     a_spill_folder_without_room_is_waited_for: 400,
+    a_spill_folder_that_becomes_read_only_is_waited_for: 300,
     a_source_away_for_over_a_minute_degrades_the_pipe_until_it_is_back: 400,
     a_source_that_breaks_off_every_binlog_degrades_the_pipe_until_it_sends_one: 400,
     a_target_dropped_while_it_is_loaded_is_not_made_anew_empty: 300,
@@ -249,6 +250,36 @@ async fn a_spill_folder_without_room_is_waited_for() -> Result<()> {
     large_transaction(&stage, 101).await?;
     wait_held_up(&mut pipe, "state", "spill_dir").await?;
     std::fs::create_dir(&spill)?;
+    assert_sums_arrive(&stage, &mut pipe).await?;
+    pipe.wait_for("no reason", CATCH_UP, |status| {
+        status["state"] == "Running" && status["reasons"] == json!([])
+    })
+    .await
+    .map(drop)
+}
+
+/// The kernel refuses the same of the state's folder, whose database is open all the while.
+async fn a_spill_folder_that_becomes_read_only_is_waited_for() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT)")
+        .await?;
+    let spill = tempfile::tempdir()?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["memory"] = json!("64MiB");
+    file["spill_dir"] = json!(spill.path());
+    let mut pipe = start(launch(&file).with_lockable(spill.path()))?;
+    pipe.wait_state("Running", START).await?;
+    pipe.set_read_only(true)?;
+    large_transaction(&stage, 1).await?;
+    stage.source.execute("DELETE FROM t WHERE id = 2").await?;
+    let status = wait_held_up(&mut pipe, "state", "spill_dir").await?;
+    ensure!(
+        status["state"] == "Running" && status["tables"][0]["state"] == "Streaming",
+        "{status:#}"
+    );
+    pipe.set_read_only(false)?;
     assert_sums_arrive(&stage, &mut pipe).await?;
     pipe.wait_for("no reason", CATCH_UP, |status| {
         status["state"] == "Running" && status["reasons"] == json!([])
