@@ -1,5 +1,6 @@
 //! What goes wrong around a pipe: disks, merges, answers, targets. Each has its reason and remedy, and nothing is lost.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -219,38 +220,32 @@ async fn large_transaction(stage: &Stage, from: u32) -> Result<()> {
     stage.source.execute_all(statements).await
 }
 
-async fn a_spill_folder_without_room_is_waited_for() -> Result<()> {
-    let stage = Stage::shared(SourceKind::MariaDb).await?;
-    stage
-        .source
-        .execute("CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT)")
-        .await?;
-    let folder = tempfile::tempdir()?;
-    let spill = folder.path().join("spill");
-    std::fs::create_dir(&spill)?;
+/// A table of long rows, and a pipe that has to spill large transactions of it into `folder`.
+async fn spilling(kind: SourceKind, folder: &Path) -> Result<(Stage, Value)> {
+    let stage = Stage::shared(kind).await?;
+    let sql = "CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT)";
+    stage.source.execute(sql).await?;
     let mut file = stage.pipe_file(&["t"]);
     file["memory"] = json!("64MiB");
-    file["spill_dir"] = json!(spill);
-    let mut pipe = start(launch(&file).with_limited_files())?;
-    pipe.wait_state("Running", START).await?;
-    // Room for the state, and for a part of the transaction.
-    pipe.limit_files(Some(16 << 20))?;
-    large_transaction(&stage, 1).await?;
-    stage.source.execute("DELETE FROM t WHERE id = 2").await?;
-    let status = wait_held_up(&mut pipe, "state", "spill_dir").await?;
+    file["spill_dir"] = json!(folder);
+    Ok((stage, file))
+}
+
+/// A large transaction from `id` on waits for the folder, and nothing is taken out of service.
+async fn wait_for_spill(stage: &Stage, pipe: &mut Pipe, id: u32) -> Result<()> {
+    large_transaction(stage, id).await?;
+    let delete = format!("DELETE FROM t WHERE id = {}", id + 1);
+    stage.source.execute(delete).await?;
+    let status = wait_held_up(pipe, "state", "spill_dir").await?;
     ensure!(
         status["state"] == "Running" && status["tables"][0]["state"] == "Streaming",
         "{status:#}"
     );
-    pipe.limit_files(None)?;
-    assert_sums_arrive(&stage, &mut pipe).await?;
+    Ok(())
+}
 
-    // A folder that goes away is no other case.
-    std::fs::remove_dir(&spill)?;
-    large_transaction(&stage, 101).await?;
-    wait_held_up(&mut pipe, "state", "spill_dir").await?;
-    std::fs::create_dir(&spill)?;
-    assert_sums_arrive(&stage, &mut pipe).await?;
+async fn assert_recovered(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    assert_sums_arrive(stage, pipe).await?;
     pipe.wait_for("no reason", CATCH_UP, |status| {
         status["state"] == "Running" && status["reasons"] == json!([])
     })
@@ -258,34 +253,36 @@ async fn a_spill_folder_without_room_is_waited_for() -> Result<()> {
     .map(drop)
 }
 
+async fn a_spill_folder_without_room_is_waited_for() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let spill = folder.path().join("spill");
+    std::fs::create_dir(&spill)?;
+    let (stage, file) = spilling(SourceKind::MariaDb, &spill).await?;
+    let mut pipe = start(launch(&file).with_limited_files())?;
+    pipe.wait_state("Running", START).await?;
+    // Room for the state, and for a part of the transaction.
+    pipe.limit_files(Some(16 << 20))?;
+    wait_for_spill(&stage, &mut pipe, 1).await?;
+    pipe.limit_files(None)?;
+    assert_sums_arrive(&stage, &mut pipe).await?;
+
+    // A folder that goes away is no other case.
+    std::fs::remove_dir(&spill)?;
+    wait_for_spill(&stage, &mut pipe, 101).await?;
+    std::fs::create_dir(&spill)?;
+    assert_recovered(&stage, &mut pipe).await
+}
+
 /// The kernel refuses the same of the state's folder, whose database is open all the while.
 async fn a_spill_folder_that_becomes_read_only_is_waited_for() -> Result<()> {
-    let stage = Stage::shared(SourceKind::MySql).await?;
-    stage
-        .source
-        .execute("CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT)")
-        .await?;
     let spill = tempfile::tempdir()?;
-    let mut file = stage.pipe_file(&["t"]);
-    file["memory"] = json!("64MiB");
-    file["spill_dir"] = json!(spill.path());
+    let (stage, file) = spilling(SourceKind::MySql, spill.path()).await?;
     let mut pipe = start(launch(&file).with_lockable(spill.path()))?;
     pipe.wait_state("Running", START).await?;
     pipe.set_read_only(true)?;
-    large_transaction(&stage, 1).await?;
-    stage.source.execute("DELETE FROM t WHERE id = 2").await?;
-    let status = wait_held_up(&mut pipe, "state", "spill_dir").await?;
-    ensure!(
-        status["state"] == "Running" && status["tables"][0]["state"] == "Streaming",
-        "{status:#}"
-    );
+    wait_for_spill(&stage, &mut pipe, 1).await?;
     pipe.set_read_only(false)?;
-    assert_sums_arrive(&stage, &mut pipe).await?;
-    pipe.wait_for("no reason", CATCH_UP, |status| {
-        status["state"] == "Running" && status["reasons"] == json!([])
-    })
-    .await
-    .map(drop)
+    assert_recovered(&stage, &mut pipe).await
 }
 
 /// The other end's minute is in `outages`.
