@@ -185,7 +185,9 @@ pub(super) async fn a_watched_folder_starts_changes_and_pauses_pipes() -> Result
     );
     write(&path, &stage.pipe_file(&["a"]))?;
     let base = with_tables(SourceKind::MariaDb).await?;
-    let launched = launch(&base.pipe_file(&["a"])).argument(folder.path().display().to_string());
+    let launched = launch(&base.pipe_file(&["a"]))
+        .argument(folder.path().display().to_string())
+        .argument("--wait=600s");
     let mut pipe = start(launched)?;
     let name = &stage.database;
     let running = |document: &Value| document["state"] == "Running";
