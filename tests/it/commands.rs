@@ -4,6 +4,7 @@
 mod at_rest;
 mod drops;
 mod effects;
+mod failures;
 mod held;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! What goes wrong around a pipe: disks, merges, answers, targets. Each has its reason and remedy, and nothing is lost.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -22,6 +23,7 @@ once! {
     a_dropped_target_stops_its_table_alone: 300,
     a_state_folder_without_room_holds_the_pipe_up_and_loses_nothing: 300,
     a_spill_folder_without_room_is_waited_for: 400,
+    a_spill_folder_that_becomes_read_only_is_waited_for: 300,
     a_source_away_for_over_a_minute_degrades_the_pipe_until_it_is_back: 400,
     a_source_that_breaks_off_every_binlog_degrades_the_pipe_until_it_sends_one: 400,
     a_target_dropped_while_it_is_loaded_is_not_made_anew_empty: 300,
@@ -218,43 +220,69 @@ async fn large_transaction(stage: &Stage, from: u32) -> Result<()> {
     stage.source.execute_all(statements).await
 }
 
-async fn a_spill_folder_without_room_is_waited_for() -> Result<()> {
-    let stage = Stage::shared(SourceKind::MariaDb).await?;
-    stage
-        .source
-        .execute("CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT)")
-        .await?;
-    let folder = tempfile::tempdir()?;
-    let spill = folder.path().join("spill");
-    std::fs::create_dir(&spill)?;
+/// A table of long rows, and a pipe that has to spill large transactions of it into `folder`.
+async fn spilling(kind: SourceKind, folder: &Path) -> Result<(Stage, Value)> {
+    let stage = Stage::shared(kind).await?;
+    let sql = "CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT)";
+    stage.source.execute(sql).await?;
     let mut file = stage.pipe_file(&["t"]);
     file["memory"] = json!("64MiB");
-    file["spill_dir"] = json!(spill);
-    let mut pipe = start(launch(&file).with_limited_files())?;
-    pipe.wait_state("Running", START).await?;
-    // Room for the state, and for a part of the transaction.
-    pipe.limit_files(Some(16 << 20))?;
-    large_transaction(&stage, 1).await?;
-    stage.source.execute("DELETE FROM t WHERE id = 2").await?;
-    let status = wait_held_up(&mut pipe, "state", "spill_dir").await?;
+    file["spill_dir"] = json!(folder);
+    Ok((stage, file))
+}
+
+/// A large transaction from `id` on waits for the folder, and nothing is taken out of service.
+async fn wait_for_spill(stage: &Stage, pipe: &mut Pipe, id: u32) -> Result<()> {
+    large_transaction(stage, id).await?;
+    let delete = format!("DELETE FROM t WHERE id = {}", id + 1);
+    stage.source.execute(delete).await?;
+    let status = wait_held_up(pipe, "state", "spill_dir").await?;
     ensure!(
         status["state"] == "Running" && status["tables"][0]["state"] == "Streaming",
         "{status:#}"
     );
-    pipe.limit_files(None)?;
-    assert_sums_arrive(&stage, &mut pipe).await?;
+    Ok(())
+}
 
-    // A folder that goes away is no other case.
-    std::fs::remove_dir(&spill)?;
-    large_transaction(&stage, 101).await?;
-    wait_held_up(&mut pipe, "state", "spill_dir").await?;
-    std::fs::create_dir(&spill)?;
-    assert_sums_arrive(&stage, &mut pipe).await?;
+async fn assert_recovered(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    assert_sums_arrive(stage, pipe).await?;
     pipe.wait_for("no reason", CATCH_UP, |status| {
         status["state"] == "Running" && status["reasons"] == json!([])
     })
     .await
     .map(drop)
+}
+
+async fn a_spill_folder_without_room_is_waited_for() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let spill = folder.path().join("spill");
+    std::fs::create_dir(&spill)?;
+    let (stage, file) = spilling(SourceKind::MariaDb, &spill).await?;
+    let mut pipe = start(launch(&file).with_limited_files())?;
+    pipe.wait_state("Running", START).await?;
+    // Room for the state, and for a part of the transaction.
+    pipe.limit_files(Some(16 << 20))?;
+    wait_for_spill(&stage, &mut pipe, 1).await?;
+    pipe.limit_files(None)?;
+    assert_sums_arrive(&stage, &mut pipe).await?;
+
+    // A folder that goes away is no other case.
+    std::fs::remove_dir(&spill)?;
+    wait_for_spill(&stage, &mut pipe, 101).await?;
+    std::fs::create_dir(&spill)?;
+    assert_recovered(&stage, &mut pipe).await
+}
+
+/// The kernel refuses the same of the state's folder, whose database is open all the while.
+async fn a_spill_folder_that_becomes_read_only_is_waited_for() -> Result<()> {
+    let spill = tempfile::tempdir()?;
+    let (stage, file) = spilling(SourceKind::MySql, spill.path()).await?;
+    let mut pipe = start(launch(&file).with_lockable(spill.path()))?;
+    pipe.wait_state("Running", START).await?;
+    pipe.set_read_only(true)?;
+    wait_for_spill(&stage, &mut pipe, 1).await?;
+    pipe.set_read_only(false)?;
+    assert_recovered(&stage, &mut pipe).await
 }
 
 /// The other end's minute is in `outages`.

@@ -32,7 +32,7 @@ pub use file::{
     PipeFile, Stamp, apart, environment, load, load_files, pipe_files, read_sent, stamp,
 };
 pub use matching::match_tables;
-pub use overlay::{Difference, compare, lay_over, merged, shown, shown_at, source_of};
+pub use overlay::{Difference, compare, lay_over, merged, pattern_of, shown, shown_at, source_of};
 pub use policies::{
     BinaryForm, ColumnConfig, DateRange, DecimalForm, EnumForm, GeometryForm, JsonForm, SetForm,
     Tinyint1, TypePolicies, ZeroDates,

@@ -233,6 +233,11 @@ fn excluded(before: &[Value], tables: &[Value], removed: &[TableName]) -> Vec<Va
     excluded
 }
 
+/// What an entry of `tables` means.
+pub fn pattern_of(entry: &Value) -> TablePattern {
+    written(&entry["source"])
+}
+
 /// What the value of a `source`, or of an item of `exclude`, means.
 fn written(source: &Value) -> TablePattern {
     let text = source.as_str().and_then(|text| text.split_once('.'));

@@ -1,7 +1,7 @@
 //! The settings that a pipe is set up with: which of them are fixed from then on, and what a changed file says otherwise.
 
 use super::store::PipeStore;
-use crate::config::{Difference, PipeConfig};
+use crate::config::{Difference, PipeConfig, TablePattern};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The settings that Setup builds on, which a running pipe cannot take a change of.
@@ -80,6 +80,16 @@ pub(super) fn changed(config: &PipeConfig, store: &PipeStore) -> Result<Vec<Diff
     let mut changed = Vec::new();
     let (mut before, mut after) = (established, fingerprint(config)?);
     keep_common_tables(&mut before, &mut after);
+    // Nothing was made of an entry whose tables could not be taken in.
+    if records.checkpoint().is_some() {
+        let met = |source: &TablePattern| records.tables.keys().any(|name| source.matches(name));
+        for entry in config.tables.iter().filter(|entry| !met(&entry.source)) {
+            let key = format!("[{}]", entry.source);
+            for tables in [&mut before["tables"], &mut after["tables"]] {
+                tables.as_object_mut().map(|tables| tables.remove(&key));
+            }
+        }
+    }
     differences("", &before, &after, &mut changed);
     Ok(changed)
 }

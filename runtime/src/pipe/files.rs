@@ -1,8 +1,8 @@
 //! What a pipe was told by its file, and what becomes of a file that says something else.
 //!
 //! The document as last applied stands in the state. Against it a changed file is compared key by key: what the two say
-//! alike is left alone, a table that is new is taken in and one that is gone taken out as the commands do it, other
-//! settings hold from the next run on. Where a command has changed the same key, the command's value stays, and the
+//! alike is left alone, a table that is new is taken in and one that is gone taken out as the commands do it, one that could
+//! not be taken in and is written otherwise now counts as new, other settings hold from the next run on. Where a command has changed the same key, the command's value stays, and the
 //! pipe's status names the key. The applied document gets a new table only when that has been taken in or refused, so a
 //! crash in between repeats the attempt.
 
@@ -321,6 +321,8 @@ impl<'a> FileChange<'a> {
         };
         match (&difference.before, &difference.after) {
             (None, Some(entry)) => self.added.push(entry.clone()),
+            // What could not be taken in as it was is tried anew as it is now.
+            (Some(_), Some(entry)) if !self.is_met(entry) => self.added.push(entry.clone()),
             (Some(_), Some(_)) if self.records.tables.iter().any(removed) => {
                 let text =
                     "the file changes an entry whose table a command has taken out; it stays out";
@@ -329,6 +331,12 @@ impl<'a> FileChange<'a> {
             }
             _ => {}
         }
+    }
+
+    /// Whether the pipe has had a table that the entry means.
+    fn is_met(&self, entry: &Value) -> bool {
+        let meant = config::pattern_of(entry);
+        self.records.tables.keys().any(|name| meant.matches(name))
     }
 
     fn conflict(&mut self, key: &str, text: &str, remedy: &str) {

@@ -118,6 +118,26 @@ fn a_key_that_the_file_sets_as_a_command_did_is_the_files_own() {
     assert!(change.overlay.is_empty(), "{:?}", change.overlay);
 }
 
+#[test]
+fn an_entry_whose_table_was_never_taken_in_is_new_when_it_is_written_otherwise() {
+    let mut changed = document();
+    changed["tables"][1]["target"] = json!("two");
+    let differences = config::compare(&document(), &changed);
+    for (had, added) in [("other", 1), ("added", 0)] {
+        let record = table(had, |record| record.state = TableState::Streaming);
+        let records = Records {
+            tables: BTreeMap::from([record]),
+            ..Records::default()
+        };
+        let mut change = FileChange::new(Overlay::default(), &records);
+        differences
+            .iter()
+            .for_each(|difference| change.weigh(difference));
+        assert_eq!(change.added.len(), added, "{had}: {:?}", change.added);
+        assert!(change.conflicts.is_empty(), "{:?}", change.conflicts);
+    }
+}
+
 /// The values of secrets stand in no conflict.
 #[test]
 fn a_conflict_over_a_password_shows_neither_of_the_two() {

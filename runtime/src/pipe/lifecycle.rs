@@ -313,6 +313,16 @@ impl PipeState {
         )
     }
 
+    /// Whether a run is at work, or ends for what was asked of the pipe: what it meets on its last way is no other trouble
+    /// than before.
+    pub(super) fn has_a_run(&self) -> bool {
+        self.is_at_work()
+            || matches!(
+                self,
+                PipeState::Pausing { .. } | PipeState::Modifying { paused: false, .. }
+            )
+    }
+
     /// Whether going over to `other` changes nothing of what is being done.
     pub(super) fn is_same_work(&self, other: &PipeState) -> bool {
         use PipeState as S;

@@ -1,7 +1,7 @@
 //! Tables that the pipe file means and that stay outside, because they cannot be replicated as they are.
 //!
 //! Each stands against the pipe by itself, and keeps no other out. It is looked at again and again: its reason goes when
-//! it can be taken in, is gone, or is no longer meant.
+//! it can be taken in, is no longer meant, or, of one that a wildcard means, is gone.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::document::{Reason, ReasonKind};
 use crate::batch::TableName;
 use crate::error::Error;
+
+/// A table that cannot be taken in.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// The table.
+    pub(super) name: TableName,
+    /// What is wrong with it.
+    pub(super) error: Error,
+    /// Whether an entry means it alone; else it is one of those that a wildcard means.
+    pub(super) named: bool,
+}
 
 /// By table; for as long as the process lives.
 #[derive(Debug, Default)]
@@ -20,19 +31,32 @@ impl Outside {
     }
 
     /// These are outside now, and no others. Returns the reasons that have not stood before.
-    pub(super) fn set(&self, refused: &[(TableName, Error)]) -> Vec<Reason> {
-        let mut all = self.all();
-        let before = std::mem::take(&mut *all);
+    pub(super) fn set<'a>(&self, refused: impl IntoIterator<Item = &'a Refused>) -> Vec<Reason> {
+        let before = std::mem::take(&mut *self.all());
+        self.put(refused, &before)
+    }
+
+    /// These are outside as well. Returns the reasons that have not stood before.
+    pub(super) fn add<'a>(&self, refused: impl IntoIterator<Item = &'a Refused>) -> Vec<Reason> {
+        let before = self.all().clone();
+        self.put(refused, &before)
+    }
+
+    fn put<'a>(
+        &self,
+        refused: impl IntoIterator<Item = &'a Refused>,
+        before: &BTreeMap<TableName, Reason>,
+    ) -> Vec<Reason> {
         let mut new = Vec::new();
-        for (name, error) in refused {
-            let mut reason = reason(name, error);
-            match before.get(name) {
+        for refused in refused {
+            let mut reason = reason(refused);
+            match before.get(&refused.name) {
                 Some(standing) if standing.message == reason.message => {
                     reason.since = standing.since;
                 }
                 _ => new.push(reason.clone()),
             }
-            all.insert(name.clone(), reason);
+            self.all().insert(refused.name.clone(), reason);
         }
         new
     }
@@ -43,11 +67,15 @@ impl Outside {
     }
 }
 
-fn reason(name: &TableName, error: &Error) -> Reason {
-    let exclude = format!("list `{name}` under `exclude`");
+fn reason(refused: &Refused) -> Reason {
+    let Refused { name, error, named } = refused;
+    let leave_out = match named {
+        true => format!("take `{name}` out of `tables` of the pipe file"),
+        false => format!("list `{name}` under `exclude`"),
+    };
     let remedy = match error.hint() {
-        Some(hint) => format!("{hint}; or {exclude}"),
-        None => exclude,
+        Some(hint) => format!("{hint}; or {leave_out}"),
+        None => leave_out,
     };
     Reason {
         message: format!("table `{name}` is not taken in: {}", error.chain()),

@@ -331,7 +331,7 @@ impl Supervisor {
         let table = error
             .table()
             .filter(|_| error.kind().scope() == Scope::Table)
-            .filter(|_| records.state().is_at_work())
+            .filter(|_| records.state().has_a_run())
             .filter(|name| records.tables.contains_key(name));
         let Some(name) = table else {
             return self.fail(error).await;

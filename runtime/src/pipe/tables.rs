@@ -13,6 +13,7 @@ use super::document::{Reason, ReasonKind};
 use super::established;
 use super::journal::Note;
 use super::lifecycle::PipeEvent;
+use super::outside::Refused;
 use super::record::{Records, TableRecord};
 use super::resync;
 use super::session::{LiveTable, Session};
@@ -117,36 +118,52 @@ async fn add_what_can_be(
         meant && !is_carried(&records, name)
     };
     let new = listed.iter().filter(is_new).cloned();
-    let Joining { able, mut refused } = keep_able(session, pipe, new).await?;
-    for entry in asked {
-        let source = &entry.source;
-        if listed.iter().any(|name| source.matches(name)) {
-            continue;
-        }
-        if let Err(error) = setup::matched(std::slice::from_ref(entry), &listed) {
-            let name = TableName::new(source.database.as_str(), source.table.as_str());
-            refused.push((name, error));
-        }
-    }
-    if able.is_empty() && refused.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Config,
-            "every table that is meant is in the pipe already",
-        )
-        .with_hint("`pipewright status PIPE` lists its tables"));
-    }
+    let Joining { able, refused } = keep_able(session, pipe, new).await?;
     let change = match able.is_empty() {
         true => None,
         false => Some(take_in(session, pipe, able).await?),
     };
-    for (name, error) in &refused {
-        pipe.refuse(left_out(pipe.store.pipe(), name, error)).await;
+    let follow = session.config.follow_new_tables;
+    let (named, meant): (Vec<_>, Vec<_>) = refused
+        .into_iter()
+        .partition(|refused| refused.named || follow);
+    let (missing, unmatched): (Vec<_>, Vec<_>) = absent(asked.iter(), &listed)
+        .into_iter()
+        .partition(|refused| refused.named);
+    let looked_for = named.iter().chain(&missing);
+    pipe.tell_outside(pipe.progress.outside.add(looked_for))
+        .await;
+    for refused in meant.iter().chain(&unmatched) {
+        pipe.refuse(left_out(pipe.store.pipe(), refused)).await;
     }
     Ok(change)
 }
 
-/// What is told of a table that a changed file names in vain.
-fn left_out(pipe: &str, name: &TableName, error: &Error) -> Reason {
+/// The entries that mean none of the source's tables.
+fn absent<'a>(
+    entries: impl Iterator<Item = &'a TableConfig>,
+    listed: &[TableName],
+) -> Vec<Refused> {
+    let mut absent = Vec::new();
+    for entry in entries {
+        let source = &entry.source;
+        if listed.iter().any(|name| source.matches(name)) {
+            continue;
+        }
+        if let Err(error) = setup::matched(std::slice::from_ref(entry), listed) {
+            absent.push(Refused {
+                name: TableName::new(source.database.as_str(), source.table.as_str()),
+                error,
+                named: !source.is_wildcard(),
+            });
+        }
+    }
+    absent
+}
+
+/// What is told of a table that a wildcard of a changed file means in vain, and that nobody looks at again.
+fn left_out(pipe: &str, refused: &Refused) -> Reason {
+    let Refused { name, error, .. } = refused;
     let hint = error.hint().unwrap_or("mend what keeps it out");
     let message = format!(
         "`tables[{name}]` of the changed pipe file is not taken in: {}",
@@ -231,23 +248,43 @@ pub(super) struct Joining {
     /// The tables that can be replicated as they are.
     pub(super) able: Matched,
     /// The others, and what is wrong with each.
-    pub(super) refused: Vec<(TableName, Error)>,
+    pub(super) refused: Vec<Refused>,
 }
 
-/// Tables that the pipe has never had and a wildcard means, where it follows those, tables that had gone and are there
-/// again, and tables that the file no longer excludes; one that a person took out stays out.
+/// Tables that the pipe has never had and an entry names, or a wildcard means where it follows those, tables that had gone
+/// and are there again, and tables that the file no longer excludes; one that a person took out stays out.
 ///
 /// # Errors
 /// What keeps the checks themselves from being made; what is wrong with a table is told beside it.
 pub(super) async fn joining(session: &Session, pipe: &Pipe) -> Result<Joining> {
     let records = pipe.store.records();
     let follow = session.config.follow_new_tables;
-    let names = listed(session).await?.into_iter();
-    let unseen = names.filter(|name| match records.tables.get(name) {
+    let listed = listed(session).await?;
+    let unseen = listed.iter().filter(|name| match records.tables.get(name) {
         Some(table) => comes_back(table),
-        None => follow,
+        None => follow || is_named(&session.config, name),
     });
-    keep_able(session, pipe, unseen).await
+    let mut joining = keep_able(session, pipe, unseen.cloned()).await?;
+    let unmet = unmet(&session.config, &records);
+    joining.refused.extend(absent(unmet, &listed));
+    Ok(joining)
+}
+
+/// Whether an entry means this table and no other.
+fn is_named(config: &PipeConfig, name: &TableName) -> bool {
+    let mut sources = config.tables.iter().map(|entry| &entry.source);
+    sources.any(|source| !source.is_wildcard() && source.matches(name))
+}
+
+/// The entries that name a table which the pipe has never had.
+fn unmet<'a>(
+    config: &'a PipeConfig,
+    records: &'a Records,
+) -> impl Iterator<Item = &'a TableConfig> {
+    config.tables.iter().filter(|entry| {
+        let source = &entry.source;
+        !source.is_wildcard() && !records.tables.keys().any(|name| source.matches(name))
+    })
 }
 
 /// Those of `unseen` that an entry means, each by itself: who can join the pipe's tables, and who cannot.
@@ -275,7 +312,7 @@ async fn keep_able(
             }
             Err(error) => {
                 known.pop();
-                joining.refused.push((name, error));
+                joining.refused.push(refused(session, name, error));
             }
         }
     }
@@ -285,27 +322,35 @@ async fn keep_able(
 /// Moves what is refused from the tables that are able to join to the others: all are looked at together, and one by one
 /// where that is refused.
 async fn keep_replicable(session: &Session, pipe: &Pipe, joining: Joining) -> Result<Joining> {
-    let Joining { able, mut refused } = joining;
-    if able.is_empty() {
-        return Ok(Joining { able, refused });
+    if joining.able.is_empty() {
+        return Ok(joining);
     }
-    match bind_beside(session, pipe, &able, &mut Vec::new()).await {
-        Ok(()) => return Ok(Joining { able, refused }),
+    match bind_beside(session, pipe, &joining.able, &mut Vec::new()).await {
+        Ok(()) => return Ok(joining),
         Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
         Err(_) => {}
     }
     let (mut kept, mut bound) = (Matched::new(), Vec::new());
-    for entry in able {
+    let mut out = joining.refused;
+    for entry in joining.able {
         match bind_beside(session, pipe, std::slice::from_ref(&entry), &mut bound).await {
             Ok(()) => kept.push(entry),
             Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
-            Err(error) => refused.push((entry.1, error)),
+            Err(error) => out.push(refused(session, entry.1, error)),
         }
     }
     Ok(Joining {
         able: kept,
-        refused,
+        refused: out,
     })
+}
+
+fn refused(session: &Session, name: TableName, error: Error) -> Refused {
+    Refused {
+        named: is_named(&session.config, &name),
+        name,
+        error,
+    }
 }
 
 /// Binds tables as they are now, beside those that are bound already; makes nothing.
@@ -341,6 +386,7 @@ async fn bind_beside(
 pub(super) fn may_have_unseen(session: &Session, records: &Records) -> bool {
     let mut entries = session.config.tables.iter();
     (session.config.follow_new_tables && entries.any(|entry| entry.source.is_wildcard()))
+        || unmet(&session.config, records).next().is_some()
         || records.tables.values().any(|table| comes_back(table))
 }
 
@@ -351,8 +397,12 @@ fn comes_back(table: &TableRecord) -> bool {
 
 impl Pipe {
     /// Lets these tables, which cannot be taken in, and no others stand against the pipe, each told of once.
-    pub(super) async fn keep_outside(&self, refused: &[(TableName, Error)]) {
-        for reason in self.progress.outside.set(refused) {
+    pub(super) async fn keep_outside(&self, refused: &[Refused]) {
+        self.tell_outside(self.progress.outside.set(refused)).await;
+    }
+
+    async fn tell_outside(&self, reasons: Vec<Reason>) {
+        for reason in reasons {
             let (pipe, hint) = (self.store.pipe(), &reason.remedy);
             tracing::warn!(pipe, hint, "{}", reason.message);
             self.note(Note::standing(&reason)).await;

@@ -12,7 +12,7 @@ use super::effects::{loads, newest_kind};
 use super::{
     Asked, adding, give_well, lock, name_of, state, unlock_later, wait_state, with_tables,
 };
-use crate::support::{CATCH_UP, SlowInserts, SlowReader, once, running};
+use crate::support::{CATCH_UP, START, SlowInserts, SlowReader, launch, once, running, start};
 
 once! {
     a_pipe_is_dropped_from_whatever_it_is_at: 900,
@@ -20,6 +20,7 @@ once! {
 
 async fn a_pipe_is_dropped_from_whatever_it_is_at() -> Result<()> {
     let stage = || with_tables(SourceKind::MySql, 6);
+    while_it_is_set_up(&stage().await?).await.context("Setup")?;
     while_it_loads(&stage().await?).await.context("Snapshot")?;
     while_tables_are_added(&stage().await?)
         .await
@@ -70,6 +71,20 @@ async fn assert_dropped(stage: &Stage, pipe: &Pipe, (status, answer): (u16, Valu
         );
     }
     Ok(())
+}
+
+/// Nothing of it is at the destination yet.
+async fn while_it_is_set_up(stage: &Stage) -> Result<()> {
+    let held = lock(stage, "t").await?;
+    let mut pipe = start(launch(&stage.pipe_file(&["t", "u"])))?;
+    pipe.wait_state("Setup", START).await?;
+    let (status, answer) = pipe.forget().await?;
+    drop(held);
+    ensure!(
+        status == 200 && answer["reasons"] == json!([]) && pipe.status().await.is_err(),
+        "{status}: {answer:#}"
+    );
+    stage.assert_no_load_left().await
 }
 
 async fn while_it_loads(stage: &Stage) -> Result<()> {

@@ -6,7 +6,10 @@ use pipewright::pipe::lifecycle::{PipeState, Resume};
 use serde_json::json;
 use testbed::harness::{Pipe, Stage};
 
-use super::{assert_moves, assert_stays, give_well, newest_event, state, wait_told};
+use super::{
+    Asked, assert_moves, assert_stays, give_well, lock, name_of, newest_event, state, unlock,
+    wait_told,
+};
 use crate::support::{CATCH_UP, SlowInserts, assert_caught_up};
 
 /// A pipe that streams is paused while ClickHouse takes its time over an insert.
@@ -61,5 +64,30 @@ pub(super) async fn commands_while_pausing(stage: &Stage, pipe: &mut Pipe) -> Re
     assert_moves(stage, pipe, &pausing, resume()).await?;
     slow.end().await?;
     pipe.wait_state("Running", CATCH_UP).await?;
-    assert_caught_up(stage, pipe, &["t", "u"]).await
+    assert_caught_up(stage, pipe, &["t", "u"]).await?;
+    resumed_while_a_load_is_paused(stage, pipe).await
+}
+
+/// The load is kept from its end by a lock.
+async fn resumed_while_a_load_is_paused(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    let held = lock(stage, "u").await?;
+    let one = json!({ "command": "resync", "table": name_of(stage, "u") });
+    give_well(pipe, &Asked::State(one)).await?;
+    pipe.wait_state("Snapshot", CATCH_UP).await?;
+    let slow = SlowInserts::begin(stage, "t").await?;
+    let insert = "INSERT INTO t (a) VALUES ('slow')";
+    stage.source.execute(insert).await?;
+    slow.wait_insert().await?;
+    let pause = (state("pause"), Command::Pause);
+    assert_moves(stage, pipe, &PipeState::Snapshot, pause).await?;
+    let pausing = PipeState::Pausing {
+        resume: Resume::Snapshot,
+    };
+    let resume = (state("resume"), Command::Resume);
+    assert_moves(stage, pipe, &pausing, resume).await?;
+    slow.end().await?;
+    unlock(held).await?;
+    pipe.wait_state("Running", CATCH_UP).await?;
+    assert_caught_up(stage, pipe, &["t", "u"]).await?;
+    stage.assert_no_load_left().await
 }

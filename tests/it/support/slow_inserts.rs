@@ -49,8 +49,28 @@ impl<'a> SlowInserts<'a> {
         Ok(())
     }
 
+    /// From now on they fail when they have taken their time.
+    pub(crate) async fn refuse(&self) -> Result<()> {
+        let database = &self.stage.database;
+        for sql in [
+            format!("CREATE TABLE `{database}`.slow_end (s UInt8) ENGINE = Null"),
+            format!(
+                "CREATE MATERIALIZED VIEW `{database}`.slow_view_end TO `{database}`.slow_end \
+                 AS SELECT throwIf(s = 0) AS s FROM `{database}`.slow_{}",
+                STEPS - 1
+            ),
+        ] {
+            self.stage.clickhouse.query(&sql).await?;
+        }
+        Ok(())
+    }
+
     /// From now on inserts are as they were.
     pub(crate) async fn end(self) -> Result<()> {
+        for what in ["slow_view_end", "slow_end"] {
+            let sql = format!("DROP TABLE IF EXISTS `{}`.{what} SYNC", self.stage.database);
+            self.stage.clickhouse.query(&sql).await?;
+        }
         for step in 0..STEPS {
             for what in ["slow_view", "slow"] {
                 let sql = format!("DROP TABLE `{}`.{what}_{step} SYNC", self.stage.database);

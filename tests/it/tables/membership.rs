@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{Comparison, Stage};
+use testbed::harness::{Comparison, Proxy, Stage};
 
 use super::{name_of, table, two_tables, wait_table};
 use crate::support::{
-    CATCH_UP, START, Seed, Workload, assert_caught_up, on_both_sources, once, running, running_with,
+    CATCH_UP, START, Seed, Workload, assert_caught_up, on_both_sources, once, running,
+    running_with, wait_for_pipe,
 };
 
 once! {
@@ -262,13 +263,17 @@ async fn an_addition_under_way_is_cancelled_by_a_removal() -> Result<()> {
             "INSERT INTO big SELECT seq, seq FROM seq_1_to_60000",
         ])
         .await?;
+    let proxy = Proxy::before(stage.clickhouse_server.http_port()).await?;
     let mut file = stage.pipe_file(&["t", "u"]);
+    file["destination"]["url"] = json!(proxy.url());
     file["snapshot"] = json!({ "rows_per_partition": 50, "threads_per_table": 1 });
     let mut pipe = running_with(&file).await?;
     let add = json!({ "tables": { "add": [{ "source": name_of(&stage, "big") }] } });
     let remove = json!({ "tables": { "remove": [name_of(&stage, "big")] } });
     let rows = format!("SELECT count() FROM `{}`.big_current", stage.database);
     for round in 1..=2 {
+        // Whatever the machine is busy with, the load does not come to its end by itself.
+        proxy.close_gate("big", 2);
         let (status, document) = pipe.change(add.clone()).await?;
         ensure!(status == 200, "{status}: {document:#}");
         pipe.wait_for("a part of the load", CATCH_UP, |document| {
@@ -276,7 +281,15 @@ async fn an_addition_under_way_is_cancelled_by_a_removal() -> Result<()> {
             big["state"] == "Snapshotting" && big["snapshot"]["partitions_done"].as_u64() > Some(0)
         })
         .await?;
-        let (status, document) = pipe.change(remove.clone()).await?;
+        let opened = async {
+            let modifying = |document: &Value| document["state"] == "Modifying";
+            wait_for_pipe(&pipe, &stage.database, "the removal", modifying).await?;
+            proxy.open_gate();
+            anyhow::Ok(())
+        };
+        let (removed, opened) = tokio::join!(pipe.change(remove.clone()), opened);
+        opened?;
+        let (status, document) = removed?;
         ensure!(status == 200, "{status}: {document:#}");
         pipe.wait_for("the end of the load", CATCH_UP, |document| {
             document["state"] == "Running" && table(document, "big")["state"] == "Removed"

@@ -1,14 +1,15 @@
 //! A pipe as a process of its own: started, watched over REST, killed, started again with the same state.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -31,6 +32,70 @@ pub struct Launch {
     arguments: Vec<String>,
     envs: Vec<(String, String)>,
     limited: bool,
+    lockable: Option<(PathBuf, Lock)>,
+}
+
+/// How a folder becomes read-only under a process.
+#[derive(Clone, Copy, Debug)]
+enum Lock {
+    /// It is a mount of the process's own, in namespaces that need no rights.
+    Mount,
+    /// By its mode, where no such namespaces are to be had. Whoever is root does without the capability to pass over it.
+    Mode,
+}
+
+impl Lock {
+    fn at_hand() -> Self {
+        let unshared = Command::new("unshare")
+            .args(["--map-root-user", "--mount", "true"])
+            .stderr(Stdio::null())
+            .status();
+        match unshared {
+            Ok(status) if status.success() => Self::Mount,
+            _ => Self::Mode,
+        }
+    }
+
+    /// What starts `program` so that [`Pipe::set_read_only`] has its effect.
+    fn command(self, folder: &Path, program: &Path) -> Result<Command> {
+        let is_root = fs::metadata("/proc/self")?.uid() == 0;
+        Ok(match self {
+            Self::Mount => {
+                let mut unshare = Command::new("unshare");
+                unshare.args(["--map-root-user", "--mount", "sh", "-c"]);
+                unshare.arg("mount --bind \"$0\" \"$0\" && exec \"$@\"");
+                unshare.arg(folder).arg(program);
+                unshare
+            }
+            Self::Mode if is_root => {
+                let mut setpriv = Command::new("setpriv");
+                setpriv.arg("--bounding-set=-dac_override").arg(program);
+                setpriv
+            }
+            Self::Mode => Command::new(program),
+        })
+    }
+
+    fn set(self, folder: &Path, pid: u32, read_only: bool) -> Result<()> {
+        let Self::Mount = self else {
+            let mode = if read_only { 0o555 } else { 0o755 };
+            return Ok(fs::set_permissions(folder, Permissions::from_mode(mode))?);
+        };
+        let how = if read_only { "ro" } else { "rw" };
+        let output = Command::new("nsenter")
+            .args(["--target", &pid.to_string(), "--user", "--mount"])
+            .args(["mount", "-o", &format!("remount,bind,{how}")])
+            .arg(folder)
+            .output()
+            .context("nsenter, of util-linux, is needed")?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "cannot mount `{}` {how}: {told}",
+            folder.display()
+        );
+        Ok(())
+    }
 }
 
 impl Launch {
@@ -43,7 +108,15 @@ impl Launch {
             arguments: Vec::new(),
             envs: Vec::new(),
             limited: false,
+            lockable: None,
         }
+    }
+
+    /// Lets [`Pipe::set_read_only`] be used on this folder.
+    #[must_use]
+    pub fn with_lockable(mut self, folder: &Path) -> Self {
+        self.lockable = Some((folder.to_owned(), Lock::at_hand()));
+        self
     }
 
     /// Lets [`Pipe::limit_files`] be used: a write beyond the limit is an error then, as on a full disk, and no signal.
@@ -183,6 +256,8 @@ impl Pipe {
             shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
             shell.arg(&self.launch.program);
             shell
+        } else if let Some((folder, lock)) = &self.launch.lockable {
+            lock.command(folder, &self.launch.program)?
         } else {
             Command::new(&self.launch.program)
         };
@@ -221,6 +296,14 @@ impl Pipe {
         } else {
             bail!("cannot limit process {pid}")
         }
+    }
+
+    /// The folder of [`Launch::with_lockable`] is read-only for the running process, or writable again. Linux refuses it
+    /// while a file in there is open for writing.
+    pub fn set_read_only(&self, read_only: bool) -> Result<()> {
+        let pid = self.pid().context("the pipe does not run")?;
+        let (folder, lock) = self.launch.lockable.as_ref().context("no such folder")?;
+        lock.set(folder, pid, read_only)
     }
 
     /// SIGKILL; nothing of the process is left when this returns.

@@ -1,5 +1,5 @@
-//! A TCP proxy before a server: it can lose ClickHouse's answers, deliver an insert late, let any server's connections die
-//! unseen, and let nobody in.
+//! A TCP proxy before a server: it can lose ClickHouse's answers, deliver an insert late, keep a table's inserts waiting,
+//! let any server's connections die unseen, and let nobody in.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ pub struct Proxy {
 }
 
 /// How many answers of inserts are still to be lost, and how many were; who is to lose everything; whether nobody
-/// gets in; whether the next insert is held, and the one that is.
+/// gets in; whether the next insert is held, and the one that is; whose inserts wait.
 #[derive(Debug, Default)]
 struct Losses {
     wanted: AtomicU32,
@@ -33,6 +33,14 @@ struct Losses {
     shut: AtomicBool,
     holds: AtomicBool,
     held: Mutex<Option<Vec<u8>>>,
+    gate: watch::Sender<Option<Gate>>,
+}
+
+/// Inserts into this table wait, but for so many that still pass.
+#[derive(Debug)]
+struct Gate {
+    table: String,
+    passing: u32,
 }
 
 impl Proxy {
@@ -104,6 +112,17 @@ impl Proxy {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
+    /// Inserts into `table` wait once `passing` more have been carried, until [`Self::open_gate`].
+    pub fn close_gate(&self, table: &str, passing: u32) {
+        let table = table.to_owned();
+        self.losses.gate.send_replace(Some(Gate { table, passing }));
+    }
+
+    /// What waits is carried, and so is all that comes.
+    pub fn open_gate(&self) {
+        self.losses.gate.send_replace(None);
+    }
+
     /// How many answers were lost.
     pub fn lost(&self) -> u32 {
         self.losses.done.load(Ordering::SeqCst)
@@ -111,6 +130,23 @@ impl Proxy {
 }
 
 impl Losses {
+    /// Waits where inserts like this one have to.
+    async fn pass(&self, line: &str) {
+        let mut waits = false;
+        self.gate.send_if_modified(|gate| {
+            let gate = gate.as_mut().filter(|gate| line.contains(&gate.table));
+            if let Some(gate) = gate {
+                waits = gate.passing == 0;
+                gate.passing = gate.passing.saturating_sub(1);
+            }
+            false
+        });
+        if waits {
+            // The sender is in `self`, and cannot be gone.
+            self.gate.subscribe().wait_for(Option::is_none).await.ok();
+        }
+    }
+
     fn held(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,9 +211,13 @@ async fn requests(
         let head = &buffer[..read.min(4096)];
         if head.starts_with(b"POST ") {
             let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-            let insert = String::from_utf8_lossy(line).contains("query=INSERT");
+            let line = String::from_utf8_lossy(line).into_owned();
+            let insert = line.contains("query=INSERT");
             inserting.store(u32::from(insert), Ordering::SeqCst);
-            let appends = String::from_utf8_lossy(line).contains("insert_deduplication_token=");
+            if insert {
+                losses.pass(&line).await;
+            }
+            let appends = line.contains("insert_deduplication_token=");
             if appends && losses.holds.swap(false, Ordering::SeqCst) {
                 let request = whole(&mut from, buffer[..read].to_vec()).await?;
                 *losses.held() = Some(request);
