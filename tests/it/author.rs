@@ -242,13 +242,13 @@ async fn build_and_inspect_say_what_a_component_is_and_what_it_does_to_a_table()
         inspection["size"] == size
             && inspection["digest"] == digest.as_str()
             && inspection["contract"] == json!(["0.1.0"])
-            && inspection["name"] == "lookup"
+            && inspection["name"] == "pipewright-plugin-lookup"
             && inspection["version"].is_string()
             && inspection["imports"]
                 == json!([
-                    "pipewright:transform/types@0.1.0",
+                    "pipewright:transform/lookup@0.1.0",
                     "pipewright:transform/log@0.1.0",
-                    "pipewright:transform/lookup@0.1.0"
+                    "pipewright:transform/types@0.1.0"
                 ]),
         "{bare:#}"
     );

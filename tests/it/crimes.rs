@@ -87,7 +87,8 @@ impl Case {
         };
         json!({
             "plugin": guest,
-            "config": { "crime": self.crime },
+            // No two tables share a target.
+            "config": { "crime": self.crime, "lines": format!("{}_lines", self.table) },
             "on_error": self.on_error,
             "limits": limits,
             // More than a kibibyte beside each row, where the guest asks for it.
