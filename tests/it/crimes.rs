@@ -287,10 +287,12 @@ fn logged(stage: &Stage, case: &Case, log: &str) -> Result<()> {
     let lines = log.lines().filter(|line| line.contains(&table));
     let passed_over = "a plugin fails on rows, which are passed over";
     if case.stops_its_table() {
-        let code = format!("code=\"{fault}\"");
-        let mut stopped = lines.filter(|line| line.contains("taken out of service"));
-        let line = stopped.next().context("it was taken out of service")?;
-        return ensure_has(line, &[&code, "ERROR"]);
+        // The trace of a trap stands between the two.
+        let stopped = format!("ERROR taken out of service: table `{source}`");
+        ensure_has(log, &[&stopped])?;
+        let mut codes = lines.filter(|line| line.contains(" code="));
+        let line = codes.next().context("a code")?;
+        return ensure_has(line, &[&format!(" code=\"{fault}\"")]);
     }
     let (letters, skipped) = case.counts();
     let mut rows = 0;
