@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
 use pipewright::fault::VARIABLE;
 use rand::Rng;
@@ -16,8 +16,8 @@ use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind};
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    CATCH_UP, START, Seed, allow_locks, append, assert_caught_up, history, launch, on_both_sources,
-    once, running_with, start, wait_history,
+    CATCH_UP, START, Seed, allow_locks, append, assert_caught_up, ends_at, history, launch,
+    on_both_sources, once, running_with, start, wait_aborted, wait_history,
 };
 
 on_both_sources! {
@@ -29,9 +29,6 @@ on_both_sources! {
 once! {
     append_tables_have_each_change_once_when_answers_are_lost: 400,
 }
-
-/// How a process ends that ended itself at a point.
-const ABORTED: i32 = 128 + 6;
 
 /// Rows of `counts`, each changed again and again.
 const COUNTS: u32 = 2_000;
@@ -331,17 +328,15 @@ async fn append_tables_have_each_change_once_wherever_the_process_ends(
     ];
     let mut pipe = start(launch(&file).env(VARIABLE, points[0]))?;
     for next in points[1..].iter().map(|point| Some(*point)).chain([None]) {
-        let code = pipe.wait_exit(START).await?;
-        ensure!(code == ABORTED, "before {next:?}: {code}");
+        wait_aborted(&mut pipe)
+            .await
+            .with_context(|| format!("before {next:?}"))?;
         pipe.change_env(VARIABLE, next);
         pipe.restart()?;
     }
     pipe.wait_state("Running", START).await?;
     for _ in 0..3 {
-        pipe.change_env(VARIABLE, Some("flush:1"));
-        pipe.restart()?;
-        ensure!(pipe.wait_exit(START).await? == ABORTED);
-        pipe.change_env(VARIABLE, None);
+        ends_at(&mut pipe, "flush:1").await?;
         pipe.restart()?;
         pipe.wait_state("Running", START).await?;
         tokio::time::sleep(Duration::from_millis(moments.random_range(50..1500))).await;

@@ -11,19 +11,17 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{Pipe, Source, Stage};
+use testbed::harness::{Source, Stage};
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    CATCH_UP, START, Seed, allow_locks, append, launch, on_both_sources, plugins, start,
+    CATCH_UP, START, Seed, allow_locks, append, ends_at, launch, on_both_sources, plugins, start,
+    wait_aborted,
 };
 
 on_both_sources! {
     plugins_change_and_drop_rows_of_an_append_table_wherever_the_process_ends: 600,
 }
-
-/// How a process ends that ended itself at a point.
-const ABORTED: i32 = 128 + 6;
 
 /// Rows that are loaded. Those with `a` of 7 or more do not pass; `a0` is what `a` was at first.
 const ROWS: u32 = 1_000;
@@ -177,15 +175,6 @@ async fn dead_letters_are_refused(file: &Value) -> Result<()> {
     Ok(())
 }
 
-async fn ends_at(pipe: &mut Pipe, point: &str) -> Result<()> {
-    pipe.change_env(VARIABLE, Some(point));
-    pipe.restart()?;
-    let code = pipe.wait_exit(START).await?;
-    ensure!(code == ABORTED, "{point}: {code}");
-    pipe.change_env(VARIABLE, None);
-    Ok(())
-}
-
 /// pitfall 132: at a step of the load, behind a flush that has no checkpoint, and somewhere.
 async fn plugins_change_and_drop_rows_of_an_append_table_wherever_the_process_ends(
     kind: SourceKind,
@@ -197,7 +186,7 @@ async fn plugins_change_and_drop_rows_of_an_append_table_wherever_the_process_en
     let file = filtered_and_masked(&stage).await?;
     dead_letters_are_refused(&file).await?;
     let mut pipe = start(launch(&file).env(VARIABLE, "load:3"))?;
-    ensure!(pipe.wait_exit(START).await? == ABORTED);
+    wait_aborted(&mut pipe).await?;
     pipe.change_env(VARIABLE, None);
     pipe.restart()?;
     pipe.wait_state("Running", START).await?;

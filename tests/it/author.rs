@@ -6,19 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use testbed::SourceKind;
-use testbed::harness::{
-    Comparison, Finished, Plugins, Stage, build_guest, run_to_end, workspace_folder,
-};
+use testbed::harness::{Comparison, Finished, Plugins, Stage, run_to_end, workspace_folder};
 
-use crate::support::{CATCH_UP, ensure_fits, launch, once, plugins, program, start};
+use crate::support::{ensure_fits, hostile_guest, once, plugins, program};
 
 once! {
     a_new_author_gets_from_nothing_to_a_pipe_by_the_steps_of_the_sdks_readme: 1200,
     first_party_plugins_pass_their_own_cases: 900,
-    a_plugin_in_javascript_is_built_tested_and_run_in_a_pipe: 1200,
-    a_plugin_in_python_is_built_tested_and_run_in_a_pipe: 1200,
-    a_plugin_in_c_is_built_tested_and_run_in_a_pipe: 1200,
+    build_and_inspect_say_what_a_component_is_and_what_it_does_to_a_table: 900,
     test_shows_what_differs_and_update_writes_it_down: 900,
     test_finds_what_depends_on_batches: 600,
     run_shows_rows_before_and_after_and_writes_nothing: 600,
@@ -27,10 +24,7 @@ once! {
 /// Building takes most of it: two cores, and other builds at the same time.
 const BUILD: Duration = Duration::from_secs(900);
 
-/// An interpreter of 18 MB is compiled within the pipe's start.
-const COMPILED: Duration = Duration::from_secs(600);
-
-async fn plugin(arguments: &[&str]) -> Result<Finished> {
+pub(crate) async fn plugin(arguments: &[&str]) -> Result<Finished> {
     let line = [&["pipewright", "plugin"], arguments].concat();
     run_to_end(program(), line, &[], BUILD).await
 }
@@ -216,60 +210,95 @@ fn yaml(text: &str) -> Result<Value> {
     serde_saphyr::from_str_with_options(text, options).context("YAML")
 }
 
-async fn a_plugin_in_javascript_is_built_tested_and_run_in_a_pipe() -> Result<()> {
-    in_a_pipe("javascript").await
-}
+/// A component that is built has the size and digest that are printed, and is bound to a table as `inspect` shows.
+async fn build_and_inspect_say_what_a_component_is_and_what_it_does_to_a_table() -> Result<()> {
+    let source = workspace_folder().join("plugins/lookup");
+    let folder = tempfile::tempdir()?;
+    let component = folder.path().join("lookup.wasm").display().to_string();
+    let source_text = source.display().to_string();
+    let built = plugin(&[
+        "build",
+        &source_text,
+        "--fetch",
+        "--out",
+        &component,
+        "--json",
+    ])
+    .await?;
+    let built: Value = serde_json::from_str(&built.stdout).context(built.stderr)?;
+    let bytes = fs::read(&component)?;
+    let (size, digest) = (bytes.len(), format!("{:x}", Sha256::digest(&bytes)));
+    let said = json!({ "component": component, "bytes": size, "sha256": digest });
+    ensure!(built == said, "{built:#}");
 
-async fn a_plugin_in_python_is_built_tested_and_run_in_a_pipe() -> Result<()> {
-    in_a_pipe("python").await
-}
-
-async fn a_plugin_in_c_is_built_tested_and_run_in_a_pipe() -> Result<()> {
-    in_a_pipe("c").await
-}
-
-/// Builds an example of another language, runs its cases, and sends a load and a stream through it.
-async fn in_a_pipe(language: &str) -> Result<()> {
-    let folder = workspace_folder().join("plugins/examples").join(language);
-    let component = workspace_folder().join(format!("target/testbed-plugins/{language}.wasm"));
-    let (folder, component) = (
-        folder.display().to_string(),
-        component.display().to_string(),
+    let table = source.join("cases/table.yaml").display().to_string();
+    let config = fs::read_to_string(source.join("cases/joins/case.yaml"))?;
+    let config = yaml(&config)?["config"].to_string();
+    let bare = plugin(&["inspect", &component, "--json"]).await?;
+    let bare: Value = serde_json::from_str(&bare.stdout).context(bare.stderr)?;
+    ensure!(bare["bindings"] == json!([]), "{bare:#}");
+    let inspection = &bare["inspection"];
+    ensure!(
+        inspection["size"] == size
+            && inspection["digest"] == digest.as_str()
+            && inspection["contract"] == json!(["0.1.0"])
+            && inspection["name"] == "pipewright-plugin-lookup"
+            && inspection["version"].is_string()
+            && inspection["imports"]
+                == json!([
+                    "pipewright:transform/lookup@0.1.0",
+                    "pipewright:transform/log@0.1.0",
+                    "pipewright:transform/types@0.1.0"
+                ]),
+        "{bare:#}"
     );
-    let built = plugin(&["build", &folder, "--fetch", "--out", &component]).await?;
-    ensure!(built.code == 0, "{}", built.stderr);
-    let cases = format!("{folder}/cases");
-    let tested = plugin(&["test", &component, "--cases", &cases]).await?;
-    ensure!(tested.code == 0, "{}{}", tested.stdout, tested.stderr);
-    let stage = Stage::shared(SourceKind::MariaDb).await?;
-    stage
-        .source
-        .execute_all([
-            "CREATE TABLE people (id INT PRIMARY KEY, email VARCHAR(100) NULL)",
-            "INSERT INTO people VALUES (1, ' Ann@Example.com '), (2, NULL), (3, ''), (4, 'ZOË')",
-        ])
-        .await?;
-    let entry = json!({ "source": format!("{}.people", stage.database), "transforms": ["tidy"] });
-    let mut file = stage.pipe_file_of(vec![entry]);
-    file["transforms"]["tidy"] = json!({
-        "plugin": component,
-        "config": { "columns": ["email"] },
-        "limits": { "memory": "256MiB", "time": "60s" },
-    });
-    let mut pipe = start(launch(&file))?;
-    pipe.wait_state("Running", COMPILED).await?;
-    stage
-        .source
-        .execute_all([
-            "INSERT INTO people VALUES (5, 'New@Example.com ')",
-            "UPDATE people SET email = CONCAT(email, 'X') WHERE id < 4",
-            "UPDATE people SET id = 40 WHERE id = 4",
-            "DELETE FROM people WHERE id = 3",
-        ])
-        .await?;
-    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    let comparison = Comparison::of("people").text_is("email", "LOWER(TRIM(email))");
-    stage.assert(comparison).await.map(drop)
+    binding_is_shown(&component, &table, &config).await
+}
+
+/// `inspect` on a terminal, for a plugin that takes no grant: which columns it would read and write.
+async fn binding_is_shown(lookup: &str, lookup_table: &str, lookup_config: &str) -> Result<()> {
+    let built = plugins().await?;
+    let table = workspace_folder().join("plugins/mask/cases/table.yaml");
+    let config = json!({ "columns": ["email"], "method": "sha256", "salt": "s" }).to_string();
+    let shown = plugin(&[
+        "inspect",
+        &built.path("mask"),
+        "--table",
+        &table.display().to_string(),
+        "--config",
+        &config,
+    ])
+    .await?;
+    for line in [
+        "  contract  0.1.0",
+        "shop.customers",
+        ": reads email; writes email",
+        "    id  int64 not null",
+        "    email  text",
+        "    age  int32",
+    ] {
+        ensure!(
+            shown.stdout.lines().any(|shown| shown.ends_with(line)),
+            "no `{line}` in:\n{}\n{}",
+            shown.stdout,
+            shown.stderr
+        );
+    }
+    // The file that it asks for is granted by a case, and by nothing here.
+    let refused = plugin(&[
+        "inspect",
+        lookup,
+        "--table",
+        lookup_table,
+        "--config",
+        lookup_config,
+    ])
+    .await?;
+    ensure!(
+        refused.code != 0 && refused.stderr.contains("lookup"),
+        "{refused:?}"
+    );
+    Ok(())
 }
 
 /// A case beside a plugin that is there already.
@@ -349,11 +378,7 @@ async fn bench_says_what_a_batch_costs(mask: &str, cases: &str) -> Result<()> {
 }
 
 async fn test_finds_what_depends_on_batches() -> Result<()> {
-    let hostile = workspace_folder().join("tests/guests/hostile");
-    let hostile = build_guest(program(), &hostile)
-        .await?
-        .display()
-        .to_string();
+    let hostile = hostile_guest().await?.display().to_string();
     let folder = tempfile::tempdir()?;
     let config = "table: { columns: [{ name: id, type: int64, key: true }] }\nconfig: { crime: panic_every_second }\n\
                   grants: { lookup: { words: words.txt } }\n";

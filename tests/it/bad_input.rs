@@ -1,15 +1,13 @@
 //! Bad input: one clear message with its remedy, the right exit code, and nothing half-made that the corrected second run
 //! would trip over.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use testbed::harness::{Pipe, Stage, build_guest, workspace_folder};
+use testbed::harness::{Pipe, Stage, workspace_folder};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
-    CATCH_UP, START, assert_caught_up, launch, on_both_sources, once, plugins, program, start,
+    CATCH_UP, START, assert_caught_up, hostile_guest, launch, on_both_sources, once, plugins, start,
 };
 
 /// Exit codes of DESIGN §3.1.
@@ -477,10 +475,6 @@ async fn a_refused_plugin_configuration_shows_the_plugins_words() -> Result<()> 
     refused_then_mended(&stage, &bad, &good, FAILED, &["`it`", "salt"]).await
 }
 
-async fn hostile() -> Result<PathBuf> {
-    build_guest(program(), &workspace_folder().join("tests/guests/hostile")).await
-}
-
 /// Through the hostile guest, which asks for a file whatever it is to do.
 fn through_hostile(stage: &Stage, plugin: &str, crime: &str) -> Value {
     let mut file = through(stage, plugin, json!({ "crime": crime }));
@@ -491,7 +485,7 @@ fn through_hostile(stage: &Stage, plugin: &str, crime: &str) -> Value {
 
 async fn a_plugin_that_traps_takes_its_table_out_until_it_is_mended() -> Result<()> {
     let stage = with_table(SourceKind::MySql).await?;
-    let plugin = hostile().await?.display().to_string();
+    let plugin = hostile_guest().await?.display().to_string();
     let mut pipe = start(launch(&through_hostile(&stage, &plugin, "panic")))?;
     // It has left Setup by then: the process stays and says so.
     let status = pipe.wait_state("Degraded", START).await?;

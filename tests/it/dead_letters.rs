@@ -1,27 +1,21 @@
 //! Rows that a plugin rejects or fails on: kept, shown, and sent again with the versions that they had.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use testbed::SourceKind;
-use testbed::harness::{Comparison, Pipe, Stage, build_guest, workspace_folder};
-use tokio::sync::OnceCell;
+use testbed::harness::{Comparison, Pipe, Stage, workspace_folder};
 
-use crate::support::{CATCH_UP, START, launch, on_both_sources, program, start};
+use crate::support::{CATCH_UP, START, hostile_guest, launch, on_both_sources, start};
 
 on_both_sources! {
     rows_that_fail_are_kept_and_pass_once_the_plugin_is_mended: 400,
 }
 
 async fn through(stage: &Stage, crime: &str) -> Result<Value> {
-    static GUEST: OnceCell<PathBuf> = OnceCell::const_new();
-    let source = workspace_folder().join("tests/guests/hostile");
-    let guest = GUEST
-        .get_or_try_init(|| build_guest(program(), &source))
-        .await?;
+    let guest = hostile_guest().await?;
     let failing = format!("{}.failing", stage.database);
     let others = format!("{}.others", stage.database);
     let mut file = stage.pipe_file_of(vec![
@@ -99,7 +93,8 @@ async fn failed_rows_are_told(pipe: &mut Pipe) -> Result<Value> {
     let status = pipe.wait_state("Degraded", CATCH_UP).await?;
     let reason = &status["reasons"][0];
     ensure!(
-        reason["code"] == "plugin_rejected"
+        reason["code"] == "plugin_trap"
+            && reason["table"] == status["tables"][0]["source"]
             && reason["remedy"].to_string().contains("dead-letters"),
         "{status:#}"
     );

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::{
     START, Seed, SlowReader, Workload, assert_caught_up, launch, on_both_sources, running_with,
-    start,
+    start, wait_aborted,
 };
 
 on_both_sources! {
@@ -22,9 +22,6 @@ on_both_sources! {
     a_resync_given_during_an_exchange_goes_on_from_its_steps: 900,
     a_column_that_gets_another_name_keeps_its_values_from_every_step: 300,
 }
-
-/// How a process ends that ended itself at a point.
-const ABORTED: i32 = 128 + 6;
 
 /// Rows of the table that nobody changes.
 const FIXED_ROWS: u64 = 600;
@@ -131,11 +128,7 @@ async fn killed_at(
     if let Ok((status, document)) = order(pipe).await {
         ensure!(status == 200, "{point}: {status} {document:#}");
     }
-    let code = pipe
-        .wait_exit(START)
-        .await
-        .with_context(|| format!("{point} was not come to"))?;
-    ensure!(code == ABORTED, "{point}: ended with {code}");
+    wait_aborted(pipe).await.with_context(|| point.to_owned())?;
     pipe.change_env(VARIABLE, None);
     pipe.restart()?;
     pipe.wait_state("Running", START)
@@ -213,8 +206,9 @@ async fn loads_and_exchanges_go_on_from_every_step(kind: SourceKind) -> Result<(
     // The first load; there a table is made by Setup, so its first step is not come to.
     let mut pipe = start(launch(&file).env(VARIABLE, "term:1"))?;
     for next in LOAD[1..].iter().map(|point| Some(*point)).chain([None]) {
-        let code = pipe.wait_exit(START).await?;
-        ensure!(code == ABORTED, "before {next:?}: {code}");
+        wait_aborted(&mut pipe)
+            .await
+            .with_context(|| format!("before {next:?}"))?;
         pipe.change_env(VARIABLE, next);
         pipe.restart()?;
     }

@@ -35,6 +35,7 @@ mod transactions;
 mod author;
 mod crimes;
 mod dead_letters;
+mod languages;
 mod plugins;
 mod routes;
 mod transform;

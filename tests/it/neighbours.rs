@@ -1,7 +1,7 @@
 //! Several pipes in one process: a further one is there at once, and one that fails, burns time or has much to read leaves the
 //! others alone.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -9,11 +9,10 @@ use mysql_async::prelude::Queryable;
 use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{Pipe, Stage, build_guest, usage_of, workspace_folder};
-use tokio::sync::OnceCell;
+use testbed::harness::{Pipe, Stage, usage_of};
 
 use crate::support::{
-    CATCH_UP, START, assert_caught_up, launch, once, program, start, wait_for_pipe,
+    CATCH_UP, START, assert_caught_up, hostile_guest, launch, once, start, wait_for_pipe,
 };
 
 once! {
@@ -32,7 +31,7 @@ const PROVISIONED_WITHIN: Duration = Duration::from_millis(100);
 const VISIBLE_WITHIN: Duration = Duration::from_secs(20);
 
 async fn a_further_pipe_is_provisioned_at_once() -> Result<()> {
-    let guest = guest().await?;
+    let guest = hostile_guest().await?;
     let (first, second) = (with_t().await?, with_t().await?);
     let plugged = |stage: &Stage| {
         let entry = json!({ "source": format!("{}.t", stage.database), "transforms": ["note"] });
@@ -109,14 +108,6 @@ fn milliseconds(time: &str) -> Result<u64> {
     }
 }
 
-async fn guest() -> Result<&'static PathBuf> {
-    static GUEST: OnceCell<PathBuf> = OnceCell::const_new();
-    let source = workspace_folder().join("tests/guests/hostile");
-    GUEST
-        .get_or_try_init(|| build_guest(program(), &source))
-        .await
-}
-
 /// The hostile guest as an entry of `transforms`. It asks for a file, whichever that is.
 fn plugin(guest: &Path, crime: &str) -> Value {
     json!({
@@ -157,7 +148,7 @@ async fn a_failing_and_a_hogging_pipe_leave_another_running() -> Result<()> {
     refused["source"]["password"] = json!("wrong");
     let entry = json!({ "source": format!("{}.t", hog.database), "transforms": ["never"] });
     let mut looping = hog.pipe_file_of(vec![entry]);
-    looping["transforms"]["never"] = plugin(guest().await?, "loop");
+    looping["transforms"]["never"] = plugin(hostile_guest().await?, "loop");
     let mut small = large.pipe_file(&["t"]);
     small["memory"] = json!("64MiB");
     for (name, file) in [

@@ -1,15 +1,12 @@
 //! Rows that a plugin sends to several targets, on the load and on the stream alike, with what makes that hard: updates that
 //! change where a row goes, its key, or both.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{Comparison, Pipe, Stage, build_guest, workspace_folder};
-use tokio::sync::OnceCell;
+use testbed::harness::{Comparison, Pipe, Stage, workspace_folder};
 
-use crate::support::{CATCH_UP, START, launch, on_both_sources, once, program, start};
+use crate::support::{CATCH_UP, START, hostile_guest, launch, on_both_sources, once, start};
 
 on_both_sources! {
     rows_are_in_the_target_that_they_belong_to_and_in_no_other: 400,
@@ -35,11 +32,7 @@ async fn numbers(kind: SourceKind) -> Result<Stage> {
 }
 
 async fn through(stage: &Stage, crime: &str) -> Result<Value> {
-    static GUEST: OnceCell<PathBuf> = OnceCell::const_new();
-    let source = workspace_folder().join("tests/guests/hostile");
-    let guest = GUEST
-        .get_or_try_init(|| build_guest(program(), &source))
-        .await?;
+    let guest = hostile_guest().await?;
     let entry = json!({ "source": format!("{}.numbers", stage.database), "transforms": ["sent"] });
     let mut file = stage.pipe_file_of(vec![entry]);
     file["transforms"]["sent"] = json!({

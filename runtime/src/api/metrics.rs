@@ -55,6 +55,7 @@ pub(super) fn render(pipes: &[PipeDocument]) -> String {
 fn register_states(registry: &mut Registry, pipes: &[PipeDocument]) {
     let states: Family<Labels, Gauge> = Family::default();
     let reasons: Family<Labels, Gauge> = Family::default();
+    let standing: Family<Labels, Gauge> = Family::default();
     for pipe in pipes {
         for state in STATES {
             let labels = vec![("pipe", pipe.pipe.clone()), ("state", state.to_owned())];
@@ -65,9 +66,22 @@ fn register_states(registry: &mut Registry, pipes: &[PipeDocument]) {
         reasons
             .get_or_create(&of(pipe))
             .set(pipe.reasons.len() as i64);
+        for reason in &pipe.reasons {
+            let labels = vec![
+                ("pipe", pipe.pipe.clone()),
+                ("table", reason.table.clone().unwrap_or_default()),
+                ("code", reason.code.code()),
+            ];
+            standing.get_or_create(&labels).set(1);
+        }
     }
     registry.register("pipe_state", "1 for the state that the pipe is in", states);
     registry.register("pipe_reasons", "What stands against the pipe", reasons);
+    registry.register(
+        "reason",
+        "1 for what stands against the pipe, by its code and the table that it concerns",
+        standing,
+    );
 }
 
 fn register_rows(registry: &mut Registry, pipes: &[PipeDocument]) {

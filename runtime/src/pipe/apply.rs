@@ -115,6 +115,7 @@ impl Applier<'_> {
             .complete(self.session, incomplete, &flush.sent.position)
             .await?;
         for (table, completed) in completed {
+            self.progress.rows_failed(&table, &completed.faults);
             durable.extend(completed.durable);
             held.push(Counted {
                 table,
@@ -222,11 +223,10 @@ impl Applier<'_> {
             )
             .await?;
         }
-        if !written.faults.is_empty() {
-            self.progress.rows_failed();
-        }
+        let table = changed.table.source.name().clone();
+        self.progress.rows_failed(&table, &written.faults);
         let counted = Counted {
-            table: changed.table.source.name().clone(),
+            table,
             rows: RowCounts {
                 bytes: written.durable.iter().map(Durable::bytes).sum(),
                 ..changed.counts
@@ -297,6 +297,9 @@ pub(super) async fn transform(
     let kept = table.chain.keeps_letters().then(|| batch.clone());
     let inserted = append::inserted(table, &batch);
     let mut applied = table.chain.apply(batch).await?;
+    let mut passed_over = FaultCounts::default();
+    passed_over.add(&applied.faults);
+    passed_over.log(&session.config.pipe, table.source.name());
     if let Some(inserted) = inserted {
         let batches = std::mem::take(&mut applied.batches).into_iter();
         let let_in = batches

@@ -14,7 +14,7 @@ use crate::transform::Fault;
 
 /// How many rows of one table were passed over, by plugin and fault.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FaultCounts(BTreeMap<String, BTreeMap<String, FaultCount>>);
+pub struct FaultCounts(BTreeMap<String, BTreeMap<ErrorKind, FaultCount>>);
 
 /// Rows of one plugin and one fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ impl FaultCounts {
     pub(super) fn add(&mut self, faults: &[Fault]) {
         for fault in faults {
             let kinds = self.0.entry(fault.plugin.clone()).or_default();
-            let count = kinds.entry(fault.kind.code()).or_default();
+            let count = kinds.entry(fault.kind).or_default();
             match fault.is_letter {
                 true => count.letters += 1,
                 false => count.skipped += 1,
@@ -42,18 +42,31 @@ impl FaultCounts {
     pub(super) fn merge(&mut self, other: &Self) {
         for (plugin, fault, more) in other.iter() {
             let kinds = self.0.entry(plugin.to_owned()).or_default();
-            let count = kinds.entry(fault.to_owned()).or_default();
+            let count = kinds.entry(fault).or_default();
             count.letters += more.letters;
             count.skipped += more.skipped;
         }
     }
 
     /// Plugin, fault and number of rows, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, FaultCount)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, ErrorKind, FaultCount)> {
         self.0.iter().flat_map(|(plugin, faults)| {
             let faults = faults.iter();
-            faults.map(move |(fault, count)| (plugin.as_str(), fault.as_str(), *count))
+            faults.map(move |(fault, count)| (plugin.as_str(), *fault, *count))
         })
+    }
+
+    /// One line for each plugin and fault of a batch. What the guest said of a row is in its dead letter alone: a line of
+    /// the log is read by more people.
+    pub(super) fn log(&self, pipe: &str, table: &TableName) {
+        for (plugin, fault, count) in self.iter() {
+            for (on_error, rows) in [("dead_letter", count.letters), ("skip", count.skipped)] {
+                if rows > 0 {
+                    let fault = fault.code();
+                    tracing::warn!(pipe, %table, plugin, fault, rows, on_error, "a plugin fails on rows, which are passed over");
+                }
+            }
+        }
     }
 
     /// Whether no row was passed over.
@@ -155,6 +168,7 @@ mod tests {
         more.add(&[fault("b", ErrorKind::PluginTrap, true)]);
         counts.merge(&more);
         let text = serde_json::to_string(&counts).expect("JSON");
+        assert!(text.contains(r#"{"plugin_trap":{"letters":2"#), "{text}");
         let again: FaultCounts = serde_json::from_str(&text).expect("what was written");
         let all: Vec<_> = again.iter().collect();
         let (skipped, letters) = (
@@ -170,8 +184,8 @@ mod tests {
         assert_eq!(
             all,
             [
-                ("a", "plugin_rejected", skipped),
-                ("b", "plugin_trap", letters)
+                ("a", ErrorKind::PluginRejected, skipped),
+                ("b", ErrorKind::PluginTrap, letters)
             ]
         );
     }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use super::clock::now_us;
 use super::document::{BatchDocument, Reason, ReasonKind, ReplicaDocument, RetentionDocument};
+use super::faults::FaultCounts;
 use super::lag::Lag;
 use super::outside::Outside;
 use super::pulse::Pulse;
 use super::record::Records;
 use super::waits::Waits;
 use crate::batch::TableName;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// How many batches are shown: enough to see a trend, few enough to read.
 const BATCHES_SHOWN: usize = 20;
@@ -37,8 +38,16 @@ pub(super) struct Progress {
     loads: Mutex<BTreeMap<TableName, LoadMeter>>,
     retention: Mutex<Option<RetentionDocument>>,
     replica: Mutex<Option<ReplicaDocument>>,
-    /// When a plugin last failed on a row that was passed over: the moment, and its date in microseconds since 1970.
-    rows_failed: Mutex<Option<(Instant, u64)>>,
+    /// When plugins last failed on rows that were passed over: the moment, and its date in microseconds since 1970.
+    rows_failed: Mutex<BTreeMap<Failing, (Instant, u64)>>,
+}
+
+/// A plugin that fails on rows of a table, and in which way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Failing {
+    pub(super) table: TableName,
+    pub(super) plugin: String,
+    pub(super) fault: ErrorKind,
 }
 
 /// What holds the pipe's work up.
@@ -107,15 +116,30 @@ impl Progress {
         self.following.load(Ordering::Relaxed)
     }
 
-    /// A plugin has failed on rows of the stream, which were passed over.
-    pub(super) fn rows_failed(&self) {
-        *lock(&self.rows_failed) = Some((Instant::now(), now_us()));
+    /// Plugins have failed on rows of the stream, which were passed over.
+    pub(super) fn rows_failed(&self, table: &TableName, faults: &FaultCounts) {
+        let failed_now = (Instant::now(), now_us());
+        let mut failed = lock(&self.rows_failed);
+        failed.retain(|_, (at, _)| at.elapsed() < ROWS_FAILED_STAND);
+        for (plugin, fault, _) in faults.iter() {
+            let failing = Failing {
+                table: table.clone(),
+                plugin: plugin.to_owned(),
+                fault,
+            };
+            failed.insert(failing, failed_now);
+        }
     }
 
-    /// When rows were last passed over, if that was lately.
-    pub(super) fn rows_failed_lately(&self) -> Option<u64> {
-        let (at, at_us) = (*lock(&self.rows_failed))?;
-        (at.elapsed() < ROWS_FAILED_STAND).then_some(at_us)
+    /// What has failed lately, and the date of the last time.
+    pub(super) fn rows_failed_lately(&self) -> Vec<(Failing, u64)> {
+        let failed = lock(&self.rows_failed);
+        let lately = failed
+            .iter()
+            .filter(|(_, (at, _))| at.elapsed() < ROWS_FAILED_STAND);
+        lately
+            .map(|(failing, (_, at_us))| (failing.clone(), *at_us))
+            .collect()
     }
 
     /// Replaces the reasons that hold the pipe's work up.
@@ -295,7 +319,7 @@ mod tests {
     #[test]
     fn dates_that_jump_neither_hasten_nor_hold_up_what_counts_after_a_while() {
         let hour_us = 3_600_000_000;
-        let unavailable = Error::new(crate::error::ErrorKind::SourceUnavailable, "away");
+        let unavailable = Error::new(ErrorKind::SourceUnavailable, "away");
         for jumped_to_us in [now_us() - hour_us, now_us() + hour_us] {
             let progress = Progress::default();
             assert_eq!(progress.retrying_for(), Duration::ZERO);
@@ -304,16 +328,25 @@ mod tests {
             assert!(progress.retrying_for() < Duration::from_secs(30));
             lock(&progress.held_up).retrying_since = Some(minutes_ago(2));
             // Another end by turns: the pipe does not work all the same.
-            let other = Error::new(crate::error::ErrorKind::DestinationUnavailable, "away");
+            let other = Error::new(ErrorKind::DestinationUnavailable, "away");
             progress.retrying(&other);
             assert!(progress.retrying_for() > Duration::from_secs(60));
             progress.set_reasons(Vec::new());
             assert_eq!(progress.retrying_for(), Duration::ZERO);
 
-            *lock(&progress.rows_failed) = Some((Instant::now(), jumped_to_us));
-            assert_eq!(progress.rows_failed_lately(), Some(jumped_to_us));
-            *lock(&progress.rows_failed) = Some((minutes_ago(2), jumped_to_us));
-            assert_eq!(progress.rows_failed_lately(), None);
+            let failing = Failing {
+                table: TableName::new("shop", "orders"),
+                plugin: "mask".to_owned(),
+                fault: ErrorKind::PluginTrap,
+            };
+            let at = |moment| BTreeMap::from([(failing.clone(), (moment, jumped_to_us))]);
+            *lock(&progress.rows_failed) = at(Instant::now());
+            assert_eq!(
+                progress.rows_failed_lately(),
+                [(failing.clone(), jumped_to_us)]
+            );
+            *lock(&progress.rows_failed) = at(minutes_ago(2));
+            assert_eq!(progress.rows_failed_lately(), []);
         }
     }
 

@@ -22,6 +22,7 @@ pub(super) async fn quarantine(store: &PipeStore, name: &TableName, error: &Erro
                 tracing::error!(
                     pipe = store.pipe(),
                     table = %name,
+                    code = error.kind().code(),
                     hint = error.hint(),
                     "taken out of service: {}",
                     error.chain()

@@ -7,12 +7,11 @@ use super::document::{
 use super::files;
 use super::lag::Split;
 use super::lifecycle::{Failure, PipeState};
-use super::progress::Progress;
+use super::progress::{Failing, Progress};
 use super::record::{Checkpoint, Records, TableRecord};
 use super::supervisor::Pipe;
 use super::table_state::TableState;
 use crate::batch::TableName;
-use crate::error::ErrorKind;
 
 /// The pipe as it is now.
 pub(super) fn of(pipe: &Pipe) -> PipeDocument {
@@ -89,7 +88,12 @@ fn in_file_order(pipe: &Pipe, records: &Records) -> Vec<TableDocument> {
 pub(super) fn standing(pipe: &Pipe) -> Vec<Reason> {
     let mut reasons = pipe.progress.reasons();
     reasons.extend(pipe.progress.alarms());
-    reasons.extend(pipe.progress.rows_failed_lately().map(failing_rows));
+    reasons.extend(
+        pipe.progress
+            .rows_failed_lately()
+            .into_iter()
+            .map(failing_rows),
+    );
     let records = pipe.store.records();
     let is_loading = |name: &TableName| {
         let table = records.tables.get(name);
@@ -113,12 +117,17 @@ pub(super) fn standing(pipe: &Pipe) -> Vec<Reason> {
 }
 
 /// Clears by itself once no more rows fail.
-fn failing_rows(at_us: u64) -> Reason {
+fn failing_rows((failing, at_us): (Failing, u64)) -> Reason {
+    let Failing {
+        table,
+        plugin,
+        fault,
+    } = failing;
     Reason {
         kind: ReasonKind::Warning,
-        code: ErrorKind::PluginRejected,
-        message: "plugins fail on rows, which are passed over".to_owned(),
-        table: None,
+        code: fault,
+        message: format!("plugin `{plugin}` fails on rows, which are passed over"),
+        table: Some(table.to_string()),
         position: None,
         since: Timestamp::from_micros(at_us),
         remedy: Some("see which with `pipewright dead-letters list`, mend the plugin or the rows, then replay them".to_owned()),
@@ -181,7 +190,7 @@ fn failed_rows(records: &Records, name: &TableName) -> Vec<FailedRows> {
         .flat_map(|faults| faults.iter())
         .map(|(plugin, fault, count)| FailedRows {
             plugin: plugin.to_owned(),
-            fault: fault.to_owned(),
+            fault: fault.code(),
             dead_letters: count.letters,
             skipped: count.skipped,
         })

@@ -361,6 +361,7 @@ impl Supervisor {
     async fn fail(&mut self, error: &Error) {
         tracing::error!(
             pipe = self.pipe.store.pipe(),
+            code = error.kind().code(),
             hint = error.hint(),
             "{}",
             error.chain()

@@ -9,7 +9,9 @@ use testbed::harness::{Pipe, Stage};
 use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind};
 
 use super::{lock, name_of, unlock, wait_state, with_tables};
-use crate::support::{CATCH_UP, START, assert_caught_up, once, running, running_with};
+use crate::support::{
+    CATCH_UP, START, assert_caught_up, once, running, running_with, wait_aborted,
+};
 
 once! {
     the_command_line_changes_a_running_pipe: 400,
@@ -37,9 +39,6 @@ fn table<'a>(document: &'a Value, name: &str) -> &'a Value {
     let found = tables.find(|table| table["source"] == name);
     found.unwrap_or(&Value::Null)
 }
-
-/// How a process ends that ended itself at a point.
-const ABORTED: i32 = 128 + 6;
 
 async fn wait_table(pipe: &mut Pipe, name: &str, state: &str) -> Result<Value> {
     let at = |document: &Value| table(document, name)["state"] == state;
@@ -296,8 +295,7 @@ async fn killed_between_forgetting_and_clearing(stage: &Stage, pipe: &mut Pipe) 
     pipe.restart()?;
     pipe.wait_state("Paused", START).await?;
     ensure!(pipe.forget().await.is_err(), "the drop was answered");
-    let code = pipe.wait_exit(START).await?;
-    ensure!(code == ABORTED, "ended with {code}");
+    wait_aborted(pipe).await?;
     let made = loads(stage).await?;
     ensure!(!made.is_empty(), "cleared away before the process ended");
     pipe.change_env(VARIABLE, None);

@@ -1,5 +1,7 @@
 //! What every end-to-end test runs in: a place in the queue, a deadline (for a hang, not for speed), and the pipe's log when it fails.
 
+mod ends;
+mod guests;
 mod json_schema;
 mod kills;
 mod seed;
@@ -17,6 +19,8 @@ use testbed::SourceKind;
 use testbed::harness::{Comparison, Launch, Pipe, PipeLog, Plugins, Stage};
 use tokio::sync::Semaphore;
 
+pub(crate) use ends::{ends_at, wait_aborted};
+pub(crate) use guests::hostile_guest;
 pub(crate) use json_schema::ensure_fits;
 pub(crate) use kills::{KILLS, assert_filtered, assert_stream_survives_kills, filtered};
 pub(crate) use seed::Seed;

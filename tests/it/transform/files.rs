@@ -114,6 +114,20 @@ async fn compiled_code_is_kept_and_a_damaged_file_of_it_is_written_anew() {
             "the file was not mended"
         );
     }
+    // Sound code of another component under this one's name.
+    let engine = Engine::new(Some(folder.path().to_owned())).unwrap();
+    let other = config(hostile(), json!({ "crime": "none" }));
+    engine.load("under_test", &other).await.unwrap();
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    let foreign = files.map(|entry| entry.unwrap().path());
+    let foreign: Vec<_> = foreign.filter(|found| *found != path).collect();
+    assert_eq!(foreign.len(), 1);
+    std::fs::copy(&foreign[0], &path).unwrap();
+    start().await;
+    assert!(
+        std::fs::read(&path).unwrap() == compiled,
+        "code of another component was loaded"
+    );
 }
 
 #[test]

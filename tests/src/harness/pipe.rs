@@ -148,10 +148,15 @@ pub struct PipeLog {
 }
 
 impl PipeLog {
-    /// The last lines that the pipe has printed, over all of its starts.
-    pub fn tail(&self) -> String {
+    /// All that the pipe has printed, over all of its starts.
+    pub fn text(&self) -> String {
         let text = fs::read(self.folder.path().join("log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// The last lines of it.
+    pub fn tail(&self) -> String {
+        let text = self.text();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
     }

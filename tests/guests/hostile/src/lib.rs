@@ -10,13 +10,20 @@ export!(Hostile);
 
 /// The plugin, configured.
 #[derive(Debug)]
-pub struct Hostile(Crime);
+pub struct Hostile(Config);
 
 /// What the pipe file says.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     crime: Crime,
+    /// Where the crimes send rows that make several of each.
+    #[serde(default = "lines")]
+    lines: String,
+}
+
+fn lines() -> String {
+    "lines".to_owned()
 }
 
 /// What it does.
@@ -95,22 +102,23 @@ impl Transform for Hostile {
                 std::hint::black_box(());
             }
         }
-        Ok(Self(config.crime))
+        Ok(Self(config))
     }
 
     fn bind(&self, table: &Table) -> Result<BoundHostile, Failure> {
         let mut shape = Shape::new();
-        if self.0 == Crime::Key {
+        let crime = self.0.crime;
+        if crime == Crime::Key {
             shape.replace(0, table.fields[0].clone());
         }
         let id = shape.read(0);
-        let way = if self.0.is_of_targets() {
-            targets(self.0, table, &mut shape)
+        let way = if crime.is_of_targets() {
+            targets(&self.0, table, &mut shape)
         } else {
             Way::Stays(shape.add(Field::new("note", DataType::Utf8).not_null()))
         };
         Ok(BoundHostile {
-            crime: self.0,
+            crime,
             shape,
             id,
             way,
@@ -138,8 +146,8 @@ impl Crime {
     }
 }
 
-fn targets(crime: Crime, table: &Table, shape: &mut Shape) -> Way {
-    match crime {
+fn targets(config: &Config, table: &Table, shape: &mut Shape) -> Way {
+    match config.crime {
         Crime::Route | Crime::RouteRejectThree => {
             let even = shape.target(Target::own().pass_all(table));
             let odd = shape.target(Target::named("odd").pass_all(table));
@@ -158,7 +166,7 @@ fn targets(crime: Crime, table: &Table, shape: &mut Shape) -> Way {
             Way::Routes { even, odd }
         }
         _ => {
-            let mut lines = Target::named("lines").pass(0);
+            let mut lines = Target::named(&config.lines).pass(0);
             let number = lines.make(Field::new("number", DataType::Utf8).not_null());
             let lines = shape.target(lines.pass(1).key([0, 1]));
             Way::Lines { lines, number }

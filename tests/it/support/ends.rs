@@ -1,0 +1,29 @@
+//! Processes that end at a named point.
+
+use anyhow::{Context, Result, ensure};
+use pipewright::fault::VARIABLE;
+use testbed::harness::Pipe;
+
+use super::START;
+
+/// How a process ends that ended itself at a point.
+const ABORTED: i32 = 128 + 6;
+
+/// Waits until the process has ended at the point that it was given.
+pub(crate) async fn wait_aborted(pipe: &mut Pipe) -> Result<()> {
+    let code = pipe
+        .wait_exit(START)
+        .await
+        .context("the point was not come to")?;
+    ensure!(code == ABORTED, "ended with {code}");
+    Ok(())
+}
+
+/// Starts the process once more, which ends at `point`; the next start ends nowhere.
+pub(crate) async fn ends_at(pipe: &mut Pipe, point: &str) -> Result<()> {
+    pipe.change_env(VARIABLE, Some(point));
+    pipe.restart()?;
+    wait_aborted(pipe).await.with_context(|| point.to_owned())?;
+    pipe.change_env(VARIABLE, None);
+    Ok(())
+}
