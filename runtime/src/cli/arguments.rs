@@ -145,7 +145,8 @@ pub(super) struct Run {
     /// Where plugins of pipes that are made over REST may lead; nowhere when absent.
     #[arg(long, value_name = "DIR")]
     pub(super) plugins_dir: Option<PathBuf>,
-    /// How long a server may be unreachable at the start before giving up.
+    /// How long a server may be unreachable at the start before giving up on the only pipe; where there are several, each
+    /// waits for its own.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(super) wait: Duration,
     /// End when every pipe is Completed (exit code 0) or one has Failed (1).

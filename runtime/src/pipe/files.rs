@@ -1,10 +1,10 @@
 //! What a pipe was told by its file, and what becomes of a file that says something else.
 //!
 //! The document as last applied stands in the state. Against it a changed file is compared key by key: what the two say
-//! alike is left alone, a table that is new is taken in and one that is gone taken out as the commands do it, one that could
-//! not be taken in and is written otherwise now counts as new, other settings hold from the next run on. Where a command has changed the same key, the command's value stays, and the
-//! pipe's status names the key. The applied document gets a new table only when that has been taken in or refused, so a
-//! crash in between repeats the attempt.
+//! alike is left alone, a table that is new is taken in and one that is gone taken out as the commands do it, one that
+//! could not be taken in and is written otherwise now counts as new, other settings hold from the next run on. Where a
+//! command has changed the same key, the command's value stays, and the pipe's status names the key. The applied document
+//! gets a new table only when that has been taken in or refused, so a crash in between repeats the attempt.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;

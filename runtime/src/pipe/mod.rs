@@ -57,7 +57,7 @@ pub mod values;
 mod waits;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -92,7 +92,8 @@ const COMMANDS_WAITING: usize = 16;
 pub struct RunOptions {
     /// The state folder, made when absent.
     pub state_dir: PathBuf,
-    /// How long a server may be unreachable before the process gives up on a pipe that has never run.
+    /// How long a server may be unreachable before the process gives up on its only pipe, which has never run; with `once`,
+    /// on any.
     pub wait: Duration,
     /// End when every pipe is Completed or one has Failed.
     pub once: bool,
@@ -126,6 +127,8 @@ pub enum Outcome {
 pub struct Runtime {
     pipes: RwLock<BTreeMap<String, Handle>>,
     options: RunOptions,
+    /// The pipes of the files that the process was started with.
+    given: BTreeSet<String>,
     state: Arc<StateStore>,
     engine: Arc<Engine>,
     shutdown: CancellationToken,
@@ -155,6 +158,7 @@ impl Runtime {
         let engine = Engine::new(Some(state.folder().join("compiled")))?;
         let runtime = Arc::new(Self {
             pipes: RwLock::default(),
+            given: files.iter().map(|file| file.config.pipe.clone()).collect(),
             options,
             state,
             engine,
@@ -305,8 +309,8 @@ impl Runtime {
         Ok(status::of(&handle.pipe))
     }
 
-    /// Waits until the process has a reason to end by itself: a pipe that never ran has failed or found no server in
-    /// time, or, with `once`, all pipes are Completed or one has Failed.
+    /// Waits until the process has a reason to end by itself: the only pipe that it was started for never ran, and has
+    /// failed or found no server in time; or, with `once`, all pipes are Completed or one has Failed.
     pub async fn wait(&self) -> Outcome {
         let began = tokio::time::Instant::now();
         loop {
@@ -329,18 +333,18 @@ impl Runtime {
                     .pipe
                     .as_ref()
                     .is_none_or(|pipe| pipe.term == 0);
+            // No other pipe, present or to come, goes down with one that cannot begin.
+            let ends = self.options.once || (pipes.len() == 1 && self.given.contains(name));
             let records = handle.pipe.store.records();
             match records.state() {
-                PipeState::Failed { failure }
-                    if self.options.once || (fresh && pipes.len() == 1) =>
-                {
+                PipeState::Failed { failure } if ends && (fresh || self.options.once) => {
                     return Some(Outcome::Failed {
                         pipe: name.clone(),
                         failure,
                     });
                 }
                 PipeState::Provisioning | PipeState::Setup
-                    if fresh && elapsed > self.options.wait =>
+                    if fresh && ends && elapsed > self.options.wait =>
                 {
                     if let Some(reason) = handle.pipe.progress.reasons().first() {
                         return Some(Outcome::Unreachable {

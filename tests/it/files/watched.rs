@@ -187,7 +187,8 @@ pub(super) async fn a_watched_folder_starts_changes_and_pauses_pipes() -> Result
     let base = with_tables(SourceKind::MariaDb).await?;
     let launched = launch(&base.pipe_file(&["a"]))
         .argument(folder.path().display().to_string())
-        .argument("--wait=600s");
+        // The second pipe waits for its source for longer, and ends no other.
+        .argument("--wait=1s");
     let mut pipe = start(launched)?;
     let name = &stage.database;
     let running = |document: &Value| document["state"] == "Running";
