@@ -76,6 +76,15 @@ async fn plan_tells_what_a_statement_would_lead_to() -> Result<()> {
             "follows the new definition",
         ),
         (
+            "RENAME TABLE orders TO _orders_del, _orders_gho TO orders",
+            "shop.orders: unique keys or collations beyond those of before: nothing, where there are none; rows may \
+             have been left out for one: the table is loaded anew",
+        ),
+        (
+            "CREATE UNIQUE INDEX i ON orders (a)",
+            "shop.orders: a primary or unique key: nothing, where the key that tells rows apart stays; else the table",
+        ),
+        (
             "ALTER TABLE orders ADD INDEX i (a)",
             "nothing: the statement changes no table",
         ),

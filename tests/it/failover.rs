@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
 use serde_json::{Value, json};
 use testbed::harness::replication::{follow, promote, stop_following, wait_followed};
 use testbed::harness::{Galera, Source, Stage};
@@ -19,7 +21,7 @@ const TAKE_OVER: Duration = Duration::from_secs(180);
 
 on_both_sources! {
     a_promoted_replica_carries_the_pipe_on_and_the_old_primary_takes_over_again: 480,
-    rows_that_the_new_primary_lacks_fail_the_pipe_by_name: 360,
+    a_writable_server_is_read_before_its_replica_and_rows_that_the_new_primary_lacks_fail_the_pipe_by_name: 360,
     a_place_in_a_file_is_refused_on_another_server: 300,
 }
 
@@ -91,8 +93,28 @@ async fn a_promoted_replica_carries_the_pipe_on_and_the_old_primary_takes_over_a
     assert_caught_up(&stage, &mut pipe, &Workload::TABLES).await
 }
 
-/// pitfall 60: on MariaDB the new primary's own transactions have the numbers of those that it lacks.
-async fn rows_that_the_new_primary_lacks_fail_the_pipe_by_name(kind: SourceKind) -> Result<()> {
+/// The connections of pipes that read a server's binlog.
+async fn read_by_pipes(server: &SourceServer) -> Result<usize> {
+    let mut conn = Conn::from_url(server.root_url()).await?;
+    let replicas: Vec<Row> = conn
+        .query(match server.kind().is_mariadb() {
+            true => "SHOW SLAVE HOSTS",
+            false => "SHOW REPLICAS",
+        })
+        .await?;
+    conn.disconnect().await?;
+    let of_pipe = |row: &&Row| {
+        let host: Option<String> = row.get(1);
+        host.is_some_and(|host| host.starts_with("pipewright/"))
+    };
+    Ok(replicas.iter().filter(of_pipe).count())
+}
+
+/// pitfall 60: on MariaDB the new primary's own transactions have the numbers of those that it lacks. pitfall 136: the
+/// replica is named first, has all that the pipe has read, and is left alone as long as it takes no writes.
+async fn a_writable_server_is_read_before_its_replica_and_rows_that_the_new_primary_lacks_fail_the_pipe_by_name(
+    kind: SourceKind,
+) -> Result<()> {
     let mut stage = primary(kind).await?;
     stage
         .source
@@ -100,9 +122,23 @@ async fn rows_that_the_new_primary_lacks_fail_the_pipe_by_name(kind: SourceKind)
         .await?;
     let replica = server(kind).await?;
     follow(&replica, &stage.source_server).await?;
-    let mut pipe = running_with(&file_with(&stage, &replica, &["t"])).await?;
+    let mut file = file_with(&stage, &stage.source_server, &["t"]);
+    file["source"]["port"] = json!(replica.port());
+    let mut pipe = running_with(&file).await?;
     stage.source.execute("INSERT INTO t VALUES (1, 1)").await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     wait_followed(&replica, &stage.source_server).await?;
+    ensure!(pipe.stop().await? == 0);
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    let read = (
+        read_by_pipes(&replica).await?,
+        read_by_pipes(&stage.source_server).await?,
+    );
+    ensure!(
+        read == (0, 1),
+        "the replica and the primary are read by {read:?}"
+    );
     stop_following(&replica).await?;
     stage.source.execute("INSERT INTO t VALUES (2, 2)").await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;

@@ -29,6 +29,7 @@ mod damaged_events;
 mod failover;
 mod positions;
 mod protocol;
+mod refusals;
 mod replicas;
 mod transactions;
 

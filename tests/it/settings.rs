@@ -19,6 +19,7 @@ on_both_sources! {
     cdc_only_takes_only_what_comes_later: 240,
     the_chosen_server_id_is_shown_to_the_source: 240,
     a_random_server_id_that_another_replica_takes_is_given_up_for_another: 240,
+    a_chosen_server_id_that_another_replica_takes_fails_the_pipe_until_a_person_has_decided: 240,
     snapshot_settings_cut_the_load: 240,
 }
 
@@ -249,6 +250,33 @@ async fn a_random_server_id_that_another_replica_takes_is_given_up_for_another(
     ensure!(again == Some(chosen), "{again:?} after {chosen}");
     ensure!(!rival.is_finished(), "{}", rival.await?);
     rival.abort();
+    stage.assert_same("orders").await.map(drop)
+}
+
+/// pitfall 62, pitfall 63: a number that a person chose is not exchanged for another.
+async fn a_chosen_server_id_that_another_replica_takes_fails_the_pipe_until_a_person_has_decided(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = with_orders(kind).await?;
+    let mut file = orders(&stage, json!({}));
+    file["source"]["server_id"] = json!(2_000_000 + u64::from(std::process::id()));
+    let mut pipe = running_with(&file).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let (number, uuid) = registered(&stage).await?.context("the pipe's own")?;
+    let rival = rival(&stage, (number, &uuid)).await?;
+    let failed = pipe.wait_state("Failed", CATCH_UP).await?;
+    let reason = &failed["reasons"][0];
+    ensure!(
+        reason["code"] == "source_id_taken"
+            && reason["remedy"].to_string().contains("source.server_id"),
+        "{failed:#}"
+    );
+    ensure!(!rival.is_finished(), "{}", rival.await?);
+    rival.abort();
+    let (status, answer) = pipe.command("start").await?;
+    ensure!(status == 200, "{status} {answer}");
+    pipe.wait_state("Running", CATCH_UP).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     stage.assert_same("orders").await.map(drop)
 }
 

@@ -22,6 +22,7 @@ on_both_sources! {
     rows_of_xa_transactions_appear_at_their_commit_whatever_was_restarted: 480,
     a_table_out_of_service_gets_the_xa_rows_prepared_before: 360,
     a_transaction_larger_than_memory_goes_by_disk: 480,
+    a_statement_of_a_hundred_thousand_rows_arrives_whole: 360,
 }
 
 once! {
@@ -312,4 +313,10 @@ async fn a_transaction_larger_than_memory_goes_by_disk(kind: SourceKind) -> Resu
     eprintln!("{} MiB at the most", peak >> 20);
     ensure!(peak < PEAK_MAX, "{} MiB at the most", peak >> 20);
     Ok(())
+}
+
+/// `testbed soak statement` has a million, which goes by disk.
+async fn a_statement_of_a_hundred_thousand_rows_arrives_whole(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    large::statement(&stage, program(), 100, "64MiB").await
 }

@@ -108,6 +108,15 @@ enum SoakWhat {
         #[arg(long, default_value = "256MiB")]
         memory: String,
     },
+    /// One INSERT and one UPDATE of a million rows each through a budget of 64 MiB, on both servers
+    Statement {
+        /// How many thousand rows, 1,000 at the most
+        #[arg(long, default_value_t = 1_000)]
+        thousands: u64,
+        /// The pipe's budget
+        #[arg(long, default_value = "64MiB")]
+        memory: String,
+    },
     /// Thousands of tables behind a wildcard, one with 4,096 columns, on both servers
     Tables {
         /// How many
@@ -204,6 +213,16 @@ fn soak(what: SoakWhat) -> Result<()> {
                 let stage = Stage::with_source(server).await?;
                 let peak = large::spill(&stage, &program, mebibytes, &memory).await?;
                 println!("{}: equal, {} MiB at the most", kind.label(), peak >> 20);
+            }
+            Ok(())
+        }),
+        SoakWhat::Statement { thousands, memory } => runtime.block_on(async {
+            let program = std::env::current_exe()?;
+            for kind in [SourceKind::MySql, SourceKind::MariaDb] {
+                let server = move || SourceServer::start(SourceOptions::new(kind));
+                let stage = Stage::with_source(server).await?;
+                large::statement(&stage, &program, thousands, &memory).await?;
+                println!("{}: equal", kind.label());
             }
             Ok(())
         }),

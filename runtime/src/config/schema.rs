@@ -79,8 +79,8 @@ struct PipeFile {
     /// What becomes of row images that leave columns out (binlog_row_image MINIMAL or NOBLOB).
     #[schemars(extend("default" = "refuse"))]
     row_image: Option<RowImage>,
-    /// What becomes of rows that change by a foreign key (ON DELETE or ON UPDATE CASCADE, SET NULL), which MariaDB, and
-    /// MySQL before 9.6, write to no binlog.
+    /// What becomes of rows that change by a foreign key (ON DELETE or ON UPDATE CASCADE, SET NULL), which MariaDB,
+    /// MySQL before 9.6 and a later one in sessions that were reset write to no binlog.
     #[schemars(extend("default" = "warn"))]
     cascades: Option<Cascades>,
     /// What becomes of tables with neither a primary key nor a unique one without NULL.

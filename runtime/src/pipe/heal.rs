@@ -41,7 +41,7 @@ impl Kinship {
         }
         let names = records.names_where(|table| table.state.is_in_stream());
         let mut conn = session.source.control().await?;
-        let found = unlogged_cascades(&session.source, &mut conn, &names).await;
+        let found = unlogged_cascades(&mut conn, &names).await;
         conn.disconnect().await.ok();
         Ok(Self(found?))
     }

@@ -85,7 +85,9 @@ async fn other_policies_are_kept(
 ) -> Result<()> {
     let database = &stage.database;
     ensure!(pipe.stop().await? == 0);
-    file["ddl"] = json!({ "truncate": "ignore", "drop_table": "ignore", "reload": "quarantine" });
+    file["ddl"] = json!({
+        "truncate": "ignore", "drop_table": "ignore", "drop_column": "archive", "reload": "quarantine",
+    });
     pipe.change_file(&file);
     pipe.restart()?;
     settled(stage, pipe, &["held"]).await?;
@@ -150,6 +152,26 @@ async fn names_taken_at_the_target_make_way(stage: &Stage, pipe: &mut Pipe) -> R
     ensure!(
         aside == "[(1,NULL),(2,2),(3,NULL)]",
         "the archived column holds {aside}"
+    );
+    // The same name once more, while what was first put away under it is there.
+    stage
+        .source
+        .execute_all([
+            "ALTER TABLE kept DROP COLUMN a",
+            "UPDATE kept SET c = 6 WHERE id = 2",
+            "ALTER TABLE kept ADD COLUMN a VARCHAR(5) NOT NULL DEFAULT 'z'",
+            "UPDATE kept SET a = 'y' WHERE id = 3",
+        ])
+        .await?;
+    assert_caught_up(stage, pipe, &["kept"]).await?;
+    let aside = format!(
+        "SELECT groupArray((id, a_dropped_1, a_dropped_2)) FROM \
+         (SELECT id, a_dropped_1, a_dropped_2 FROM `{database}`.kept FINAL WHERE id IN (2, 4) ORDER BY id)"
+    );
+    let aside = stage.clickhouse.query(&aside).await?;
+    ensure!(
+        aside == "[(2,NULL,4),(4,NULL,40)]",
+        "the archived columns hold {aside}"
     );
     Ok(())
 }

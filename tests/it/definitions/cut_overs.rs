@@ -105,6 +105,20 @@ async fn a_new_unique_key_leaves_rows_out(stage: &Stage, pipe: &mut Pipe) -> Res
     let same = copy("DROP INDEX u, ADD UNIQUE KEY v (e), ADD UNIQUE KEY w (e, a)");
     stage.source.execute_all(same).await?;
     settled(stage, pipe, &["t"]).await?;
+    // A key of later on, behind which the catalog may be ahead.
+    stage
+        .source
+        .execute_all([
+            "ALTER TABLE t ADD COLUMN g INT NULL",
+            "CREATE UNIQUE INDEX g1 ON t (g)",
+            "ALTER TABLE t COMMENT = 'more'",
+            "UPDATE t SET g = id",
+        ])
+        .await?;
+    settled(stage, pipe, &["t"]).await?;
+    let same = copy("DROP INDEX g1, ADD UNIQUE KEY g2 (g)");
+    stage.source.execute_all(same).await?;
+    settled(stage, pipe, &["t"]).await?;
     ensure!(
         identity(stage, "t").await? == before,
         "the table was loaded anew"

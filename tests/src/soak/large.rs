@@ -1,4 +1,4 @@
-//! What is large: a transaction through a small budget, and thousands of tables.
+//! What is large: a transaction through a small budget, a statement of many rows, and thousands of tables.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -57,6 +57,42 @@ pub async fn spill(stage: &Stage, program: &Path, mebibytes: u64, memory: &str) 
     );
     let (_, peak) = usage_of(pipe.pid().context("the pipe runs")?)?;
     Ok(peak)
+}
+
+/// One INSERT of `thousands` thousand narrow rows, and one UPDATE of all of them, through a budget of `memory`, compared
+/// value by value.
+///
+/// # Errors
+/// A difference, or a pipe that does not get there.
+pub async fn statement(stage: &Stage, program: &Path, thousands: u64, memory: &str) -> Result<()> {
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT PRIMARY KEY, a INT NOT NULL)")
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["memory"] = json!(memory);
+    let mut pipe = Pipe::start(Launch::new(program, &file))?;
+    pipe.wait_state("Running", PATIENCE).await?;
+    let begin = Instant::now();
+    for statement in [
+        &format!(
+            "INSERT INTO t WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 999) \
+             SELECT a.n * 1000 + b.n, a.n FROM n a JOIN n b WHERE a.n < {thousands}"
+        ),
+        "UPDATE t SET a = a * 7 - id",
+    ] {
+        stage.source.execute(statement).await?;
+    }
+    println!(
+        "{thousands} thousand rows written twice in {:?}",
+        begin.elapsed()
+    );
+    stage.wait_caught_up(&mut pipe, PATIENCE).await?;
+    println!("there after {:?}", begin.elapsed());
+    let compared = stage.assert_same("t").await?;
+    println!("equal after {:?}", begin.elapsed());
+    ensure!(compared == thousands * 1000, "{compared} rows");
+    Ok(())
 }
 
 /// `count` tables behind a wildcard, one of them with 4,096 columns.

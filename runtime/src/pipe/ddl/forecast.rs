@@ -109,6 +109,15 @@ fn rename(
         if ours(to) && is_ghost(from, to) {
             let applied = "the target stays, and follows the new definition";
             found.push(of(to, part, policies.modify_column, applied));
+            found.push(Forecast {
+                table: to.to_string(),
+                part: "unique keys or collations beyond those of before".to_owned(),
+                policy: Some(policies.reload),
+                effect: format!(
+                    "nothing, where there are none; rows may have been left out for one: {}",
+                    effect(policies.reload, RELOAD)
+                ),
+            });
         } else if ours(to) {
             found.push(of(to, part, policies.reload, RELOAD));
         } else if ours(from) && !pairs.iter().any(|(_, to)| to == from) {
@@ -163,12 +172,15 @@ fn alter_table(table: &TableName, alter: &Alter, policies: DdlPolicies, found: &
                 policies.modify_column,
                 &format!("nothing, where the charset is utf8mb4; else {RELOAD}"),
             ),
-            Clause::Key => of(
-                table,
-                "a primary or unique key",
-                policies.reload,
-                &format!("nothing, where the key that tells rows apart stays; else {RELOAD}"),
-            ),
+            Clause::Key => Forecast {
+                table: table.to_string(),
+                part: "a primary or unique key".to_owned(),
+                policy: Some(policies.reload),
+                effect: format!(
+                    "nothing, where the key that tells rows apart stays; else {}",
+                    effect(policies.reload, RELOAD)
+                ),
+            },
             Clause::RenameTable => of(table, "RENAME", policies.drop_table, GONE),
             Clause::Rows | Clause::TakeIn | Clause::Unknown => of(table, "a clause that is not known", policies.reload, RELOAD),
             Clause::Engine | Clause::Default(_) | Clause::Nothing => continue,

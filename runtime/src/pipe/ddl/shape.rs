@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::batch::TableSchema;
 use crate::source::mysql::binlog::ddl::{Alter, Clause, Place};
-use crate::source::mysql::catalog::{SourceColumn, SourceTable};
+use crate::source::mysql::catalog::{SourceColumn, SourceTable, UniqueKey};
 
 /// A table behind a statement.
 #[derive(Debug)]
@@ -95,7 +95,11 @@ pub(super) fn behind_first(
     let key = key_behind_first(before, series, now, &first, &slots)?;
     Some(Shape {
         origins: first.iter().map(|slot| origin(slot.id)).collect(),
-        table: build(before, columns, key, engine_behind_first(series, now))?,
+        table: SourceTable {
+            transactional: engine_behind_first(series, now),
+            unique_keys: unique_keys_behind_first(series, now),
+            ..build(before, columns, key)?
+        },
     })
 }
 
@@ -266,7 +270,6 @@ fn build(
     before: &SourceTable,
     definitions: Vec<Definition<'_>>,
     (key, key_is_primary): (Vec<usize>, bool),
-    transactional: Option<bool>,
 ) -> Option<SourceTable> {
     let mut schema = TableSchema {
         name: before.schema.name.clone(),
@@ -305,10 +308,25 @@ fn build(
         date_rules,
         keeps_null,
         key_is_primary,
-        transactional,
-        // The last of the statements tells.
+        transactional: None,
         unique_keys: Vec::new(),
     })
+}
+
+/// The unique keys: the catalog's, unless a later statement may have changed one or a column of one. Of those none is
+/// taken for known, and the last of the statements tells all.
+fn unique_keys_behind_first(series: &[&Alter], now: &SourceTable) -> Vec<UniqueKey> {
+    let keeps = |clause: &Clause| {
+        matches!(
+            clause,
+            Clause::Add(..) | Clause::Default(_) | Clause::Engine | Clause::Nothing
+        )
+    };
+    let mut later = series.iter().skip(1).flat_map(|alter| &alter.clauses);
+    match later.all(keeps) {
+        true => now.unique_keys.clone(),
+        false => Vec::new(),
+    }
 }
 
 /// Whether the engine rolls back: the catalog's, unless a later statement has chosen it.

@@ -98,6 +98,24 @@ fn what_later_statements_did_is_taken_back() {
     assert_eq!(first(&OLD, &series, &now), Some(expected));
 }
 
+/// What is taken for a key that was not there yet would let a table pass that has left rows out.
+#[test]
+fn unique_keys_are_the_catalogs_unless_a_later_statement_may_have_changed_one() {
+    let mut now = table(&OLD);
+    now.unique_keys = vec![UniqueKey::sample("a")];
+    let (key, nothing) = (alter(&[Clause::Key]), alter(&[Clause::Nothing]));
+    let convert = alter(&[Clause::Convert]);
+    for (series, expected) in [
+        (vec![&key], 1),
+        (vec![&key, &nothing, &nothing], 1),
+        (vec![&nothing, &key], 0),
+        (vec![&key, &nothing, &convert], 0),
+    ] {
+        let shape = behind_first(&table(&OLD), &series, &now).expect("a shape");
+        assert_eq!(shape.table.unique_keys.len(), expected, "{series:?}");
+    }
+}
+
 #[test]
 fn nothing_is_concluded_where_text_and_catalog_disagree_or_a_definition_is_lost() {
     let add = || alter(&[Clause::Add(s("c"), Place::Unsaid)]);

@@ -11,30 +11,22 @@ use mysql_async::{Conn, Row};
 use super::binlog::ddl::{Cascade, cascades};
 use super::connection::query_error;
 use super::sql::quote_table;
-use super::{Flavor, ServerVersion, Source};
 use crate::batch::TableName;
 use crate::error::{ErrorKind, Result};
 
-/// The cascading foreign keys of `tables`, by the table whose rows change. Tables that are gone have none, and a server
-/// that logs what cascades has none either: MySQL from 9.6 on, unless it was told otherwise.
+/// The cascading foreign keys of `tables`, by the table whose rows change. Tables that are gone have none.
+///
+/// MySQL from 9.6 on lets its SQL layer carry them out, which logs them, unless `innodb_native_foreign_keys` is ON. But
+/// a session that was reset (COM_RESET_CONNECTION, as connection pools do between two users) goes back to InnoDB, and
+/// nothing tells beforehand whose sessions are (seen with 9.7.4). So no server is taken to log all of them.
 ///
 /// # Errors
 /// As [`query_error`] says.
 pub async fn unlogged_cascades<'a>(
-    source: &Source,
     conn: &mut Conn,
     tables: impl IntoIterator<Item = &'a TableName>,
 ) -> Result<BTreeMap<TableName, Vec<Cascade>>> {
     let mut found = BTreeMap::new();
-    if source.flavor() == Flavor::MySql && source.version() >= ServerVersion(9, 6, 0) {
-        let native: Option<u8> = conn
-            .query_first("SELECT @@GLOBAL.innodb_native_foreign_keys")
-            .await
-            .map_err(query_error)?;
-        if native == Some(0) {
-            return Ok(found);
-        }
-    }
     for table in tables {
         let sql = format!("SHOW CREATE TABLE {}", quote_table(table));
         let row: Option<Row> = match conn.query_first(sql).await.map_err(query_error) {

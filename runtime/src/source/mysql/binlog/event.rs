@@ -79,6 +79,8 @@ pub(super) struct RawEvent<'a> {
     /// The place after the event, modulo 2^32; 0 where the server does not say. For an event inside a compressed
     /// transaction the enclosing event's.
     pub(super) log_pos: u32,
+    /// What it takes in its file; 0 for an event inside a compressed transaction.
+    pub(super) length: u32,
     /// The header's flags.
     pub(super) flags: u16,
     /// The body without checksum.
@@ -102,6 +104,7 @@ impl<'a> RawEvent<'a> {
             timestamp,
             server_id,
             log_pos,
+            length: size,
             flags,
             body: fields.rest(),
         })
@@ -401,6 +404,7 @@ mod tests {
                 timestamp: 0,
                 server_id: 1,
                 log_pos: 0,
+                length: 0,
                 flags: 0,
                 body: &body[..length],
             };

@@ -79,6 +79,8 @@ pub(super) struct Grouper {
     committed_at_us: Option<u64>,
     /// The stream offset within the open group.
     counter: u64,
+    /// Where in its file the last event ended.
+    reached: u64,
     group: Option<Group>,
     maps: Maps,
     /// Whether a format event has been read: before it nobody knows whether bodies end with a checksum.
@@ -146,6 +148,10 @@ impl Grouper {
             options,
             filter,
             counter: from.offset,
+            reached: match &from.position {
+                Position::File { offset, .. } => *offset,
+                Position::Gtid { .. } | Position::MariaGtid { .. } => 0,
+            },
             place: from,
             committed_at_us: None,
             group: None,
@@ -176,6 +182,7 @@ impl Grouper {
                 return Err(unexpected("cut"));
             }
         }
+        self.pass(event);
         match event.kind {
             code::GTID | code::ANONYMOUS_GTID | code::GTID_TAGGED => self.on_gtid(event),
             code::MARIA_GTID => self.on_maria_gtid(event),
@@ -450,7 +457,10 @@ impl Grouper {
                 set.add(gtid.uuid, &gtid.tag, gtid.number);
             }
             (Position::MariaGtid { list }, GroupGtid::Maria(gtid)) => list.add(*gtid),
-            (Position::File { offset, .. }, _) => *offset = extend(*offset, log_pos)?,
+            (Position::File { offset, .. }, _) => {
+                ensure_told(log_pos)?;
+                *offset = self.reached;
+            }
             (Position::Gtid { .. }, _) => {
                 return Err(Error::new(
                     ErrorKind::SourceSetting,
@@ -468,6 +478,22 @@ impl Grouper {
             .committed_at_us
             .or(Some(seconds).filter(|time| *time != 0));
         Ok(())
+    }
+
+    /// Takes note of where in its file the event ends. Those that a server makes up, or tells of another place, take
+    /// none; a real one among them is made good by the next event's `log_pos`.
+    fn pass(&mut self, event: &RawEvent<'_>) {
+        let elsewhere = matches!(
+            event.kind,
+            code::FORMAT_DESCRIPTION
+                | code::ROTATE
+                | code::HEARTBEAT
+                | code::HEARTBEAT_V2
+                | code::MARIA_START_ENCRYPTION
+        );
+        if !elsewhere && event.flags & FLAG_ARTIFICIAL == 0 {
+            self.reached = file_end(self.reached + u64::from(event.length), event.log_pos);
+        }
     }
 
     /// A format event begins a file or a connection. What a crashed server left open ends here without a commit.
@@ -515,26 +541,40 @@ impl Grouper {
             return Ok(Step::Nothing);
         }
         (*file, *offset, *created) = (name, start, 0);
+        self.reached = start;
         self.group = None;
         Ok(Step::Moved)
     }
 }
 
-/// The whole offset of which `log_pos` is the low half: files grow past 4 GiB, the header does not (pitfall 51).
-fn extend(before: u64, log_pos: u32) -> Result<u64> {
+/// The offset nearest to `expected` of which `log_pos` is the low half: files grow past 4 GiB, the header does not
+/// (pitfall 51). The lengths of events tell how far a group has gone that is larger itself, but not to the byte: some
+/// events are not sent, and a checksum may come or go on the way.
+fn file_end(expected: u64, log_pos: u32) -> u64 {
+    const WRAP: u64 = 1 << 32;
     if log_pos == 0 {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "the source does not tell the file offsets of its events",
-        )
-        .with_hint("set `source.position: gtid`, or SET GLOBAL binlog_legacy_event_pos = ON"));
+        return expected;
     }
-    let candidate = before & !u64::from(u32::MAX) | u64::from(log_pos);
-    Ok(if candidate < before {
-        candidate + (1 << 32)
+    let same_wrap = expected & !(WRAP - 1) | u64::from(log_pos);
+    if same_wrap > expected + WRAP / 2 && same_wrap >= WRAP {
+        same_wrap - WRAP
+    } else if same_wrap + WRAP / 2 < expected {
+        same_wrap + WRAP
     } else {
-        candidate
-    })
+        same_wrap
+    }
+}
+
+/// No offset is recorded that lengths alone tell.
+fn ensure_told(log_pos: u32) -> Result<()> {
+    if log_pos != 0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        "the source does not tell the file offsets of its events",
+    )
+    .with_hint("set `source.position: gtid`, or SET GLOBAL binlog_legacy_event_pos = ON"))
 }
 
 #[cfg(test)]

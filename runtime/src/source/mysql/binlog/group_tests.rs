@@ -69,14 +69,19 @@ impl Feed {
     }
 
     fn event(&mut self, kind: u8, body: &[u8], flags: u16) -> Result<Step> {
-        self.log_pos = self
-            .log_pos
-            .wrapping_add(u32::try_from(body.len()).unwrap() + 19);
+        let length = u32::try_from(body.len()).unwrap() + 19;
+        self.event_of(kind, body, flags, length)
+    }
+
+    /// An event that takes `length` bytes of its file, whatever body it is given.
+    fn event_of(&mut self, kind: u8, body: &[u8], flags: u16, length: u32) -> Result<Step> {
+        self.log_pos = self.log_pos.wrapping_add(length);
         self.grouper.on_event(&RawEvent {
             kind,
             timestamp: 5,
             server_id: 3,
             log_pos: self.log_pos,
+            length,
             flags,
             body,
         })
@@ -364,11 +369,30 @@ fn a_file_place_moves_with_commits_and_real_rotates_and_knows_a_file_made_anew()
     assert!(group(&mut feed));
     let text = |feed: &Feed| feed.grouper.place().0.position.to_string();
     assert_eq!(text(&feed), format!("binlog.000001:{}", feed.log_pos));
-    // Past 4 GiB the header's number begins again.
-    feed.log_pos = u32::MAX - 30;
-    assert!(group(&mut feed));
-    let past = (1 << 32) + u64::from(feed.log_pos);
-    assert_eq!(text(&feed), format!("binlog.000001:{past}"));
+    // Past 4 GiB the header's number begins again: between groups, and within one as often as it is that large.
+    let mut past = u64::from(feed.log_pos);
+    for pieces in [1, 1, 1, 9] {
+        const PIECE: u32 = 1_500_000_000;
+        past += u64::from(PIECE) * pieces;
+        feed.send(code::ANONYMOUS_GTID, &[0; 25]);
+        feed.query("BEGIN").unwrap();
+        feed.map(OTHERS);
+        for _ in 0..pieces {
+            let body = rows(OTHERS, &[1]);
+            feed.event_of(code::WRITE_ROWS, &body, 0, PIECE).unwrap();
+        }
+        // What the server makes up, or leaves out, takes nothing away and adds nothing.
+        let heartbeat = feed.log_pos;
+        feed.event_of(code::HEARTBEAT, b"binlog.000001", 0, 32)
+            .unwrap();
+        feed.log_pos = heartbeat.wrapping_add(1_000_000);
+        past += 1_000_000;
+        assert!(feed.moved(code::XID, &[0; 8]));
+        // GTID, BEGIN, map and XID.
+        past += u64::from(feed.log_pos.wrapping_sub(past as u32));
+        assert_eq!(text(&feed), format!("binlog.000001:{past}"));
+    }
+    assert!(past > 4 << 32);
     let mut rotate = 4_u64.to_le_bytes().to_vec();
     rotate.extend(b"binlog.000001");
     feed.event(code::ROTATE, &rotate, FLAG_ARTIFICIAL).unwrap();
@@ -390,6 +414,7 @@ fn a_file_place_moves_with_commits_and_real_rotates_and_knows_a_file_made_anew()
         timestamp: 6,
         server_id: 1,
         log_pos: 0,
+        length: 19,
         flags: 0,
         body: &[],
     };

@@ -193,6 +193,7 @@ mod tests {
             timestamp: 0,
             server_id: 1,
             log_pos: 77,
+            length: 0,
             flags: 0,
             body,
         })?;

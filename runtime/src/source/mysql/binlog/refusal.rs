@@ -13,12 +13,22 @@ const ER_SOURCE_FATAL_ERROR_READING_BINLOG: u16 = 1236;
 /// MariaDB has a number of its own for this one trouble: ER_SLAVE_SAME_ID.
 const ER_SLAVE_SAME_ID: u16 = 4052;
 
+/// MariaDB answers with the file system's own error where a file that it lists is gone.
+const EE_FILENOTFOUND: u16 = 29;
+
 const RESYNC: &str = "resync the pipe";
 const RESYNC_AND_RETAIN: &str = "resync the pipe, and keep the binlog for longer: binlog_expire_logs_seconds (MySQL), \
      expire_logs_days (MariaDB), or the provider's own retention setting";
 
+const UNREADABLE: &str =
+    "the source lists the binlog file that this pipe would read next, and cannot open it";
+const PUT_BACK: &str = "put the file back into the source's binlog folder, readable for the server, and retry; else resync the pipe";
+const VERIFY_AND_RESYNC: &str =
+    "look for it with mysqlbinlog --verify-binlog-checksum, then resync the pipe";
+const GTIDS_ON: &str = "SET GLOBAL gtid_mode = ON, step by step, then retry; or set `source.position: file`, and resync the pipe";
+
 /// Texts of error 1236, in lower case, with what each means; the first that occurs in the message counts.
-const MEANINGS: [(&str, ErrorKind, &str, &str); 18] = [
+const MEANINGS: [(&str, ErrorKind, &str, &str); 31] = [
     (
         "has diverged due to executing extra erroneous transactions",
         ErrorKind::SourceDiverged,
@@ -74,6 +84,24 @@ const MEANINGS: [(&str, ErrorKind, &str, &str); 18] = [
         RESYNC_AND_RETAIN,
     ),
     (
+        "could not find next log",
+        ErrorKind::PositionPurged,
+        "the source no longer has the binlog file behind the one that this pipe was reading",
+        RESYNC_AND_RETAIN,
+    ),
+    (
+        "could not open log file",
+        ErrorKind::PositionPurged,
+        UNREADABLE,
+        PUT_BACK,
+    ),
+    (
+        "(errcode: 2 ",
+        ErrorKind::PositionPurged,
+        UNREADABLE,
+        PUT_BACK,
+    ),
+    (
         "position > file size",
         ErrorKind::SourceDiverged,
         "the source's binlog file is shorter than what this pipe has read of it",
@@ -83,6 +111,18 @@ const MEANINGS: [(&str, ErrorKind, &str, &str); 18] = [
         "from impossible position",
         ErrorKind::SourceDiverged,
         "the source's binlog file is shorter than what this pipe has read of it",
+        RESYNC,
+    ),
+    (
+        "does not correspond to the location of any binlog event",
+        ErrorKind::SourceDiverged,
+        "the source's binlog file has no event at the place where this pipe has read one",
+        RESYNC,
+    ),
+    (
+        "position < 4",
+        ErrorKind::SourceDiverged,
+        "the place to read from lies before a binlog file's first event",
         RESYNC,
     ),
     (
@@ -104,16 +144,64 @@ const MEANINGS: [(&str, ErrorKind, &str, &str); 18] = [
         "resync the pipe; if it recurs, raise max_allowed_packet at the source",
     ),
     (
-        "bogus data in log event",
+        "data in log event",
         ErrorKind::SourceCorrupt,
         "the source found no event at the place to read from",
         RESYNC,
     ),
     (
-        "checksum",
+        "did not pass crc check",
         ErrorKind::SourceCorrupt,
-        "the source's binlog is damaged, or its checksum cannot be negotiated",
-        RESYNC,
+        "the source found a damaged event in its binlog",
+        VERIFY_AND_RESYNC,
+    ),
+    (
+        "bad magic number",
+        ErrorKind::SourceCorrupt,
+        "the file that the source lists as its binlog is none",
+        VERIFY_AND_RESYNC,
+    ),
+    (
+        "with backwards-compatible event",
+        ErrorKind::SourceCorrupt,
+        "the source found a damaged event in its binlog",
+        VERIFY_AND_RESYNC,
+    ),
+    (
+        "checksum",
+        ErrorKind::SourceSetting,
+        "the source does not send its events with the checksum that they have",
+        "SET GLOBAL binlog_checksum = CRC32 at the source, then retry",
+    ),
+    (
+        "encryption key",
+        ErrorKind::SourceSetting,
+        "the source cannot decrypt its binlog",
+        "load the key management plugin or keyring with which the binlog was written, then retry",
+    ),
+    (
+        "cannot start in auto_position mode",
+        ErrorKind::SourceSetting,
+        "the source gives its transactions no GTIDs any more",
+        GTIDS_ON,
+    ),
+    (
+        "cannot replicate anonymous transaction when auto_position",
+        ErrorKind::SourceSetting,
+        "the source's binlog has a transaction without a GTID, written while gtid_mode was not ON",
+        "SET GLOBAL gtid_mode = ON, and resync the pipe: whether it has read that transaction cannot be told",
+    ),
+    (
+        "cannot replicate anonymous transaction",
+        ErrorKind::SourceSetting,
+        "the source's binlog has transactions without GTIDs, which it does not send while gtid_mode is ON",
+        "SET GLOBAL gtid_mode = ON_PERMISSIVE until the pipe has read past them, then retry",
+    ),
+    (
+        "cannot replicate gtid-transaction",
+        ErrorKind::SourceSetting,
+        "the source's binlog has transactions with GTIDs, which it does not send while gtid_mode is OFF",
+        "SET GLOBAL gtid_mode = OFF_PERMISSIVE until the pipe has read past them, then retry",
     ),
     (
         "binary log is not open",
@@ -122,7 +210,7 @@ const MEANINGS: [(&str, ErrorKind, &str, &str); 18] = [
         "start the source with log_bin",
     ),
     (
-        "misconfigured source - server id was not set",
+        "misconfigured ",
         ErrorKind::SourceSetting,
         "the source has no server id",
         "set server_id at the source",
@@ -136,7 +224,7 @@ pub(super) fn stream_error(error: Error, place: &Position) -> Error {
     };
     if !matches!(
         server.code,
-        ER_SOURCE_FATAL_ERROR_READING_BINLOG | ER_SLAVE_SAME_ID
+        ER_SOURCE_FATAL_ERROR_READING_BINLOG | ER_SLAVE_SAME_ID | EE_FILENOTFOUND
     ) {
         return error;
     }
@@ -282,6 +370,49 @@ mod tests {
                 "Client requested master to start replication from impossible position; the first event",
                 ErrorKind::SourceDiverged,
             ),
+            ("could not find next log", ErrorKind::PositionPurged),
+            ("Could not open log file", ErrorKind::PositionPurged),
+            (
+                "Client requested source to start replication from position < 4",
+                ErrorKind::SourceDiverged,
+            ),
+            (
+                "event read from binlog did not pass crc check; the first event 'binlog.000001' at 4",
+                ErrorKind::SourceCorrupt,
+            ),
+            ("corrupted data in log event", ErrorKind::SourceCorrupt),
+            (
+                "Binlog has bad magic number;  It's not a binary log file that can be used by this version",
+                ErrorKind::SourceCorrupt,
+            ),
+            (
+                "binlog truncated in the middle of event; consider out of disk space on source",
+                ErrorKind::SourceCorrupt,
+            ),
+            (
+                "Slave can not handle replication events with the checksum that master is configured to log",
+                ErrorKind::SourceSetting,
+            ),
+            (
+                "Could not decrypt binlog: encryption key error",
+                ErrorKind::SourceSetting,
+            ),
+            (
+                "The replication sender thread cannot start in AUTO_POSITION mode: this server has GTID_MODE = OFF",
+                ErrorKind::SourceSetting,
+            ),
+            (
+                "Cannot replicate anonymous transaction when AUTO_POSITION = 1, at file binlog.000002, position 197",
+                ErrorKind::SourceSetting,
+            ),
+            (
+                "Cannot replicate GTID-transaction when @@GLOBAL.GTID_MODE = OFF, at file binlog.000002",
+                ErrorKind::SourceSetting,
+            ),
+            (
+                "Misconfigured source - source server_id is 0",
+                ErrorKind::SourceSetting,
+            ),
             (
                 "A replica with the same server_uuid/server_id as this replica has connected to the source",
                 ErrorKind::SourceIdTaken,
@@ -297,6 +428,8 @@ mod tests {
         let of_maria =
             "A slave with the same server_uuid/server_id is already connected; the first event";
         assert_eq!(kind(4052, of_maria), ErrorKind::SourceIdTaken);
+        let gone = "File './binlog.000001' not found (Errcode: 2 \"No such file or directory\")";
+        assert_eq!(kind(29, gone), ErrorKind::PositionPurged);
         assert_eq!(kind(1227, "Access denied"), ErrorKind::SourceDenied);
     }
 }

@@ -88,7 +88,11 @@ impl Transport {
             if payload.read(&mut self.inner)? {
                 let log_pos = payload.log_pos();
                 let event = RawEvent::parse(&self.inner)?;
-                return Ok(RawEvent { log_pos, ..event });
+                return Ok(RawEvent {
+                    log_pos,
+                    length: 0,
+                    ..event
+                });
             }
             self.payload = None;
         }

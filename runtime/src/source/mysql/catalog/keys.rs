@@ -30,6 +30,16 @@ struct UniquePart {
 }
 
 impl UniqueKey {
+    /// A key of one column, for tests.
+    #[cfg(test)]
+    pub(crate) fn sample(column: &str) -> Self {
+        Self(vec![UniquePart {
+            column: Some(column.to_owned()),
+            prefix: None,
+            collation: None,
+        }])
+    }
+
     /// Whether rows that this key lets in differ in `other` too.
     fn implies(&self, other: &Self) -> bool {
         let has = |part: &UniquePart| part.column.is_some() && other.0.contains(part);

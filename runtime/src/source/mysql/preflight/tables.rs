@@ -64,7 +64,7 @@ pub(super) async fn check(
         }
     }
     if config.mode != Mode::Snapshot {
-        check_cascades(source, conn, &seen, findings).await?;
+        check_cascades(conn, &seen, findings).await?;
     }
     Ok(())
 }
@@ -291,12 +291,11 @@ async fn check_columns(
 }
 
 async fn check_cascades(
-    source: &Source,
     conn: &mut Conn,
     tables: &BTreeSet<TableName>,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
-    for (table, cascades) in unlogged_cascades(source, conn, tables).await? {
+    for (table, cascades) in unlogged_cascades(conn, tables).await? {
         for Cascade {
             parent,
             on_delete,
@@ -313,7 +312,7 @@ async fn check_cascades(
                 ErrorKind::SourceSetting,
                 "foreign_key_cascade",
                 format!("rows of `{table}` follow every {events} of `{parent}` by a foreign key"),
-                "no cascading foreign key: what it changes is written to no binlog",
+                "no cascading foreign key: what InnoDB changes for it is written to no binlog",
                 "set `cascades: reload`, with both tables in the pipe; or let the application or triggers change the \
                  child rows; or resync the table after such changes",
             ));

@@ -3,6 +3,11 @@
 //! A QUERY event carries text. The stream must know from it whether the statement can touch a replicated table, since a
 //! statement that cannot is passed over, and one that is passed over wrongly is silent damage. So the classes err to one
 //! side: what is not recognised as harmless is [`Class::Unknown`] and is handed on.
+//!
+//! A parser of whole statements would read less: sqlparser 0.64 with its MySQL dialect reads 48 of 88 statements as these
+//! servers log them. It refuses every clause on partitions, CONVERT, ORDER BY, FORCE, ENGINE, RENAME INDEX, ALTER IGNORE,
+//! WAIT, SET STATEMENT and XA, takes MariaDB's `/*M! ... */` for nothing at all, and wants UTF-8. The tokenizer would be
+//! needed beside it for all of that, so there is one way of reading alone.
 
 mod clauses;
 mod foreign_keys;
@@ -28,7 +33,7 @@ pub enum Class {
     NoEffect,
     /// TRUNCATE, or a DELETE of every row in statement form (pitfall 95).
     Truncate(TableName),
-    /// ALTER TABLE; DROP INDEX is one, since the index may be the key.
+    /// ALTER TABLE; CREATE UNIQUE INDEX and DROP INDEX are such, since the index may be the key.
     AlterTable {
         /// The table.
         table: TableName,

@@ -268,6 +268,12 @@ impl Reader<'_> {
             };
         }
         let temporary = self.word("TEMPORARY");
+        // OR REPLACE may put an index that is none in the place of one that is unique.
+        let kinds = ["FULLTEXT", "SPATIAL", "VECTOR"];
+        let of_kind = replaces && kinds.iter().any(|kind| self.word(kind));
+        if (self.word("UNIQUE") || of_kind || replaces) && self.word("INDEX") {
+            return self.key_of_table();
+        }
         if !self.word("TABLE") {
             return self.names_other_object().then_some(Class::NoEffect);
         }
@@ -299,7 +305,7 @@ impl Reader<'_> {
             return self.database().map(Class::DropDatabase);
         }
         if self.word("INDEX") {
-            return self.drop_index();
+            return self.key_of_table();
         }
         if !self.word("TABLE") && !self.word("TABLES") {
             return self.names_other_object().then_some(Class::NoEffect);
@@ -312,10 +318,16 @@ impl Reader<'_> {
         Some(Class::DropTable(tables))
     }
 
-    /// DROP INDEX i ON t.
-    fn drop_index(&mut self) -> Option<Class> {
-        self.if_exists();
+    /// What follows CREATE UNIQUE INDEX and DROP INDEX: `[IF [NOT] EXISTS] i [USING kind] ON t`.
+    fn key_of_table(&mut self) -> Option<Class> {
+        if self.word("IF") {
+            self.word("NOT");
+            self.word("EXISTS");
+        }
         self.name()?;
+        if self.word("USING") || self.word("TYPE") {
+            self.advance();
+        }
         if !self.word("ON") {
             return None;
         }

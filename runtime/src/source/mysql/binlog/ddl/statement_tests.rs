@@ -112,7 +112,8 @@ fn statements_on_other_objects_have_no_effect() {
         "CREATE DEFINER=`root`@`%` SQL SECURITY INVOKER VIEW v AS SELECT * FROM orders",
         "CREATE ALGORITHM=UNDEFINED DEFINER=`root`@`localhost` VIEW `v` AS SELECT 1",
         "CREATE DEFINER=`a`@`b` TRIGGER tr BEFORE INSERT ON orders FOR EACH ROW TRUNCATE orders",
-        "CREATE UNIQUE INDEX i ON orders (a)",
+        "CREATE INDEX i ON orders (a)",
+        "CREATE FULLTEXT INDEX unique_index ON orders (a)",
         "DROP VIEW IF EXISTS v",
         "CREATE DATABASE x",
         "ALTER DATABASE x CHARACTER SET utf8mb4",
@@ -201,12 +202,22 @@ fn transaction_control_is_told_apart() {
 }
 
 #[test]
-fn an_index_that_goes_may_have_been_the_key() {
-    let read = read("DROP INDEX IF EXISTS `i` ON y.orders");
-    assert!(
-        matches!(read.class, Class::AlterTable { alter, .. } if alter.clauses == [Clause::Key])
-    );
-    assert_eq!(read.tables, [t("y", "orders")]);
+fn an_index_that_comes_or_goes_may_be_a_key() {
+    for text in [
+        "DROP INDEX IF EXISTS `i` ON y.orders",
+        "CREATE UNIQUE INDEX i ON y.orders (a)",
+        "CREATE UNIQUE INDEX IF NOT EXISTS `i` USING BTREE ON y.orders (a(10), (b + 1)) COMMENT 'x'",
+        "CREATE OR REPLACE UNIQUE INDEX i ON y.orders (a)",
+        "CREATE OR REPLACE INDEX i ON y.orders (a)",
+        "CREATE OR REPLACE FULLTEXT INDEX i ON y.orders (a)",
+    ] {
+        let read = read(text);
+        assert!(
+            matches!(read.class, Class::AlterTable { alter, .. } if alter.clauses == [Clause::Key]),
+            "{text}"
+        );
+        assert_eq!(read.tables, [t("y", "orders")], "{text}");
+    }
 }
 
 /// A lock's time-out stands where the clauses begin.
