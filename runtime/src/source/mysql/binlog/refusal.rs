@@ -14,11 +14,30 @@ const ER_SOURCE_FATAL_ERROR_READING_BINLOG: u16 = 1236;
 const ER_SLAVE_SAME_ID: u16 = 4052;
 
 const RESYNC: &str = "resync the pipe";
+
+/// What a place of GTIDs cannot go past.
+pub(super) const WITHOUT_GTID: &str = "the binlog holds a transaction without a GTID";
+pub(super) const GTID_OR_FILE: &str =
+    "SET GLOBAL gtid_mode = ON and resync, or set `source.position: file`";
+
 const RESYNC_AND_RETAIN: &str = "resync the pipe, and keep the binlog for longer: binlog_expire_logs_seconds (MySQL), \
      expire_logs_days (MariaDB), or the provider's own retention setting";
 
 /// Texts of error 1236, in lower case, with what each means; the first that occurs in the message counts.
-const MEANINGS: [(&str, ErrorKind, &str, &str); 18] = [
+const MEANINGS: [(&str, ErrorKind, &str, &str); 20] = [
+    // The server itself refuses to send one to whoever asks by GTID, and to begin at all once it writes none.
+    (
+        "cannot replicate anonymous transaction",
+        ErrorKind::SourceSetting,
+        WITHOUT_GTID,
+        GTID_OR_FILE,
+    ),
+    (
+        "cannot start in auto_position mode",
+        ErrorKind::SourceSetting,
+        "the source gives its transactions no GTIDs",
+        GTID_OR_FILE,
+    ),
     (
         "has diverged due to executing extra erroneous transactions",
         ErrorKind::SourceDiverged,
@@ -289,6 +308,15 @@ mod tests {
             (
                 "log event entry exceeded max_allowed_packet; Increase max_allowed_packet on source",
                 ErrorKind::SourceCorrupt,
+            ),
+            (
+                "Cannot replicate anonymous transaction when AUTO_POSITION = 1, at file ./binlog.000003, position 4.",
+                ErrorKind::SourceSetting,
+            ),
+            (
+                "The replication sender thread cannot start in AUTO_POSITION mode: this server has GTID_MODE = \
+                 OFF_PERMISSIVE instead of ON.",
+                ErrorKind::SourceSetting,
             ),
             ("something unheard of", ErrorKind::SourceUnavailable),
         ] {
