@@ -284,9 +284,10 @@ async fn an_alter_in_two_phases_takes_effect_when_it_is_committed(kind: SourceKi
 }
 
 async fn set_gtid_mode(stage: &Stage, modes: &[&str]) -> Result<()> {
-    let modes = modes
+    let modes: Vec<String> = modes
         .iter()
-        .map(|mode| format!("SET GLOBAL gtid_mode = {mode}"));
+        .map(|mode| format!("SET GLOBAL gtid_mode = {mode}"))
+        .collect();
     stage.source.execute_all(modes).await
 }
 
