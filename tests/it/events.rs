@@ -193,6 +193,13 @@ async fn a_damaged_file_and_a_lost_event_stop_the_pipe_by_name(kind: SourceKind)
     );
     ensure!(stage.source.number("SELECT COUNT(*) FROM m").await? > 0);
     failed(&mut pipe, &["incident", "resync"]).await?;
+    if kind.is_mariadb() {
+        // Its incident has no GTID: a load that begins before the next transaction would meet it again.
+        stage
+            .source
+            .execute("INSERT INTO m VALUES (2, 'behind the incident')")
+            .await?;
+    }
     ordered(&mut pipe, "resync").await?;
     stage
         .source
