@@ -6,7 +6,9 @@ use testbed::harness::{Pipe, Stage};
 use testbed::{MariaDbExtras, SourceKind, SourceOptions, SourceServer};
 
 use crate::preflight::{codes, findings};
-use crate::support::{START, assert_caught_up, launch, on_both_sources, once, start};
+use crate::support::{
+    START, assert_caught_up, events_behind, has_kinds, launch, on_both_sources, once, start,
+};
 
 on_both_sources! {
     an_account_is_told_each_grant_that_it_lacks_and_needs_no_more: 360,
@@ -131,8 +133,9 @@ async fn an_account_is_told_each_grant_that_it_lacks_and_needs_no_more(
     Ok(())
 }
 
-/// pitfall 75: what is encrypted on the disk of the server is not on its way to a client. pitfall 92: MariaDB's own method of
-/// authentication, on control connections, on those that load and on the one that follows.
+/// pitfall 75: what is encrypted on the disk of the server is not on its way to a client. pitfall 82: it begins with events
+/// that say so, and what the file is about. pitfall 92: MariaDB's own method of authentication, on control connections, on
+/// those that load and on the one that follows.
 async fn an_encrypted_binlog_is_read_by_an_account_that_signs_with_ed25519() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let keys = folder.path().join("keys.txt");
@@ -178,6 +181,14 @@ async fn an_encrypted_binlog_is_read_by_an_account_that_signs_with_ed25519() -> 
         !binlog.windows(7).any(|bytes| bytes == b"written"),
         "the binlog is not encrypted"
     );
+    let events = events_behind(&stage, &("binlog.000001".to_owned(), 4)).await?;
+    let beside = [
+        "Start_encryption",
+        "Gtid_list",
+        "Binlog_checkpoint",
+        "Annotate_rows",
+    ];
+    has_kinds(&events, &beside)?;
     file["source"]["password"] = json!("another");
     let mut refused = start(launch(&file))?;
     ensure!(refused.wait_exit(START).await? == 1);

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{BinlogProxy, EventPart, Pipe, Stage};
+use testbed::harness::{BinlogProxy, EventPart, PassingEvent, Pipe, Stage};
 
 use crate::support::{CATCH_UP, START, assert_caught_up, on_both_sources, running_with};
 
@@ -60,7 +60,8 @@ const WIRE_TYPE: u8 = 200;
 /// The fields of a map's optional metadata that hold collations of texts.
 const COLLATION_FIELDS: [u8; 2] = [2, 3];
 
-fn damage(part: EventPart, table: &str, body: &mut Vec<u8>) {
+fn damage(part: EventPart, table: &str, event: &mut PassingEvent) {
+    let body = &mut event.body;
     let table = table.rsplit('.').next().unwrap_or_default();
     match (part, table) {
         (EventPart::Map, "unknown_type" | "unwatched") => {

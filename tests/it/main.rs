@@ -26,7 +26,9 @@ mod policies;
 mod row_images;
 
 mod damaged_events;
+mod events;
 mod failover;
+mod groups;
 mod positions;
 mod protocol;
 mod refusals;

@@ -15,6 +15,7 @@ use crate::support::{CATCH_UP, Seed, assert_caught_up, once, running, running_wi
 const UPDATES: u32 = 600;
 
 once! {
+    a_document_that_the_server_keeps_without_a_byte_is_null: 240,
     documents_changed_in_parts_are_as_the_server_prints_them: 300,
     documents_changed_at_random_are_as_the_server_prints_them: 240,
     a_document_that_no_image_holds_is_completed: 240,
@@ -220,6 +221,46 @@ async fn with_document(stage: &Stage) -> Result<()> {
             format!("INSERT INTO t VALUES (1, JSON_OBJECT('a', 1, {PADDING}), 1, JSON_OBJECT('b', 2, {PADDING}))"),
         ])
         .await
+}
+
+/// pitfall 26: rows that were there before their column have a document of no bytes.
+async fn a_document_that_the_server_keeps_without_a_byte_is_null() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    let added = |table: &str| format!("ALTER TABLE {table} ADD COLUMN j JSON NOT NULL");
+    for table in ["loaded", "streamed"] {
+        stage
+            .source
+            .execute_all([
+                format!("CREATE TABLE {table} (id INT PRIMARY KEY, a INT)"),
+                format!("INSERT INTO {table} VALUES (1, 1), (2, 2), (3, 3)"),
+            ])
+            .await?;
+    }
+    stage.source.execute(added("loaded")).await?;
+    let mut pipe = running(&stage, &["loaded", "streamed"]).await?;
+    assert_caught_up(&stage, &mut pipe, &["loaded", "streamed"]).await?;
+    stage.source.execute(added("streamed")).await?;
+    for table in ["loaded", "streamed"] {
+        let update = format!("UPDATE {table} SET a = a + 10 WHERE id < 3");
+        let delete = format!("DELETE FROM {table} WHERE id = 2");
+        stage.source.execute_all([update, delete]).await?;
+        let empty = format!("SELECT COUNT(*) FROM {table} WHERE JSON_STORAGE_SIZE(j) = 0");
+        ensure!(
+            stage.source.number(empty).await? == 2,
+            "documents of {table} have bytes"
+        );
+    }
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    pipe.wait_state("Running", CATCH_UP).await?;
+    for table in ["loaded", "streamed"] {
+        stage.assert_same(table).await?;
+        let sql = format!(
+            "SELECT countIf(j = 'null' AND (a = 11 OR a = 3)) FROM `{}`.{table}_current",
+            stage.database
+        );
+        ensure!(stage.clickhouse.number(&sql).await? == 2, "{table}");
+    }
+    Ok(())
 }
 
 async fn a_document_that_no_image_holds_is_completed() -> Result<()> {

@@ -1,5 +1,6 @@
 //! What every end-to-end test runs in: a place in the queue, a deadline (for a hang, not for speed), and the pipe's log when it fails.
 
+mod binlog;
 mod ends;
 mod guests;
 mod json_schema;
@@ -19,6 +20,7 @@ use testbed::SourceKind;
 use testbed::harness::{Comparison, Launch, Pipe, PipeLog, Plugins, Stage};
 use tokio::sync::Semaphore;
 
+pub(crate) use binlog::{Event, end_of_binlog, events_behind, has_kinds, newest_file};
 pub(crate) use ends::{ends_at, wait_aborted};
 pub(crate) use guests::hostile_guest;
 pub(crate) use json_schema::ensure_fits;

@@ -6,8 +6,8 @@
 //! neither encrypted nor compressed.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -27,8 +27,10 @@ const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
 
 const HEADER_BYTES: usize = 19;
 const CHECKSUM_BYTES: usize = 4;
+const ROTATE: u8 = 4;
 const FORMAT_DESCRIPTION: u8 = 15;
 const TABLE_MAP: u8 = 19;
+const PARTIAL_ROW_DATA: u8 = 172;
 
 /// The events that are shown to an alteration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +41,43 @@ pub enum EventPart {
     Rows,
 }
 
-/// What becomes of an event's body, its checksum taken off; the second argument is the table's `database.table`.
-pub type Alteration = dyn Fn(EventPart, &str, &mut Vec<u8>) + Send + Sync;
+/// What an alteration may change of an event.
+#[derive(Debug)]
+pub struct PassingEvent {
+    /// The number of its kind.
+    pub kind: u8,
+    /// The flags of its header.
+    pub flags: u16,
+    /// What is behind the header, without a checksum.
+    pub body: Vec<u8>,
+    /// It comes in fragments of so many bytes, as MariaDB 12.3 writes what is large.
+    pub fragment_bytes: Option<usize>,
+}
+
+/// What becomes of an event; the second argument is the table's `database.table`.
+pub type Alteration = dyn Fn(EventPart, &str, &mut PassingEvent) + Send + Sync;
 
 /// Whether binlogs are broken off, and how many were.
 #[derive(Debug, Default)]
 struct Cuts {
     wanted: AtomicBool,
     done: AtomicU32,
+    /// The table behind so many of whose row events the wish arises.
+    behind: Mutex<Option<(String, u32)>>,
+}
+
+impl Cuts {
+    fn count(&self, table: &str) {
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, left)) = behind.as_mut().filter(|(counted, _)| counted == table) else {
+            return;
+        };
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.wanted.store(true, Ordering::SeqCst);
+            *behind = None;
+        }
+    }
 }
 
 /// A running proxy; dropping it ends all of its connections.
@@ -55,6 +86,7 @@ pub struct BinlogProxy {
     port: u16,
     altering: Arc<AtomicBool>,
     cuts: Arc<Cuts>,
+    farther: Arc<AtomicU32>,
     _task: JoinSet<()>,
 }
 
@@ -63,16 +95,18 @@ impl BinlogProxy {
     /// through `alteration`.
     pub async fn before(
         port: u16,
-        alteration: impl Fn(EventPart, &str, &mut Vec<u8>) + Send + Sync + 'static,
+        alteration: impl Fn(EventPart, &str, &mut PassingEvent) + Send + Sync + 'static,
     ) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let own = listener.local_addr()?.port();
         let altering = Arc::new(AtomicBool::new(true));
         let cuts = Arc::new(Cuts::default());
+        let farther = Arc::new(AtomicU32::new(0));
         let link = Link {
             port,
             altering: Arc::clone(&altering),
             cuts: Arc::clone(&cuts),
+            farther: Arc::clone(&farther),
             alteration: Arc::new(alteration),
         };
         let mut task = JoinSet::new();
@@ -81,6 +115,7 @@ impl BinlogProxy {
             port: own,
             altering,
             cuts,
+            farther,
             _task: task,
         })
     }
@@ -101,6 +136,22 @@ impl BinlogProxy {
         self.cuts.wanted.store(wanted, Ordering::SeqCst);
     }
 
+    /// Breaks every binlog off, as [`Self::break_off`] does, from the moment on at which so many more row events of
+    /// `database.table` have passed.
+    pub fn break_off_behind(&self, table: &str, row_events: u32) {
+        let mut behind = self
+            .cuts
+            .behind
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *behind = Some((table.to_owned(), row_events));
+    }
+
+    /// From now on events stand so many bytes farther in their file than they do, as far as their headers can say it.
+    pub fn move_farther(&self, bytes: u32) {
+        self.farther.store(bytes, Ordering::SeqCst);
+    }
+
     /// How many binlogs were broken off.
     pub fn broken_off(&self) -> u32 {
         self.cuts.done.load(Ordering::SeqCst)
@@ -112,6 +163,7 @@ struct Link {
     port: u16,
     altering: Arc<AtomicBool>,
     cuts: Arc<Cuts>,
+    farther: Arc<AtomicU32>,
     alteration: Arc<Alteration>,
 }
 
@@ -134,6 +186,7 @@ async fn carry(client: TcpStream, link: Link) -> Result<()> {
         dumping: Arc::clone(&dumping),
         checksums: false,
         tables: HashMap::new(),
+        sequence_ahead: 0,
     };
     tokio::select! {
         result = commands(from_client, to_server, dumping) => result,
@@ -169,6 +222,8 @@ struct Events {
     checksums: bool,
     /// The tables of the maps so far, by the id that row events refer to.
     tables: HashMap<Vec<u8>, String>,
+    /// By how much packets are ahead of the server's numbering: fragments are packets of their own.
+    sequence_ahead: u8,
 }
 
 impl Events {
@@ -194,24 +249,32 @@ impl Events {
                 {
                     let refusal = refusal();
                     let [length, ..] = u32::try_from(refusal.len())?.to_le_bytes();
-                    to.write_all(&[length, 0, 0, head[3]]).await?;
+                    let sequence = head[3].wrapping_add(self.sequence_ahead);
+                    to.write_all(&[length, 0, 0, sequence]).await?;
                     to.write_all(&refusal).await?;
                 }
                 return Ok(());
             }
             let whole = length < PACKET_MAX && !continued;
             continued = length == PACKET_MAX;
-            if whole && dumping && packet.first() == Some(&0) {
-                packet = self.event(packet)?;
+            let packets = match whole && dumping && packet.first() == Some(&0) {
+                true => self.event(packet)?,
+                false => vec![packet],
+            };
+            for (place, packet) in packets.iter().enumerate() {
+                if place > 0 {
+                    self.sequence_ahead = self.sequence_ahead.wrapping_add(1);
+                }
+                let [a, b, c, ..] = u32::try_from(packet.len())?.to_le_bytes();
+                let sequence = head[3].wrapping_add(self.sequence_ahead);
+                to.write_all(&[a, b, c, sequence]).await?;
+                to.write_all(packet).await?;
             }
-            let [a, b, c, ..] = u32::try_from(packet.len())?.to_le_bytes();
-            to.write_all(&[a, b, c, head[3]]).await?;
-            to.write_all(&packet).await?;
         }
     }
 
-    /// The packet of an event, altered or not.
-    fn event(&mut self, packet: Vec<u8>) -> Result<Vec<u8>> {
+    /// The packets of an event, altered or not.
+    fn event(&mut self, packet: Vec<u8>) -> Result<Vec<Vec<u8>>> {
         let (header, rest) = packet[1..]
             .split_at_checked(HEADER_BYTES)
             .context("an event without a header")?;
@@ -221,24 +284,62 @@ impl Events {
             let algorithm = rest.len().checked_sub(1 + CHECKSUM_BYTES);
             self.checksums = algorithm.is_some_and(|at| rest[at] == 1);
         }
-        let Some(part) = part(kind) else {
-            return Ok(packet);
-        };
+        let farther = self.link.farther.load(Ordering::SeqCst);
+        let part = part(kind);
+        // The first two events of a connection tell of no place.
+        if part.is_none() && (farther == 0 || matches!(kind, FORMAT_DESCRIPTION | ROTATE)) {
+            return Ok(vec![packet]);
+        }
         let checksum = if self.checksums { CHECKSUM_BYTES } else { 0 };
-        let mut body = rest[..rest.len().saturating_sub(checksum)].to_vec();
-        let id = body.get(..6).unwrap_or_default().to_vec();
-        if part == EventPart::Map {
-            self.tables
-                .insert(id.clone(), table_name(&body).context("a table's name")?);
-        }
-        let Some(table) = self.tables.get(&id) else {
-            return Ok(packet);
+        let mut passing = PassingEvent {
+            kind,
+            flags: u16::from_le_bytes([header[17], header[18]]),
+            body: rest[..rest.len().saturating_sub(checksum)].to_vec(),
+            fragment_bytes: None,
         };
-        if !self.link.altering.load(Ordering::SeqCst) {
-            return Ok(packet);
+        let id = passing.body.get(..6).unwrap_or_default().to_vec();
+        if part == Some(EventPart::Map) {
+            let name = table_name(&passing.body).context("a table's name")?;
+            self.tables.insert(id.clone(), name);
         }
-        (self.link.alteration)(part, table, &mut body);
-        self.packed(header, &body)
+        if let (Some(part), Some(table)) = (part, self.tables.get(&id)) {
+            if self.link.altering.load(Ordering::SeqCst) {
+                (self.link.alteration)(part, table, &mut passing);
+            }
+            if part == EventPart::Rows {
+                self.link.cuts.count(table);
+            }
+        }
+        let mut header = header.to_vec();
+        header[4] = passing.kind;
+        header[17..19].copy_from_slice(&passing.flags.to_le_bytes());
+        let end = u32::from_le_bytes([header[13], header[14], header[15], header[16]]);
+        header[13..17].copy_from_slice(&end.wrapping_add(farther).to_le_bytes());
+        match passing.fragment_bytes {
+            None => Ok(vec![self.packed(&header, &passing.body)?]),
+            Some(bytes) => self.fragments(&header, &passing.body, bytes),
+        }
+    }
+
+    /// Each says how many there are and which one it is, the first also how long the event is.
+    fn fragments(&self, header: &[u8], body: &[u8], bytes: usize) -> Result<Vec<Vec<u8>>> {
+        let mut whole = [header, body].concat();
+        let size = u32::try_from(whole.len())?;
+        whole[9..13].copy_from_slice(&size.to_le_bytes());
+        let total = u32::try_from(whole.chunks(bytes).count())?;
+        let mut header = header.to_vec();
+        header[4] = PARTIAL_ROW_DATA;
+        let mut packets = Vec::new();
+        for (number, part) in (1_u32..).zip(whole.chunks(bytes)) {
+            let mut fragment = [total.to_le_bytes(), number.to_le_bytes()].concat();
+            fragment.push(u8::from(number == 1));
+            if number == 1 {
+                fragment.extend(u64::from(size).to_le_bytes());
+            }
+            fragment.extend(part);
+            packets.push(self.packed(&header, &fragment)?);
+        }
+        Ok(packets)
     }
 
     fn packed(&self, header: &[u8], body: &[u8]) -> Result<Vec<u8>> {

@@ -18,7 +18,7 @@ mod source;
 mod stage;
 mod workload;
 
-pub use binlog_proxy::{Alteration, BinlogProxy, EventPart};
+pub use binlog_proxy::{Alteration, BinlogProxy, EventPart, PassingEvent};
 pub use clickhouse::ClickHouse;
 pub use comparison::Comparison;
 pub use galera::Galera;

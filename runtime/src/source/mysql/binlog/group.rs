@@ -27,7 +27,7 @@ use super::event::{
 };
 use super::fragments::Fragments;
 use super::maps::Maps;
-use super::refusal::{incident, statement_format, unexpected};
+use super::refusal::{GTID_OR_FILE, WITHOUT_GTID, incident, statement_format, unexpected};
 use super::shape::RowShape;
 use super::transaction::{RowBuffer, RowEvent, Transaction};
 use super::xa::{Decided, Prepared, Xid};
@@ -462,13 +462,9 @@ impl Grouper {
                 *offset = self.reached;
             }
             (Position::Gtid { .. }, _) => {
-                return Err(Error::new(
-                    ErrorKind::SourceSetting,
-                    "the binlog holds a transaction without a GTID",
-                )
-                .with_hint(
-                    "SET GLOBAL gtid_mode = ON and resync, or set `source.position: file`",
-                ));
+                return Err(
+                    Error::new(ErrorKind::SourceSetting, WITHOUT_GTID).with_hint(GTID_OR_FILE)
+                );
             }
             (Position::MariaGtid { .. }, _) => return Err(unexpected("group without a GTID")),
         }

@@ -17,6 +17,12 @@ const ER_SLAVE_SAME_ID: u16 = 4052;
 const EE_FILENOTFOUND: u16 = 29;
 
 const RESYNC: &str = "resync the pipe";
+
+/// What a place of GTIDs cannot go past.
+pub(super) const WITHOUT_GTID: &str = "the binlog holds a transaction without a GTID";
+pub(super) const GTID_OR_FILE: &str =
+    "SET GLOBAL gtid_mode = ON and resync, or set `source.position: file`";
+
 const RESYNC_AND_RETAIN: &str = "resync the pipe, and keep the binlog for longer: binlog_expire_logs_seconds (MySQL), \
      expire_logs_days (MariaDB), or the provider's own retention setting";
 
@@ -420,6 +426,15 @@ mod tests {
             (
                 "log event entry exceeded max_allowed_packet; Increase max_allowed_packet on source",
                 ErrorKind::SourceCorrupt,
+            ),
+            (
+                "Cannot replicate anonymous transaction when AUTO_POSITION = 1, at file ./binlog.000003, position 4.",
+                ErrorKind::SourceSetting,
+            ),
+            (
+                "The replication sender thread cannot start in AUTO_POSITION mode: this server has GTID_MODE = \
+                 OFF_PERMISSIVE instead of ON.",
+                ErrorKind::SourceSetting,
             ),
             ("something unheard of", ErrorKind::SourceUnavailable),
         ] {

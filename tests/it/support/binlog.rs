@@ -1,0 +1,79 @@
+//! What a source says of its own binlog: the proof that it holds what a test is about.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use mysql_async::Row;
+use testbed::harness::Stage;
+
+/// An event as the server lists it.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) file: String,
+    pub(crate) start: u64,
+    /// Such as `Write_rows_v1`.
+    pub(crate) kind: String,
+    /// Such as the text of a statement, which may be of any bytes.
+    pub(crate) info: String,
+}
+
+/// The newest file, and its end.
+pub(crate) async fn end_of_binlog(stage: &Stage) -> Result<(String, u64)> {
+    let rows: Vec<Row> = stage
+        .source
+        .rows(match stage.kind().is_mariadb() {
+            true => "SHOW MASTER STATUS",
+            false => "SHOW BINARY LOG STATUS",
+        })
+        .await?;
+    let row = rows.first().context("the server has no binlog")?;
+    let (file, end) = (row.get(0), row.get(1));
+    Ok((file.context("a file")?, end.context("its end")?))
+}
+
+/// The newest file, on the server's disk.
+pub(crate) async fn newest_file(stage: &Stage) -> Result<PathBuf> {
+    let (file, _) = end_of_binlog(stage).await?;
+    Ok(stage.source_server.data_dir().join(file))
+}
+
+/// The events behind a place that [`end_of_binlog`] gave, those of all other databases included.
+pub(crate) async fn events_behind(
+    stage: &Stage,
+    (first, start): &(String, u64),
+) -> Result<Vec<Event>> {
+    let files: Vec<Row> = stage.source.rows("SHOW BINARY LOGS").await?;
+    let files = files.iter().filter_map(|row| row.get::<String, _>(0));
+    let mut events = Vec::new();
+    for file in files.skip_while(|file| file != first) {
+        let from = match &file == first {
+            true => format!(" FROM {start}"),
+            false => String::new(),
+        };
+        let rows: Vec<Row> = stage
+            .source
+            .rows(format!("SHOW BINLOG EVENTS IN '{file}'{from}"))
+            .await?;
+        for row in rows {
+            let info: Vec<u8> = row.get("Info").context("what an event is")?;
+            events.push(Event {
+                file: file.clone(),
+                start: row.get("Pos").context("where an event is")?,
+                kind: row.get("Event_type").context("an event's kind")?,
+                info: String::from_utf8_lossy(&info).into_owned(),
+            });
+        }
+    }
+    Ok(events)
+}
+
+/// Whether events of all of these kinds are among them.
+pub(crate) fn has_kinds(events: &[Event], kinds: &[&str]) -> Result<()> {
+    for kind in kinds {
+        anyhow::ensure!(
+            events.iter().any(|event| event.kind == *kind),
+            "the binlog has no {kind}: {events:#?}"
+        );
+    }
+    Ok(())
+}
