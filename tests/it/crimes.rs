@@ -272,7 +272,7 @@ async fn told(stage: &Stage, case: &Case, status: &Value, metrics: &str) -> Resu
     let letters_kept = stage
         .clickhouse
         .number(&format!(
-            "SELECT count() FROM `{}`._pipewright_dead_letters WHERE `table` = '{source}' AND plugin = '{}' AND code = '{}'",
+            "SELECT count() FROM `{}`._pipewright_dead_letters FINAL WHERE `table` = '{source}' AND plugin = '{}' AND code = '{}'",
             stage.database, case.table, case.fault
         ))
         .await?;

@@ -124,7 +124,7 @@ async fn a_stream_broken_off_inside_a_transaction_begins_it_again(kind: SourceKi
     Ok(())
 }
 
-/// pitfall 66: a session may log statements although the server logs rows; LOAD DATA is rows where the server logs rows.
+/// pitfall 66: a session may log statements although the server logs rows.
 async fn rows_changed_in_statement_form_take_their_table_out(kind: SourceKind) -> Result<()> {
     let stage = Stage::shared(kind).await?;
     stage

@@ -301,14 +301,12 @@ impl MariaGtidEvent {
         })
     }
 
-    /// The second flag byte; old servers end the event before it.
+    /// The second flag byte. Old servers end the event before it, or with bytes of 0 in its place.
     fn extra_flags(mut fields: Fields<'_>, flags: u8) -> u8 {
         let mut read = || -> Result<u8> {
-            fields.take(if flags & Self::GROUP_COMMIT_ID != 0 {
-                8
-            } else {
-                6
-            })?;
+            if flags & Self::GROUP_COMMIT_ID != 0 {
+                fields.take(8)?;
+            }
             if flags & (Self::PREPARED_XA | Self::COMPLETED_XA) != 0 {
                 fields.take(4)?;
                 let lengths = usize::from(fields.u8()?) + usize::from(fields.u8()?);
@@ -441,6 +439,36 @@ mod tests {
         assert_eq!((gtid.domain, gtid.sequence), (3, 7));
         body.pop();
         assert!(!MariaGtidEvent::parse(&body).unwrap().alter_without_effect);
+    }
+
+    /// As MariaDB 10.11.18 wrote them.
+    #[test]
+    fn an_alter_in_two_phases_is_told_by_the_byte_behind_the_first_flags() {
+        for (body, without_effect) in [
+            (
+                [4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x29, 2, 0, 0, 0, 0, 0].as_slice(),
+                true,
+            ),
+            (
+                &[
+                    5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x29, 4, 4, 0, 0, 0, 0, 0, 0, 0,
+                ],
+                false,
+            ),
+            (
+                &[
+                    8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x29, 8, 7, 0, 0, 0, 0, 0, 0, 0,
+                ],
+                true,
+            ),
+            (
+                &[9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0c, 0, 0, 0, 0, 0, 0],
+                false,
+            ),
+        ] {
+            let gtid = MariaGtidEvent::parse(body).unwrap();
+            assert_eq!(gtid.alter_without_effect, without_effect, "{body:?}");
+        }
     }
 
     #[test]

@@ -287,9 +287,8 @@ fn a_mariadb_group_is_one_statement_when_it_stands_alone_and_else_lasts_to_its_c
 #[test]
 fn a_two_phase_alter_that_only_starts_is_no_statement() {
     let mut feed = Feed::maria();
-    let mut body = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    body.extend([0; 6]);
-    body.push(2);
+    let mut body = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2];
+    body.extend([0; 5]);
     feed.send(code::MARIA_GTID, &body);
     assert!(matches!(
         feed.query("ALTER TABLE orders ADD COLUMN a INT").unwrap(),

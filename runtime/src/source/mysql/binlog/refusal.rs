@@ -195,7 +195,7 @@ const MEANINGS: [(&str, ErrorKind, &str, &str); 31] = [
         "cannot replicate anonymous transaction when auto_position",
         ErrorKind::SourceSetting,
         "the source's binlog has a transaction without a GTID, written while gtid_mode was not ON",
-        "SET GLOBAL gtid_mode = ON, and resync the pipe: whether it has read that transaction cannot be told",
+        "SET GLOBAL gtid_mode = ON, or set `source.position: file`, and resync the pipe: whether it has read that transaction cannot be told",
     ),
     (
         "cannot replicate anonymous transaction",
@@ -301,7 +301,10 @@ pub(super) fn incident() -> Error {
         ErrorKind::SourceCorrupt,
         "the source wrote an incident into its binlog: events are missing from it",
     )
-    .with_hint("resync the pipe: what the missing events changed cannot be told")
+    // It has no GTID: MariaDB sends it to whoever begins behind it in the same file.
+    .with_hint(
+        "resync the pipe, on MariaDB behind a FLUSH BINARY LOGS: what the missing events changed cannot be told",
+    )
 }
 
 /// A rollback to a savepoint that the group does not hold.

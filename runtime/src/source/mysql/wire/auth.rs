@@ -25,6 +25,9 @@ const FULL_WANTED: u8 = 0x04;
 /// Of caching_sha2_password: ask for the RSA key.
 const WANT_PUBLIC_KEY: &[u8] = &[0x02];
 
+/// Of MariaDB's ed25519: what it has signed.
+const ED25519_NONCE_BYTES: usize = 32;
+
 /// What the server and we are agreeing on.
 pub(super) struct Challenge {
     pub(super) plugin: AuthPlugin<'static>,
@@ -93,6 +96,10 @@ pub(super) async fn finish(
                     plugin: request.auth_plugin().into_owned(),
                     nonce: request.plugin_data().to_vec(),
                 };
+                if matches!(challenge.plugin, AuthPlugin::Ed25519) {
+                    // The library takes a last byte of 0 for a terminator, which this method has not.
+                    challenge.nonce.resize(ED25519_NONCE_BYTES, 0);
+                }
                 let answer = challenge.answer(config.password.expose())?;
                 channel.send(&answer).await?;
             }
