@@ -20,7 +20,7 @@ pub const POINTS: [&str; 24] = [
     // An exchange: the stream stands; the identities are known, recorded; the tables are exchanged; the view is renewed;
     // the old table is gone; the table's record says so; the state is the next one.
     "swap:1", "swap:2", "swap:3", "swap:4", "swap:5", "swap:6", "swap:7", "swap:8",
-    // A column that gets another name: its copy stands; has the values; the other is dropped and the view not renewed.
+    // An alteration in place: it is marked; the target has the new form; the view too, and nothing is compared.
     "alter:1", "alter:2",
     "alter:3", // A term: its claim is at the destination, and not yet in the state.
     "term:1",  // A flush: its rows are at the destination, and it has no checkpoint.

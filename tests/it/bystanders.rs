@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
 use serde_json::{Value, json};
-use testbed::harness::{Pipe, Stage};
+use testbed::harness::{Pipe, Proxy, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
@@ -41,8 +41,9 @@ async fn open_transactions(stage: &Stage) -> Result<Vec<String>> {
         .await
 }
 
-/// Until the load is over: writes go on, and no transaction outlives its partition. How often was looked.
-async fn watch_load(stage: &Stage, pipe: &mut Pipe) -> Result<u32> {
+/// Until the load is over, for which it waits until it was looked at twice: writes go on, and no transaction outlives its
+/// partition.
+async fn watch_load(stage: &Stage, pipe: &mut Pipe, gate: &Proxy) -> Result<()> {
     let mut seen: HashMap<String, u64> = HashMap::new();
     let deadline = Instant::now() + START;
     let mut looks = 0;
@@ -67,6 +68,9 @@ async fn watch_load(stage: &Stage, pipe: &mut Pipe) -> Result<u32> {
             );
         }
         looks += u32::from(status["state"] == "Snapshot");
+        if looks == 2 {
+            gate.open_gate();
+        }
         let change = format!("UPDATE t SET payload_of_a_row = 'changed' WHERE id = {id}");
         tokio::time::timeout(LOCK_WAIT, stage.source.execute(change))
             .await
@@ -74,7 +78,8 @@ async fn watch_load(stage: &Stage, pipe: &mut Pipe) -> Result<u32> {
         // One second tells beginnings apart.
         tokio::time::sleep(Duration::from_millis(1200)).await;
     }
-    Ok(looks)
+    ensure!(looks >= 2, "the load was over at the second look");
+    Ok(())
 }
 
 /// pitfall 125: each partition is read for itself. pitfall 126: FLUSH TABLES WITH READ LOCK would wait for the report, and
@@ -111,10 +116,11 @@ async fn a_load_locks_nobody_out_and_leaves_no_transaction_open(kind: SourceKind
     let mut file = stage.pipe_file(&["t"]);
     file["snapshot"] =
         json!({ "rows_per_partition": 100, "threads_per_table": 1, "tables_in_parallel": 1 });
-    file["destination"]["durability"] = json!("fsync");
+    let gate = Proxy::before(stage.clickhouse_server.http_port()).await?;
+    file["destination"]["url"] = json!(gate.url());
+    gate.close_gate("payload_of_a_row", 1);
     let mut pipe = start(launch(&file))?;
-    let looks = watch_load(&stage, &mut pipe).await?;
-    ensure!(looks >= 2, "the load was over at the second look");
+    watch_load(&stage, &mut pipe, &gate).await?;
     ensure!(!report.is_finished(), "the report did not outlast the load");
     stage.source.execute(format!("KILL {reporter}")).await?;
     report.await?.ok();

@@ -32,39 +32,41 @@ impl Outside {
 
     /// These are outside now, and no others. Returns the reasons that have not stood before.
     pub(super) fn set<'a>(&self, refused: impl IntoIterator<Item = &'a Refused>) -> Vec<Reason> {
-        let before = std::mem::take(&mut *self.all());
-        self.put(refused, &before)
+        let mut all = self.all();
+        let before = std::mem::take(&mut *all);
+        put(&mut all, refused, &before)
     }
 
     /// These are outside as well. Returns the reasons that have not stood before.
     pub(super) fn add<'a>(&self, refused: impl IntoIterator<Item = &'a Refused>) -> Vec<Reason> {
-        let before = self.all().clone();
-        self.put(refused, &before)
-    }
-
-    fn put<'a>(
-        &self,
-        refused: impl IntoIterator<Item = &'a Refused>,
-        before: &BTreeMap<TableName, Reason>,
-    ) -> Vec<Reason> {
-        let mut new = Vec::new();
-        for refused in refused {
-            let mut reason = reason(refused);
-            match before.get(&refused.name) {
-                Some(standing) if standing.message == reason.message => {
-                    reason.since = standing.since;
-                }
-                _ => new.push(reason.clone()),
-            }
-            self.all().insert(refused.name.clone(), reason);
-        }
-        new
+        let mut all = self.all();
+        let before = all.clone();
+        put(&mut all, refused, &before)
     }
 
     /// What stands against the pipe for them.
     pub(super) fn reasons(&self) -> Vec<Reason> {
         self.all().values().cloned().collect()
     }
+}
+
+fn put<'a>(
+    all: &mut BTreeMap<TableName, Reason>,
+    refused: impl IntoIterator<Item = &'a Refused>,
+    before: &BTreeMap<TableName, Reason>,
+) -> Vec<Reason> {
+    let mut new = Vec::new();
+    for refused in refused {
+        let mut reason = reason(refused);
+        match before.get(&refused.name) {
+            Some(standing) if standing.message == reason.message => {
+                reason.since = standing.since;
+            }
+            _ => new.push(reason.clone()),
+        }
+        all.insert(refused.name.clone(), reason);
+    }
+    new
 }
 
 fn reason(refused: &Refused) -> Reason {

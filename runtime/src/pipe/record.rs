@@ -171,6 +171,9 @@ pub struct TableRecord {
     /// Whether the target may stand between this definition and the next: an alteration has begun.
     #[serde(default)]
     pub altering: bool,
+    /// What the columns held that it renames, by target, when it began.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub renamed_values: BTreeMap<String, String>,
     /// Whether its target is still to be made: it has joined since the pipe last worked.
     #[serde(default)]
     pub unmade: bool,
@@ -363,6 +366,7 @@ impl TableRecord {
             whole: false,
             orphans: Vec::new(),
             altering: false,
+            renamed_values: BTreeMap::new(),
             unmade: false,
             dropped: false,
             excluded: false,

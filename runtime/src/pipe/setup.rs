@@ -91,7 +91,7 @@ pub(super) async fn prepare(session: &Session, owner: &Owner) -> Result<Prepared
         }
         Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
         // Preflight has told of missing tables in its own words.
-        Err(error) if findings.iter().any(|finding| finding.kind == error.kind()) => {}
+        Err(error) if findings.iter().any(|finding| says(finding, &error)) => {}
         Err(error) => findings.push(finding(&error)),
     }
     findings.extend(shared_targets(&Records::default(), &tables));
@@ -105,6 +105,11 @@ pub(super) async fn prepare(session: &Session, owner: &Owner) -> Result<Prepared
             .await?,
     );
     Ok(Prepared { tables, findings })
+}
+
+/// Whether the finding keeps the pipe from being set up for such an error. A warning does not.
+fn says(finding: &Finding, error: &Error) -> bool {
+    finding.severity == Severity::Error && finding.kind == error.kind()
 }
 
 /// Entries of the pipe file with the tables that they mean.

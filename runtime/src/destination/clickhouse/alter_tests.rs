@@ -91,42 +91,18 @@ fn a_column_under_the_name_of_a_new_one_makes_way() {
     let after = planned(|_| {});
     let alteration = Alteration::plan(&before, &after, &[], DroppedColumns::Keep).expect("a way");
     let mut found = super::super::tables::tests::existing();
-    let born = found.columns[3].column_type.clone();
-    let makes_way_as = |aside: &str| {
-        let table = "ALTER TABLE `shop`.`orders`";
-        [
-            Work::Define(format!(
-                "{table} ADD COLUMN IF NOT EXISTS `{aside}` {born} AFTER `born`"
-            )),
-            Work::Rewrite(format!("{table} UPDATE `{aside}` = `born` WHERE 1")),
-            Work::Define(format!("{table} DROP COLUMN IF EXISTS `born`")),
-        ]
-    };
-    assert_eq!(
-        alteration.work_before(&found),
-        makes_way_as("born_dropped_1")
-    );
+    let aside = |aside: &str| [("born".to_owned(), aside.to_owned())];
+    assert_eq!(alteration.in_the_way(&found), aside("born_dropped_1"));
     let mut taken = found.columns[3].clone();
     taken.name = "born_dropped_1".to_owned();
     found.columns.push(taken);
-    assert_eq!(
-        alteration.work_before(&found),
-        makes_way_as("born_dropped_2")
-    );
-    // What has no values needs no copy.
-    found.columns[3].default_kind = "ALIAS".to_owned();
-    assert_eq!(
-        alteration.work_before(&found),
-        [Work::Define(
-            "ALTER TABLE `shop`.`orders` RENAME COLUMN `born` TO `born_dropped_2`".to_owned()
-        )]
-    );
+    assert_eq!(alteration.in_the_way(&found), aside("born_dropped_2"));
     found.columns.remove(3);
-    assert!(alteration.work_before(&found).is_empty());
+    assert!(alteration.in_the_way(&found).is_empty());
     // Nothing that stood before and stays is in the way.
     found.columns.pop();
     let same = Alteration::plan(&before, &before, &[], DroppedColumns::Keep).expect("a way");
-    assert!(same.work_before(&found).is_empty());
+    assert!(same.in_the_way(&found).is_empty());
 }
 
 #[test]
@@ -150,26 +126,16 @@ fn what_a_crash_has_left_done_is_not_done_again() {
     let alteration =
         Alteration::plan(&before, &after, &renamed, DroppedColumns::Drop).expect("a way");
     let mut found = super::super::tables::tests::existing();
-    let place = found
-        .columns
-        .iter()
-        .position(|column| column.name == victim);
-    let place = place.expect("it stands");
-    let table = "ALTER TABLE `shop`.`orders`";
-    let moves = [
-        Work::Define(format!(
-            "{table} ADD COLUMN IF NOT EXISTS `new name` {} AFTER `{victim}`",
-            found.columns[place].column_type
-        )),
-        Work::Rewrite(format!("{table} UPDATE `new name` = `{victim}` WHERE 1")),
-        Work::Define(format!("{table} DROP COLUMN IF EXISTS `{victim}`")),
-    ];
-    assert_eq!(alteration.work(&found), moves);
-    // While both stand, the copy is made again.
-    let mut copy = found.columns[place].clone();
-    copy.name = "new name".to_owned();
-    found.columns.push(copy);
-    assert_eq!(alteration.work(&found), moves);
-    found.columns.remove(place);
-    assert!(alteration.work(&found).is_empty());
+    assert_eq!(
+        alteration.statements(&found),
+        [format!(
+            "ALTER TABLE `shop`.`orders` RENAME COLUMN `{victim}` TO `new name`"
+        )]
+    );
+    for column in &mut found.columns {
+        if column.name == victim {
+            column.name = "new name".to_owned();
+        }
+    }
+    assert!(alteration.statements(&found).is_empty());
 }

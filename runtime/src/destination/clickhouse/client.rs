@@ -88,7 +88,11 @@ impl ClickHouse {
         };
         let found: Vec<FactsRow> = tokio::time::timeout(
             CONNECT_TIMEOUT,
-            inner.rows(ddl::server_facts(), Doing::Definition("the first query")),
+            inner.rows(
+                ddl::server_facts(),
+                Doing::Definition("the first query"),
+                STATEMENT_TIMEOUT,
+            ),
         )
         .await
         .map_err(|_| silent(&inner.url))??;
@@ -182,7 +186,17 @@ impl ClickHouse {
         sql: &str,
         doing: Doing<'_>,
     ) -> Result<Vec<T>> {
-        self.0.rows(sql, doing).await
+        self.0.rows(sql, doing, STATEMENT_TIMEOUT).await
+    }
+
+    /// The same for a question that reads much.
+    pub(super) async fn rows_within<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        doing: Doing<'_>,
+        limit: Duration,
+    ) -> Result<Vec<T>> {
+        self.0.rows(sql, doing, limit).await
     }
 
     /// Inserts rows, each a JSON object, and answers how many bytes they were. Never merged with another insert nor left
@@ -224,7 +238,12 @@ impl ClickHouse {
 }
 
 impl Inner {
-    async fn rows<T: DeserializeOwned>(&self, sql: &str, doing: Doing<'_>) -> Result<Vec<T>> {
+    async fn rows<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        doing: Doing<'_>,
+        limit: Duration,
+    ) -> Result<Vec<T>> {
         let query = self
             .client
             .query_raw(sql)
@@ -234,7 +253,7 @@ impl Inner {
             let mut cursor = query.fetch_bytes("JSONEachRow")?;
             cursor.collect().await
         };
-        let bytes = self.timed(STATEMENT_TIMEOUT, answer, doing).await?;
+        let bytes = self.timed(limit, answer, doing).await?;
         bytes
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())

@@ -250,23 +250,19 @@ pub(super) fn rename_column(target: &TargetTable, from: &str, to: &str) -> Strin
     )
 }
 
-/// A column of that type behind the column `behind`.
-pub(super) fn add_behind(target: &TargetTable, behind: &str, name: &str, sql_type: &str) -> String {
+/// One text for what the columns hold in the rows that count. NULL adds nothing to a sum, any value does.
+pub(super) fn held_in(target: &TargetTable, columns: &[&str]) -> String {
+    let sums: String = columns
+        .iter()
+        .map(|column| format!(", ':', sum(cityHash64(toString({})))", ident(column)))
+        .collect();
+    let rows = match target.engine() {
+        Engine::Replacing => " FINAL\nSETTINGS do_not_merge_across_partitions_select_final = 0",
+        Engine::Append => "",
+    };
     format!(
-        "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {sql_type} AFTER {}",
-        table(target),
-        ident(name),
-        ident(behind)
-    )
-}
-
-/// Each row's value of the one column in the other as well.
-pub(super) fn copy_column(target: &TargetTable, from: &str, to: &str) -> String {
-    format!(
-        "ALTER TABLE {} UPDATE {} = {} WHERE 1",
-        table(target),
-        ident(to),
-        ident(from)
+        "SELECT concat(toString(count()){sums}) AS held\nFROM {}{rows}",
+        table(target)
     )
 }
 

@@ -23,7 +23,6 @@ mod failure;
 mod forms;
 mod labels;
 mod misfits;
-mod mutations;
 mod outstanding;
 mod partition;
 mod preflight;

@@ -29,22 +29,16 @@ fn altering(policies: DdlPolicies) -> Vec<&'static str> {
     let mut privileges = match policies.drop_column {
         DdlAction::Apply => vec!["ALTER DROP COLUMN"],
         // It takes NULL from then on, and makes way for a later one of its name.
-        DdlAction::Archive => vec!["ALTER MODIFY COLUMN", "ALTER UPDATE", "ALTER DROP COLUMN"],
+        DdlAction::Archive => vec!["ALTER MODIFY COLUMN", "ALTER RENAME COLUMN"],
         DdlAction::Ignore | DdlAction::Quarantine => Vec::new(),
     };
-    for (policy, more) in [
-        // A renamed column is a copy.
-        (
-            policies.rename_column,
-            &["ALTER UPDATE", "ALTER DROP COLUMN"][..],
-        ),
-        (policies.modify_column, &["ALTER MODIFY COLUMN"][..]),
+    for (policy, privilege) in [
+        (policies.rename_column, "ALTER RENAME COLUMN"),
+        (policies.modify_column, "ALTER MODIFY COLUMN"),
     ] {
-        let lacking = more
-            .iter()
-            .filter(|privilege| policy == DdlAction::Apply && !privileges.contains(privilege));
-        let lacking: Vec<_> = lacking.copied().collect();
-        privileges.extend(lacking);
+        if policy == DdlAction::Apply && !privileges.contains(&privilege) {
+            privileges.push(privilege);
+        }
     }
     privileges
 }

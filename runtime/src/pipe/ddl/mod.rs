@@ -26,7 +26,7 @@ use super::store::PipeStore;
 use super::track::Track;
 use crate::batch::{TableName, Version};
 use crate::config::{DdlAction, Mode};
-use crate::destination::clickhouse::{Durable, Owner};
+use crate::destination::clickhouse::{Alteration, Durable, Owner, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::Statement;
 use crate::source::mysql::binlog::ddl::{Class, Clause};
@@ -99,10 +99,10 @@ pub(super) async fn apply(stand: Stand<'_>, statement: &Statement) -> Result<Out
     for (name, verdict) in verdicts {
         match verdict {
             Verdict::Truncate => truncate(stand, statement, &name, &mut durable).await?,
-            Verdict::Alter(altered) => {
-                let definition = alter(stand, &name, *altered).await?;
-                definitions.push((name, definition));
-            }
+            Verdict::Alter(altered) => match alter(stand, &name, *altered).await? {
+                Some(definition) => definitions.push((name, definition)),
+                None => return ask_for_load(stand, statement, name),
+            },
             Verdict::Nothing | Verdict::Reload(_) | Verdict::Gone => {}
         }
     }
@@ -121,10 +121,23 @@ pub(super) async fn apply(stand: Stand<'_>, statement: &Statement) -> Result<Out
             for (name, definition) in definitions {
                 let table = draft.table_mut(&name);
                 (table.source, table.altering) = (definition, false);
+                table.renamed_values.clear();
             }
         })
         .await?;
     Ok(Outcome::Applied)
+}
+
+/// The target does not hold what it held before the alteration.
+fn ask_for_load(stand: Stand<'_>, statement: &Statement, name: TableName) -> Result<Outcome> {
+    let why =
+        "ClickHouse lost values of a column when it renamed it beside a merge (its issue 80648)";
+    let verdict = Verdict::Reload(why.to_owned());
+    let fate = fate(stand.session, statement, &name, &verdict)?;
+    Ok(Outcome::Ask(Command::FollowStatement {
+        fates: fate.map(|fate| (name, fate)).into_iter().collect(),
+        end: Some(statement.end.position.clone()),
+    }))
 }
 
 /// The fate that a verdict means, where the pipe file does not want to decide by hand.
@@ -337,33 +350,38 @@ async fn truncate(
 }
 
 /// Alters every table that the stream writes to, and lets the stream go on with the new definition, which is returned.
-async fn alter(stand: Stand<'_>, name: &TableName, altered: Altered) -> Result<SourceTable> {
+/// None where ClickHouse has lost values on the way.
+async fn alter(
+    stand: Stand<'_>,
+    name: &TableName,
+    altered: Altered,
+) -> Result<Option<SourceTable>> {
     let table = stand.session.table(name);
     let gate = Arc::clone(&table.gate);
     let _held = gate.write().await;
+    // A letter that is replayed would be written in the former form.
+    let _letters = stand.store.letters().lock().await;
+    let destination = &stand.session.destination;
     let owner = Owner::new(stand.store.pipe(), stand.store.record().id);
-    let records = stand.store.records();
-    let begun = records.tables.get(name);
-    // Once it is marked, a new column may stand there because it was added before the pipe was killed.
-    if !begun.is_some_and(|record| record.altering) {
-        for (output, alteration) in altered.alterations.iter().enumerate() {
-            for target in table.stream_targets_of(output) {
-                let done = stand.session.destination.make_way(alteration, target);
-                done.await.map_err(|error| error.with_table(name))?;
-            }
-        }
-    }
-    stand
-        .store
-        .commit(|draft| {
-            draft.table_mut(name).altering = true;
-            Ok(())
+    let steps: Vec<(&Alteration, &TargetTable)> = altered
+        .alterations
+        .iter()
+        .enumerate()
+        .flat_map(|(output, alteration)| {
+            let targets = table.stream_targets_of(output);
+            targets.map(move |target| (alteration, target))
         })
-        .await?;
-    for (output, alteration) in altered.alterations.iter().enumerate() {
-        for target in table.stream_targets_of(output) {
-            let done = stand.session.destination.alter(alteration, target, &owner);
-            done.await.map_err(|error| error.with_table(name))?;
+        .collect();
+    let tag = |error: Error| error.with_table(name);
+    let held = begun(stand, name, &steps).await.map_err(tag)?;
+    for (alteration, target) in &steps {
+        let done = destination.alter(alteration, target, &owner);
+        done.await.map_err(tag)?;
+    }
+    for (alteration, target) in &steps {
+        let now = destination.renamed_values(alteration, target);
+        if held.get(target.name()) != now.await.map_err(tag)?.as_ref() {
+            return Ok(None);
         }
     }
     let records = stand.store.records();
@@ -373,7 +391,41 @@ async fn alter(stand: Stand<'_>, name: &TableName, altered: Altered) -> Result<S
         None => altered.live,
     };
     stand.session.put(live);
-    Ok(definition)
+    Ok(Some(definition))
+}
+
+/// Marks that the alteration has begun. By target, what the columns held that it renames; of one that had begun before the
+/// process was killed, as it was recorded then.
+async fn begun(
+    stand: Stand<'_>,
+    name: &TableName,
+    steps: &[(&Alteration, &TargetTable)],
+) -> Result<BTreeMap<String, String>> {
+    let destination = &stand.session.destination;
+    let records = stand.store.records();
+    // Once it is marked, a new column may stand there because it was added before the pipe was killed.
+    if let Some(record) = records.tables.get(name)
+        && record.altering
+    {
+        return Ok(record.renamed_values.clone());
+    }
+    let mut held = BTreeMap::new();
+    for (alteration, target) in steps {
+        destination.make_way(alteration, target).await?;
+        if let Some(values) = destination.renamed_values(alteration, target).await? {
+            held.insert(target.name().to_owned(), values);
+        }
+    }
+    stand
+        .store
+        .commit(|draft| {
+            let table = draft.table_mut(name);
+            table.altering = true;
+            table.renamed_values.clone_from(&held);
+            Ok(())
+        })
+        .await?;
+    Ok(held)
 }
 
 /// The error for what a person has to decide.
