@@ -290,16 +290,26 @@ async fn a_column_that_gets_another_name_keeps_its_values_from_every_step(
     stage
         .source
         .execute_all([
-            "CREATE TABLE t (id INT PRIMARY KEY, a0 INT, b VARCHAR(10))",
-            "INSERT INTO t VALUES (1, 1, 'b'), (2, NULL, NULL)",
+            "CREATE TABLE t (id INT PRIMARY KEY, a0 INT, b VARCHAR(10), n0 INT)",
+            "INSERT INTO t VALUES (1, 1, 'b', NULL), (2, NULL, NULL, NULL)",
         ])
         .await?;
     let mut pipe = running_with(&stage.pipe_file(&["t"])).await?;
+    // All of one column is NULL.
     let renamed = |round: usize| {
         [
-            format!("INSERT INTO t VALUES ({}, 7, 'of {round}')", round + 3),
-            format!("ALTER TABLE t RENAME COLUMN a{round} TO a{}", round + 1),
-            format!("INSERT INTO t VALUES ({}, 8, 'of {round}')", round + 13),
+            format!(
+                "INSERT INTO t VALUES ({}, 7, 'of {round}', NULL)",
+                round + 3
+            ),
+            format!(
+                "ALTER TABLE t RENAME COLUMN a{round} TO a{0}, RENAME COLUMN n{round} TO n{0}",
+                round + 1
+            ),
+            format!(
+                "INSERT INTO t VALUES ({}, 8, 'of {round}', NULL)",
+                round + 13
+            ),
         ]
     };
     for (round, point) in ALTER.into_iter().enumerate() {

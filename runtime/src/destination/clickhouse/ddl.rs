@@ -250,11 +250,17 @@ pub(super) fn rename_column(target: &TargetTable, from: &str, to: &str) -> Strin
     )
 }
 
-/// One text for what the columns hold in the rows that count. NULL adds nothing to a sum, any value does.
+/// One text for what the columns hold in the rows that count. NULL adds nothing to a sum, which is NULL itself where there
+/// is nothing else; any value does.
 pub(super) fn held_in(target: &TargetTable, columns: &[&str]) -> String {
     let sums: String = columns
         .iter()
-        .map(|column| format!(", ':', sum(cityHash64(toString({})))", ident(column)))
+        .map(|column| {
+            format!(
+                ", ':', ifNull(sum(cityHash64(toString({}))), 0)",
+                ident(column)
+            )
+        })
         .collect();
     let rows = match target.engine() {
         Engine::Replacing => " FINAL\nSETTINGS do_not_merge_across_partitions_select_final = 0",
