@@ -1,7 +1,7 @@
 //! What goes wrong around a pipe: disks, merges, answers, targets. Each has its reason and remedy, and nothing is lost.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use pipewright::fault::VARIABLE;
@@ -202,9 +202,16 @@ async fn assert_sums_arrive(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
         "SELECT concat(toString(count()), ' ', toString(sum(CRC32(a)))) FROM `{}`.t_current",
         stage.database
     );
-    let found = stage.clickhouse.query(&sql).await?;
-    ensure!(expected == [found.clone()], "{expected:?} and {found}");
-    Ok(())
+    // The marker may be there before what is on its way in the same flush.
+    let until = Instant::now() + CATCH_UP;
+    loop {
+        let found = stage.clickhouse.query(&sql).await?;
+        if expected == [found.clone()] {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "{expected:?} and {found}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Far more than the smallest budget of memory keeps of a transaction, and below any `max_allowed_packet`.
