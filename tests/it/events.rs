@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::harness::{BinlogProxy, EventPart, PassingEvent, Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
     CATCH_UP, Event, START, assert_caught_up, end_of_binlog, events_behind, has_kinds, newest_file,
-    on_both_mariadbs, on_both_sources, once, running, running_with,
+    on_both_mariadbs, on_both_sources, once, place, running, running_with,
 };
 
 on_both_sources! {
@@ -210,12 +210,6 @@ async fn a_damaged_file_and_a_lost_event_stop_the_pipe_by_name(kind: SourceKind)
 
 /// How far the places of events are moved at once.
 const HOP: u32 = 0x6000_0000;
-
-fn place(status: &Value) -> &str {
-    status["checkpoint"]["position"]
-        .as_str()
-        .unwrap_or_default()
-}
 
 async fn wait_place(pipe: &mut Pipe, file: &str) -> Result<String> {
     let status = pipe

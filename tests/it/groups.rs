@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::harness::{BinlogProxy, Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
     CATCH_UP, START, allow_locks, append, assert_caught_up, assert_each_change_once, end_of_binlog,
-    events_behind, on_both_mariadbs, on_both_sources, once, running, running_with,
+    events_behind, has_kinds, on_both_mariadbs, on_both_sources, once, place, running,
+    running_with,
 };
 
 on_both_sources! {
@@ -37,12 +38,6 @@ const BETWEEN_GROUPS: [&str; 7] = [
     "Gtid_list",
     "Binlog_checkpoint",
 ];
-
-fn place(status: &Value) -> &str {
-    status["checkpoint"]["position"]
-        .as_str()
-        .unwrap_or_default()
-}
 
 /// The checkpoint of a pipe by file is where a group begins, or nothing is yet.
 async fn assert_between_groups(stage: &Stage, pipe: &Pipe) -> Result<()> {
@@ -336,5 +331,5 @@ async fn transactions_without_gtids_are_followed_by_file_alone() -> Result<()> {
     stage.source.execute("INSERT INTO t VALUES (4, 4)").await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await?;
     let events = events_behind(&stage, &start).await?;
-    crate::support::has_kinds(&events, &["Anonymous_Gtid", "Gtid"])
+    has_kinds(&events, &["Anonymous_Gtid", "Gtid"])
 }

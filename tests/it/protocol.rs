@@ -10,7 +10,7 @@ use testbed::harness::{Pipe, Proxy, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
-    CATCH_UP, START, assert_caught_up, on_both_sources, once, running, running_with,
+    CATCH_UP, START, assert_caught_up, on_both_sources, once, place, running, running_with,
 };
 
 /// Longer than a source may be silent.
@@ -180,11 +180,6 @@ async fn purge(stage: &Stage) -> Result<()> {
     anyhow::bail!("binlog files are not purged")
 }
 
-fn place(status: &Value) -> String {
-    let place = status["checkpoint"]["position"].as_str();
-    place.unwrap_or_default().to_owned()
-}
-
 async fn in_domain(stage: &Stage, domain: u32, statements: &[&str]) -> Result<()> {
     let mut conn = stage.source.connect().await?;
     conn.query_drop(format!("SET SESSION gtid_domain_id = {domain}"))
@@ -197,7 +192,8 @@ async fn in_domain(stage: &Stage, domain: u32, statements: &[&str]) -> Result<()
 }
 
 async fn assert_place_has_domain_7(pipe: &Pipe) -> Result<()> {
-    let place = place(&pipe.status().await?);
+    let status = pipe.status().await?;
+    let place = place(&status);
     let mut domains = place.split(',').map(str::trim);
     ensure!(
         domains.any(|gtid| gtid.starts_with("7-")) && place.contains("0-"),

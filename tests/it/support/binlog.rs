@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use mysql_async::Row;
+use serde_json::Value;
 use testbed::harness::Stage;
 
 /// An event as the server lists it.
@@ -15,6 +16,13 @@ pub(crate) struct Event {
     pub(crate) kind: String,
     /// Such as the text of a statement, which may be of any bytes.
     pub(crate) info: String,
+}
+
+/// Up to where the pipe has read it, by its checkpoint.
+pub(crate) fn place(status: &Value) -> &str {
+    status["checkpoint"]["position"]
+        .as_str()
+        .unwrap_or_default()
 }
 
 /// The newest file, and its end.

@@ -27,7 +27,7 @@ use super::event::{
 };
 use super::fragments::Fragments;
 use super::maps::Maps;
-use super::refusal::{GTID_OR_FILE, WITHOUT_GTID, incident, statement_format, unexpected};
+use super::refusal::{incident, statement_format, unexpected, without_gtid};
 use super::shape::RowShape;
 use super::transaction::{RowBuffer, RowEvent, Transaction};
 use super::xa::{Decided, Prepared, Xid};
@@ -461,11 +461,7 @@ impl Grouper {
                 ensure_told(log_pos)?;
                 *offset = self.reached;
             }
-            (Position::Gtid { .. }, _) => {
-                return Err(
-                    Error::new(ErrorKind::SourceSetting, WITHOUT_GTID).with_hint(GTID_OR_FILE)
-                );
-            }
+            (Position::Gtid { .. }, _) => return Err(without_gtid()),
             (Position::MariaGtid { .. }, _) => return Err(unexpected("group without a GTID")),
         }
         self.place.offset = self.counter;

@@ -17,12 +17,6 @@ const ER_SLAVE_SAME_ID: u16 = 4052;
 const EE_FILENOTFOUND: u16 = 29;
 
 const RESYNC: &str = "resync the pipe";
-
-/// What a place of GTIDs cannot go past.
-pub(super) const WITHOUT_GTID: &str = "the binlog holds a transaction without a GTID";
-pub(super) const GTID_OR_FILE: &str =
-    "SET GLOBAL gtid_mode = ON and resync, or set `source.position: file`";
-
 const RESYNC_AND_RETAIN: &str = "resync the pipe, and keep the binlog for longer: binlog_expire_logs_seconds (MySQL), \
      expire_logs_days (MariaDB), or the provider's own retention setting";
 
@@ -305,6 +299,15 @@ pub(super) fn incident() -> Error {
     .with_hint(
         "resync the pipe, on MariaDB behind a FLUSH BINARY LOGS: what the missing events changed cannot be told",
     )
+}
+
+/// What a place of GTIDs cannot go past.
+pub(super) fn without_gtid() -> Error {
+    Error::new(
+        ErrorKind::SourceSetting,
+        "the binlog holds a transaction without a GTID",
+    )
+    .with_hint("SET GLOBAL gtid_mode = ON and resync, or set `source.position: file`")
 }
 
 /// A rollback to a savepoint that the group does not hold.
