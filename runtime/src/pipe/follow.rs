@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ddl::{self, Outcome, Stand};
+use super::heal::Silent;
 use super::lag::Commit;
 use super::prepared::{self, Waiting, WaitingByXid};
 use super::progress::Progress;
@@ -59,6 +60,7 @@ pub(super) struct Changed {
     /// Rows that have to be read from the source first.
     pub(super) incomplete: Option<IncompleteRows>,
     pub(super) counts: RowCounts,
+    pub(super) silent: Silent,
     /// What policies have changed on the way from the binlog into the batch.
     pub(super) values: Vec<Adjustment>,
 }
@@ -88,7 +90,7 @@ pub(super) struct Flush {
 
 /// The rows that wait, and since when.
 struct Open {
-    builders: BTreeMap<TableName, (Arc<LiveTable>, ChangeBuilder, RowCounts)>,
+    builders: BTreeMap<TableName, (Arc<LiveTable>, ChangeBuilder, RowCounts, Silent)>,
     end: StreamPlace,
     committed_at_us: Option<u64>,
     oldest: Option<Commit>,
@@ -223,7 +225,7 @@ impl Follower<'_> {
             || open
                 .builders
                 .values()
-                .map(|(_, builder, _)| builder.byte_count() as u64)
+                .map(|(_, builder, ..)| builder.byte_count() as u64)
                 .sum::<u64>()
                 >= sync.max_bytes.min(most)
     }
@@ -540,11 +542,15 @@ impl Open {
                 RowImage::Complete => builder.completing(null_as_default)?,
                 RowImage::Refuse => builder,
             };
-            self.builders
-                .insert(name.clone(), (table, builder, RowCounts::default()));
+            let gathered = (table, builder, RowCounts::default(), Silent::default());
+            self.builders.insert(name.clone(), gathered);
         }
-        let (_, builder, counts) = self.builders.get_mut(name).expect("inserted above");
+        let (_, builder, counts, silent) = self.builders.get_mut(name).expect("inserted above");
         let added = builder.push_event(event, follower.term)?;
+        if !event.logs_cascades() {
+            silent.updates |= added.updated > 0;
+            silent.deletes |= added.deleted > 0;
+        }
         self.rows += added.inserted + added.updated + added.deleted;
         counts.add(RowCounts {
             inserted: added.inserted,
@@ -558,7 +564,8 @@ impl Open {
     /// Everything that waits, as a flush whose rows reach up to `sent`.
     fn take(&mut self, sent: StreamPlace, done: Option<oneshot::Sender<()>>) -> Result<Flush> {
         let mut batches = Vec::with_capacity(self.builders.len());
-        for (table, mut builder, counts) in std::mem::take(&mut self.builders).into_values() {
+        let builders = std::mem::take(&mut self.builders);
+        for (table, mut builder, counts, silent) in builders.into_values() {
             let (incomplete, batch) = (builder.take_incomplete(), builder.finish());
             if batch.is_some() || incomplete.is_some() {
                 batches.push(Changed {
@@ -566,6 +573,7 @@ impl Open {
                     batch,
                     incomplete,
                     counts,
+                    silent,
                     values: builder.take_changed(),
                 });
             }
