@@ -190,7 +190,11 @@ impl Follower<'_> {
                 () = tokio::time::sleep_until(wake), if !due && !full && open.due.is_some() => {}
             }
         }
-        self.flush_and_wait(&mut open).await
+        // The applier ends what it has in hand before it goes.
+        if open.moved {
+            self.flush_and_wait(&mut open).await?;
+        }
+        Ok(())
     }
 
     fn heard(&self, item: Result<Item>, open: &Open) -> Result<Item> {
@@ -387,7 +391,6 @@ impl Follower<'_> {
         }
         let id = waiting.id.clone();
         // The rows are in the state once everything before this place is.
-        open.moved = true;
         self.flush_and_wait(open).await?;
         let records = self.store.records();
         let pieces = records
@@ -503,10 +506,9 @@ impl Follower<'_> {
         Ok(())
     }
 
+    /// Waits until all that has been read is durable and checkpointed. Flushes are applied in order, so one goes out even
+    /// where nothing is open: those before it may still be on their way.
     async fn flush_and_wait(&self, open: &mut Open) -> Result<()> {
-        if !open.moved {
-            return Ok(());
-        }
         let (done, wait) = oneshot::channel();
         let flush = open.take(open.end.clone(), Some(done))?;
         if self.flushes.send(flush).await.is_err() || wait.await.is_err() {

@@ -97,6 +97,11 @@ impl Track {
             .commit(|draft| {
                 match self {
                     Track::Pipe => {
+                        debug_assert!(
+                            goes_forward(draft.pipe_mut().checkpoint.as_ref(), &place),
+                            "a run moves its checkpoint back to {}",
+                            place.position
+                        );
                         join_passed(draft, &place);
                         draft.pipe_mut().checkpoint = Some(Checkpoint {
                             place,
@@ -142,6 +147,11 @@ impl Track {
             })
             .await
     }
+}
+
+/// Whatever is done in the order of the binlog moves the checkpoint on: one that would go back has overtaken something.
+fn goes_forward(checkpoint: Option<&Checkpoint>, place: &StreamPlace) -> bool {
+    checkpoint.is_none_or(|checkpoint| checkpoint.place.offset <= place.offset)
 }
 
 fn place_of(draft: &mut Records, name: &TableName, edit: impl FnOnce(&mut TablePlace)) {
