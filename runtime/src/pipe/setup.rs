@@ -7,6 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, stream};
 
 use super::append;
 use super::apply::position_text;
@@ -14,7 +17,7 @@ use super::attach::pin;
 use super::established;
 use super::lifecycle::PipeEvent;
 use super::record::{Checkpoint, Records, TableRecord, random_id, random_server_id};
-use super::session::{LiveTable, Session};
+use super::session::{LiveTable, Session, TARGETS_AT_ONCE};
 use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
@@ -30,6 +33,9 @@ use crate::source::mysql::{preflight, snapshot};
 
 /// How often a start place may be spoiled by a statement before Setup gives up for the moment.
 const START_ATTEMPTS: usize = 10;
+
+/// How often it is told how many target tables have been made.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What Setup has found out, before it makes anything.
 pub(super) struct Prepared {
@@ -303,16 +309,30 @@ async fn make_targets(session: &Session, store: &PipeStore, owner: &Owner) -> Re
     session.destination.ensure_database().await?;
     session.destination.ensure_checkpoints().await?;
     let records = store.records();
-    for table in session.tables() {
-        let name = table.source.name();
-        let record = records.tables.get(name);
-        // The live tables of such a load have the form and the names of before.
-        if record.is_some_and(|record| record.is_loading_alone()) {
-            continue;
-        }
-        for target in table.targets() {
-            let made = session.destination.create(target, owner).await;
-            made.map_err(|error| error.with_table(name))?;
+    // The live tables of such a load have the form and the names of before.
+    let is_apart = |table: &LiveTable| {
+        let record = records.tables.get(table.source.name());
+        record.is_some_and(|record| record.is_loading_alone())
+    };
+    let mut wanted = session.tables();
+    wanted.retain(|table| !is_apart(table));
+    let of = wanted.len();
+    let mut making = stream::iter(wanted)
+        .map(|table| async move {
+            for target in table.targets() {
+                let made = session.destination.create(target, owner).await;
+                made.map_err(|error| error.with_table(table.source.name()))?;
+            }
+            Ok::<(), Error>(())
+        })
+        .buffer_unordered(TARGETS_AT_ONCE);
+    let (mut made, mut told_at) = (0, Instant::now());
+    while let Some(one) = making.next().await {
+        one?;
+        made += 1;
+        if told_at.elapsed() > PROGRESS_INTERVAL {
+            told_at = Instant::now();
+            tracing::info!(pipe = store.pipe(), "{made} of {of} target tables made");
         }
     }
     Ok(())
