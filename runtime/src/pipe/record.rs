@@ -133,7 +133,8 @@ fn refused(problems: &[Problem]) -> Error {
 pub struct Checkpoint {
     /// The place.
     pub place: StreamPlace,
-    /// When the source committed the last transaction before it, microseconds since 1970; none when not known.
+    /// When the source committed the last transaction before it, or showed the place that the pipe began at: microseconds
+    /// since 1970 by its own clock; none when not known.
     pub committed_at_us: Option<u64>,
     /// When the checkpoint was written, microseconds since 1970.
     pub written_at_us: u64,
@@ -251,6 +252,10 @@ pub struct TablePlace {
     pub place: StreamPlace,
     /// Rows up to here may be at the destination.
     pub sent: Option<StreamPlace>,
+    /// A moment by the source's clock, in microseconds since 1970, up to which everything that it had committed stands
+    /// before the place; none when not known.
+    #[serde(default)]
+    pub as_of_us: Option<u64>,
 }
 
 /// A table that a load fills beside the live one, to be exchanged for it.

@@ -429,6 +429,7 @@ async fn record_start(
         })
         .collect();
     let established = established::fingerprint(&session.config)?;
+    let now_there = session.source.moment_us().await?;
     store
         .commit(|draft| {
             let record = draft.pipe_mut();
@@ -439,7 +440,7 @@ async fn record_start(
                     position: start,
                     offset: 0,
                 },
-                committed_at_us: None,
+                committed_at_us: now_there,
                 written_at_us: super::clock::now_us(),
             });
             for table in records {

@@ -341,7 +341,7 @@ impl Supervisor {
         if table.is_some_and(|table| table.state == TableState::Removed) {
             return self.wait_to_retry(error, delay).await;
         }
-        match quarantine::quarantine(&self.pipe.store, name, error).await {
+        match quarantine::quarantine(&self.pipe, name, error).await {
             Ok(true) => self.settle().await,
             Ok(false) => self.fail(&quarantine::nothing_left(error)).await,
             // The disk of the state takes no writes; the table's error is met again when it does.

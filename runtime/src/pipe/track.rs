@@ -137,13 +137,19 @@ impl Track {
                             place.position
                         );
                         join_passed(draft, &place);
-                        draft.pipe_mut().checkpoint = Some(Checkpoint {
+                        let record = draft.pipe_mut();
+                        let before = record.checkpoint.as_ref();
+                        let before = before.and_then(|before| before.committed_at_us);
+                        record.checkpoint = Some(Checkpoint {
                             place,
-                            committed_at_us,
+                            committed_at_us: committed_at_us.or(before),
                             written_at_us: now_us(),
                         });
                     }
-                    Track::Table(name) => place_of(draft, name, |own| own.place = place),
+                    Track::Table(name) => place_of(draft, name, |own| {
+                        own.place = place;
+                        own.as_of_us = committed_at_us.or(own.as_of_us);
+                    }),
                 }
                 edit(draft);
                 Ok(())
