@@ -162,6 +162,9 @@ impl Follower<'_> {
         };
         let flushes = self.flushes.clone();
         loop {
+            if let Some(begun) = stream.take_begun() {
+                self.track.reads(self.session, self.store, begun).await?;
+            }
             let now = Instant::now();
             let due = open.due.is_some_and(|due| due <= now);
             let full = self.is_full(&open);
