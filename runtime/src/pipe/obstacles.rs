@@ -58,7 +58,8 @@ impl Obstacles {
 }
 
 async fn at_source(source: Result<Arc<Source>>, config: &PipeConfig) -> Result<Vec<Finding>> {
-    let looked = setup::look_at_source(&*source?, config).await?;
+    let source = source?;
+    let looked = setup::look_at_source(&source, config).await?;
     Ok(looked.findings)
 }
 
