@@ -344,6 +344,24 @@ pub struct Finding {
     pub kind: ErrorKind,
 }
 
+impl Finding {
+    /// The finding by which a refusal ends: an end that is away may come back by itself, whatever else is found; else the
+    /// first that refuses. None where nothing does.
+    pub fn deciding<'a>(findings: impl IntoIterator<Item = &'a Self>) -> Option<&'a Self> {
+        let mut first = None;
+        for finding in findings {
+            if finding.severity != Severity::Error {
+                continue;
+            }
+            if finding.kind.retry() == Retry::Backoff {
+                return Some(finding);
+            }
+            first = first.or(Some(finding));
+        }
+        first
+    }
+}
+
 /// Whether a finding stops Setup.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,

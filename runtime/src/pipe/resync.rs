@@ -375,11 +375,10 @@ pub(super) async fn check_targets(
         }
     }
     let mut findings = setup::shared_targets(&records, bound);
-    let policies = session.config.ddl;
     findings.extend(
         session
             .destination
-            .preflight(&targets, &owner, policies)
+            .preflight(&session.config, &targets, &owner)
             .await?,
     );
     setup::refuse(&findings)
