@@ -115,9 +115,8 @@ async fn heals(stage: &Stage) -> Result<()> {
 /// [`rows_that_follow_a_foreign_key_are_loaded_again`], so that setup warns of it.
 async fn rows_that_mysql_logs_for_a_foreign_key_need_no_load() -> Result<()> {
     let stage = Stage::shared(SourceKind::MySql).await?;
-    let (mut pipe, told) = family(&stage, "warn").await?;
+    let (mut pipe, told) = family(&stage, "reload").await?;
     ensure!(told.contains("children` follow every"), "{told}");
-    let before = identities(&stage).await?;
     let mut fresh = Conn::from_url(stage.source_server.root_url()).await?;
     fresh
         .query_drop(format!("USE `{}`", stage.database))
@@ -126,9 +125,8 @@ async fn rows_that_mysql_logs_for_a_foreign_key_need_no_load() -> Result<()> {
         fresh.query_drop(statement).await?;
     }
     assert_caught_up(&stage, &mut pipe, &TABLES).await?;
-    ensure!(
-        identities(&stage).await? == before,
-        "a table was loaded anew"
-    );
+    // Marked is a table with the checkpoint; the load would come seconds later.
+    let status = pipe.status().await?;
+    ensure!(status["reasons"] == json!([]), "marked: {status}");
     Ok(())
 }

@@ -73,5 +73,6 @@ mod files;
 mod rest;
 
 mod bad_input;
+mod barriers;
 
 mod soak;

@@ -25,7 +25,7 @@ const SERVE: &str = "SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; \
                      SELECT count() FROM file('-', LineAsString, 'line String')";
 
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
-const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(120);
 const START_TRIES: u32 = 5;
 
 /// What to start.

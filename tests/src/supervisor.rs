@@ -143,7 +143,8 @@ impl Supervised {
         }
     }
 
-    /// Asks the server to end, and kills it when it has not within the time.
+    /// Asks the server to end, and kills it when it has not within the time, which is an error: what it then leaves is not
+    /// what a server leaves that was stopped.
     pub(crate) fn terminate(&self, timeout: Duration) -> Result<()> {
         if self.pid().is_none() {
             return Ok(());
@@ -152,6 +153,7 @@ impl Supervised {
         let ended = |state| !matches!(state, State::Running(_));
         if self.wait_until(timeout, ended).is_err() {
             self.kill()?;
+            bail!("the server did not end within {timeout:?} and was killed");
         }
         Ok(())
     }

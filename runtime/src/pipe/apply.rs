@@ -18,7 +18,7 @@ use super::complete::Completer;
 use super::document::{BatchDocument, BatchKind, Timestamp};
 use super::faults::{FaultCounts, keep_letters};
 use super::follow::{Changed, Flush};
-use super::heal::Kinship;
+use super::heal::{Kinship, Silent};
 use super::lag::Split;
 use super::patience::Patience;
 use super::prepared;
@@ -54,6 +54,7 @@ pub(super) struct Applier<'a> {
 struct Counted {
     table: TableName,
     rows: RowCounts,
+    silent: Silent,
     values: ValueCounts,
     faults: FaultCounts,
 }
@@ -120,6 +121,7 @@ impl Applier<'_> {
             held.push(Counted {
                 table,
                 rows: RowCounts::default(),
+                silent: Silent::default(),
                 values: completed.values,
                 faults: completed.faults,
             });
@@ -157,7 +159,7 @@ impl Applier<'_> {
                     prepared::record_decided(draft, &self.track, &flush.decided);
                 }
                 for counted in counted {
-                    self.kinship.mark(draft, &counted.table, counted.rows);
+                    self.kinship.mark(draft, &counted.table, counted.silent);
                     draft.add_values(&counted.table, &counted.values);
                     draft.add_faults(&counted.table, &counted.faults);
                     let rows = draft.rows.entry(counted.table).or_default();
@@ -231,6 +233,7 @@ impl Applier<'_> {
                 bytes: written.durable.iter().map(Durable::bytes).sum(),
                 ..changed.counts
             },
+            silent: changed.silent,
             values: written.values,
             faults: written.faults,
         };

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ddl::{self, Outcome, Stand};
+use super::heal::Silent;
 use super::lag::Commit;
 use super::prepared::{self, Waiting, WaitingByXid};
 use super::progress::Progress;
@@ -59,6 +60,7 @@ pub(super) struct Changed {
     /// Rows that have to be read from the source first.
     pub(super) incomplete: Option<IncompleteRows>,
     pub(super) counts: RowCounts,
+    pub(super) silent: Silent,
     /// What policies have changed on the way from the binlog into the batch.
     pub(super) values: Vec<Adjustment>,
 }
@@ -88,7 +90,7 @@ pub(super) struct Flush {
 
 /// The rows that wait, and since when.
 struct Open {
-    builders: BTreeMap<TableName, (Arc<LiveTable>, ChangeBuilder, RowCounts)>,
+    builders: BTreeMap<TableName, (Arc<LiveTable>, ChangeBuilder, RowCounts, Silent)>,
     end: StreamPlace,
     committed_at_us: Option<u64>,
     oldest: Option<Commit>,
@@ -160,6 +162,9 @@ impl Follower<'_> {
         };
         let flushes = self.flushes.clone();
         loop {
+            if let Some(begun) = stream.take_begun() {
+                self.track.reads(self.session, self.store, begun).await?;
+            }
             let now = Instant::now();
             let due = open.due.is_some_and(|due| due <= now);
             let full = self.is_full(&open);
@@ -188,7 +193,11 @@ impl Follower<'_> {
                 () = tokio::time::sleep_until(wake), if !due && !full && open.due.is_some() => {}
             }
         }
-        self.flush_and_wait(&mut open).await
+        // The applier ends what it has in hand before it goes.
+        if open.moved {
+            self.flush_and_wait(&mut open).await?;
+        }
+        Ok(())
     }
 
     fn heard(&self, item: Result<Item>, open: &Open) -> Result<Item> {
@@ -223,7 +232,7 @@ impl Follower<'_> {
             || open
                 .builders
                 .values()
-                .map(|(_, builder, _)| builder.byte_count() as u64)
+                .map(|(_, builder, ..)| builder.byte_count() as u64)
                 .sum::<u64>()
                 >= sync.max_bytes.min(most)
     }
@@ -385,7 +394,6 @@ impl Follower<'_> {
         }
         let id = waiting.id.clone();
         // The rows are in the state once everything before this place is.
-        open.moved = true;
         self.flush_and_wait(open).await?;
         let records = self.store.records();
         let pieces = records
@@ -501,10 +509,9 @@ impl Follower<'_> {
         Ok(())
     }
 
+    /// Waits until all that has been read is durable and checkpointed. Flushes are applied in order, so one goes out even
+    /// where nothing is open: those before it may still be on their way.
     async fn flush_and_wait(&self, open: &mut Open) -> Result<()> {
-        if !open.moved {
-            return Ok(());
-        }
         let (done, wait) = oneshot::channel();
         let flush = open.take(open.end.clone(), Some(done))?;
         if self.flushes.send(flush).await.is_err() || wait.await.is_err() {
@@ -540,11 +547,15 @@ impl Open {
                 RowImage::Complete => builder.completing(null_as_default)?,
                 RowImage::Refuse => builder,
             };
-            self.builders
-                .insert(name.clone(), (table, builder, RowCounts::default()));
+            let gathered = (table, builder, RowCounts::default(), Silent::default());
+            self.builders.insert(name.clone(), gathered);
         }
-        let (_, builder, counts) = self.builders.get_mut(name).expect("inserted above");
+        let (_, builder, counts, silent) = self.builders.get_mut(name).expect("inserted above");
         let added = builder.push_event(event, follower.term)?;
+        if !event.logs_cascades() {
+            silent.updates |= added.updated > 0;
+            silent.deletes |= added.deleted > 0;
+        }
         self.rows += added.inserted + added.updated + added.deleted;
         counts.add(RowCounts {
             inserted: added.inserted,
@@ -558,7 +569,8 @@ impl Open {
     /// Everything that waits, as a flush whose rows reach up to `sent`.
     fn take(&mut self, sent: StreamPlace, done: Option<oneshot::Sender<()>>) -> Result<Flush> {
         let mut batches = Vec::with_capacity(self.builders.len());
-        for (table, mut builder, counts) in std::mem::take(&mut self.builders).into_values() {
+        let builders = std::mem::take(&mut self.builders);
+        for (table, mut builder, counts, silent) in builders.into_values() {
             let (incomplete, batch) = (builder.take_incomplete(), builder.finish());
             if batch.is_some() || incomplete.is_some() {
                 batches.push(Changed {
@@ -566,6 +578,7 @@ impl Open {
                     batch,
                     incomplete,
                     counts,
+                    silent,
                     values: builder.take_changed(),
                 });
             }

@@ -1,8 +1,9 @@
 //! Rows that the storage engine changes for a foreign key, and that no binlog has (pitfall 99).
 //!
 //! With `cascades: reload` a table is marked in the write that moves the checkpoint past a change of its parent, and
-//! tables that refer to it in turn are marked as well. A marked table may differ from the source, says so, and is loaded
-//! anew when no load is running; the load begins after the change, so it shows whatever that has led to.
+//! tables that refer to it in turn are marked as well. A change whose event says that the server has carried out, and so
+//! logged, what follows marks none. A marked table may differ from the source, says so, and is loaded anew when no load
+//! is running; the load begins after the change, so it shows whatever that has led to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::clock::now_us;
 use super::command::Command;
 use super::ddl::Fate;
 use super::lifecycle::{Failure, PipeState};
-use super::record::{Records, RowCounts};
+use super::record::Records;
 use super::session::Session;
 use super::supervisor::Pipe;
 use crate::batch::TableName;
@@ -25,6 +26,13 @@ use crate::source::mysql::cascades::unlogged_cascades;
 
 /// How often marked tables are looked for: changes of a parent come in bursts, and one load serves them all.
 const HEAL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Changes of a table's rows behind which rows of other tables may have followed in silence.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Silent {
+    pub(super) updates: bool,
+    pub(super) deletes: bool,
+}
 
 /// The cascading foreign keys of a pipe's tables, by the table whose rows change.
 #[derive(Debug, Default)]
@@ -46,10 +54,10 @@ impl Kinship {
         Ok(Self(found?))
     }
 
-    /// The tables whose rows may have changed with `rows` of `parent`.
-    fn reached(&self, parent: &TableName, rows: RowCounts) -> BTreeSet<TableName> {
+    /// The tables whose rows may have followed `changes` of `parent`.
+    fn reached(&self, parent: &TableName, changes: Silent) -> BTreeSet<TableName> {
         let mut reached = BTreeSet::new();
-        let mut next = vec![(parent.clone(), rows.deleted > 0, rows.updated > 0)];
+        let mut next = vec![(parent.clone(), changes.deletes, changes.updates)];
         while let Some((parent, deleted, updated)) = next.pop() {
             for (child, cascades) in &self.0 {
                 let follows = cascades.iter().any(|cascade| {
@@ -65,12 +73,12 @@ impl Kinship {
         reached
     }
 
-    /// Marks the tables whose rows may have changed with `rows` of `parent`.
-    pub(super) fn mark(&self, draft: &mut Records, parent: &TableName, rows: RowCounts) {
+    /// Marks the tables whose rows may have followed `changes` of `parent`.
+    pub(super) fn mark(&self, draft: &mut Records, parent: &TableName, changes: Silent) {
         if self.0.is_empty() {
             return;
         }
-        for child in self.reached(parent, rows) {
+        for child in self.reached(parent, changes) {
             if draft.tables.get(&child).is_none_or(|table| table.cascaded) {
                 continue;
             }

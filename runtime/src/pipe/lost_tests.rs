@@ -43,6 +43,7 @@ fn record() -> PipeRecord {
             written_at_us: 0,
         }),
         sent: None,
+        begun: None,
         overlay: Overlay::default(),
     }
 }

@@ -17,6 +17,7 @@ use crate::batch::TableName;
 use crate::config::{Folders, PipeConfig, Problem};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::ServerIdentity;
+use crate::source::mysql::binlog::BegunFile;
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::{Position, StreamPlace};
 use crate::source::mysql::snapshot::Partition;
@@ -51,6 +52,9 @@ pub struct PipeRecord {
     pub checkpoint: Option<Checkpoint>,
     /// Rows up to here may be at the destination: the end place of the newest batch that was begun.
     pub sent: Option<StreamPlace>,
+    /// The newest binlog file of that server that the stream has read from.
+    #[serde(default)]
+    pub begun: Option<BegunFile>,
     /// What commands have laid over the pipe file.
     #[serde(default)]
     pub overlay: Overlay,

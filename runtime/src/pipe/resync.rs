@@ -181,7 +181,7 @@ async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
             committed_at_us: None,
             written_at_us: now_us(),
         });
-        record.sent = None;
+        (record.sent, record.begun) = (None, None);
         // Attaching claims a term above everything that has been written.
         record.anew = true;
         // Nothing is prepared at the new place, and nothing before it counts.

@@ -7,6 +7,7 @@ use super::store::PipeStore;
 use crate::batch::TableName;
 use crate::destination::clickhouse::{Durable, MirrorRow};
 use crate::error::{ErrorKind, Result};
+use crate::source::mysql::binlog::BegunFile;
 use crate::source::mysql::position::StreamPlace;
 
 use super::apply::position_text;
@@ -46,6 +47,39 @@ impl Track {
                         place.sent = Some(sent.clone());
                     }),
                 }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Records that the stream reads from a binlog file of that name, begun at that time.
+    ///
+    /// # Errors
+    /// `SourceDiverged` where another file of that name was read before; when the store fails.
+    pub(super) async fn reads(
+        &self,
+        session: &Session,
+        store: &PipeStore,
+        (name, created): (String, u32),
+    ) -> Result<()> {
+        let server = session.source.identity().clone();
+        let file = BegunFile {
+            server,
+            name,
+            created,
+        };
+        if let Some(known) = store.record().begun {
+            known.ensure_same(&file)?;
+            if known == file || known.is_behind(&file) {
+                return Ok(());
+            }
+        }
+        if let Track::Table(_) = self {
+            return Ok(());
+        }
+        store
+            .commit(|draft| {
+                draft.pipe_mut().begun = Some(file);
                 Ok(())
             })
             .await
@@ -97,6 +131,11 @@ impl Track {
             .commit(|draft| {
                 match self {
                     Track::Pipe => {
+                        debug_assert!(
+                            goes_forward(draft.pipe_mut().checkpoint.as_ref(), &place),
+                            "a run moves its checkpoint back to {}",
+                            place.position
+                        );
                         join_passed(draft, &place);
                         draft.pipe_mut().checkpoint = Some(Checkpoint {
                             place,
@@ -142,6 +181,11 @@ impl Track {
             })
             .await
     }
+}
+
+/// Whatever is done in the order of the binlog moves the checkpoint on: one that would go back has overtaken something.
+fn goes_forward(checkpoint: Option<&Checkpoint>, place: &StreamPlace) -> bool {
+    checkpoint.is_none_or(|checkpoint| checkpoint.place.offset <= place.offset)
 }
 
 fn place_of(draft: &mut Records, name: &TableName, edit: impl FnOnce(&mut TablePlace)) {

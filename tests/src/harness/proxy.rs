@@ -24,7 +24,7 @@ pub struct Proxy {
 }
 
 /// How many answers of inserts are still to be lost, and how many were; who is to lose everything; whether nobody
-/// gets in; whether the next insert is held, and the one that is; whose inserts wait.
+/// gets in; whether the next insert is held, and the one that is; whose inserts wait, and whether one does.
 #[derive(Debug, Default)]
 struct Losses {
     wanted: AtomicU32,
@@ -34,6 +34,7 @@ struct Losses {
     holds: AtomicBool,
     held: Mutex<Option<Vec<u8>>>,
     gate: watch::Sender<Option<Gate>>,
+    gated: AtomicBool,
 }
 
 /// Inserts into this table wait, but for so many that still pass.
@@ -92,13 +93,7 @@ impl Proxy {
 
     /// Waits until one stays here.
     pub async fn wait_held(&self, deadline: Duration) -> Result<()> {
-        let waiting = async {
-            while self.losses.held().is_none() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let waited = tokio::time::timeout(deadline, waiting).await;
-        waited.context("no insert came to be held")
+        wait_until(deadline, || self.losses.held().is_some()).await
     }
 
     /// Delivers it, whether or not its sender still is there; the server's answer.
@@ -115,7 +110,13 @@ impl Proxy {
     /// Inserts into `table` wait once `passing` more have been carried, until [`Self::open_gate`].
     pub fn close_gate(&self, table: &str, passing: u32) {
         let table = table.to_owned();
+        self.losses.gated.store(false, Ordering::SeqCst);
         self.losses.gate.send_replace(Some(Gate { table, passing }));
+    }
+
+    /// Waits until an insert waits at the gate.
+    pub async fn wait_gated(&self, deadline: Duration) -> Result<()> {
+        wait_until(deadline, || self.losses.gated.load(Ordering::SeqCst)).await
     }
 
     /// What waits is carried, and so is all that comes.
@@ -142,6 +143,7 @@ impl Losses {
             false
         });
         if waits {
+            self.gated.store(true, Ordering::SeqCst);
             // The sender is in `self`, and cannot be gone.
             self.gate.subscribe().wait_for(Option::is_none).await.ok();
         }
@@ -150,6 +152,16 @@ impl Losses {
     fn held(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn wait_until(deadline: Duration, is_so: impl Fn() -> bool) -> Result<()> {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(deadline, waiting).await;
+    waited.context("no insert came to be held up")
 }
 
 async fn accept(listener: TcpListener, port: u16, losses: Arc<Losses>) {

@@ -25,7 +25,7 @@ pub use extras::MariaDbExtras;
 
 /// Recovery after SIGKILL of a large bench data folder takes longest.
 const READY_TIMEOUT: Duration = Duration::from_secs(180);
-const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(120);
 const START_TRIES: u32 = 5;
 
 /// The kinds of servers: two families, and of MariaDB two generations.
