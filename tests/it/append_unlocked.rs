@@ -63,6 +63,21 @@ async fn wait_for_snapshots(source: &Source, user: &str, wanted: u64) -> Result<
     Ok(())
 }
 
+/// What happens to `t` while the window is open.
+const OF_THE_WINDOW: [&str; 11] = [
+    "UPDATE t SET a = 10 WHERE id = 'a'",
+    "UPDATE t SET id = 'A', a = 11 WHERE id = 'a'",
+    "UPDATE t SET id = 'x' WHERE id = 'b'",
+    "DELETE FROM t WHERE id = 'c'",
+    "INSERT INTO t VALUES ('gone', 5), ('C', 6)",
+    "DELETE FROM t WHERE id = 'gone'",
+    "XA START 'of_a_window'",
+    "INSERT INTO t VALUES ('xa', 7)",
+    "XA END 'of_a_window'",
+    "XA PREPARE 'of_a_window'",
+    "XA COMMIT 'of_a_window'",
+];
+
 /// A transaction that has a GTID and is not committed keeps the window open. The account may not lock.
 async fn what_changes_while_the_snapshots_begin_is_in_the_load_alone() -> Result<()> {
     let stage = Stage::shared(SourceKind::MySql).await?;
@@ -92,19 +107,7 @@ async fn what_changes_while_the_snapshots_begin_is_in_the_load_alone() -> Result
     let mut pipe = start(launch(&file))?;
     wait_for_snapshots(&stage.source, &user, 2).await?;
     let mut conn = stage.source.connect().await?;
-    for sql in [
-        "UPDATE t SET a = 10 WHERE id = 'a'",
-        "UPDATE t SET id = 'A', a = 11 WHERE id = 'a'",
-        "UPDATE t SET id = 'x' WHERE id = 'b'",
-        "DELETE FROM t WHERE id = 'c'",
-        "INSERT INTO t VALUES ('gone', 5), ('C', 6)",
-        "DELETE FROM t WHERE id = 'gone'",
-        "XA START 'of_a_window'",
-        "INSERT INTO t VALUES ('xa', 7)",
-        "XA END 'of_a_window'",
-        "XA PREPARE 'of_a_window'",
-        "XA COMMIT 'of_a_window'",
-    ] {
+    for sql in OF_THE_WINDOW {
         conn.query_drop(sql).await?;
     }
     holder.query_drop("COMMIT").await?;

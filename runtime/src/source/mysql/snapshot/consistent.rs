@@ -187,15 +187,20 @@ async fn mysql(
         .map_err(query_error)?;
     locking.disconnect().await.ok();
     side.quit().await;
+    Ok(Attempt::Taken(Consistent {
+        place,
+        sessions: in_snapshots(conns).await?,
+        window: None,
+    }))
+}
+
+/// Sessions of connections that are in their snapshots.
+pub(super) async fn in_snapshots(conns: Vec<WireConn>) -> Result<Vec<SnapshotSession>> {
     let mut sessions = Vec::with_capacity(conns.len());
     for conn in conns {
         sessions.push(SnapshotSession::at_once(conn).await?);
     }
-    Ok(Attempt::Taken(Consistent {
-        place,
-        sessions,
-        window: None,
-    }))
+    Ok(sessions)
 }
 
 /// Else a place may hold a transaction without one that stands before it in the binlog.

@@ -47,11 +47,10 @@ use super::super::cascades::unlogged_cascades;
 use super::super::catalog::SourceTable;
 use super::super::position::{Position, StreamPlace};
 use super::super::wire::WireConn;
-use super::SnapshotSession;
 use super::boundary::{
     XaPatience, binlog_end, ensure_same_server, file_position, place_now, prepared_transactions,
 };
-use super::consistent::{Attempt, BEGIN, Consistent};
+use super::consistent::{Attempt, BEGIN, Consistent, in_snapshots};
 use crate::batch::{Adjustment, ChangeBatch, Changes, Keys, Op};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -192,13 +191,9 @@ pub(super) async fn take(
         }
     };
     side.quit().await;
-    let mut sessions = Vec::with_capacity(conns.len());
-    for conn in conns {
-        sessions.push(SnapshotSession::at_once(conn).await?);
-    }
     Ok(Attempt::Taken(Consistent {
         place,
-        sessions,
+        sessions: in_snapshots(conns).await?,
         window,
     }))
 }
