@@ -43,7 +43,7 @@ const ROUNDS: u32 = 5;
 const NEXT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What waits for a table's load to read by it: at least one session, and what has changed while they began.
-pub(super) type Opened = (Vec<SnapshotSession>, Option<Window>);
+pub(super) type Opened = (Vec<SnapshotSession>, Option<Arc<Window>>);
 
 /// The moments that were taken.
 #[derive(Debug, Default)]

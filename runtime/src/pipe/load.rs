@@ -272,7 +272,6 @@ async fn read_and_insert(
                 None,
             ),
         };
-    let window = window.map(Arc::new);
     opened.truncate(readers);
     let readers = opened.len();
     let queue = Arc::new(Mutex::new(queue));

@@ -15,6 +15,7 @@
 //! SELECT (error 1412, since the definition is younger than the snapshot) or is met by the stream before the load's end
 //! place. On MariaDB statements that change the table wait until the load has ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_async::Conn;
@@ -43,7 +44,7 @@ pub struct Consistent {
     /// At least one.
     pub sessions: Vec<SnapshotSession>,
     /// What sets right what they read, where they began at different moments and rows changed in between.
-    pub window: Option<Window>,
+    pub window: Option<Arc<Window>>,
 }
 
 /// What is to be read at one moment.

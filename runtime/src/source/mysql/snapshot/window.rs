@@ -299,7 +299,7 @@ async fn read(
     unlocked: &Unlocked<'_>,
     low: Position,
     high: &Position,
-) -> Result<Met<(Position, Option<Window>)>> {
+) -> Result<Met<(Position, Option<Arc<Window>>)>> {
     if low.contains(high) == Some(true) {
         return Ok(Met::Done((low, None)));
     }
@@ -412,12 +412,13 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn finish(mut self) -> Result<Option<Window>> {
+    fn finish(mut self) -> Result<Option<Arc<Window>>> {
         let Some(changes) = self.builder.finish() else {
             return Ok(None);
         };
         let changed = self.builder.take_changed();
-        Window::of(self.table, changes, changed).map(Some)
+        let window = Window::of(self.table, changes, changed)?;
+        Ok(Some(Arc::new(window)))
     }
 }
 
@@ -426,7 +427,11 @@ fn disturbed(what: &str) -> Error {
         ErrorKind::SourceUnavailable,
         format!("{what} while the load of an append table was to begin without a lock"),
     )
-    .with_hint("it is tried again; let the table be for a moment, or set `snapshot: { allow_locks: true }`")
+    .with_hint(
+        "it is tried again; let the table be for a moment, or set `snapshot: { allow_locks: true }`; by file and offset also \
+         GRANT BACKUP_ADMIN ON *.* to the account, or run FLUSH BINARY LOGS, since without that grant the current file is \
+         read from its beginning",
+    )
 }
 
 /// InnoDB carries out foreign keys' actions by itself, and no event tells which snapshots show them.
