@@ -45,6 +45,7 @@ mod transform;
 
 mod append;
 mod append_plugins;
+mod append_unlocked;
 mod cascades;
 mod definitions;
 mod effects;

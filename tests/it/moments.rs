@@ -12,7 +12,7 @@ use pipewright::config::{self, PositionMode, Secrets};
 use pipewright::error::ErrorKind;
 use pipewright::source::mysql;
 use pipewright::source::mysql::catalog::{self, SourceTable};
-use pipewright::source::mysql::snapshot::{self, Attempt, Partition, PartitionReader};
+use pipewright::source::mysql::snapshot::{self, Attempt, Partition, PartitionReader, Wanted};
 use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Comparison, Pipe, Proxy, Stage};
@@ -103,7 +103,12 @@ async fn waits_for_a_partition_alone(
         Vec::new()
     })
     .await?;
-    let attempt = snapshot::take_consistent(source, PositionMode::Auto, &name, 1).await?;
+    let wanted = Wanted {
+        table: &name,
+        sessions: 1,
+        unlocked: None,
+    };
+    let attempt = snapshot::take_consistent(source, PositionMode::Auto, &wanted).await?;
     let Attempt::Taken(mut taken) = attempt else {
         bail!("something holds a table that nobody uses: {attempt:?}");
     };

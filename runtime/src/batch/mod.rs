@@ -4,11 +4,13 @@
 //! and its version. Versions decide everything afterwards, so a batch may be replayed, cut otherwise or overtaken.
 
 mod change;
+mod keys;
 mod policy;
 mod row_text;
 mod schema;
 
 pub use change::{ChangeBatch, Changes, MAX_STREAM_OFFSET, Op, Version};
+pub use keys::Keys;
 pub use policy::{Adjustment, Policy};
 pub use row_text::{RowText, row_texts, rows_from_texts};
 pub use schema::{Column, ColumnType, Number, TableName, TableSchema};

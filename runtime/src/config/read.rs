@@ -23,6 +23,8 @@ pub(super) const THREADS_PER_TABLE: u32 = 4;
 pub(super) const TABLES_IN_PARALLEL: u32 = 1;
 /// As ClickPipes: a partition is what a crash reads again.
 pub(super) const ROWS_PER_PARTITION: u32 = 100_000;
+/// The lock lasts for an instant, and fits every table; the binlog alone does not.
+pub(super) const ALLOW_LOCKS: bool = true;
 /// A second behind is the promise; ClickPipes waits for 60 s.
 pub(super) const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// As ClickPipes.
@@ -281,11 +283,13 @@ pub(super) fn snapshot(field: &Field<'_>, defaults: &SnapshotConfig) -> Option<S
         section.or("rows_per_partition", defaults.rows_per_partition, |field| {
             field.positive()
         });
+    let allow_locks = section.or("allow_locks", defaults.allow_locks, |field| field.boolean());
     section.finish();
     Some(SnapshotConfig {
         threads_per_table: threads_per_table?,
         tables_in_parallel: tables_in_parallel?,
         rows_per_partition: rows_per_partition?,
+        allow_locks: allow_locks?,
     })
 }
 
@@ -377,6 +381,7 @@ fn default_snapshot() -> SnapshotConfig {
         threads_per_table: positive(THREADS_PER_TABLE),
         tables_in_parallel: positive(TABLES_IN_PARALLEL),
         rows_per_partition: positive(ROWS_PER_PARTITION),
+        allow_locks: ALLOW_LOCKS,
     }
 }
 

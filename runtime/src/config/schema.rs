@@ -443,6 +443,10 @@ struct Snapshot {
     /// Rows of a partition, as far as estimates tell; a partition is what a crash reads again.
     #[schemars(schema_with = "positive", extend("default" = read::ROWS_PER_PARTITION))]
     rows_per_partition: Option<u32>,
+    /// Whether an append table of MySQL may be locked for the moment in which its load begins; otherwise the binlog
+    /// tells what has changed while it began, which takes a key and whole row images. MariaDB needs no lock.
+    #[schemars(schema_with = "boolean", extend("default" = read::ALLOW_LOCKS))]
+    allow_locks: Option<bool>,
 }
 
 /// When the stream is flushed: at the first of the three.

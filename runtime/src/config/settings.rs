@@ -448,6 +448,8 @@ pub struct SnapshotConfig {
     pub tables_in_parallel: NonZeroU32,
     /// Rows of a partition, as far as estimates tell.
     pub rows_per_partition: NonZeroU32,
+    /// Whether an append table may be locked for the moment that its load reads; MySQL alone needs it.
+    pub allow_locks: bool,
 }
 
 /// When the stream flushes: at the first of the three.

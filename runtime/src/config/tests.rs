@@ -154,6 +154,7 @@ fn every_key_changes_what_is_loaded() {
         ("threads_per_table", "threads_per_table: 8, "),
         ("tables_in_parallel", "tables_in_parallel: 2, "),
         ("rows_per_partition", ", rows_per_partition: 5000"),
+        ("allow_locks", ", allow_locks: false"),
         ("interval", "interval: 5m, "),
         ("max_rows", "max_rows: 2000, "),
         ("max_bytes", ", max_bytes: 1GiB"),

@@ -19,18 +19,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::attach::{Attached, attach};
 use super::quarantine;
-use super::record::{TablePlace, TableRecord};
+use super::record::{TablePlace, TableRecord, random_server_id};
 use super::resync;
 use super::session::{LiveTable, Session};
 use super::setup;
 use super::supervisor::Pipe;
 use crate::batch::{ChangeBatch, Changes, Op, TableName, Version};
-use crate::config::{Engine, Keyless, Mode, PipeConfig, RowImage, TableConfig};
+use crate::config::{Engine, Keyless, Mode, PipeConfig, RowImage, SourceType, TableConfig};
 use crate::destination::clickhouse::TargetTable;
 use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::source::mysql::binlog::StreamOptions;
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::{Position, StreamPlace};
-use crate::source::mysql::snapshot::{self, Attempt, Consistent, SnapshotSession};
+use crate::source::mysql::snapshot::{
+    self, Attempt, Consistent, SnapshotSession, Unlocked, Wanted, Window,
+};
 use crate::transform::Chain;
 
 /// How often a statement may come between a table's definition and its snapshot before the run is tried again later.
@@ -39,21 +42,24 @@ const ROUNDS: u32 = 5;
 /// How often it is looked whether the next load can begin.
 const NEXT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The sessions that wait for a table's load to read by them.
+/// What waits for a table's load to read by it: at least one session, and what has changed while they began.
+pub(super) type Opened = (Vec<SnapshotSession>, Option<Arc<Window>>);
+
+/// The moments that were taken.
 #[derive(Debug, Default)]
-pub(super) struct Snapshots(Mutex<BTreeMap<TableName, Vec<SnapshotSession>>>);
+pub(super) struct Snapshots(Mutex<BTreeMap<TableName, Opened>>);
 
 impl Snapshots {
-    fn keep(&self, name: &TableName, sessions: Vec<SnapshotSession>) {
+    fn keep(&self, name: &TableName, opened: Opened) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(name.clone(), sessions);
+        all.insert(name.clone(), opened);
     }
 
-    /// The sessions of the table, at least one.
+    /// What the table's load reads by.
     ///
     /// # Errors
-    /// `SourceUnavailable` when they are gone.
-    pub(super) fn take(&self, name: &TableName) -> Result<Vec<SnapshotSession>> {
+    /// `SourceUnavailable` when it is gone.
+    pub(super) fn take(&self, name: &TableName) -> Result<Opened> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.remove(name).ok_or_else(|| broken_off(name))
     }
@@ -148,7 +154,8 @@ async fn take_snapshots(session: &Session, pipe: &Pipe) -> Result<Vec<TableName>
             changed.push(name);
             continue;
         }
-        session.snapshots.keep(&name, taken.sessions);
+        let opened = (taken.sessions, taken.window);
+        session.snapshots.keep(&name, opened);
         places.push((name, taken.place));
     }
     if changed.is_empty() && !places.is_empty() {
@@ -176,9 +183,17 @@ async fn take(
     name: &TableName,
     left: &mut u32,
 ) -> Result<Option<Consistent>> {
-    let readers = session.config.snapshot.threads_per_table.get() as usize;
+    let table = session.table(name);
+    let wanted = Wanted {
+        table: name,
+        sessions: session.config.snapshot.threads_per_table.get() as usize,
+        unlocked: match session.config.snapshot.allow_locks {
+            true => None,
+            false => Some(unlocked(&session.config, &table)),
+        },
+    };
     let mode = session.config.source.position;
-    match snapshot::take_consistent(&session.source, mode, name, readers).await {
+    match snapshot::take_consistent(&session.source, mode, &wanted).await {
         Ok(Attempt::Taken(taken)) => {
             *left -= 1;
             Ok(Some(taken))
@@ -196,6 +211,17 @@ async fn take(
             }
         }
         Err(error) => Err(error),
+    }
+}
+
+fn unlocked<'a>(config: &PipeConfig, table: &'a LiveTable) -> Unlocked<'a> {
+    let mut stream = StreamOptions::new(random_server_id(), &config.pipe);
+    stream.memory_bytes = usize::try_from(config.memory_part()).unwrap_or(usize::MAX);
+    stream.spill_folder.clone_from(&config.spill_dir);
+    Unlocked {
+        table: &table.source,
+        null_as_default: !config.nullable,
+        stream,
     }
 }
 
@@ -263,9 +289,10 @@ pub(super) async fn end_for_the_next(
         }
         let next = next.into_iter().chain(broken);
         for name in next.filter(|name| waits.is_due(name)) {
+            let allow_locks = session.config.snapshot.allow_locks;
             if waits.is_held(&name)
                 && !matches!(
-                    snapshot::is_takeable(&session.source, &name).await,
+                    snapshot::is_takeable(&session.source, &name, allow_locks).await,
                     Ok(true)
                 )
             {
@@ -389,6 +416,14 @@ pub(super) fn ensure_possible(
             ErrorKind::Unsupported,
             "the engine of the table shows no consistent snapshot, which the load of an append table reads",
             "make it a table of InnoDB, set `mode: cdc_only`",
+        );
+    }
+    let locks = config.snapshot.allow_locks || config.source.source_type == SourceType::Mariadb;
+    if !locks && config.mode != Mode::CdcOnly && target.is_keyless() {
+        return refused(
+            ErrorKind::Config,
+            "the load of a table without a key takes a lock, since nothing else tells which of its rows have changed",
+            "set `snapshot: { allow_locks: true }`",
         );
     }
     Ok(())

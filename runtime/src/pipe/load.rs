@@ -32,7 +32,9 @@ use crate::fault;
 use crate::source::mysql::catalog;
 use crate::source::mysql::decode::TableBuilder;
 use crate::source::mysql::position::Position;
-use crate::source::mysql::snapshot::{self, Partition, PartitionReader, SnapshotSession};
+use crate::source::mysql::snapshot::{
+    self, Partition, PartitionReader, SnapshotSession, Stood, Window,
+};
 use crate::transform::Fault;
 
 /// A reader hands on what it has decoded at this size, so that transform and insert begin before a partition ends: with
@@ -259,15 +261,17 @@ async fn read_and_insert(
     stop: &CancellationToken,
 ) -> Result<()> {
     let readers = (session.config.snapshot.threads_per_table.get() as usize).min(queue.len());
-    let mut opened: Vec<Option<SnapshotSession>> = match session.table(name).target.is_append() {
-        true => session
-            .snapshots
-            .take(name)?
-            .into_iter()
-            .map(Some)
-            .collect(),
-        false => std::iter::repeat_with(|| None).take(readers).collect(),
-    };
+    let (mut opened, window): (Vec<Option<SnapshotSession>>, _) =
+        match session.table(name).target.is_append() {
+            true => {
+                let (sessions, window) = session.snapshots.take(name)?;
+                (sessions.into_iter().map(Some).collect(), window)
+            }
+            false => (
+                std::iter::repeat_with(|| None).take(readers).collect(),
+                None,
+            ),
+        };
     opened.truncate(readers);
     let readers = opened.len();
     let queue = Arc::new(Mutex::new(queue));
@@ -280,6 +284,7 @@ async fn read_and_insert(
             session: Arc::clone(session),
             name: name.clone(),
             queue: Arc::clone(&queue),
+            window: window.clone(),
             pieces: pieces.clone(),
             stop: stop.clone(),
         };
@@ -303,6 +308,8 @@ struct Reader {
     session: Arc<Session>,
     name: TableName,
     queue: Arc<Mutex<VecDeque<Partition>>>,
+    /// What has changed while the sessions began.
+    window: Option<Arc<Window>>,
     pieces: mpsc::Sender<Piece>,
     stop: CancellationToken,
 }
@@ -336,7 +343,7 @@ impl Reader {
             .await;
         let table = self.session.table(&self.name);
         let mut builder = TableBuilder::new(&table.source, !self.session.config.nullable)?;
-        let mut rows = 0;
+        let mut rows = self.send_meanwhile(&table, partition).await?;
         reader.start(&table.source, partition).await?;
         loop {
             let more = reader
@@ -344,14 +351,16 @@ impl Reader {
                 .await?;
             let ready = !more || builder.byte_count() >= HAND_ON_BYTES;
             if ready {
-                let row_count = builder.row_count();
-                rows += row_count as u64;
-                let batch = ChangeBatch {
+                let mut batch = ChangeBatch {
                     schema: Arc::clone(&table.source.schema),
-                    row_count,
+                    row_count: builder.row_count(),
                     columns: builder.finish(),
                     changes: Changes::Load,
                 };
+                if let Some(window) = &self.window {
+                    batch = window.leave_out(batch)?;
+                }
+                rows += batch.row_count as u64;
                 let mut piece = Piece {
                     last: None,
                     ..self.transformed(&table, batch, partition).await?
@@ -370,6 +379,22 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Sends the rows of the keys that are left out of every partition along with the first one. Returns how many.
+    async fn send_meanwhile(&self, table: &LiveTable, partition: &Partition) -> Result<u64> {
+        let rows = self.window.as_ref().and_then(|window| window.take_rows());
+        let Some(Stood { batch, changed }) = rows else {
+            return Ok(0);
+        };
+        if batch.schema != table.source.schema {
+            return Err(append::broken_off(&self.name));
+        }
+        let row_count = batch.row_count as u64;
+        let mut piece = self.transformed(table, batch, partition).await?;
+        piece.changed = changed;
+        self.send(piece).await?;
+        Ok(row_count)
     }
 
     /// Dead letters are durable before the piece is sent, so a partition is not done before them.

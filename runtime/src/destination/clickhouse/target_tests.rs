@@ -40,6 +40,7 @@ pub(in super::super) fn config() -> PipeConfig {
             threads_per_table: NonZeroU32::MIN,
             tables_in_parallel: NonZeroU32::MIN,
             rows_per_partition: NonZeroU32::MIN,
+            allow_locks: true,
         },
         sync: SyncConfig {
             interval: Duration::from_secs(1),

@@ -147,6 +147,15 @@ impl SourceTable {
     pub fn row_end(&self) -> Option<usize> {
         self.columns.iter().position(|column| column.row_end)
     }
+
+    /// The ordinals of the key's columns, in the key's order.
+    pub fn key_ordinals(&self) -> Vec<usize> {
+        let ordinal_of = |index: &usize| {
+            let mut columns = self.columns.iter();
+            columns.position(|column| column.included == Some(*index))
+        };
+        self.schema.key.iter().filter_map(ordinal_of).collect()
+    }
 }
 
 /// A shared schema is stored as a plain one.

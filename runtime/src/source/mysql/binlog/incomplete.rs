@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
-use arrow::row::{OwnedRow, RowConverter, SortField};
+use arrow::row::OwnedRow;
 
-use crate::batch::{ChangeBatch, Changes, Op};
+use crate::batch::{ChangeBatch, Changes, Keys, Op};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::decode::{Absent, Cell, ImageFormat, TableBuilder, key_literal};
@@ -51,11 +51,7 @@ impl Incomplete {
         key_ordinals: &[usize],
         null_as_default: bool,
     ) -> Result<Self> {
-        let ordinal_of = |index: &usize| {
-            let mut columns = table.columns.iter();
-            columns.position(|column| column.included == Some(*index))
-        };
-        let source_key: Vec<usize> = table.schema.key.iter().filter_map(ordinal_of).collect();
+        let source_key = table.key_ordinals();
         let mut whole_key = [source_key.as_slice(), key_ordinals].concat();
         whole_key.sort_unstable();
         whole_key.dedup();
@@ -220,7 +216,7 @@ pub struct IncompleteRows {
     /// None for a row that needs nothing any more, or has been found.
     versions: Vec<Option<u64>>,
     /// How keys are compared, and where each is; made with the first answer.
-    places: Option<(RowConverter, HashMap<OwnedRow, usize>)>,
+    places: Option<(Keys, HashMap<OwnedRow, usize>)>,
 }
 
 impl IncompleteRows {
@@ -263,13 +259,11 @@ impl IncompleteRows {
     /// # Errors
     /// `Internal` when arrays do not fit together.
     pub fn found(&mut self, columns: &[ArrayRef]) -> Result<Option<ChangeBatch>> {
-        let (converter, places) = match &mut self.places {
+        let (keys, places) = match &mut self.places {
             Some(places) => places,
             None => self.places.insert(index(&self.tombstones, &self.key)?),
         };
-        let rows = converter
-            .convert_columns(&pick(columns, &self.key))
-            .map_err(broken)?;
+        let rows = keys.of(columns).map_err(broken)?;
         let mut chosen = Vec::new();
         for (index, row) in rows.iter().enumerate() {
             let place = places.get(&row.owned());
@@ -325,29 +319,15 @@ impl IncompleteRows {
 }
 
 /// Where each key stands. Two keys that differ in the images and are one when decoded are one key: the later one's.
-fn index(
-    tombstones: &[ArrayRef],
-    key: &[usize],
-) -> Result<(RowConverter, HashMap<OwnedRow, usize>)> {
-    let columns = pick(tombstones, key);
-    let fields = columns
-        .iter()
-        .map(|column| SortField::new(column.data_type().clone()))
-        .collect();
-    let converter = RowConverter::new(fields).map_err(broken)?;
-    let rows = converter.convert_columns(&columns).map_err(broken)?;
+fn index(tombstones: &[ArrayRef], key: &[usize]) -> Result<(Keys, HashMap<OwnedRow, usize>)> {
+    let keys = Keys::new(tombstones, key).map_err(broken)?;
+    let rows = keys.of(tombstones).map_err(broken)?;
     let places = rows
         .iter()
         .enumerate()
         .map(|(index, row)| (row.owned(), index))
         .collect();
-    Ok((converter, places))
-}
-
-fn pick(columns: &[ArrayRef], key: &[usize]) -> Vec<ArrayRef> {
-    key.iter()
-        .filter_map(|&index| columns.get(index).map(Arc::clone))
-        .collect()
+    Ok((keys, places))
 }
 
 fn broken(error: impl std::error::Error + Send + Sync + 'static) -> Error {

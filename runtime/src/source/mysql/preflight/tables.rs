@@ -25,7 +25,9 @@ pub(super) async fn check(
     let existing = existing(conn).await?;
     let keyed = keyed(source, conn).await?;
     let account = account(conn).await?;
-    let locks = source.flavor() == Flavor::MySql && config.mode != Mode::CdcOnly;
+    let locks = source.flavor() == Flavor::MySql
+        && config.mode != Mode::CdcOnly
+        && config.snapshot.allow_locks;
     let grants = match locks && config.tables.iter().any(may_append) {
         true => Some(Grants::read(conn).await?),
         false => None,
@@ -180,7 +182,9 @@ fn unlockable(table: &TableName, account: &str) -> Finding {
         "lock_tables",
         format!("`{table}` may not be locked"),
         "LOCK TABLES on its database: an append table is locked for the moment in which its load begins",
-        format!("GRANT LOCK TABLES ON {database}.* TO {account}"),
+        format!(
+            "GRANT LOCK TABLES ON {database}.* TO {account}, or set `snapshot: {{ allow_locks: false }}`"
+        ),
     )
 }
 

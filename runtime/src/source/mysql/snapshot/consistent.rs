@@ -7,13 +7,15 @@
 //! moment. MySQL names none, so the table is locked against writers for the moment in which the snapshots begin: whoever
 //! has written into the table holds its metadata until the commit is in the engine, in the binlog and in `gtid_executed`,
 //! also between XA PREPARE and XA COMMIT. LOCK TABLES waits for all of them, and while it is held nobody begins. What
-//! other tables' transactions do meanwhile does not matter, as long as `gtid_executed` grows in the binlog's order.
+//! other tables' transactions do meanwhile does not matter, as long as `gtid_executed` grows in the binlog's order. Where no
+//! lock is allowed the binlog tells what has changed while the snapshots began ([`super::window`]).
 //!
 //! On MySQL a session keeps the snapshot, and not the table: behind each partition it goes back to a savepoint, which lets
 //! go of the table's metadata ([`super::PartitionReader::release`]). What is altered in between either refuses the next
 //! SELECT (error 1412, since the definition is younger than the snapshot) or is met by the stream before the load's end
 //! place. On MariaDB statements that change the table wait until the load has ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_async::Conn;
@@ -29,6 +31,7 @@ use super::boundary::{
     XaPatience, binlog_end, ensure_same_server, file_position, is_by_gtid, mariadb_list_at_end,
     mariadb_snapshot_place, place_now, prepared_transactions, without_snapshot,
 };
+use super::window::{self, Unlocked, Window};
 use crate::batch::TableName;
 use crate::config::PositionMode;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,6 +43,19 @@ pub struct Consistent {
     pub place: Position,
     /// At least one.
     pub sessions: Vec<SnapshotSession>,
+    /// What sets right what they read, where they began at different moments and rows changed in between.
+    pub window: Option<Arc<Window>>,
+}
+
+/// What is to be read at one moment.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// The table.
+    pub table: &'a TableName,
+    /// The most sessions.
+    pub sessions: usize,
+    /// On MySQL, how without a lock; none where the table may be locked.
+    pub unlocked: Option<Unlocked<'a>>,
 }
 
 /// What has come of the attempt to begin.
@@ -60,29 +76,30 @@ const LOCK_WAIT_TO_TRY: u32 = 1;
 /// What LOCK TABLES ends with when it has waited so long.
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
 
-const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
+pub(super) const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
 
-/// Opens up to `most` sessions that read `table` at one moment.
+/// Opens sessions that read a table at one moment.
 ///
 /// # Errors
-/// `SourceDenied` without the right to lock the table, `SourceSetting` for a server whose places do not follow its commits;
-/// failures of the queries.
+/// `SourceDenied` without the right to lock the table, `SourceSetting` for a server whose places do not follow its commits,
+/// `Unsupported` for a table that takes a lock and may not have it; failures of the queries.
 pub async fn take_consistent(
     source: &Source,
     mode: PositionMode,
-    table: &TableName,
-    most: usize,
+    wanted: &Wanted<'_>,
 ) -> Result<Attempt> {
     let by_gtid = is_by_gtid(source, mode)?;
-    let mut conns = Vec::with_capacity(most.max(1));
-    for _ in 0..most.max(1) {
+    let (table, most) = (wanted.table, wanted.sessions.max(1));
+    let mut conns = Vec::with_capacity(most);
+    for _ in 0..most {
         let mut conn = WireConn::connect(source.config()).await?;
         ensure_same_server(&mut conn, source).await?;
         conns.push(conn);
     }
-    let taken = match source.flavor() {
-        Flavor::MySql => mysql(source, by_gtid, table, conns).await,
-        Flavor::MariaDb => mariadb(source, by_gtid, conns).await,
+    let taken = match (source.flavor(), &wanted.unlocked) {
+        (Flavor::MySql, None) => mysql(source, by_gtid, table, conns).await,
+        (Flavor::MySql, Some(unlocked)) => window::take(source, by_gtid, unlocked, conns).await,
+        (Flavor::MariaDb, _) => mariadb(source, by_gtid, conns).await,
     };
     match taken {
         Ok(Attempt::Held(error)) => Ok(Attempt::Held(error.with_table(table))),
@@ -94,8 +111,8 @@ pub async fn take_consistent(
 ///
 /// # Errors
 /// As [`take_consistent`].
-pub async fn is_takeable(source: &Source, table: &TableName) -> Result<bool> {
-    if source.flavor() == Flavor::MariaDb {
+pub async fn is_takeable(source: &Source, table: &TableName, allow_locks: bool) -> Result<bool> {
+    if source.flavor() == Flavor::MariaDb || !allow_locks {
         let mut conn = WireConn::connect(source.config()).await?;
         let prepared = prepared_transactions(&mut conn).await?;
         conn.quit().await;
@@ -171,11 +188,20 @@ async fn mysql(
         .map_err(query_error)?;
     locking.disconnect().await.ok();
     side.quit().await;
+    Ok(Attempt::Taken(Consistent {
+        place,
+        sessions: in_snapshots(conns).await?,
+        window: None,
+    }))
+}
+
+/// Sessions of connections that are in their snapshots.
+pub(super) async fn in_snapshots(conns: Vec<WireConn>) -> Result<Vec<SnapshotSession>> {
     let mut sessions = Vec::with_capacity(conns.len());
     for conn in conns {
         sessions.push(SnapshotSession::at_once(conn).await?);
     }
-    Ok(Attempt::Taken(Consistent { place, sessions }))
+    Ok(sessions)
 }
 
 /// Else a place may hold a transaction without one that stands before it in the binlog.
@@ -201,7 +227,8 @@ fn not_locked(error: Error, source: &Source, table: &TableName, is_held: bool) -
     );
     let wanted = match kind {
         ErrorKind::SourceDenied => wanted.with_hint(format!(
-            "GRANT LOCK TABLES ON {}.* TO {}, then resync the table: pipewright resync --table {table}",
+            "GRANT LOCK TABLES ON {}.* TO {}, or set `snapshot: {{ allow_locks: false }}`, then resync the table: \
+             pipewright resync --table {table}",
             quote_identifier(&table.database),
             source.config().user
         )),
@@ -243,7 +270,11 @@ async fn mariadb(source: &Source, by_gtid: bool, mut conns: Vec<WireConn>) -> Re
             false => conn.quit().await,
         }
     }
-    Ok(Attempt::Taken(Consistent { place, sessions }))
+    Ok(Attempt::Taken(Consistent {
+        place,
+        sessions,
+        window: None,
+    }))
 }
 
 /// Begins a snapshot in each session, in place of one that it has. Returns the place of the first, and which show the same.

@@ -15,8 +15,10 @@ pub mod reader;
 mod samples;
 mod split_key;
 mod spread;
+pub mod window;
 
 pub use boundary::{SnapshotSession, newest_place, take_place};
-pub use consistent::{Attempt, Consistent, is_takeable, take_consistent};
+pub use consistent::{Attempt, Consistent, Wanted, is_takeable, take_consistent};
 pub use partitions::{Partition, plan_partitions};
 pub use reader::PartitionReader;
+pub use window::{Stood, Unlocked, Window};
