@@ -16,6 +16,7 @@ use crate::support::{
 };
 
 on_both_sources! {
+    rows_changed_in_statement_form_take_their_table_out: 240,
     a_delete_that_waits_for_the_decision_of_an_xa_transaction_empties_no_table: 240,
     a_statement_that_reaches_a_table_without_naming_it_takes_that_table_out: 300,
     a_temporary_table_of_the_same_name_is_another: 240,
@@ -85,6 +86,29 @@ async fn out_and_back(stage: &Stage, pipe: &mut Pipe, said: &str, rows: u64) -> 
     ensure!(code == 200, "{code} {answer:#}");
     pipe.wait_state("Running", CATCH_UP).await?;
     assert_caught_up(stage, pipe, &["t", "u"]).await
+}
+
+/// pitfall 66: a session may log statements although the server logs rows.
+async fn rows_changed_in_statement_form_take_their_table_out(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    with_rows(&stage).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE foreign_one (id INT PRIMARY KEY, v INT)",
+            "INSERT INTO foreign_one VALUES (1, 1), (2, 2)",
+        ])
+        .await?;
+    let mut pipe = running(&stage, &["t", "u"]).await?;
+    let changes = [
+        "DELETE FROM foreign_one WHERE id = 1",
+        "DELETE FROM t WHERE id = 1",
+    ];
+    in_text(&stage, &changes).await?;
+    stage.source.execute("INSERT INTO u VALUES (2, 2)").await?;
+    out_and_back(&stage, &mut pipe, "logged as text", 2).await?;
+    stage.source.execute("INSERT INTO t VALUES (3, 3)").await?;
+    assert_caught_up(&stage, &mut pipe, &["t", "u"]).await
 }
 
 /// pitfall 66, pitfall 95, pitfall 96: only the server itself says by a DELETE that a table is empty.
