@@ -2,7 +2,8 @@
 //!
 //! Three questions are answered once each: what stops (the table, if the error names one, else the pipe), whether the
 //! same input would fail again (`ErrorKind::retry`), and what a person does about it (`hint`). Secrets and cell values
-//! never enter a message; names of pipes, tables and columns do.
+//! never enter a message; names of pipes, tables and columns do. What a plugin says of rows may hold their values, so it
+//! is kept apart from the message, and shown to whoever may see rows.
 
 use std::fmt;
 
@@ -19,6 +20,7 @@ struct Inner {
     message: String,
     table: Option<TableName>,
     hint: Option<String>,
+    words: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -240,6 +242,7 @@ impl Error {
             message: message.into(),
             table: None,
             hint: None,
+            words: None,
             source: None,
         }))
     }
@@ -255,6 +258,23 @@ impl Error {
     #[must_use]
     pub fn with_table(mut self, table: &TableName) -> Self {
         self.0.table = Some(table.clone());
+        self
+    }
+
+    /// Keeps what a plugin said, out of message and chain.
+    #[must_use]
+    pub fn with_words(mut self, words: impl Into<Option<String>>) -> Self {
+        self.0.words = words.into();
+        self
+    }
+
+    /// The same error with a plugin's words in its message: for an author at a terminal, beside the row itself, and where
+    /// the plugin has seen no row yet.
+    #[must_use]
+    pub fn telling(mut self) -> Self {
+        if let Some(words) = self.0.words.take() {
+            self.0.message = format!("{}: {words}", self.0.message);
+        }
         self
     }
 
@@ -281,6 +301,11 @@ impl Error {
     /// What a person can do about it.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
+    }
+
+    /// What a plugin said, which may hold values of rows.
+    pub fn words(&self) -> Option<&str> {
+        self.0.words.as_deref()
     }
 
     /// The table concerned, if it is one table's trouble.
@@ -342,6 +367,24 @@ pub struct Finding {
     pub remedy: String,
     /// The error that Setup ends with when this finding refuses the pipe.
     pub kind: ErrorKind,
+}
+
+impl Finding {
+    /// The finding by which a refusal ends: an end that is away may come back by itself, whatever else is found; else the
+    /// first that refuses. None where nothing does.
+    pub fn deciding<'a>(findings: impl IntoIterator<Item = &'a Self>) -> Option<&'a Self> {
+        let mut first = None;
+        for finding in findings {
+            if finding.severity != Severity::Error {
+                continue;
+            }
+            if finding.kind.retry() == Retry::Backoff {
+                return Some(finding);
+            }
+            first = first.or(Some(finding));
+        }
+        first
+    }
 }
 
 /// Whether a finding stops Setup.

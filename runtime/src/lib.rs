@@ -8,6 +8,8 @@ pub mod error;
 
 pub mod fault;
 
+mod one_line;
+
 mod tls;
 
 pub mod config;

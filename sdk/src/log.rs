@@ -31,7 +31,7 @@ pub fn warn(message: &str) {
     write(Level::Warn, message);
 }
 
-/// Something went wrong. The last such line before a trap is shown as its reason.
+/// Something went wrong. The last such line before a trap is kept as its reason, with the rows that are dead letters.
 ///
 /// ```
 /// pipewright_sdk::log::error("the lookup file is empty");

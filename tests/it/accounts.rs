@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use testbed::harness::{Pipe, Stage};
 use testbed::{MariaDbExtras, SourceKind, SourceOptions, SourceServer};
 
-use crate::preflight::{codes, findings};
+use crate::preflight::{asked_pipe, assert_setup_tells, codes, findings, told};
 use crate::support::{
-    START, assert_caught_up, events_behind, has_kinds, launch, on_both_sources, once, start,
+    CATCH_UP, START, assert_caught_up, assert_each_change_once, events_behind, has_kinds, launch,
+    on_both_sources, once, running_with, start,
 };
 
 on_both_sources! {
@@ -15,6 +16,7 @@ on_both_sources! {
 }
 
 once! {
+    an_append_table_is_told_the_right_to_lock_it: 240,
     an_encrypted_binlog_is_read_by_an_account_that_signs_with_ed25519: 360,
 }
 
@@ -131,6 +133,40 @@ async fn an_account_is_told_each_grant_that_it_lacks_and_needs_no_more(
         "{connections:?}"
     );
     Ok(())
+}
+
+async fn an_append_table_is_told_the_right_to_lock_it() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    let mut file = with_account(&stage).await?;
+    file["tables"][0]["engine"] = json!("append");
+    let asked = Stage::shared(SourceKind::MySql).await?;
+    let pipe = asked_pipe(&asked, None).await?;
+    let mut found = told(&pipe, &file).await?;
+    // Everything but that.
+    while found.errors.iter().any(|code| code != "lock_tables") {
+        for finding in &found.found {
+            let remedy = finding["remedy"].as_str().unwrap_or_default();
+            if finding["severity"] == "error" && finding["check"] != "lock_tables" {
+                stage.source.execute(remedy).await?;
+            }
+        }
+        found = told(&pipe, &file).await?;
+    }
+    found.ensure(&["lock_tables"], &[])?;
+    assert_setup_tells(&file, &found).await?;
+    for finding in &found.found {
+        if finding["severity"] == "error" {
+            let remedy = finding["remedy"].as_str().unwrap_or_default();
+            stage.source.execute(remedy).await?;
+        }
+    }
+    let mut pipe = running_with(&file).await?;
+    stage
+        .source
+        .execute("UPDATE t SET a = 3 WHERE id = 1")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    assert_each_change_once(&stage, "t", 1).await
 }
 
 /// pitfall 75: what is encrypted on the disk of the server is not on its way to a client. pitfall 82: it begins with events

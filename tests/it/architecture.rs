@@ -27,13 +27,11 @@ const ASKS_THE_CLOCK: [&str; 4] = [
     "transform/cache.rs",
 ];
 
-/// Who writes such a date down: of failures, checkpoints and rows that failed; and who compares one with the source's
-/// retention, for an alarm.
-const KEEPS_DATES: [&str; 8] = [
+/// Who writes such a date down: of failures, checkpoints and rows that failed. Nobody compares one with another.
+const KEEPS_DATES: [&str; 7] = [
     "pipe/clock.rs",
     "pipe/heal.rs",
     "pipe/lifecycle.rs",
-    "pipe/objectives.rs",
     "pipe/progress.rs",
     "pipe/resync.rs",
     "pipe/setup.rs",

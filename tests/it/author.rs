@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -28,6 +28,10 @@ pub(crate) async fn plugin(arguments: &[&str]) -> Result<Finished> {
     let line = [&["pipewright", "plugin"], arguments].concat();
     run_to_end(program(), line, &[], BUILD).await
 }
+
+/// What an author's own commands may take, from `plugin new` to rows in a pipe: five minutes even of a single core, whatever
+/// else the machine does meanwhile.
+const AUTHORS_PROCESSOR_TIME: Duration = Duration::from_secs(300);
 
 /// The fenced blocks of a document that begin with this word.
 fn blocks(text: &str, kind: &str) -> Vec<String> {
@@ -110,12 +114,17 @@ async fn a_new_author_gets_from_nothing_to_a_pipe_by_the_steps_of_the_sdks_readm
         .find_map(|line| line.strip_prefix("cd "))
         .context("sdk/README.md goes into the new folder")?;
     let new = folder.path().join(name.trim());
-    shell(&first, folder.path(), &envs).await?;
+    let began = Instant::now();
+    let (mut printed, mut spent) = shell(&first, folder.path(), &envs).await?;
     fs::write(new.join("pipe.yaml"), pipe)?;
-    let mut printed = String::new();
     for step in steps {
-        printed += &shell(&step, &new, &envs).await?;
+        let (more, took) = shell(&step, &new, &envs).await?;
+        printed += &more;
+        spent += took;
     }
+    let elapsed = began.elapsed();
+    eprintln!("from nothing to a pipe in {elapsed:.1?}, {spent:.1?} of a processor");
+    ensure!(spent < AUTHORS_PROCESSOR_TIME, "{spent:?} of a processor");
     ensure!(printed.contains("2 cases: 0 failed"), "{printed}");
     ensure!(
         printed.contains("ann@example.com"),
@@ -125,9 +134,10 @@ async fn a_new_author_gets_from_nothing_to_a_pipe_by_the_steps_of_the_sdks_readm
     stage.assert(comparison).await.map(drop)
 }
 
-async fn shell(step: &str, folder: &Path, envs: &[(String, String)]) -> Result<String> {
+/// What the commands print, and the processor time of all of them.
+async fn shell(step: &str, folder: &Path, envs: &[(String, String)]) -> Result<(String, Duration)> {
     let folder = folder.display();
-    let script = format!("set -eu\ncd '{folder}'\n{step}\n");
+    let script = format!("set -eu\ncd '{folder}'\n{step}\ntimes\n");
     let finished = run_to_end(Path::new("/bin/sh"), vec!["-c", &script], envs, BUILD).await?;
     ensure!(
         finished.code == 0,
@@ -135,7 +145,17 @@ async fn shell(step: &str, folder: &Path, envs: &[(String, String)]) -> Result<S
         finished.stdout,
         finished.stderr
     );
-    Ok(finished.stdout)
+    // `times` writes two lines, `0m0.010s 0m0.000s` each: the shell's own, and those of all that it waited for.
+    let lines: Vec<&str> = finished.stdout.lines().collect();
+    let (printed, times) = lines.split_at(lines.len().saturating_sub(2));
+    let words = times.iter().flat_map(|line| line.split_whitespace());
+    let seconds = words.map(|word| {
+        let (minutes, seconds) = word.trim_end_matches('s').split_once('m')?;
+        Some(minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?)
+    });
+    let seconds: Option<f64> = seconds.sum();
+    let seconds = seconds.context("`times` prints minutes and seconds")?;
+    Ok((printed.join("\n"), Duration::from_secs_f64(seconds)))
 }
 
 async fn first_party_plugins_pass_their_own_cases() -> Result<()> {

@@ -141,7 +141,7 @@ async fn a_wrong_password_of_clickhouse_is_refused() -> Result<()> {
 }
 
 /// A port on which nothing listens.
-fn closed_port() -> Result<u16> {
+pub(crate) fn closed_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?
         .local_addr()?
         .port())
@@ -369,12 +369,13 @@ async fn a_key_of_a_later_version_is_refused_by_name() -> Result<()> {
     let mut bad = good.clone();
     bad["spill_dir"] = json!("spilled");
     bad["tables"][0]["engine"] = json!("discard");
+    bad["destination"]["cluster"] = json!("c");
     refused_then_mended(
         &stage,
         &bad,
         &good,
         BAD_CONFIGURATION,
-        &["spill_dir", "discard"],
+        &["spill_dir", "discard", "one ClickHouse server"],
     )
     .await
 }

@@ -140,10 +140,56 @@ async fn assert_stays(stage: &Stage, pipe: &Pipe, at: &PipeState) -> Result<()> 
         let now = pipe.status().await?["state"].clone();
         ensure!(now == at.name(), "{command} leads from {at} to {now}");
     }
+    assert_concerns_others(stage, pipe, at).await?;
     let unknown = json!({ "command": "retry", "table": "no.such" });
     for asked in [state("dance"), Asked::State(unknown)] {
         let (status, answer) = give(pipe, &asked).await?;
         ensure!(status == 422, "at {at}: {status}: {answer:#}");
+    }
+    Ok(())
+}
+
+/// What other connections and a table's way back find in this state: taken without a change, or refused by its name.
+async fn assert_concerns_others(stage: &Stage, pipe: &Pipe, at: &PipeState) -> Result<()> {
+    let at_rest = matches!(
+        at,
+        PipeState::Provisioning
+            | PipeState::Setup
+            | PipeState::Paused { .. }
+            | PipeState::Completed
+            | PipeState::Failed { .. }
+    );
+    if !at_rest {
+        let way = json!({ "source": { "host": "localhost" } });
+        let (status, answer) = pipe.change(way).await?;
+        let detail = answer["detail"].as_str().unwrap_or_default();
+        ensure!(
+            status == 409
+                && answer["code"] == "illegal_command"
+                && detail.contains(at.name())
+                && answer["hint"].to_string().contains("pause the pipe"),
+            "other connections at {at}: {status}: {answer:#}"
+        );
+    }
+    let source = name_of(stage, "t");
+    let table_at = |document: &Value| {
+        let mut tables = document["tables"].as_array().into_iter().flatten();
+        let table = tables.find(|table| table["source"] == *source);
+        table.and_then(|table| table["state"].as_str().map(str::to_owned))
+    };
+    let Some(before) = table_at(&pipe.status().await?) else {
+        return Ok(());
+    };
+    for verb in ["retry", "skip"] {
+        let (status, answer) = pipe
+            .order(json!({ "command": verb, "table": source }))
+            .await?;
+        let taken = status == 200 && table_at(&answer).as_ref() == Some(&before);
+        let refused = status == 409 && answer["detail"].to_string().contains(&before);
+        ensure!(
+            taken || refused,
+            "{verb} of a table that is {before} at {at}: {status}: {answer:#}"
+        );
     }
     Ok(())
 }
@@ -251,6 +297,20 @@ async fn with_tables(kind: SourceKind, doublings: u32) -> Result<Stage> {
     Ok(stage)
 }
 
+/// A load in many parts, one after the other.
+fn small_partitions() -> Value {
+    json!({ "rows_per_partition": 50, "threads_per_table": 1, "tables_in_parallel": 1 })
+}
+
+/// Waits until a load is under way.
+async fn wait_partitions(pipe: &mut Pipe) -> Result<Value> {
+    pipe.wait_for("finished partitions", START, |status| {
+        let mut tables = status["tables"].as_array().into_iter().flatten();
+        tables.any(|table| table["snapshot"]["partitions_done"].as_u64() > Some(1))
+    })
+    .await
+}
+
 /// Setup, Snapshot and Paused, held by a lock on a table that the pipe has to read.
 async fn a_pipe_that_loads_takes_the_commands_that_its_state_allows(
     kind: SourceKind,
@@ -258,22 +318,18 @@ async fn a_pipe_that_loads_takes_the_commands_that_its_state_allows(
     // More partitions than are loaded before the table is locked again.
     let stage = with_tables(kind, 17).await?;
     let mut file = stage.pipe_file(&["t", "u"]);
-    file["snapshot"] =
-        json!({ "rows_per_partition": 50, "threads_per_table": 1, "tables_in_parallel": 1 });
+    file["snapshot"] = small_partitions();
     let held = lock(&stage, "t").await?;
     let mut pipe = start(launch(&file))?;
     pipe.wait_state("Setup", START).await?;
     assert_stays(&stage, &pipe, &PipeState::Setup).await?;
     assert_takes_settings(&pipe, &PipeState::Setup).await?;
     unlock(held).await?;
-    pipe.wait_for("finished partitions", START, |status| {
-        let mut tables = status["tables"].as_array().into_iter().flatten();
-        tables.any(|table| table["snapshot"]["partitions_done"].as_u64() > Some(1))
-    })
-    .await?;
+    wait_partitions(&mut pipe).await?;
     let held = lock(&stage, "t").await?;
 
     assert_stays(&stage, &pipe, &PipeState::Snapshot).await?;
+    another_table_comes_and_goes(&stage, &pipe, &PipeState::Snapshot).await?;
     let pause = || (state("pause"), Command::Pause);
     assert_moves(&stage, &pipe, &PipeState::Snapshot, pause()).await?;
     pipe.wait_state("Paused", CATCH_UP).await?;
@@ -339,6 +395,7 @@ async fn a_pipe_that_streams_takes_the_commands_that_its_state_allows(
     pipe.wait_state("Degraded", CATCH_UP).await?;
     assert_stays(&stage, &pipe, &PipeState::Degraded).await?;
     assert_takes_settings(&pipe, &PipeState::Degraded).await?;
+    another_table_comes_and_goes(&stage, &pipe, &PipeState::Degraded).await?;
     let pause = (state("pause"), Command::Pause);
     assert_moves(&stage, &pipe, &PipeState::Degraded, pause).await?;
     pipe.wait_state("Paused", CATCH_UP).await?;
@@ -412,6 +469,31 @@ async fn membership_while_running(stage: &Stage, pipe: &mut Pipe) -> Result<()> 
         ensure!(document.to_string().contains("Removed"), "{document:#}");
     }
     pipe.wait_state("Running", CATCH_UP).await.map(drop)
+}
+
+/// The pipe comes back to what it was at.
+async fn another_table_comes_and_goes(stage: &Stage, pipe: &Pipe, at: &PipeState) -> Result<()> {
+    let name = name_of(stage, "w");
+    let added = addition(stage)?;
+    let table = TableName::new(stage.database.as_str(), "w");
+    let removed = (
+        Asked::Change(removing(stage, "w")),
+        Command::RemoveTables {
+            tables: vec![table],
+        },
+    );
+    for (change, there) in [(added, true), (removed, false)] {
+        assert_moves(stage, pipe, at, change).await?;
+        let what = format!("{name} at {at}");
+        wait_for_pipe(pipe, &stage.database, &what, |document| {
+            let mut tables = document["tables"].as_array().into_iter().flatten();
+            let table = tables.find(|table| table["source"] == *name);
+            document["state"] == at.name()
+                && table.is_some_and(|table| (table["state"] != "Removed") == there)
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// A command that comes while tables are being added waits for its turn.

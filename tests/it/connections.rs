@@ -2,16 +2,20 @@
 //! lost and no password shown.
 
 use anyhow::{Context, Result, ensure};
+use mysql_async::prelude::Queryable;
 use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::harness::{Pipe, Stage};
 use testbed::{ClickHouseOptions, ClickHouseServer, ClickHouseUser, SourceKind, shared_source};
 
-use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, once, running_with};
+use crate::support::{
+    CATCH_UP, START, assert_caught_up, launch, on_both_sources, once, running_with, start,
+};
 
 on_both_sources! {
     rotated_credentials_of_the_source_stop_a_pipe_until_it_is_told_the_new_ones: 400,
     another_way_to_the_source_is_tried_before_it_is_taken: 400,
+    credentials_rotated_during_a_load_fail_the_pipe_and_the_load_goes_on_with_the_new_ones: 300,
 }
 
 once! {
@@ -280,6 +284,62 @@ async fn another_way_to_the_source_is_tried_before_it_is_taken(kind: SourceKind)
     ensure!(pipe.command("resume").await?.0 == 200);
     stage.source.execute("DELETE FROM t WHERE id = 2").await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+/// The load is held by a lock while the password changes.
+async fn credentials_rotated_during_a_load_fail_the_pipe_and_the_load_goes_on_with_the_new_ones(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    with_t(&stage).await?;
+    for _ in 0..17 {
+        let sql = "INSERT INTO t (a) SELECT a FROM t";
+        stage.source.execute(sql).await?;
+    }
+    stage.source.execute("ANALYZE TABLE t").await?;
+    let user = with_account(&stage, "canary-1").await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["user"] = json!(user);
+    file["source"]["password"] = json!("canary-1");
+    file["snapshot"] = json!({ "rows_per_partition": 50, "threads_per_table": 1 });
+    let mut pipe = start(launch(&file))?;
+    let name = format!("{}.t", stage.database);
+    let done = |document: &Value| {
+        let mut tables = document["tables"].as_array().into_iter().flatten();
+        let table = tables.find(|table| table["source"] == *name);
+        table.and_then(|table| table["snapshot"]["partitions_done"].as_u64())
+    };
+    let loading = |document: &Value| document["state"] == "Snapshot" && done(document) > Some(2);
+    pipe.wait_for("parts of the load", START, loading).await?;
+    let mut held = stage.source.connect().await?;
+    held.query_drop("LOCK TABLES t WRITE").await?;
+    rotate(&stage, &user, "canary-2").await?;
+    held.query_drop("UNLOCK TABLES").await?;
+    wait_failed(&mut pipe, "source_denied", "source.password").await?;
+    let loaded = done(&pipe.status().await?);
+
+    let change = json!({ "source": { "password": "canary-2" } });
+    let (status, document) = pipe.change(change).await?;
+    ensure!(status == 200, "{status} {document}");
+    let (status, document) = pipe.command("start").await?;
+    ensure!(status == 200, "{status} {document}");
+    let again = pipe.wait_for("the load again", CATCH_UP, loading).await?;
+    ensure!(
+        loaded > Some(2) && done(&again) >= loaded,
+        "{loaded:?} parts were loaded: {again:#}"
+    );
+    pipe.wait_state("Running", CATCH_UP).await?;
+    let path = format!("/v1/pipes/{}/events?limit=1000", stage.database);
+    let told = pipe.get_text(&path).await?;
+    ensure!(
+        told.contains("Snapshot to Failed") && told.matches("Setup to Snapshot").count() == 2,
+        "{told}"
+    );
+    stage.source.execute("DELETE FROM t WHERE id = 1").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    let text = seen(&pipe, &stage.database).await?;
+    ensure!(!text.contains("canary"), "a password is shown: {text}");
+    Ok(())
 }
 
 /// The server's account for the pipe from now on.

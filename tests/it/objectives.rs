@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use testbed::harness::Stage;
+use testbed::harness::{Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
@@ -13,6 +13,7 @@ use crate::support::{
 
 on_both_sources! {
     the_document_tells_how_far_and_how_fast: 300,
+    the_status_is_true_within_a_second_of_a_change: 240,
     lag_beyond_its_objective_degrades_until_it_is_met: 300,
     a_paused_pipe_warns_before_the_purge_and_fails_with_proof_after_it: 400,
 }
@@ -129,6 +130,107 @@ async fn the_document_tells_how_far_and_how_fast(kind: SourceKind) -> Result<()>
         );
     }
     Ok(())
+}
+
+/// How late the status may be with what can be seen elsewhere already.
+const TRUE_WITHIN: Duration = Duration::from_secs(1);
+
+/// A machine that is busy may hold up one look or another, but not as many as this.
+const LOOKS: u64 = 3;
+
+/// How long it takes from now on until the document is as it has to be.
+async fn until_told(
+    pipe: &mut Pipe,
+    what: &str,
+    is_true: impl Fn(&Value) -> bool,
+) -> Result<Duration> {
+    let since = Instant::now();
+    pipe.wait_for(what, CATCH_UP, is_true).await?;
+    Ok(since.elapsed())
+}
+
+/// Waits until the history tells of something behind an event.
+async fn wait_event(pipe: &Pipe, name: &str, after: u64, text: &str) -> Result<()> {
+    let until = Instant::now() + CATCH_UP;
+    let path = format!("/v1/pipes/{name}/events?after={after}&limit=1000");
+    while !pipe.get_text(&path).await?.contains(text) {
+        ensure!(Instant::now() < until, "no event `{text}`");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+async fn the_status_is_true_within_a_second_of_a_change(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    let sql = "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a INT)";
+    stage.source.execute(sql).await?;
+    let mut pipe = running_with(&stage.pipe_file(&["t"])).await?;
+    let name = stage.database.clone();
+    let mut least = [Duration::MAX; 4];
+    for look in 1..=LOOKS {
+        let newest = pipe
+            .get(&format!("/v1/pipes/{name}/events?limit=1"))
+            .await?;
+        let newest = newest["events"][0]["id"].as_u64().unwrap_or_default();
+        // Rows, from when a reader sees them.
+        stage.source.execute("INSERT INTO t (a) VALUES (0)").await?;
+        let shown = format!("SELECT count() FROM `{name}`.t_current");
+        let until = Instant::now() + CATCH_UP;
+        while stage.clickhouse.number(&shown).await? < look {
+            ensure!(Instant::now() < until, "the row does not arrive");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let rows = until_told(&mut pipe, "the row", |document| {
+            document["tables"][0]["rows"]["inserted"] == look
+        })
+        .await?;
+        // A command, from its answer.
+        ensure!(pipe.command("pause").await?.0 == 200);
+        let pausing = until_told(&mut pipe, "Pausing", |document| {
+            document["state"] == "Pausing" || document["state"] == "Paused"
+        })
+        .await?;
+        // What it leads to, from when the history has it.
+        wait_event(&pipe, &name, newest, "Pausing to Paused").await?;
+        let paused = until_told(&mut pipe, "Paused", |document| {
+            document["state"] == "Paused"
+        })
+        .await?;
+        ensure!(pipe.command("resume").await?.0 == 200);
+        pipe.wait_state("Running", CATCH_UP).await?;
+        // A fault, from when the log has it.
+        let rename =
+            |from: &str, to: &str| format!("RENAME TABLE `{name}`.{from} TO `{name}`.{to}");
+        let faults = || pipe.log().text().matches("taken out of service").count();
+        let known = faults();
+        stage.clickhouse.query(&rename("t", "aside")).await?;
+        stage.source.execute("UPDATE t SET a = a + 1").await?;
+        let until = Instant::now() + CATCH_UP;
+        while faults() == known {
+            ensure!(Instant::now() < until, "nothing is taken out of service");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let fault = until_told(&mut pipe, "Degraded", |document| {
+            document["state"] == "Degraded"
+                && document["tables"][0]["state"] == "Quarantined"
+                && document["reasons"]
+                    .as_array()
+                    .is_some_and(|reasons| reasons.len() == 1)
+        })
+        .await?;
+        stage.clickhouse.query(&rename("aside", "t")).await?;
+        let retry = json!({ "command": "retry", "table": format!("{name}.t") });
+        ensure!(pipe.order(retry).await?.0 == 200);
+        pipe.wait_state("Running", CATCH_UP).await?;
+        for (least, found) in least.iter_mut().zip([rows, pausing, paused, fault]) {
+            *least = found.min(*least);
+        }
+    }
+    ensure!(
+        least.iter().all(|late| *late < TRUE_WITHIN),
+        "rows, a command, what it leads to, a fault: told late by {least:?}"
+    );
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
 }
 
 async fn lag_beyond_its_objective_degrades_until_it_is_met(kind: SourceKind) -> Result<()> {

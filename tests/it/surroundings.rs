@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use mysql_async::prelude::Queryable;
 use pipewright::fault::VARIABLE;
 use serde_json::{Value, json};
-use testbed::harness::{BinlogProxy, MARKER_TABLE, Pipe, Proxy, Stage};
+use testbed::harness::{BinlogProxy, Disk, MARKER_TABLE, Pipe, Proxy, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
@@ -16,12 +17,15 @@ use crate::support::{
 
 on_both_sources! {
     answers_lost_after_the_insert_change_nothing: 300,
+    a_clock_that_jumps_moves_no_row_and_raises_no_alarm: 300,
+    commits_from_another_day_are_followed_in_their_order: 240,
 }
 
 once! {
     clickhouse_without_room_is_waited_for: 400,
     a_dropped_target_stops_its_table_alone: 300,
-    a_state_folder_without_room_holds_the_pipe_up_and_loses_nothing: 300,
+    a_read_only_target_stops_its_table_alone: 240,
+    a_state_folder_that_takes_no_writes_holds_the_pipe_up_and_loses_nothing: 300,
     a_spill_folder_without_room_is_waited_for: 400,
     a_spill_folder_that_becomes_read_only_is_waited_for: 300,
     a_source_away_for_over_a_minute_degrades_the_pipe_until_it_is_back: 400,
@@ -157,38 +161,202 @@ async fn a_dropped_target_stops_its_table_alone() -> Result<()> {
     assert_caught_up(&stage, &mut pipe, &["t", "u"]).await
 }
 
-async fn a_state_folder_without_room_holds_the_pipe_up_and_loses_nothing() -> Result<()> {
-    let seed = Seed::new("a_state_folder_without_room_holds_the_pipe_up_and_loses_nothing");
+async fn a_read_only_target_stops_its_table_alone() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    small_table(&stage).await?;
+    let mut pipe = running(&stage, &["t"]).await?;
+    let set = format!(
+        "ALTER TABLE `{}`.t MODIFY SETTING table_readonly = 1",
+        stage.database
+    );
+    stage.clickhouse.query(&set).await?;
+    stage.source.execute("DELETE FROM t WHERE id = 1").await?;
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
+    let reason = &status["reasons"][0];
+    let remedy = reason["remedy"].as_str().unwrap_or_default();
+    ensure!(
+        status["tables"][0]["state"] == "Quarantined" && reason["code"] == "destination_rejected",
+        "{status:#}"
+    );
+    assert_caught_up(&stage, &mut pipe, &[MARKER_TABLE]).await?;
+    let (statement, _) = remedy.split_once(", then retry").context("no statement")?;
+    stage.clickhouse.query(statement).await?;
+    let order = json!({ "command": "retry", "table": format!("{}.t", stage.database) });
+    ensure!(pipe.order(order).await?.0 == 200);
+    pipe.wait_state("Running", CATCH_UP).await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+/// How a folder comes to take no writes.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    /// No file may grow any more.
+    Limit,
+    /// Nor is the disk what it was.
+    Disk(Disk),
+}
+
+impl Trouble {
+    fn set(self, pipe: &Pipe, stands: bool) -> Result<()> {
+        match self {
+            Self::Limit => pipe.limit_files(stands.then_some(1)),
+            Self::Disk(disk) => pipe.set_state_disk(if stands { disk } else { Disk::Sound }),
+        }
+    }
+}
+
+async fn a_state_folder_that_takes_no_writes_holds_the_pipe_up_and_loses_nothing() -> Result<()> {
+    let seed = Seed::new("a_state_folder_that_takes_no_writes");
     let stage = Stage::shared(SourceKind::MySql).await?;
     let workload = Workload { row_count: 1_000 };
     workload.create(&stage).await?;
-    let launch = launch(&stage.pipe_file(&Workload::TABLES)).with_limited_files();
-    let mut pipe = start(launch)?;
+    let launch = launch(&stage.pipe_file(&Workload::TABLES));
+    let mut pipe = start(launch.with_limited_files().with_surroundings())?;
     pipe.wait_state("Running", START).await?;
     let writer = workload.write(&stage.source, seed.generator(1));
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    pipe.limit_files(Some(1))?;
-    let status = wait_held_up(&mut pipe, "state", "disk").await?;
+    for trouble in [
+        Trouble::Limit,
+        Trouble::Disk(Disk::Full),
+        Trouble::Disk(Disk::ReadOnly),
+    ] {
+        held_up_by(&mut pipe, trouble)
+            .await
+            .with_context(|| format!("{trouble:?}"))?;
+    }
+    writer.stop().await?;
+    assert_caught_up(&stage, &mut pipe, &Workload::TABLES).await
+}
+
+async fn held_up_by(pipe: &mut Pipe, trouble: Trouble) -> Result<()> {
+    trouble.set(pipe, true)?;
+    let status = wait_held_up(pipe, "state", "disk").await?;
     ensure!(status["state"] == "Running", "{status:#}");
     let (refused, document) = pipe.command("pause").await?;
     ensure!(
         refused == 500 || refused == 503,
         "a command that cannot be recorded: {refused} {document:#}"
     );
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    pipe.limit_files(None)?;
+    trouble.set(pipe, false)?;
     pipe.wait_for("no reason", CATCH_UP, |status| {
         status["reasons"].as_array().is_some_and(Vec::is_empty)
     })
     .await?;
     // Ended in mid-flight, it goes on from what was recorded.
-    pipe.limit_files(Some(1))?;
-    wait_held_up(&mut pipe, "state", "disk").await?;
+    trouble.set(pipe, true)?;
+    wait_held_up(pipe, "state", "disk").await?;
     pipe.kill9()?;
+    if let Trouble::Disk(_) = trouble {
+        trouble.set(pipe, false)?;
+    }
     pipe.restart()?;
+    pipe.wait_state("Running", START).await.map(drop)
+}
+
+/// A table out of service is what the retention of the source is compared with.
+async fn a_clock_that_jumps_moves_no_row_and_raises_no_alarm(kind: SourceKind) -> Result<()> {
+    let seed = Seed::new("a_clock_that_jumps_moves_no_row_and_raises_no_alarm");
+    let stage = Stage::with_source(move || {
+        let options = SourceOptions::new(kind).arg("--binlog-expire-logs-seconds=7200");
+        SourceServer::start(options)
+    })
+    .await?;
+    let workload = Workload { row_count: 500 };
+    workload.create(&stage).await?;
+    small_table(&stage).await?;
+    let tables = [&Workload::TABLES[..], &["t"]].concat();
+    let mut file = stage.pipe_file(&tables);
+    file["objectives"] = json!({ "lag": "60s", "retention_headroom": "1h" });
+    let mut pipe = start(launch(&file).with_surroundings())?;
     pipe.wait_state("Running", START).await?;
+    let writer = workload.write(&stage.source, seed.generator(1));
+    let rename = |from: &str, to: &str| {
+        let database = &stage.database;
+        format!("RENAME TABLE `{database}`.{from} TO `{database}`.{to}")
+    };
+    stage.clickhouse.query(&rename("t", "aside")).await?;
+    let insert = "INSERT INTO t (a) VALUES ('meanwhile')";
+    stage.source.execute(insert).await?;
+    let before = pipe.wait_state("Degraded", CATCH_UP).await?;
+    for seconds in [86_400, -172_800] {
+        pipe.set_clock(seconds)?;
+        assert_calm_at(&stage, &mut pipe, &before).await?;
+        // It is as calm where it begins in that day.
+        pipe.kill9()?;
+        pipe.restart()?;
+        assert_calm_at(&stage, &mut pipe, &before)
+            .await
+            .with_context(|| format!("{seconds} s off"))?;
+    }
+    pipe.set_clock(0)?;
+    stage.clickhouse.query(&rename("aside", "t")).await?;
+    let order = json!({ "command": "retry", "table": format!("{}.t", stage.database) });
+    ensure!(pipe.order(order).await?.0 == 200);
+    pipe.wait_state("Running", CATCH_UP).await?;
     writer.stop().await?;
-    assert_caught_up(&stage, &mut pipe, &Workload::TABLES).await
+    assert_caught_up(&stage, &mut pipe, &tables).await
+}
+
+/// Once the source was asked for what it keeps on the pipe's new date, nothing is said but what was said before.
+async fn assert_calm_at(stage: &Stage, pipe: &mut Pipe, before: &Value) -> Result<()> {
+    let day = |document: &Value| {
+        let at = document["retention"]["checked_at"].as_str();
+        at.and_then(|at| at.get(..10)).map(str::to_owned)
+    };
+    let status = pipe
+        .wait_for("a look at the source on another day", CATCH_UP, |status| {
+            day(status).is_some() && day(status) != day(before) && status["state"] == "Degraded"
+        })
+        .await?;
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    let headroom = status["retention"]["headroom_seconds"].as_f64();
+    let lag = status["lag_seconds"].as_f64().unwrap_or_default();
+    ensure!(
+        status["reasons"].as_array().map(Vec::len) == Some(1)
+            && status["reasons"][0]["code"] == before["reasons"][0]["code"]
+            && headroom.is_some_and(|headroom| (3_600.0..=7_200.0).contains(&headroom))
+            && (0.0..60.0).contains(&lag)
+            && status["checkpoint"]["term"] == before["checkpoint"]["term"],
+        "{status:#}"
+    );
+    Ok(())
+}
+
+async fn commits_from_another_day_are_followed_in_their_order(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    small_table(&stage).await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["objectives"] = json!({ "lag": "30s" });
+    let mut pipe = running_with(&file).await?;
+    let mut conn = stage.source.connect().await?;
+    for (day, sql) in [
+        ("UNIX_TIMESTAMP() + 86400", "UPDATE t SET a = 'tomorrow'"),
+        (
+            "UNIX_TIMESTAMP() - 172800",
+            "UPDATE t SET a = 'the day before yesterday'",
+        ),
+        ("UNIX_TIMESTAMP() - 86400", "DELETE FROM t WHERE id = 1"),
+    ] {
+        conn.query_drop(format!("SET timestamp = {day}")).await?;
+        conn.query_drop(sql).await?;
+        assert_caught_up(&stage, &mut pipe, &["t"])
+            .await
+            .with_context(|| day.to_owned())?;
+        let lag = pipe.status().await?["lag_seconds"].as_f64();
+        ensure!(
+            lag.is_none_or(|lag| (0.0..180_000.0).contains(&lag)),
+            "{lag:?} with {day}"
+        );
+    }
+    conn.query_drop("SET timestamp = DEFAULT").await?;
+    conn.query_drop("UPDATE t SET a = 'today'").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    pipe.wait_for("no lag and no reason", CATCH_UP, |status| {
+        status["state"] == "Running"
+            && status["reasons"] == json!([])
+            && status["lag_seconds"].as_f64().is_some_and(|lag| lag < 2.0)
+    })
+    .await?;
+    Ok(())
 }
 
 /// The rows of `t` by number and checksum, at both ends: some of them are too long to be compared as text.
@@ -280,7 +448,7 @@ async fn a_spill_folder_without_room_is_waited_for() -> Result<()> {
     assert_recovered(&stage, &mut pipe).await
 }
 
-/// The kernel refuses the same of the state's folder, whose database is open all the while.
+/// Mounted so by the kernel, which refuses the same of the state's folder, whose database is open all the while.
 async fn a_spill_folder_that_becomes_read_only_is_waited_for() -> Result<()> {
     let spill = tempfile::tempdir()?;
     let (stage, file) = spilling(SourceKind::MySql, spill.path()).await?;

@@ -405,7 +405,7 @@ async fn a_table_that_does_not_suit_is_refused_with_the_plugins_words() {
 #[tokio::test]
 async fn each_way_to_fail_has_its_own_kind() {
     for (name, kind, words) in [
-        ("panic", ErrorKind::PluginTrap, "as configured"),
+        ("panic", ErrorKind::PluginTrap, "`unreachable`"),
         ("stack", ErrorKind::PluginTrap, "call stack exhausted"),
         ("memory", ErrorKind::PluginMemory, "its limit of 64 MiB"),
         (
@@ -421,7 +421,7 @@ async fn each_way_to_fail_has_its_own_kind() {
         (
             "reject",
             ErrorKind::PluginRejected,
-            "the first with `bad-row`: as configured",
+            "rejected 1 of a batch's rows",
         ),
     ] {
         let error = crime(name).await.unwrap_err();
@@ -438,6 +438,35 @@ async fn each_way_to_fail_has_its_own_kind() {
         error.chain()
     );
     crime("none").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_plugin_says_of_rows_stays_out_of_messages_and_on_one_line() {
+    for (name, words) in [
+        ("panic", "as configured"),
+        ("reject", "the first with `bad-row`: as configured"),
+        ("lookup", "no file is granted as `words`"),
+        ("quote", "id 1 of `evil` ERROR [2J all is well"),
+        ("quote_in_panic", "id 1 of `evil` ERROR [2J all is well"),
+    ] {
+        let mut config = config(hostile(), json!({ "crime": name }));
+        let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        config.lookups.insert("other".to_owned(), other);
+        let plugin = engine().load("under_test", &config).await.unwrap();
+        let chain = Chain::bind(&[plugin], schema()).await.unwrap();
+        let error = apply(&chain, load_batch()).await.unwrap_err();
+        let said = error.words().expect("the plugin's words");
+        assert!(said.contains(words), "{name}: {said}");
+        let hint = error.hint().expect("where the words are");
+        assert!(hint.contains("dead_letter"), "{name}: {hint}");
+        for shown in [&error.chain(), &format!("{error:?}"), &hint.to_owned()] {
+            assert!(!shown.contains(words) && !shown.contains("well"), "{shown}");
+            assert_eq!(shown.lines().count(), 1, "{name}: {shown}");
+        }
+        let told = error.telling();
+        assert!(told.message().contains(words), "{name}: {told}");
+        assert!(!told.message().contains(char::is_control), "{told:?}");
+    }
 }
 
 #[tokio::test]
@@ -461,10 +490,8 @@ async fn a_granted_file_is_read_and_an_ungranted_one_is_refused_by_name() {
     let plugin = engine().load("under_test", &other).await.unwrap();
     let chain = Chain::bind(&[plugin], schema()).await.unwrap();
     let error = apply(&chain, load_batch()).await.unwrap_err();
-    assert!(
-        error.to_string().contains("no file is granted as `words`"),
-        "{error}"
-    );
+    let said = error.words().unwrap_or_default();
+    assert!(said.contains("no file is granted as `words`"), "{said}");
 }
 
 #[tokio::test]
@@ -507,6 +534,7 @@ async fn an_instance_that_trapped_is_not_used_again() {
             .await
             .unwrap_or_else(|error| panic!("round {round}: {error}"));
         let error = apply(&chain, load_batch()).await.unwrap_err();
-        assert!(error.to_string().contains("the second call"), "{error}");
+        let said = error.words().unwrap_or_default();
+        assert!(said.contains("the second call"), "{said}");
     }
 }

@@ -65,6 +65,7 @@ pub struct ClickHouseServer {
     ports: (u16, u16),
     version: Mutex<String>,
     users: Mutex<Vec<ClickHouseUser>>,
+    configuration: Mutex<String>,
 }
 
 #[derive(Debug)]
@@ -91,6 +92,7 @@ impl ClickHouseServer {
             ports: (0, 0),
             version: Mutex::new(String::new()),
             users: Mutex::default(),
+            configuration: Mutex::default(),
         };
         for attempt in 1.. {
             server.ports = match server.options.ports {
@@ -170,6 +172,16 @@ impl ClickHouseServer {
     pub fn start_again_with(&self, users: Vec<ClickHouseUser>) -> Result<()> {
         self.stop()?;
         *self.users.lock().unwrap_or_else(PoisonError::into_inner) = users;
+        self.start_again()
+    }
+
+    /// Stops the server in order and starts it again with these elements beside its own configuration.
+    pub fn start_again_configured(&self, elements: &str) -> Result<()> {
+        self.stop()?;
+        *self
+            .configuration
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = elements.to_owned();
         self.start_again()
     }
 
@@ -277,6 +289,11 @@ impl ClickHouseServer {
                  <users>{listed}</users></clickhouse>"
             ),
         )?;
+        let further = self
+            .configuration
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let configuration = folder.join("config.xml");
         let text = format!(
             "<clickhouse>\n<path>{data}/</path>\n<tmp_path>{data}/tmp/</tmp_path>\n\
@@ -284,7 +301,7 @@ impl ClickHouseServer {
              <format_schema_path>{data}/format_schemas/</format_schema_path>\n\
              <users_config>{}</users_config>\n<listen_host>127.0.0.1</listen_host>\n\
              <http_port>{http_port}</http_port>\n<tcp_port>{tcp_port}</tcp_port>\n\
-             <logger><level>warning</level><console>1</console></logger>\n</clickhouse>\n",
+             <logger><level>warning</level><console>1</console></logger>\n{further}</clickhouse>\n",
             users.display()
         );
         fs::write(&configuration, text)?;

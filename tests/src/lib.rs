@@ -6,6 +6,7 @@
 pub mod charsets;
 mod clickhouse;
 pub mod harness;
+mod native;
 mod port;
 mod python;
 mod shared;

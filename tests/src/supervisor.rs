@@ -6,7 +6,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::{cache, command};
+use crate::{command, native};
 
 const SOURCE: &str = include_str!("native/supervisor.c");
 
@@ -26,26 +25,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The compiled helper, which is also the ClickHouse launcher.
 pub(crate) fn program() -> Result<PathBuf> {
-    let mut hasher = DefaultHasher::new();
-    SOURCE.hash(&mut hasher);
-    let item = cache::exact(
-        "supervisor",
-        &format!("{:016x}", hasher.finish()),
-        |folder| {
-            let source = folder.join("supervisor.c");
-            fs::write(&source, SOURCE)?;
-            let mut compile = Command::new("cc");
-            compile
-                .args(["-O1", "-o"])
-                .arg(folder.join("supervisor"))
-                .arg(&source)
-                .arg("-ldl");
-            command::run(&mut compile)
-                .context("a C compiler is needed: sudo apt-get install gcc libc6-dev")
-                .map(drop)
-        },
-    )?;
-    Ok(item.join("supervisor"))
+    native::compiled("supervisor", SOURCE, &["-ldl"])
 }
 
 /// What the supervisor has said last about its server.

@@ -2,7 +2,7 @@
 
 use pipewright_sdk::{BytesBuilder, Column, DataType, Value, ValuesBuilder};
 
-use crate::truth::TRUE;
+use crate::truth::{TRUE, has_failed};
 use crate::vector::{BAD_CAST, Data, OVERFLOW, VALUE, Vector};
 
 /// A row that could not be computed.
@@ -27,6 +27,9 @@ impl Failed {
 
     /// The rows for which a condition could not be told.
     pub fn of_truth(truth: &[u8]) -> Vec<Self> {
+        if !has_failed(truth) {
+            return Vec::new();
+        }
         let failed = truth.iter().enumerate().filter(|(_, truth)| **truth > TRUE);
         failed
             .map(|(row, truth)| Self::new(row, *truth - TRUE + 1))

@@ -64,16 +64,16 @@ fn fold(
     parts: &[Condition],
     batch: &Batch,
     start: u8,
-    join: fn(u8, u8) -> u8,
+    join: impl Fn(u8, u8) -> u8,
 ) -> Result<Vec<u8>, Failure> {
     let mut all = vec![start; batch.len()];
     for part in parts {
         let part = evaluate(part, batch)?;
         // One look at the whole keeps the loop of a condition that cannot fail free of branches.
-        let failed = all.iter().chain(&part).any(|truth| *truth > TRUE);
+        let failed = has_failed(&all) || has_failed(&part);
         for (left, right) in all.iter_mut().zip(part) {
             *left = if failed {
-                join_failed(*left, right, start, join)
+                join_failed(*left, right, start, &join)
             } else {
                 join(*left, right)
             };
@@ -82,8 +82,13 @@ fn fold(
     Ok(all)
 }
 
+/// Whether any row's truth could not be told: the highest of all, which a loop without an exit finds many rows at a time.
+pub(crate) fn has_failed(truth: &[u8]) -> bool {
+    truth.iter().copied().max().is_some_and(|most| most > TRUE)
+}
+
 /// `start` leaves the other side as it is; its opposite decides whatever the other side is.
-fn join_failed(left: u8, right: u8, start: u8, join: fn(u8, u8) -> u8) -> u8 {
+fn join_failed(left: u8, right: u8, start: u8, join: impl Fn(u8, u8) -> u8) -> u8 {
     let decisive = TRUE - start;
     match (left, right) {
         _ if left == decisive || right == decisive => decisive,

@@ -61,10 +61,11 @@ impl Binding for BoundFilter {
 
     fn transform(&self, batch: &Batch) -> Result<Outcome, Failure> {
         let truth = self.condition.evaluate(batch)?;
-        if truth.iter().all(|truth| *truth == TRUE) {
+        let kept: Vec<bool> = truth.iter().map(|truth| *truth == TRUE).collect();
+        let keep = Selection::from_bools(&kept);
+        if keep.count() == batch.len() {
             return Ok(Outcome::unchanged());
         }
-        let keep = Selection::from_fn(batch.len(), |row| truth[row] == TRUE);
         let mut outcome = Outcome::unchanged().keep(keep);
         // A row that is gone needs no answer.
         let failed = Failed::of_truth(&truth).into_iter();

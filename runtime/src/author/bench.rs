@@ -75,9 +75,9 @@ pub async fn bench(
         .map_err(|what| Error::new(ErrorKind::Config, what))?;
     let nothing = match nothing(engine, case, &chain).await {
         Ok(nothing) => Ok(measure(&nothing, &batch).await?.0),
-        Err(error) => Err(error.message().to_owned()),
+        Err(error) => Err(error.telling().message().to_owned()),
     };
-    let (micros, batches) = measure(&chain, &batch).await?;
+    let (micros, batches) = measure(&chain, &batch).await.map_err(Error::telling)?;
     let bytes = batch.byte_count();
     let nothing_micros = nothing.as_ref().ok().copied();
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]

@@ -93,7 +93,7 @@ pub(super) async fn load(
         .load(name, &config)
         .await
         .map(Ok)
-        .unwrap_or_else(|error| Err(error.message().to_owned())))
+        .unwrap_or_else(|error| Err(error.telling().message().to_owned())))
 }
 
 /// What a plugin would do to a case's table: table, transforms and columns, as JSON.
@@ -139,7 +139,7 @@ impl<'a> Runs<'a> {
         let bind = || async {
             let plugins = [Arc::clone(plugin)];
             let bound = Chain::bind(&plugins, Arc::clone(&case.schema)).await;
-            bound.map_err(|error| error.message().to_owned())
+            bound.map_err(|error| error.telling().message().to_owned())
         };
         Ok(Self {
             case,
@@ -204,7 +204,7 @@ fn extend(all: &mut Answer, next: Answer) {
 async fn run(chain: &Chain, batch: ChangeBatch) -> Answer {
     match chain.apply(batch).await {
         Ok(applied) => Ok(applied_to_json(chain, &applied)),
-        Err(error) => Err(error.message().to_owned()),
+        Err(error) => Err(error.telling().message().to_owned()),
     }
 }
 

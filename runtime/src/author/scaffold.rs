@@ -50,7 +50,7 @@ const RUST: [(&str, &str); 4] = [
     ("Cargo.toml", include_str!("templates/rust/Cargo.toml.txt")),
     ("src/lib.rs", include_str!("templates/rust/lib.rs")),
     ("README.md", include_str!("templates/rust/README.md")),
-    (".gitignore", "/target\n"),
+    (".gitignore", "/target\n/pipewright-state\n"),
 ];
 
 const PYTHON: [(&str, &str); 3] = [
@@ -59,7 +59,7 @@ const PYTHON: [(&str, &str); 3] = [
         include_str!("../../../plugins/examples/python/transform.py"),
     ),
     ("README.md", include_str!("templates/python/README.md")),
-    (".gitignore", "/target\n__pycache__\n"),
+    (".gitignore", "/target\n/pipewright-state\n__pycache__\n"),
 ];
 
 const JAVASCRIPT: [(&str, &str); 3] = [
@@ -68,7 +68,7 @@ const JAVASCRIPT: [(&str, &str); 3] = [
         include_str!("../../../plugins/examples/javascript/transform.js"),
     ),
     ("README.md", include_str!("templates/javascript/README.md")),
-    (".gitignore", "/target\n"),
+    (".gitignore", "/target\n/pipewright-state\n"),
 ];
 
 const C: [(&str, &str); 3] = [
@@ -77,7 +77,7 @@ const C: [(&str, &str); 3] = [
         include_str!("../../../plugins/examples/c/transform.c"),
     ),
     ("README.md", include_str!("templates/c/README.md")),
-    (".gitignore", "/target\n"),
+    (".gitignore", "/target\n/pipewright-state\n"),
 ];
 
 /// A plugin that reads columns and changes nothing.

@@ -59,10 +59,10 @@ impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Failure::Problems(_) => Exit::Config,
-            Failure::Findings(findings) => findings
-                .iter()
-                .find(|(_, finding)| finding.severity == Severity::Error)
-                .map_or(Exit::Done, |(_, finding)| Exit::over(finding.kind)),
+            Failure::Findings(findings) => {
+                Finding::deciding(findings.iter().map(|(_, finding)| finding))
+                    .map_or(Exit::Done, |finding| Exit::over(finding.kind))
+            }
             Failure::Refused(_) => Exit::Failed,
             Failure::Error { exit, .. } => *exit,
         }

@@ -88,6 +88,19 @@ pub fn match_tables(
     entries: &[TableConfig],
     names: &[TableName],
 ) -> Result<Vec<(TableConfig, TableName)>, Vec<Finding>> {
+    let (matched, findings) = match_each(entries, names);
+    if findings.is_empty() {
+        Ok(matched)
+    } else {
+        Err(findings)
+    }
+}
+
+/// The same, with the tables that can be told beside what stands against the others.
+pub fn match_each(
+    entries: &[TableConfig],
+    names: &[TableName],
+) -> (Vec<(TableConfig, TableName)>, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut matched = Vec::new();
     let mut targets: HashMap<&str, &TableName> = HashMap::new();
@@ -128,17 +141,14 @@ pub fn match_tables(
     }
     for entry in entries {
         if !names.iter().any(|name| entry.source.matches(name)) {
-            findings.push(missing(&entry.source, names));
+            findings.push(without_table(&entry.source, names));
         }
     }
-    if findings.is_empty() {
-        Ok(matched)
-    } else {
-        Err(findings)
-    }
+    (matched, findings)
 }
 
-fn missing(source: &TablePattern, names: &[TableName]) -> Finding {
+/// An entry that means none of the tables.
+pub fn without_table(source: &TablePattern, names: &[TableName]) -> Finding {
     let written = source.to_string();
     let names: Vec<String> = names.iter().map(TableName::to_string).collect();
     let remedy = match nearest(&written, names.iter().map(String::as_str)) {
@@ -149,7 +159,7 @@ fn missing(source: &TablePattern, names: &[TableName]) -> Finding {
     };
     finding(
         ErrorKind::SourceMissing,
-        "tables",
+        "table",
         format!("no table that the account can see is `{written}`"),
         "a table for each entry",
         remedy,

@@ -31,7 +31,7 @@ pub use ddl::{DdlAction, DdlPolicies};
 pub use file::{
     PipeFile, Stamp, apart, environment, load, load_files, pipe_files, read_sent, stamp,
 };
-pub use matching::match_tables;
+pub use matching::{match_each, match_tables, without_table};
 pub use overlay::{Difference, compare, lay_over, merged, pattern_of, shown, shown_at, source_of};
 pub use policies::{
     BinaryForm, ColumnConfig, DateRange, DecimalForm, EnumForm, GeometryForm, JsonForm, SetForm,

@@ -503,6 +503,20 @@ fn durations_and_sizes_arrive_in_their_units() {
 }
 
 #[test]
+fn a_cluster_is_refused_as_not_built() {
+    let with = |cluster: &str| {
+        MINIMAL.replace(
+            "destination: { ",
+            &format!("destination: {{ cluster: {cluster}, "),
+        )
+    };
+    let problems = load_text(&with("c"), Secrets::Offline).expect_err("not built");
+    let said = explain(&problems);
+    assert!(said.contains("destination.cluster") && said.contains("one ClickHouse server"));
+    good(&with("null"));
+}
+
+#[test]
 fn what_is_excluded_no_wildcard_means() {
     let text = MINIMAL.replace("shop.orders", "shop.*\n  - source: shop.tmp_kept");
     let pipe = good(&format!("{text}exclude: [\"shop.tmp_*\", shop.old]\n"));

@@ -190,7 +190,7 @@ async fn take(
             Ok(None)
         }
         Err(error) if error.kind().retry() == Retry::AfterOperator => {
-            match quarantine::quarantine(&pipe.store, name, &error).await? {
+            match quarantine::quarantine(pipe, name, &error).await? {
                 true => Ok(None),
                 false => Err(quarantine::nothing_left(&error)),
             }
@@ -208,6 +208,7 @@ fn ahead_at(position: Position) -> TablePlace {
             offset: 0,
         },
         sent: None,
+        as_of_us: None,
     }
 }
 

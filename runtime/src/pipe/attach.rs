@@ -1,9 +1,11 @@
 //! Going on where a pipe was: proves that both ends still hold the past that the checkpoint stands on.
 
+use futures_util::{StreamExt, TryStreamExt, stream};
+
 use super::lost::{self, Standing};
 use super::operate::has_met;
 use super::record::{Records, Skip, TableRecord};
-use super::session::Session;
+use super::session::{LiveTable, Session, TARGETS_AT_ONCE};
 use super::setup::{raise_term, recorded};
 use super::store::PipeStore;
 use super::supervisor::Pipe;
@@ -212,41 +214,13 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
         session.destination.ensure_database().await?;
         session.destination.ensure_checkpoints().await?;
     }
-    let mut made = Vec::new();
-    for table in session.tables() {
-        let name = table.source.name();
-        let is = |wanted: fn(&TableRecord) -> bool| {
-            records.tables.get(name).is_some_and(|table| wanted(table))
-        };
-        let loading = is(|table| table.state.is_loading());
-        // What a load has written already would be missing in a table that is made once more.
-        let filled = records.done.get(name).is_some_and(|done| !done.is_empty());
-        let tag = |error: Error| error.with_table(name);
-        let unmade = is(|table| table.unmade);
-        if (loading && !filled) || unmade {
-            let targets = match unmade {
-                // Not the load's alone: one that was to be loaded again before it was made has no live target yet.
-                true => table.stream_targets().collect(),
-                false => table.load_targets(),
-            };
-            for target in targets {
-                let created = session.destination.create(target, &owner);
-                created.await.map_err(tag)?;
-            }
-            made.push(name.clone());
-        }
-        if loading {
-            fault::point("load:1");
-        }
-        // One that is between two forms is looked at when the statement has been applied.
-        if is(|table| table.altering) {
-            continue;
-        }
-        for target in table.stream_targets() {
-            let found = session.destination.ensure_unchanged(target, &owner);
-            found.await.map_err(tag)?;
-        }
-    }
+    let (records, owner) = (&records, &owner);
+    let made: Vec<Option<TableName>> = stream::iter(session.tables())
+        .map(|table| async move { ensure_targets_of(session, records, &table, owner).await })
+        .buffer_unordered(TARGETS_AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut made: Vec<TableName> = made.into_iter().flatten().collect();
     made.retain(|name| records.tables.get(name).is_some_and(|table| table.unmade));
     if !made.is_empty() {
         store
@@ -258,7 +232,48 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
             })
             .await?;
     }
-    drop_orphans(session, store, &owner).await
+    drop_orphans(session, store, owner).await
+}
+
+/// The same for one table; its name, where a target was made.
+async fn ensure_targets_of(
+    session: &Session,
+    records: &Records,
+    table: &LiveTable,
+    owner: &Owner,
+) -> Result<Option<TableName>> {
+    let name = table.source.name();
+    let is = |wanted: fn(&TableRecord) -> bool| {
+        records.tables.get(name).is_some_and(|table| wanted(table))
+    };
+    let loading = is(|table| table.state.is_loading());
+    // What a load has written already would be missing in a table that is made once more.
+    let filled = records.done.get(name).is_some_and(|done| !done.is_empty());
+    let tag = |error: Error| error.with_table(name);
+    let unmade = is(|table| table.unmade);
+    let makes = (loading && !filled) || unmade;
+    if makes {
+        let targets = match unmade {
+            // Not the load's alone: one that was to be loaded again before it was made has no live target yet.
+            true => table.stream_targets().collect(),
+            false => table.load_targets(),
+        };
+        for target in targets {
+            let created = session.destination.create(target, owner);
+            created.await.map_err(tag)?;
+        }
+    }
+    if loading {
+        fault::point("load:1");
+    }
+    // One that is between two forms is looked at when the statement has been applied.
+    if !is(|table| table.altering) {
+        for target in table.stream_targets() {
+            let found = session.destination.ensure_unchanged(target, owner);
+            found.await.map_err(tag)?;
+        }
+    }
+    Ok(makes.then(|| name.clone()))
 }
 
 async fn drop_orphans(session: &Session, store: &PipeStore, owner: &Owner) -> Result<()> {

@@ -16,7 +16,7 @@ use super::lost;
 use super::setup;
 use super::supervisor::Pipe;
 use crate::config::PipeConfig;
-use crate::destination::clickhouse::{ClickHouse, Owner};
+use crate::destination::clickhouse::ClickHouse;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::snapshot::SnapshotSession;
 use crate::source::mysql::{Source, past, preflight};
@@ -145,8 +145,7 @@ async fn check_source(pipe: &Pipe, config: &PipeConfig) -> Result<()> {
 async fn check_destination(pipe: &Pipe, config: &PipeConfig) -> Result<()> {
     let destination = ClickHouse::connect(&config.destination).await?;
     let record = pipe.store.record();
-    let owner = Owner::new(pipe.store.pipe(), record.id.clone());
-    setup::refuse(&destination.preflight(&[], &owner, config.ddl).await?)?;
+    setup::refuse(&destination.preflight_server(config).await?)?;
     if record.checkpoint.is_none() || record.term == 0 {
         return Ok(());
     }

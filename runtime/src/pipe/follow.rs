@@ -162,6 +162,9 @@ impl Follower<'_> {
         };
         let flushes = self.flushes.clone();
         loop {
+            if let Some(begun) = stream.take_begun() {
+                self.track.reads(self.session, self.store, begun).await?;
+            }
             let now = Instant::now();
             let due = open.due.is_some_and(|due| due <= now);
             let full = self.is_full(&open);
@@ -417,9 +420,11 @@ impl Follower<'_> {
             caught_up,
         } = idle;
         if open.rows == 0 && self.track == Track::Pipe {
-            self.progress
-                .lag
-                .idle(committed_at_us.filter(|_| !caught_up));
+            let lag = &self.progress.lag;
+            match caught_up {
+                true => lag.caught_up(),
+                false => lag.idle(committed_at_us),
+            }
         }
         if open.end != end {
             open.moved_to(end, committed_at_us);

@@ -98,6 +98,8 @@ struct Inner {
     newest: Option<Split>,
     /// How far reading is behind while there is nothing of ours in what is read; none while there is.
     idle: Option<Duration>,
+    /// When the source had last nothing more than is durable, by its own clock.
+    caught_up_at_us: Option<u64>,
 }
 
 /// A commit of that age is what has just happened, as far as clocks can be compared.
@@ -118,11 +120,22 @@ impl Lag {
         Some(self.lock().clock?.age_of(committed_at_us))
     }
 
+    /// A moment by the source's clock up to which all of its commits stand before a checkpoint with that newest commit.
+    /// Where the source was idle that is later than the commit. A session may date its commits as it likes.
+    pub(super) fn as_of(&self, committed_at_us: Option<u64>) -> Option<u64> {
+        let inner = self.lock();
+        let Some(clock) = inner.clock else {
+            return committed_at_us;
+        };
+        let committed = committed_at_us.map(|micros| micros.min(clock.shows_us()));
+        committed.max(inner.caught_up_at_us)
+    }
+
     /// A stream begins: nothing of it is read.
     pub(super) fn begin(&self) {
         let mut inner = self.lock();
         inner.pending.clear();
-        (inner.newest, inner.idle) = (None, None);
+        (inner.newest, inner.idle, inner.caught_up_at_us) = (None, None, None);
     }
 
     /// A commit has been read just now; of one without a time the age is not known, and counts from now.
@@ -158,6 +171,15 @@ impl Lag {
         let age = age.filter(|age| *age > PRESENT).unwrap_or_default();
         let mut inner = self.lock();
         inner.idle = inner.pending.is_empty().then_some(age);
+    }
+
+    /// The source has nothing more than what was read last.
+    pub(super) fn caught_up(&self) {
+        self.idle(None);
+        let mut inner = self.lock();
+        if inner.pending.is_empty() {
+            inner.caught_up_at_us = inner.clock.map(|clock| clock.shows_us());
+        }
     }
 
     /// How far the stream is behind now; none before anything is known of that.
@@ -223,6 +245,33 @@ mod tests {
         );
         lag.idle(Some(99_500_000));
         assert_eq!(lag.now(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_place_is_as_new_as_its_commit_or_the_source_s_idleness() {
+        let lag = Lag::default();
+        assert_eq!(lag.as_of(Some(7)), Some(7));
+        let lag = lag_at(100_000_000);
+        assert_eq!(lag.as_of(None), None);
+        assert_eq!(lag.as_of(Some(40_000_000)), Some(40_000_000));
+        let from_tomorrow = lag.as_of(Some(90_000_000_000)).expect("a moment");
+        assert!(
+            (100_000_000..200_000_000).contains(&from_tomorrow),
+            "{from_tomorrow}"
+        );
+        let oldest = lag.read(Some(99_000_000));
+        lag.waits(oldest);
+        lag.caught_up();
+        assert_eq!(
+            lag.as_of(Some(40_000_000)),
+            Some(40_000_000),
+            "what waits may be what stands behind the place"
+        );
+        lag.applied(Some(oldest), None);
+        lag.caught_up();
+        assert!(lag.as_of(Some(40_000_000)) >= Some(100_000_000));
+        lag.begin();
+        assert_eq!(lag.as_of(Some(40_000_000)), Some(40_000_000));
     }
 
     #[test]

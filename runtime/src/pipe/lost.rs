@@ -230,6 +230,7 @@ fn go_back(draft: &mut Records, to: &StreamPlace) {
                 term: None,
                 place: to.clone(),
                 sent: own.sent,
+                as_of_us: own.as_of_us,
             }),
         };
     }

@@ -43,6 +43,7 @@ fn record() -> PipeRecord {
             written_at_us: 0,
         }),
         sent: None,
+        begun: None,
         overlay: Overlay::default(),
     }
 }
@@ -143,6 +144,7 @@ fn tables_that_stand_ahead_by_themselves_go_back_too() {
         term,
         place: place(until),
         sent: None,
+        as_of_us: None,
     };
     let quarantined = |place: TablePlace| {
         move |table: &mut TableRecord| {

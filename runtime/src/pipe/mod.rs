@@ -31,6 +31,7 @@ pub mod lifecycle;
 mod load;
 mod lost;
 mod objectives;
+mod obstacles;
 mod operate;
 mod outside;
 mod patience;

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::clock::now_us;
 use super::document::{Reason, ReasonKind, ReplicaDocument, RetentionDocument, Timestamp};
 use super::progress::Alarm;
 use super::record::Records;
@@ -184,34 +183,31 @@ fn check_replica(pipe: &Pipe, following: Option<Following>) {
 /// Each distinct place once: the pipe's, and those of tables that wait for a person.
 fn places(pipe: &Pipe, records: &Records) -> Vec<Held> {
     let mut places = Vec::new();
+    // By the source's clock, by which it purges. Records of earlier programs may not tell.
+    let age_of = |at_us: Option<u64>| {
+        let age = at_us.and_then(|at_us| pipe.progress.lag.age_of(at_us));
+        age.unwrap_or_default()
+    };
     if let Some(at) = records.checkpoint() {
-        // Without a commit before it, the place was taken when the checkpoint was written.
-        let age = at
-            .committed_at_us
-            .and_then(|us| pipe.progress.lag.age_of(us));
         places.push(Held {
             table: None,
             position: at.place.position.clone(),
-            age: age.unwrap_or_else(|| since(at.written_at_us)),
+            age: age_of(at.committed_at_us),
         });
     }
     let mut seen = BTreeMap::new();
     for (name, table) in &records.tables {
-        if let (TableState::Quarantined(failure), Some(own)) = (&table.state, &table.place) {
+        if let (TableState::Quarantined(_), Some(own)) = (&table.state, &table.place) {
             seen.entry(own.place.position.to_string())
                 .or_insert_with(|| Held {
                     table: Some(name.clone()),
                     position: own.place.position.clone(),
-                    age: failure.at_us.map(since).unwrap_or_default(),
+                    age: age_of(own.as_of_us),
                 });
         }
     }
     places.extend(seen.into_values());
     places
-}
-
-fn since(at_us: u64) -> Duration {
-    Duration::from_micros(now_us().saturating_sub(at_us))
 }
 
 /// The reason that a headroom is, if it is below its objective.

@@ -33,7 +33,7 @@ use crate::batch::TableName;
 use crate::config::{Cascades, Mode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
-use crate::source::mysql::binlog::{BinlogStream, StreamOptions, TableFilter};
+use crate::source::mysql::binlog::{BinlogStream, StreamOptions, TableFilter, ensure_unbroken};
 use crate::source::mysql::position::{Position, StreamPlace};
 
 /// How soon a state follows its reasons.
@@ -146,6 +146,10 @@ impl Run {
         options.prepared = lengths;
         options.memory_bytes = usize::try_from(config.memory_part()).unwrap_or(usize::MAX);
         options.spill_folder.clone_from(&config.spill_dir);
+        if line.track == Track::Pipe {
+            let known = self.pipe.store.record().begun;
+            ensure_unbroken(&self.session.source, known.as_ref(), &options).await?;
+        }
         let stream =
             BinlogStream::open(&self.session.source, &line.place, filter, &options).await?;
         let (flushes, received) = mpsc::channel(FLUSHES_WAITING);

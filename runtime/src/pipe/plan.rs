@@ -67,6 +67,10 @@ pub struct ColumnPlan {
 /// When a server cannot be reached or a plugin not loaded.
 pub async fn plan(config: &PipeConfig) -> Result<Plan> {
     let prepared = prepare(config, &Engine::new(None)?, &nobody(config)).await?;
+    let deciding = Finding::deciding(&prepared.findings);
+    if deciding.is_some_and(|finding| finding.kind.retry() == Retry::Backoff) {
+        setup::refuse(&prepared.findings)?;
+    }
     let tables = prepared
         .tables
         .iter()
@@ -111,10 +115,10 @@ fn columns(table: &LiveTable, output: usize) -> Vec<ColumnPlan> {
     columns.collect()
 }
 
-/// The findings of Setup's preflight.
+/// The findings of Setup's preflight; a server that cannot be reached is one of them.
 ///
 /// # Errors
-/// As [`plan`].
+/// When a server goes away while it is asked.
 pub async fn validate_online(config: &PipeConfig) -> Result<Vec<Finding>> {
     findings_with(config, &Engine::new(None)?, &nobody(config)).await
 }
@@ -122,7 +126,7 @@ pub async fn validate_online(config: &PipeConfig) -> Result<Vec<Finding>> {
 /// The same, with plugins that may be compiled already, for whoever may own the targets.
 ///
 /// # Errors
-/// As [`plan`].
+/// As [`validate_online`].
 pub(super) async fn findings_with(
     config: &PipeConfig,
     engine: &Arc<Engine>,
@@ -137,17 +141,13 @@ fn nobody(config: &PipeConfig) -> Owner {
 }
 
 async fn prepare(config: &PipeConfig, engine: &Arc<Engine>, owner: &Owner) -> Result<Prepared> {
-    let session = match Session::connect(Arc::new(config.clone()), engine, None).await {
-        Ok(session) => session,
-        Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
-        Err(_) => {
-            return Ok(Prepared {
-                tables: Vec::new(),
-                findings: Session::obstacles(config, engine).await?,
-            });
-        }
-    };
-    setup::prepare(&session, owner).await
+    match Session::connect_or_tell(Arc::new(config.clone()), engine).await {
+        Ok(session) => setup::prepare(&session, owner).await,
+        Err(obstacles) => Ok(Prepared {
+            tables: Vec::new(),
+            findings: obstacles.findings,
+        }),
+    }
 }
 
 impl fmt::Display for Plan {

@@ -5,7 +5,7 @@
 
 use super::lifecycle::Failure;
 use super::record::{Records, Skip, TablePlace};
-use super::store::PipeStore;
+use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +15,13 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// # Errors
 /// When the store fails.
-pub(super) async fn quarantine(store: &PipeStore, name: &TableName, error: &Error) -> Result<bool> {
+pub(super) async fn quarantine(pipe: &Pipe, name: &TableName, error: &Error) -> Result<bool> {
+    let store = &pipe.store;
+    let committed_at_us = store
+        .records()
+        .checkpoint()
+        .and_then(|at| at.committed_at_us);
+    let as_of_us = pipe.progress.lag.as_of(committed_at_us);
     store
         .commit(|draft| {
             if !narrow(draft, name) {
@@ -28,6 +34,10 @@ pub(super) async fn quarantine(store: &PipeStore, name: &TableName, error: &Erro
                     error.chain()
                 );
                 take_out(draft, name, error)?;
+                let table = draft.table_mut(name);
+                if let Some(own) = &mut table.place {
+                    own.as_of_us = own.as_of_us.or(as_of_us);
+                }
             }
             Ok(draft
                 .tables
@@ -63,6 +73,7 @@ fn take_out(draft: &mut Records, name: &TableName, error: &Error) -> Result<()> 
             term: None,
             place,
             sent,
+            as_of_us: None,
         });
     }
     table.skip = Skip::No;

@@ -17,6 +17,7 @@ use crate::batch::TableName;
 use crate::config::{Folders, PipeConfig, Problem};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::ServerIdentity;
+use crate::source::mysql::binlog::BegunFile;
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::{Position, StreamPlace};
 use crate::source::mysql::snapshot::Partition;
@@ -51,6 +52,9 @@ pub struct PipeRecord {
     pub checkpoint: Option<Checkpoint>,
     /// Rows up to here may be at the destination: the end place of the newest batch that was begun.
     pub sent: Option<StreamPlace>,
+    /// The newest binlog file of that server that the stream has read from.
+    #[serde(default)]
+    pub begun: Option<BegunFile>,
     /// What commands have laid over the pipe file.
     #[serde(default)]
     pub overlay: Overlay,
@@ -129,7 +133,8 @@ fn refused(problems: &[Problem]) -> Error {
 pub struct Checkpoint {
     /// The place.
     pub place: StreamPlace,
-    /// When the source committed the last transaction before it, microseconds since 1970; none when not known.
+    /// When the source committed the last transaction before it, or showed the place that the pipe began at: microseconds
+    /// since 1970 by its own clock; none when not known.
     pub committed_at_us: Option<u64>,
     /// When the checkpoint was written, microseconds since 1970.
     pub written_at_us: u64,
@@ -247,6 +252,10 @@ pub struct TablePlace {
     pub place: StreamPlace,
     /// Rows up to here may be at the destination.
     pub sent: Option<StreamPlace>,
+    /// A moment by the source's clock, in microseconds since 1970, up to which everything that it had committed stands
+    /// before the place; none when not known.
+    #[serde(default)]
+    pub as_of_us: Option<u64>,
 }
 
 /// A table that a load fills beside the live one, to be exchanged for it.

@@ -169,6 +169,7 @@ async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
     let fresh = begin_anew(session, pipe, &names).await?;
     let established = established::fingerprint(&pipe.config)?;
     let identity = session.source.identity().clone();
+    let now_there = session.source.moment_us().await?;
     Ok(Change::new(Some(PipeEvent::Resync), move |draft| {
         let record = draft.pipe_mut();
         record.established = Some(established);
@@ -178,10 +179,10 @@ async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
                 position: fresh.start.clone(),
                 offset: 0,
             },
-            committed_at_us: None,
+            committed_at_us: now_there,
             written_at_us: now_us(),
         });
-        record.sent = None;
+        (record.sent, record.begun) = (None, None);
         // Attaching claims a term above everything that has been written.
         record.anew = true;
         // Nothing is prepared at the new place, and nothing before it counts.
@@ -226,6 +227,7 @@ impl Fresh {
                 offset: 0,
             },
             sent: None,
+            as_of_us: None,
         });
         for fresh in self.tables {
             let name = fresh.source.name().clone();
@@ -373,11 +375,10 @@ pub(super) async fn check_targets(
         }
     }
     let mut findings = setup::shared_targets(&records, bound);
-    let policies = session.config.ddl;
     findings.extend(
         session
             .destination
-            .preflight(&targets, &owner, policies)
+            .preflight(&session.config, &targets, &owner)
             .await?,
     );
     setup::refuse(&findings)

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::append::{self, Snapshots};
 use super::lag::Spent;
+use super::obstacles::Obstacles;
 use super::pinned;
 use super::record::{PinnedPlugin, TableRecord};
 use super::store::PipeStore;
@@ -12,12 +13,14 @@ use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{PipeConfig, PositionMode, RowImage, TableConfig};
 use crate::destination::clickhouse::{ClickHouse, LabelsByColumn, TargetTable};
-use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
+use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::Source;
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::Position;
-use crate::source::mysql::preflight;
 use crate::transform::{Chain, ChainOutput, Engine, Plugin};
+
+/// Target tables that are made or looked at together: each takes several statements that wait more than they work.
+pub(super) const TARGETS_AT_ONCE: usize = 8;
 
 /// Both ends and everything bound between them.
 #[derive(Debug)]
@@ -108,13 +111,13 @@ impl LiveTable {
     }
 }
 
-impl Session {
-    /// Whether rows whose images leave columns out are read from the source.
-    pub(super) fn completes_rows(&self) -> bool {
-        let by_gtid = self.config.source.position != PositionMode::File && self.source.has_gtid();
-        self.config.row_image == RowImage::Complete && by_gtid
-    }
+/// Whether rows whose images leave columns out are read from the source.
+pub(super) fn completes_rows(config: &PipeConfig, source: &Source) -> bool {
+    let by_gtid = config.source.position != PositionMode::File && source.has_gtid();
+    config.row_image == RowImage::Complete && by_gtid
+}
 
+impl Session {
     /// Connects both ends and loads the plugins. A pipe that has read something goes on behind `past`.
     ///
     /// # Errors
@@ -132,7 +135,47 @@ impl Session {
         for (name, transform) in &config.transforms {
             plugins.insert(name.clone(), engine.load(name, transform).await?);
         }
-        Ok(Self {
+        Ok(Self::of(config, engine, (source, destination), plugins))
+    }
+
+    /// The same for a pipe that has read nothing yet, which tells everything that stands in the way and not what happens to
+    /// be met first: an end that refuses, or is away, keeps nobody from asking the other.
+    ///
+    /// # Errors
+    /// Whatever either end or a plugin refuses with, and what is found at an end that can be asked.
+    pub(super) async fn connect_or_tell(
+        config: Arc<PipeConfig>,
+        engine: &Arc<Engine>,
+    ) -> Result<Self, Obstacles> {
+        let (source, destination) = tokio::join!(
+            Source::connect(&config.source, None),
+            ClickHouse::connect(&config.destination)
+        );
+        let mut plugins = BTreeMap::new();
+        let mut refused = Vec::new();
+        for (name, transform) in &config.transforms {
+            match engine.load(name, transform).await {
+                Ok(plugin) => {
+                    plugins.insert(name.clone(), plugin);
+                }
+                Err(error) => refused.push(("plugin", error)),
+            }
+        }
+        match (source, destination) {
+            (Ok(source), Ok(destination)) if refused.is_empty() => {
+                Ok(Self::of(config, engine, (source, destination), plugins))
+            }
+            ends => Err(Obstacles::find(&config, ends, refused).await),
+        }
+    }
+
+    fn of(
+        config: Arc<PipeConfig>,
+        engine: &Arc<Engine>,
+        (source, destination): (Arc<Source>, ClickHouse),
+        plugins: BTreeMap<String, Arc<Plugin>>,
+    ) -> Self {
+        Self {
             config,
             source,
             destination,
@@ -142,54 +185,7 @@ impl Session {
             plugins,
             kept: RwLock::default(),
             tables: RwLock::default(),
-        })
-    }
-
-    /// Why a session cannot be made: what each end and each plugin refuses with, and what preflight finds at a source that
-    /// can be asked.
-    ///
-    /// # Errors
-    /// The first that may pass by itself.
-    pub(super) async fn obstacles(
-        config: &PipeConfig,
-        engine: &Arc<Engine>,
-    ) -> Result<Vec<Finding>> {
-        let mut findings = Vec::new();
-        let mut refused = |check: &str, error: Error| match error.kind().retry() {
-            Retry::Backoff => Err(error),
-            Retry::AfterOperator | Retry::Never => {
-                findings.push(Finding {
-                    severity: Severity::Error,
-                    check: check.to_owned(),
-                    found: error.chain(),
-                    needed: format!("a {check} that takes part"),
-                    remedy: error.hint().unwrap_or("change the pipe file").to_owned(),
-                    kind: error.kind(),
-                });
-                Ok(())
-            }
-        };
-        let source = match Source::connect(&config.source, None).await {
-            Ok(source) => Some(source),
-            Err(error) => {
-                refused("source", error)?;
-                None
-            }
-        };
-        if let Err(error) = ClickHouse::connect(&config.destination).await {
-            refused("destination", error)?;
         }
-        for (name, transform) in &config.transforms {
-            if let Err(error) = engine.load(name, transform).await {
-                refused("plugin", error)?;
-            }
-        }
-        if let Some(source) = source {
-            let mut conn = source.control().await?;
-            findings.extend(preflight::preflight(&source, &mut conn, config).await?);
-            conn.disconnect().await.ok();
-        }
-        Ok(findings)
     }
 
     /// Binds a table's plugins to its definition and plans its target; touches neither end.

@@ -7,6 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, stream};
 
 use super::append;
 use super::apply::position_text;
@@ -14,14 +17,15 @@ use super::attach::pin;
 use super::established;
 use super::lifecycle::PipeEvent;
 use super::record::{Checkpoint, Records, TableRecord, random_id, random_server_id};
-use super::session::{LiveTable, Session};
+use super::session::{LiveTable, Session, TARGETS_AT_ONCE, completes_rows};
 use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
-use crate::config::{Mode, PipeConfig, TableConfig, match_tables};
+use crate::config::{Mode, PipeConfig, TableConfig, match_each, match_tables};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
 use crate::fault;
+use crate::source::mysql::Source;
 use crate::source::mysql::binlog::{StreamOptions, TableFilter, statements_between};
 use crate::source::mysql::catalog::{self, SourceTable};
 use crate::source::mysql::position::{Position, StreamPlace};
@@ -31,6 +35,9 @@ use crate::source::mysql::{preflight, snapshot};
 /// How often a start place may be spoiled by a statement before Setup gives up for the moment.
 const START_ATTEMPTS: usize = 10;
 
+/// How often it is told how many target tables have been made.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
 /// What Setup has found out, before it makes anything.
 pub(super) struct Prepared {
     pub(super) tables: Vec<LiveTable>,
@@ -39,11 +46,7 @@ pub(super) struct Prepared {
 
 /// The tables that the pipe file means, as the source has them now.
 pub(super) async fn matched_tables(session: &Session) -> Result<Vec<(TableConfig, TableName)>> {
-    let mut conn = session.source.control().await?;
-    let listed = catalog::list_tables(&mut conn).await?;
-    conn.disconnect().await.ok();
-    let names: Vec<TableName> = listed.into_iter().map(|table| table.name).collect();
-    matched(&session.config.tables, &names)
+    matched(&session.config.tables, &listed(&session.source).await?)
 }
 
 /// The recorded tables with their entries. An entry whose tables the pipe has yet to take in means none of them.
@@ -76,50 +79,102 @@ pub(super) fn matched(
 /// # Errors
 /// Only what keeps the checks themselves from being made; what they find is in the findings.
 pub(super) async fn prepare(session: &Session, owner: &Owner) -> Result<Prepared> {
-    let mut conn = session.source.control().await?;
-    let mut findings = preflight::preflight(&session.source, &mut conn, &session.config).await?;
-    conn.disconnect().await.ok();
+    let Looked {
+        tables: described,
+        mut findings,
+    } = look_at_source(&session.source, &session.config).await?;
     let mut tables = Vec::new();
-    match described(session).await {
-        Ok((matched, sources)) => {
-            for (result, name) in bind_all(session, &matched, sources).await {
-                match result {
-                    Ok(table) => tables.push(table),
-                    Err(error) => findings.push(finding(&error.with_table(&name))),
-                }
-            }
+    for (entry, source) in described {
+        let name = source.name().clone();
+        let bound = session.bind(&entry, Arc::new(source), Arc::default()).await;
+        match bound {
+            Ok(table) => tables.push(table),
+            Err(error) => findings.push(finding(&error.with_table(&name))),
         }
-        Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
-        // Preflight has told of missing tables in its own words.
-        Err(error) if findings.iter().any(|finding| says(finding, &error)) => {}
-        Err(error) => findings.push(finding(&error)),
     }
     findings.extend(shared_targets(&Records::default(), &tables));
     let targets = tables.iter().flat_map(LiveTable::targets);
     let targets: Vec<_> = targets.cloned().collect();
-    let policies = session.config.ddl;
     findings.extend(
         session
             .destination
-            .preflight(&targets, owner, policies)
+            .preflight(&session.config, &targets, owner)
             .await?,
     );
     Ok(Prepared { tables, findings })
 }
 
-/// Whether the finding keeps the pipe from being set up for such an error. A warning does not.
-fn says(finding: &Finding, error: &Error) -> bool {
-    finding.severity == Severity::Error && finding.kind == error.kind()
+/// What the source shows of the tables that the pipe file means.
+pub(super) struct Looked {
+    /// Those that can be replicated as far as it is concerned, each with its entry.
+    tables: Vec<(TableConfig, SourceTable)>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Everything that the source and the pipe file have against each other. One table's trouble keeps no other from being
+/// looked at.
+///
+/// # Errors
+/// Only what keeps the checks themselves from being made.
+pub(super) async fn look_at_source(source: &Source, config: &PipeConfig) -> Result<Looked> {
+    let mut conn = source.control().await?;
+    let mut findings = preflight::preflight(source, &mut conn, config).await?;
+    conn.disconnect().await.ok();
+    let tables = match described(source, config, &mut findings).await {
+        Ok(tables) => tables,
+        Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
+        Err(error) => {
+            findings.push(finding(&error));
+            Vec::new()
+        }
+    };
+    Ok(Looked { tables, findings })
+}
+
+/// The tables that can be told, with their entries; what stands against the others joins the findings.
+async fn described(
+    source: &Source,
+    config: &PipeConfig,
+    findings: &mut Vec<Finding>,
+) -> Result<Vec<(TableConfig, SourceTable)>> {
+    let (matched, unmatched) = match_each(&config.tables, &listed(source).await?);
+    let definitions = definition_of_each(source, config, &matched).await?;
+    // Preflight has told of entries without a table.
+    let unmatched = unmatched.into_iter();
+    findings.extend(unmatched.filter(|finding| finding.kind != ErrorKind::SourceMissing));
+    let mut tables = Vec::new();
+    for ((entry, name), definition) in matched.into_iter().zip(definitions) {
+        match definition {
+            Ok(table) => tables.push((entry, table)),
+            Err(error) if is_told(findings, &name, error.kind()) => {}
+            Err(error) => findings.push(finding(&error.with_table(&name))),
+        }
+    }
+    Ok(tables)
+}
+
+/// Whether preflight has said in its own words what the table, or a column of it, is missing for. A warning does not keep
+/// the pipe from being set up.
+fn is_told(findings: &[Finding], name: &TableName, kind: ErrorKind) -> bool {
+    let quoted = format!("`{name}`");
+    kind == ErrorKind::SourceMissing
+        && findings.iter().any(|finding| {
+            finding.severity == Severity::Error
+                && finding.kind == kind
+                && finding.found.contains(&quoted)
+        })
+}
+
+/// All tables of the source that can be replicated.
+async fn listed(source: &Source) -> Result<Vec<TableName>> {
+    let mut conn = source.control().await?;
+    let listed = catalog::list_tables(&mut conn).await?;
+    conn.disconnect().await.ok();
+    Ok(listed.into_iter().map(|table| table.name).collect())
 }
 
 /// Entries of the pipe file with the tables that they mean.
 pub(super) type Matched = Vec<(TableConfig, TableName)>;
-
-async fn described(session: &Session) -> Result<(Matched, Vec<SourceTable>)> {
-    let matched = matched_tables(session).await?;
-    let sources = definitions(session, &matched).await?;
-    Ok((matched, sources))
-}
 
 pub(super) async fn bind_all(
     session: &Session,
@@ -187,7 +242,7 @@ pub(super) fn refuse(findings: &[Finding]) -> Result<()> {
         .iter()
         .filter(|finding| finding.severity == Severity::Error)
         .collect();
-    let Some(first) = refusing.first() else {
+    let Some(deciding) = Finding::deciding(findings) else {
         return Ok(());
     };
     let message = refusing
@@ -205,7 +260,7 @@ pub(super) fn refuse(findings: &[Finding]) -> Result<()> {
         .map(|finding| finding.remedy.as_str())
         .collect::<Vec<_>>()
         .join(" | ");
-    Err(Error::new(first.kind, message).with_hint(remedy))
+    Err(Error::new(deciding.kind, message).with_hint(remedy))
 }
 
 /// Runs Setup to its end and moves the pipe to Snapshot or Running.
@@ -303,16 +358,30 @@ async fn make_targets(session: &Session, store: &PipeStore, owner: &Owner) -> Re
     session.destination.ensure_database().await?;
     session.destination.ensure_checkpoints().await?;
     let records = store.records();
-    for table in session.tables() {
-        let name = table.source.name();
-        let record = records.tables.get(name);
-        // The live tables of such a load have the form and the names of before.
-        if record.is_some_and(|record| record.is_loading_alone()) {
-            continue;
-        }
-        for target in table.targets() {
-            let made = session.destination.create(target, owner).await;
-            made.map_err(|error| error.with_table(name))?;
+    // The live tables of such a load have the form and the names of before.
+    let is_apart = |table: &LiveTable| {
+        let record = records.tables.get(table.source.name());
+        record.is_some_and(|record| record.is_loading_alone())
+    };
+    let mut wanted = session.tables();
+    wanted.retain(|table| !is_apart(table));
+    let of = wanted.len();
+    let mut making = stream::iter(wanted)
+        .map(|table| async move {
+            for target in table.targets() {
+                let made = session.destination.create(target, owner).await;
+                made.map_err(|error| error.with_table(table.source.name()))?;
+            }
+            Ok::<(), Error>(())
+        })
+        .buffer_unordered(TARGETS_AT_ONCE);
+    let (mut made, mut told_at) = (0, Instant::now());
+    while let Some(one) = making.next().await {
+        one?;
+        made += 1;
+        if told_at.elapsed() > PROGRESS_INTERVAL {
+            told_at = Instant::now();
+            tracing::info!(pipe = store.pipe(), "{made} of {of} target tables made");
         }
     }
     Ok(())
@@ -323,7 +392,17 @@ pub(super) async fn definitions(
     session: &Session,
     matched: &[(TableConfig, TableName)],
 ) -> Result<Vec<SourceTable>> {
-    let mut conn = session.source.control().await?;
+    let each = definition_of_each(&session.source, &session.config, matched).await?;
+    each.into_iter().collect()
+}
+
+/// The same, with what stands against each table alone in its place.
+async fn definition_of_each(
+    source: &Source,
+    config: &PipeConfig,
+    matched: &[(TableConfig, TableName)],
+) -> Result<Vec<Result<SourceTable>>> {
+    let mut conn = source.control().await?;
     let names: Vec<TableName> = matched.iter().map(|(_, name)| name.clone()).collect();
     let excluded = |name: &TableName| {
         let entry = matched.iter().find(|(_, matched)| matched == name);
@@ -331,23 +410,17 @@ pub(super) async fn definitions(
             .map(|(config, _)| config.exclude_columns.clone())
             .unwrap_or_default()
     };
-    let tables = catalog::load_tables(&mut conn, &session.source, &names, excluded).await?;
+    let tables = catalog::load_each(&mut conn, source, &names, excluded).await?;
     conn.disconnect().await.ok();
-    let images_matter = session.config.mode != Mode::Snapshot && !session.completes_rows();
-    tables
-        .into_iter()
-        .map(|table| {
-            if images_matter {
-                ensure_images_whole(&table, session.source.flavor(), session.source.version())?;
-            }
-            let name = table.name().clone();
-            let entry = matched.iter().find(|(_, matched)| *matched == name);
-            match entry {
-                Some((config, _)) => table.with_policies(&session.config.types, config),
-                None => Ok(table),
-            }
-        })
-        .collect()
+    let images_matter = config.mode != Mode::Snapshot && !completes_rows(config, source);
+    let judged = |(table, (entry, _)): (Result<SourceTable>, &(TableConfig, TableName))| {
+        let table = table?;
+        if images_matter {
+            ensure_images_whole(&table, source.flavor(), source.version())?;
+        }
+        table.with_policies(&config.types, entry)
+    };
+    Ok(tables.into_iter().zip(matched).map(judged).collect())
 }
 
 /// The start place and the definitions that hold there.
@@ -409,6 +482,7 @@ async fn record_start(
         })
         .collect();
     let established = established::fingerprint(&session.config)?;
+    let now_there = session.source.moment_us().await?;
     store
         .commit(|draft| {
             let record = draft.pipe_mut();
@@ -419,7 +493,7 @@ async fn record_start(
                     position: start,
                     offset: 0,
                 },
-                committed_at_us: None,
+                committed_at_us: now_there,
                 written_at_us: super::clock::now_us(),
             });
             for table in records {

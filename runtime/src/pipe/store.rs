@@ -220,6 +220,7 @@ impl PipeStore {
                 owner: random_id(),
                 checkpoint: None,
                 sent: None,
+                begun: None,
                 overlay: Overlay::default(),
             });
             Ok(())

@@ -13,6 +13,7 @@ use super::command::{Change, Command};
 use super::document::{Reason, ReasonKind};
 use super::journal::{EventKind, Level, Note};
 use super::lifecycle::{Failure, PipeEvent, PipeState};
+use super::obstacles::Obstacles;
 use super::operate::operate;
 use super::progress::Progress;
 use super::record::{Records, random_server_id};
@@ -178,15 +179,9 @@ impl Supervisor {
             // Also of one that failed and is started again as it is.
             established::ensure_unchanged(&pipe.config, &pipe.store)?;
             let config = pipe.effective_config()?;
-            let session = match Session::connect(Arc::clone(&config), &pipe.engine, None).await {
-                Ok(session) => session,
-                Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
-                Err(error) => {
-                    // Everything that stands in the way at once, not what happened to be met first.
-                    let findings = Session::obstacles(&config, &pipe.engine).await?;
-                    return setup::refuse(&findings).and(Err(error));
-                }
-            };
+            let session = Session::connect_or_tell(Arc::clone(&config), &pipe.engine)
+                .await
+                .map_err(Obstacles::into_error)?;
             if pipe.store.records().state() == PipeState::Provisioning {
                 pipe.transition(PipeEvent::Provisioned).await?;
             }
@@ -341,7 +336,7 @@ impl Supervisor {
         if table.is_some_and(|table| table.state == TableState::Removed) {
             return self.wait_to_retry(error, delay).await;
         }
-        match quarantine::quarantine(&self.pipe.store, name, error).await {
+        match quarantine::quarantine(&self.pipe, name, error).await {
             Ok(true) => self.settle().await,
             Ok(false) => self.fail(&quarantine::nothing_left(error)).await,
             // The disk of the state takes no writes; the table's error is met again when it does.

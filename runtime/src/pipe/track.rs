@@ -7,6 +7,7 @@ use super::store::PipeStore;
 use crate::batch::TableName;
 use crate::destination::clickhouse::{Durable, MirrorRow};
 use crate::error::{ErrorKind, Result};
+use crate::source::mysql::binlog::BegunFile;
 use crate::source::mysql::position::StreamPlace;
 
 use super::apply::position_text;
@@ -46,6 +47,39 @@ impl Track {
                         place.sent = Some(sent.clone());
                     }),
                 }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Records that the stream reads from a binlog file of that name, begun at that time.
+    ///
+    /// # Errors
+    /// `SourceDiverged` where another file of that name was read before; when the store fails.
+    pub(super) async fn reads(
+        &self,
+        session: &Session,
+        store: &PipeStore,
+        (name, created): (String, u32),
+    ) -> Result<()> {
+        let server = session.source.identity().clone();
+        let file = BegunFile {
+            server,
+            name,
+            created,
+        };
+        if let Some(known) = store.record().begun {
+            known.ensure_same(&file)?;
+            if known == file || known.is_behind(&file) {
+                return Ok(());
+            }
+        }
+        if let Track::Table(_) = self {
+            return Ok(());
+        }
+        store
+            .commit(|draft| {
+                draft.pipe_mut().begun = Some(file);
                 Ok(())
             })
             .await
@@ -103,13 +137,19 @@ impl Track {
                             place.position
                         );
                         join_passed(draft, &place);
-                        draft.pipe_mut().checkpoint = Some(Checkpoint {
+                        let record = draft.pipe_mut();
+                        let before = record.checkpoint.as_ref();
+                        let before = before.and_then(|before| before.committed_at_us);
+                        record.checkpoint = Some(Checkpoint {
                             place,
-                            committed_at_us,
+                            committed_at_us: committed_at_us.or(before),
                             written_at_us: now_us(),
                         });
                     }
-                    Track::Table(name) => place_of(draft, name, |own| own.place = place),
+                    Track::Table(name) => place_of(draft, name, |own| {
+                        own.place = place;
+                        own.as_of_us = committed_at_us.or(own.as_of_us);
+                    }),
                 }
                 edit(draft);
                 Ok(())

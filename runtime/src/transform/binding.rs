@@ -11,6 +11,7 @@ use super::version::{Cardinality, GuestField, GuestShape};
 use crate::batch::{Column, ColumnType, Number, TableSchema};
 use crate::config::OnRejected;
 use crate::error::{Error, ErrorKind, Result};
+use crate::one_line::one_line;
 
 /// What a plugin does to one table.
 #[derive(Debug)]
@@ -145,7 +146,7 @@ fn writes(input: &TableSchema, shape: &GuestShape) -> Result<(TableSchema, Vec<W
     let mut output = input.clone();
     let mut writes: Vec<Write> = Vec::with_capacity(shape.writes.len());
     for (replaced, field) in &shape.writes {
-        let name = &field.name;
+        let name = column_name(input, field)?;
         let column_type = field.column_type.map_err(|type_name| {
             Refusal::NotYet(format!("makes column `{name}` of type `{type_name}`"))
         })?;
@@ -205,13 +206,35 @@ fn ensure_key_untouched(input: &TableSchema, replaced: Option<u32>) -> Result<()
     }
 }
 
+/// Bytes of a name: MySQL's 64 characters, of four bytes each.
+const NAME_BYTES: usize = 256;
+
+/// A column of the source keeps its name, whatever is in it.
+pub(super) fn column_name<'a>(
+    input: &TableSchema,
+    field: &'a GuestField,
+) -> Result<&'a str, Refusal> {
+    let name = &field.name;
+    match input.columns.iter().any(|column| column.name == *name) {
+        true => Ok(name),
+        false => named("a column", name),
+    }
+}
+
+/// A name of the guest's: it reaches errors, statuses and statements for ClickHouse.
+pub(super) fn named<'a>(what: &str, name: &'a str) -> Result<&'a str, Refusal> {
+    let broken = |how: &str| Err(Refusal::Broken(format!("it makes {what} {how}")));
+    match one_line(name, NAME_BYTES) {
+        _ if name.is_empty() => broken("without a name"),
+        plain if plain != name => broken(&format!(
+            "with a name of more than {NAME_BYTES} bytes, or with control characters in it"
+        )),
+        _ => Ok(name),
+    }
+}
+
 pub(super) fn ensure_names(output: &TableSchema) -> Result<(), Refusal> {
     for (index, column) in output.columns.iter().enumerate() {
-        if column.name.is_empty() {
-            return Err(Refusal::Broken(
-                "it makes a column without a name".to_owned(),
-            ));
-        }
         if output.columns[..index]
             .iter()
             .any(|other| other.name == column.name)
@@ -234,7 +257,7 @@ pub(super) fn column(
         name: field.name.clone(),
         column_type,
         nullable: field.nullable,
-        source_type: source_type.unwrap_or_else(|| field.source_type.clone()),
+        source_type: source_type.unwrap_or_else(|| one_line(&field.source_type, NAME_BYTES)),
     }
 }
 
@@ -392,6 +415,25 @@ pub(super) mod tests {
             ));
         });
         assert!(not_yet(texts).contains("`list-of what is no number`"));
+    }
+
+    #[test]
+    fn a_name_that_a_log_or_a_terminal_would_obey_is_refused_and_not_shown() {
+        let named = |name: &str| {
+            let field = field(name, ColumnType::Int8);
+            match refusal(|shape| shape.writes.push((None, field))) {
+                Refusal::Broken(what) => what,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(named("a\nERROR b").ends_with("control characters in it"));
+        assert!(named(&"long".repeat(100)).contains("more than 256 bytes"));
+        let (mut table, mut shape) = ((*schema()).clone(), shape());
+        table.columns[1].name = "e\tmail".to_owned();
+        shape
+            .writes
+            .push((Some(1), field("e\tmail", ColumnType::Text)));
+        Binding::checked(Arc::new(table), shape).expect("a source's column keeps its name");
     }
 
     #[test]

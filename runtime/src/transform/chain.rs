@@ -15,8 +15,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::binding::{Binding, WriteKind};
 use super::engine::blocking;
-use super::faults::{BadRow, Fault, Search, is_limit, is_of_rows, short};
-use super::instance::Plugin;
+use super::faults::{BadRow, Fault, Search, is_limit, is_of_rows};
+use super::instance::{Plugin, keeps_reasons};
 use super::limits::INPUT_PART_OF_MEMORY;
 use super::outputs::{self, Unfit};
 use super::passing::{Gone, Passing};
@@ -160,7 +160,7 @@ impl Chain {
         let mut faults = Vec::new();
         let mut passing = Passing {
             batch,
-            origins: None,
+            stayed: Vec::new(),
             gone: Gone {
                 is_routing: self.is_routing(),
                 dropped: None,
@@ -376,26 +376,25 @@ impl Step {
 
     fn rejected(&self, first: &BadRow, count: usize) -> Error {
         let name = self.plugin.name();
-        let (code, message) = (&first.code, short(&first.message));
+        let (code, message) = (&first.code, &first.message);
         Error::new(
             ErrorKind::PluginRejected,
-            format!("plugin `{name}` rejected {count} of a batch's rows, the first with `{code}`: {message}"),
+            format!("plugin `{name}` rejected {count} of a batch's rows"),
         )
         .with_table(&self.binding.input.name)
-        .with_hint(format!(
-            "mend the rows at the source, edit `transforms.{name}.config`, or set `transforms.{name}.on_error` to dead_letter"
-        ))
+        .with_hint(keeps_reasons(name))
+        .with_words(format!("the first with `{code}`: {message}"))
     }
 
     /// Takes down the rows that failed, by their places before the first plugin.
     fn note_faults(&self, passing: &Passing, answers: &[Answer], faults: &mut Vec<Fault>) {
-        for (row, bad) in bad_rows(answers) {
-            if passing.gone.holds(&passing.batch, row) {
-                continue;
-            }
-            let origins = passing.origins.as_ref();
+        let counts = |(row, _): &(usize, _)| !passing.gone.holds(&passing.batch, *row);
+        let mut bad = bad_rows(answers).filter(counts).peekable();
+        // Asked for by batches with faults alone.
+        let origins = bad.peek().and_then(|_| passing.origins());
+        for (row, bad) in bad {
             faults.push(Fault {
-                row: origins.map_or(row, |origins| origins[row]),
+                row: origins.as_ref().map_or(row, |origins| origins[row]),
                 plugin: self.plugin.name().to_owned(),
                 digest: self.plugin.digest().to_owned(),
                 kind: bad.kind,
@@ -418,7 +417,8 @@ impl Step {
         let Some((_, bad)) = lost else {
             return Ok(());
         };
-        let (name, message) = (self.plugin.name(), short(&bad.message));
+        // A limit's message is the host's own.
+        let (name, message) = (self.plugin.name(), &bad.message);
         Err(Error::new(
             bad.kind,
             format!("plugin `{name}` fails on a row that is gone, so where it went cannot be told: {message}"),
@@ -455,7 +455,7 @@ impl Step {
         let arrow_error = |error: ArrowError| self.arrow_error(error);
         let Passing {
             mut batch,
-            origins,
+            stayed,
             gone,
         } = passing;
         let bad: Vec<usize> = bad_rows(answers).map(|(row, _)| row).collect();
@@ -487,7 +487,7 @@ impl Step {
         batch.schema = Arc::clone(&self.binding.output);
         let passing = Passing {
             batch,
-            origins,
+            stayed,
             gone,
         };
         let keep = verdict::join_keep(answers);

@@ -13,6 +13,7 @@ use super::instance::Plugin;
 use super::verdict::Answer;
 use super::version::GuestRejection;
 use crate::error::{Error, ErrorKind, Result};
+use crate::one_line::one_line;
 
 /// Calls that may be spent on finding one row: the halves of a whole call down to one row are 32.
 const CALLS_PER_ROW: u32 = 40;
@@ -67,7 +68,10 @@ impl BadRow {
             row: 0,
             kind: error.kind(),
             code: error.kind().code(),
-            message: error.message().to_owned(),
+            message: match error.words() {
+                Some(words) => format!("{}: {words}", error.message()),
+                None => error.message().to_owned(),
+            },
         }
     }
 }
@@ -177,7 +181,8 @@ impl<'a> Search<'a> {
             )
             .with_hint(format!(
                 "report this to the author of plugin `{name}`: each row's result must be its own"
-            )));
+            ))
+            .with_words(error.words().map(str::to_owned)));
         }
         Ok(())
     }
@@ -192,20 +197,12 @@ impl<'a> Search<'a> {
             ),
         )
         .with_hint(error.hint().unwrap_or("mend the plugin").to_owned())
+        .with_words(error.words().map(str::to_owned))
     }
 }
 
-/// A guest's text, short enough for a status line.
+/// A guest's text, short enough for a line.
 pub(super) fn short(text: &str) -> String {
-    const CHARACTERS: usize = 300;
-    text.chars()
-        .take(CHARACTERS)
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
-        .collect()
+    const BYTES: usize = 300;
+    one_line(text, BYTES)
 }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::component;
 use super::engine::{Engine, blocking};
-use super::instance::{Plugin, hex};
+use super::instance::{Plugin, hex, told};
 use super::version::PLUGIN_INTERFACE;
 use crate::config::TransformConfig;
 use crate::error::Result;
@@ -47,7 +47,8 @@ impl Engine {
     fn look_at(self: &Arc<Self>, bytes: Vec<u8>) -> Result<Inspection> {
         let digest = hex(&Sha256::digest(&bytes));
         let component = self.compile(&digest, &bytes).map_err(|error| {
-            component::refused("inspected", "the component does not compile").with_source(error)
+            component::refused("inspected", "the component does not compile")
+                .with_source(told(&error))
         })?;
         let component_type = component.component_type();
         let strings = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();

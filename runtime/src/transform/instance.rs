@@ -10,6 +10,7 @@ use wasmtime::{Store, Trap};
 
 use super::component::{self, refused};
 use super::engine::{Engine, blocking};
+use super::faults::short;
 use super::limits::{
     CALLS_PER_INSTANCE, GuestState, LIFTED_TOO_MUCH, Lookups, begin_call, lifted_bytes, watch_time,
 };
@@ -18,6 +19,13 @@ use super::version::{self, Guest, GuestInput, GuestOutcome, GuestShape, Linked, 
 use crate::batch::TableSchema;
 use crate::config::{LimitsConfig, OnError, OnRejected, TransformConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::one_line::one_line;
+
+/// Of the problems of a configuration so many are told.
+const PROBLEMS: usize = 20;
+
+/// Bytes of a longer text of a guest: a backtrace of a few dozen frames.
+const TOLD_BYTES: usize = 2 << 10;
 
 /// A plugin, loaded and configured.
 pub struct Plugin {
@@ -107,16 +115,16 @@ impl Plugin {
     ) -> Result<Self> {
         let may_look_up = lookups.as_ref().is_none_or(|lookups| !lookups.is_empty());
         let digest = hex(&Sha256::digest(&bytes));
-        let component = engine
-            .compile(&digest, &bytes)
-            .map_err(|error| refused(&name, "the component does not compile").with_source(error))?;
+        let component = engine.compile(&digest, &bytes).map_err(|error| {
+            refused(&name, "the component does not compile").with_source(told(&error))
+        })?;
         component::ensure_contract(&name, engine.wasmtime(), &component, may_look_up)?;
         let linked = version::link(engine.wasmtime(), &component).map_err(|error| {
             refused(
                 &name,
                 "the component does not fit the contract that it names",
             )
-            .with_source(error)
+            .with_source(told(&error))
         })?;
         // A pipe file without `config` means no settings, which to a plugin is the empty object.
         let config_json = match config.config.expose() {
@@ -157,7 +165,7 @@ impl Plugin {
             let guest = plugin.linked.instantiate(&mut store);
             let took = began.elapsed();
             let made = guest.map(drop);
-            made.map_err(|error| plugin.call_error(&store, error))?;
+            made.map_err(|error| plugin.call_error(&store, error).telling())?;
             Ok(took)
         })
         .await
@@ -168,7 +176,12 @@ impl Plugin {
         self.linked
             .instantiate(&mut store)
             .and_then(|mut guest| guest.describe(&mut store))
-            .map_err(|error| self.call_error(&store, error))
+            .map(|info| PluginInfo {
+                name: short(&info.name),
+                version: short(&info.version),
+                ..info
+            })
+            .map_err(|error| self.call_error(&store, error).telling())
     }
 
     /// An instance that has taken the configuration.
@@ -178,13 +191,14 @@ impl Plugin {
             let answer = guest.configure(&mut store, &self.config_json)?;
             Ok((guest, answer))
         });
-        let (guest, answer) = answer.map_err(|error| self.call_error(&store, error))?;
+        let (guest, answer) = answer.map_err(|error| self.call_error(&store, error).telling())?;
         answer.map_err(|problems| {
+            let problems = problems.iter().take(PROBLEMS);
             let problems: Vec<_> = problems
-                .iter()
-                .map(|problem| match problem.path.as_str() {
-                    "" => problem.message.clone(),
-                    path => format!("{path}: {}", problem.message),
+                .map(|problem| (short(&problem.path), said(&problem.message)))
+                .map(|(path, message)| match path.as_str() {
+                    "" => message,
+                    path => format!("{path}: {message}"),
                 })
                 .collect();
             let name = &self.name;
@@ -207,12 +221,12 @@ impl Plugin {
             .map_err(|error| error.with_table(&schema.name))?;
         begin_call(&mut store, &self.limits);
         let answer = guest.bind_table(&mut store, schema);
-        let answer = answer.map_err(|error| self.table_error(&store, error, schema))?;
+        let answer = answer.map_err(|error| self.table_error(&store, error, schema).telling())?;
         answer.map_err(|text| {
             let name = &self.name;
             Error::new(
                 ErrorKind::PluginRefused,
-                format!("plugin `{name}` refuses the table: {text}"),
+                format!("plugin `{name}` refuses the table: {}", said(&text)),
             )
             .with_table(&schema.name)
             .with_hint(format!(
@@ -245,18 +259,21 @@ impl Plugin {
         self.call_error(store, error).with_table(&schema.name)
     }
 
-    /// Which of a guest's ways to fail this was.
+    /// Which of a guest's ways to fail this was. What it says is kept apart: it may hold values of the call's rows.
     fn call_error(&self, store: &Store<GuestState>, error: wasmtime::Error) -> Error {
+        let fault = self.fault(store.data(), &error);
+        fault.with_source(told(&error))
+    }
+
+    fn fault(&self, state: &GuestState, error: &wasmtime::Error) -> Error {
         let name = &self.name;
-        let state = store.data();
         if state.memory_refused.is_some() {
             let limit = mebibytes(self.limits.memory_bytes);
             return Error::new(
                 ErrorKind::PluginMemory,
                 format!("plugin `{name}` needs more memory than its limit of {limit}"),
             )
-            .with_hint(format!("raise `transforms.{name}.limits.memory`"))
-            .with_source(error);
+            .with_hint(format!("raise `transforms.{name}.limits.memory`"));
         }
         if state.log_exceeded {
             let limit = mebibytes(self.limits.log_bytes);
@@ -264,8 +281,7 @@ impl Plugin {
                 ErrorKind::PluginLog,
                 format!("plugin `{name}` logs more in one call than its limit of {limit}"),
             )
-            .with_hint(format!("raise `transforms.{name}.limits.log`"))
-            .with_source(error);
+            .with_hint(format!("raise `transforms.{name}.limits.log`"));
         }
         let trap = error.downcast_ref::<Trap>().copied();
         if trap == Some(Trap::Interrupt) {
@@ -274,29 +290,23 @@ impl Plugin {
                 ErrorKind::PluginTimeout,
                 format!("plugin `{name}` took longer than its limit of {limit:?}"),
             )
-            .with_hint(format!("raise `transforms.{name}.limits.time`"))
-            .with_source(error);
+            .with_hint(format!("raise `transforms.{name}.limits.time`"));
         }
         if let Some(trap) = trap {
-            let words = match &state.last_error {
-                Some(line) => format!("; its last words: {line}"),
-                None => String::new(),
-            };
             return Error::new(
                 ErrorKind::PluginTrap,
-                format!("plugin `{name}` trapped: {trap}{words}"),
+                format!("plugin `{name}` trapped: {trap}"),
             )
             .with_hint(format!(
-                "report this to the author of plugin `{name}`, with the backtrace"
+                "report this to the author of plugin `{name}`, with the backtrace; what it said last is among its own lines of the log, and with `transforms.{name}.on_error: dead_letter` beside each row that is kept"
             ))
-            .with_source(error);
+            .with_words(state.last_error.as_deref().map(short));
         }
         if format!("{error:#}").contains(LIFTED_TOO_MUCH) {
             return self.too_much(mebibytes(self.limits.output_bytes), "output");
         }
         // No trap and no limit: what it returned could not be lifted out of its memory.
         self.output_error("returned what breaks the contract")
-            .with_source(error)
     }
 
     /// One call returned more than its limit, which the key `limit` sets.
@@ -333,7 +343,7 @@ impl Instance {
         begin_call(&mut self.store, &plugin.limits);
         self.guest
             .shape(&mut self.store)
-            .map_err(|error| plugin.table_error(&self.store, error, schema))
+            .map_err(|error| plugin.table_error(&self.store, error, schema).telling())
     }
 
     /// Transforms one batch. After an error the instance must be dropped.
@@ -350,11 +360,14 @@ impl Instance {
             .transform(&mut self.store, input)
             .map_err(|error| plugin.table_error(&self.store, error, schema))?;
         answer.map_err(|text| {
+            let name = &plugin.name;
             Error::new(
                 ErrorKind::PluginRejected,
-                format!("plugin `{}` cannot transform a batch: {text}", plugin.name),
+                format!("plugin `{name}` refuses a batch"),
             )
             .with_table(&schema.name)
+            .with_hint(keeps_reasons(name))
+            .with_words(short(&text))
         })
     }
 
@@ -362,6 +375,23 @@ impl Instance {
     pub(super) fn is_fresh(&self) -> bool {
         self.calls < CALLS_PER_INSTANCE
     }
+}
+
+/// Where an operator finds what a plugin says of rows.
+pub(super) fn keeps_reasons(name: &str) -> String {
+    format!(
+        "mend the rows at the source, edit `transforms.{name}.config`, or set `transforms.{name}.on_error` to dead_letter, which keeps each row that fails with the plugin's reason"
+    )
+}
+
+/// What a guest says of its configuration or of a table.
+fn said(text: &str) -> String {
+    one_line(text, TOLD_BYTES)
+}
+
+/// What wasmtime says, in which names come from the guest.
+pub(super) fn told(error: &wasmtime::Error) -> String {
+    one_line(&format!("{error:#}"), TOLD_BYTES)
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

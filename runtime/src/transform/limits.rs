@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
 use crate::config::LimitsConfig;
+use crate::one_line::one_line;
 
 /// The engine's epoch advances at this pace: small against a time limit, and 200 atomic increments a second.
 pub(super) const EPOCH_TICK: Duration = Duration::from_millis(5);
@@ -26,6 +27,9 @@ const CORE_INSTANCES: usize = 200;
 
 /// Bytes of one log line: a page of text.
 const LOG_BYTES_PER_LINE: usize = 4 << 10;
+
+/// What filters know a guest's lines by.
+const TARGET: &str = "pipewright::plugin";
 
 /// Rows of one call: the batch size that the costs of a call vanish in.
 pub(super) const ROWS_PER_CALL: usize = 65_536;
@@ -92,21 +96,7 @@ impl GuestState {
 
     /// Passes a line on to the host's log; an error ends the call, once its budget is used up.
     pub(super) fn log(&mut self, level: LogLevel, message: &str) -> wasmtime::Result<()> {
-        let mut end = message.len().min(LOG_BYTES_PER_LINE);
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        // One line stays one line, and a terminal is not driven by a guest.
-        let line: String = message[..end]
-            .chars()
-            .map(|character| {
-                if character.is_control() {
-                    ' '
-                } else {
-                    character
-                }
-            })
-            .collect();
+        let line = one_line(message, LOG_BYTES_PER_LINE);
         if matches!(level, LogLevel::Error) {
             self.last_error = Some(line.clone());
         }
@@ -116,11 +106,12 @@ impl GuestState {
         };
         self.log_budget = left;
         let plugin = &self.plugin;
+        // Neither a reader nor a filter takes these lines for the host's.
         match level {
-            LogLevel::Debug => tracing::debug!(plugin, "{line}"),
-            LogLevel::Info => tracing::info!(plugin, "{line}"),
-            LogLevel::Warn => tracing::warn!(plugin, "{line}"),
-            LogLevel::Error => tracing::error!(plugin, "{line}"),
+            LogLevel::Debug => tracing::debug!(target: TARGET, plugin, "plugin says: {line}"),
+            LogLevel::Info => tracing::info!(target: TARGET, plugin, "plugin says: {line}"),
+            LogLevel::Warn => tracing::warn!(target: TARGET, plugin, "plugin says: {line}"),
+            LogLevel::Error => tracing::error!(target: TARGET, plugin, "plugin says: {line}"),
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::binding::{Refusal, column, ensure_names};
+use super::binding::{Refusal, column, column_name, ensure_names, named};
 use super::version::{GuestShape, GuestTarget, GuestTargetColumn};
 use crate::batch::TableSchema;
 
@@ -42,11 +42,7 @@ pub(super) fn targets(input: &TableSchema, shape: &GuestShape) -> Result<Vec<Tar
     let mut targets: Vec<Target> = Vec::with_capacity(shape.targets.len());
     for declared in &shape.targets {
         let name = declared.name.as_deref();
-        if name.is_some_and(str::is_empty) {
-            return Err(Refusal::Broken(
-                "it declares a target without a name".to_owned(),
-            ));
-        }
+        name.map(|name| named("a target", name)).transpose()?;
         if targets.iter().any(|known| known.name.as_deref() == name) {
             let what = name.map_or("its table's own target".to_owned(), |name| {
                 format!("target `{name}`")
@@ -77,7 +73,7 @@ fn target(input: &TableSchema, declared: &GuestTarget) -> Result<Target, Refusal
                 columns.push(Origin::Passed(index));
             }
             GuestTargetColumn::Made(field) => {
-                let name = &field.name;
+                let name = column_name(input, field)?;
                 let column_type = field.column_type.map_err(|type_name| {
                     Refusal::NotYet(format!("makes column `{name}` of type `{type_name}`"))
                 })?;

@@ -21,14 +21,30 @@ impl Selection {
     /// assert!(Selection::from_fn(3, |_| true).keeps(2));
     /// ```
     pub fn from_fn(row_count: usize, mut keep: impl FnMut(usize) -> bool) -> Self {
-        let bits = (0..row_count.div_ceil(8))
-            .map(|byte| {
-                let rows = byte * 8..row_count.min(byte * 8 + 8);
-                rows.enumerate()
-                    .fold(0, |bits, (bit, row)| bits | u8::from(keep(row)) << bit)
-            })
-            .collect();
-        Self { row_count, bits }
+        let kept: Vec<bool> = (0..row_count).map(&mut keep).collect();
+        Self::from_bools(&kept)
+    }
+
+    /// Of an answer for each row: what a loop over a column gives, without a branch a row.
+    ///
+    /// ```
+    /// use pipewright_sdk::Selection;
+    /// let ages = [17, 18, 64];
+    /// let grown: Vec<bool> = ages.iter().map(|age| *age >= 18).collect();
+    /// assert_eq!(Selection::from_bools(&grown).count(), 2);
+    /// ```
+    pub fn from_bools(kept: &[bool]) -> Self {
+        let (eights, rest) = kept.as_chunks::<8>();
+        let mut bits: Vec<u8> = eights.iter().map(|eight| packed(*eight)).collect();
+        if !rest.is_empty() {
+            let mut eight = [false; 8];
+            eight[..rest.len()].copy_from_slice(rest);
+            bits.push(packed(eight));
+        }
+        Self {
+            row_count: kept.len(),
+            bits,
+        }
     }
 
     /// How many rows it speaks of.
@@ -72,5 +88,27 @@ impl Selection {
     /// ```
     pub fn keeps(&self, row: usize) -> bool {
         self.bits[row / 8] >> (row % 8) & 1 == 1
+    }
+}
+
+/// Eight answers as bits, the first lowest: the product moves each byte's lowest bit to its place in the highest byte.
+fn packed(eight: [bool; 8]) -> u8 {
+    let bytes = u64::from_le_bytes(eight.map(u8::from));
+    (bytes.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Selection;
+
+    #[test]
+    fn each_row_has_its_own_bit_whatever_stands_beside_it() {
+        for pattern in 0..=u8::MAX {
+            let kept: Vec<bool> = (0..8).map(|bit| pattern >> bit & 1 == 1).collect();
+            assert_eq!(Selection::from_bools(&kept).bits, [pattern]);
+        }
+        let selection = Selection::from_fn(19, |row| row % 3 == 0);
+        assert!((0..19).all(|row| selection.keeps(row) == (row % 3 == 0)));
+        assert_eq!((selection.len(), selection.bits.len()), (19, 3));
     }
 }

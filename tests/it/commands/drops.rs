@@ -12,14 +12,16 @@ use super::effects::{loads, newest_kind};
 use super::{
     Asked, adding, give_well, lock, name_of, state, unlock_later, wait_state, with_tables,
 };
-use crate::support::{CATCH_UP, START, SlowInserts, SlowReader, launch, once, running, start};
+use crate::support::{
+    CATCH_UP, START, SlowInserts, SlowReader, launch, on_both_sources, running, start,
+};
 
-once! {
+on_both_sources! {
     a_pipe_is_dropped_from_whatever_it_is_at: 900,
 }
 
-async fn a_pipe_is_dropped_from_whatever_it_is_at() -> Result<()> {
-    let stage = || with_tables(SourceKind::MySql, 6);
+async fn a_pipe_is_dropped_from_whatever_it_is_at(kind: SourceKind) -> Result<()> {
+    let stage = || with_tables(kind, 6);
     while_it_is_set_up(&stage().await?).await.context("Setup")?;
     while_it_loads(&stage().await?).await.context("Snapshot")?;
     while_tables_are_added(&stage().await?)

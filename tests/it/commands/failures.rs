@@ -2,24 +2,29 @@
 //! go on, and goes on once that is mended, or is loaded anew; one table's trouble stops that table alone.
 
 use anyhow::{Context, Result, ensure};
+use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{Pipe, Stage};
+use testbed::harness::{Pipe, Proxy, Stage};
 
 use super::effects::loads;
 use super::{
-    Asked, adding, give, give_well, lock, name_of, newest_event, state, unlock_later, wait_state,
-    wait_told, with_tables,
+    Asked, adding, give, give_well, lock, name_of, newest_event, small_partitions, state, unlock,
+    unlock_later, wait_partitions, wait_state, wait_told, with_tables,
 };
 use crate::support::{
-    CATCH_UP, SlowInserts, SlowReader, assert_caught_up, on_both_sources, once, running,
+    CATCH_UP, SlowInserts, SlowReader, assert_caught_up, launch, on_both_sources, once, running,
+    running_with, start, wait_for_pipe,
 };
 
 on_both_sources! {
     a_pipe_fails_at_whatever_it_is_and_goes_on_from_there: 600,
+    a_load_is_taken_up_again_while_another_table_stays_out: 300,
+    a_pipe_that_cannot_be_set_up_says_so_in_a_process_that_stays: 240,
 }
 
 once! {
+    a_load_asked_for_while_pausing_begins_though_the_last_insert_failed: 240,
     one_tables_trouble_fails_no_pipe_that_pauses_or_takes_in_another: 300,
 }
 
@@ -208,4 +213,146 @@ async fn one_tables_trouble_fails_no_pipe_that_pauses_or_takes_in_another() -> R
     give_well(&pipe, &Asked::State(retry)).await?;
     pipe.wait_state("Running", CATCH_UP).await?;
     assert_caught_up(&stage, &mut pipe, &["t", "u", "w"]).await
+}
+
+/// Both leave in the middle of the load of one; it has trouble of its own alone once that is mended.
+async fn a_load_is_taken_up_again_while_another_table_stays_out(kind: SourceKind) -> Result<()> {
+    let stage = with_tables(kind, 14).await?;
+    let mut file = stage.pipe_file(&["t", "u"]);
+    file["snapshot"] = small_partitions();
+    let mut pipe = start(launch(&file))?;
+    wait_partitions(&mut pipe).await?;
+    let held = lock(&stage, "t").await?;
+    for (name, aside) in [("t", "t_aside"), ("u", "u_aside")] {
+        rename(&stage, name, aside).await?;
+    }
+    unlock(held).await?;
+    stage
+        .source
+        .execute("INSERT INTO u (a) VALUES ('x')")
+        .await?;
+    let state_of = |document: &Value, name| table(&stage, document, name)["state"].clone();
+    pipe.wait_for("both tables out of service", CATCH_UP, |document| {
+        document["state"] == "Degraded"
+            && ["t", "u"].map(|name| state_of(document, name)) == ["Quarantined", "Quarantined"]
+    })
+    .await?;
+
+    let retry = |name| {
+        let order = json!({ "command": "retry", "table": name_of(&stage, name) });
+        Asked::State(order)
+    };
+    let newest = newest_event(&stage, &pipe).await?;
+    rename(&stage, "t_aside", "t").await?;
+    give_well(&pipe, &retry("t")).await?;
+    wait_told(&stage, &pipe, newest, "Degraded to Snapshot").await?;
+    pipe.wait_for("one table back", CATCH_UP, |document| {
+        document["state"] == "Degraded"
+            && ["t", "u"].map(|name| state_of(document, name)) == ["Streaming", "Quarantined"]
+    })
+    .await?;
+    let done = &table(&stage, &pipe.status().await?, "t")["snapshot"].clone();
+    ensure!(
+        done["partitions_done"] == done["partitions_total"],
+        "{done:#}"
+    );
+    stage.source.execute("DELETE FROM t WHERE id < 100").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    rename(&stage, "u_aside", "u").await?;
+    give_well(&pipe, &retry("u")).await?;
+    pipe.wait_state("Running", CATCH_UP).await?;
+    assert_caught_up(&stage, &mut pipe, &["t", "u"]).await?;
+    stage.assert_no_load_left().await
+}
+
+/// Beside a pipe that is well.
+async fn a_pipe_that_cannot_be_set_up_says_so_in_a_process_that_stays(
+    kind: SourceKind,
+) -> Result<()> {
+    let (well, stage) = tokio::try_join!(with_tables(kind, 1), with_tables(kind, 1))?;
+    let mut pipe = running(&well, &["t"]).await?;
+    stage
+        .source
+        .execute_all(["CREATE TABLE k (a INT)", "INSERT INTO k VALUES (1), (2)"])
+        .await?;
+    let file = stage.pipe_file(&["t", "k"]).to_string();
+    let (status, made) = pipe.call(Method::POST, "/v1/pipes", file).await?;
+    ensure!(status == 201, "{status}: {made:#}");
+    let name = &stage.database;
+    let document = wait_for_pipe(&pipe, name, "Failed", |document| {
+        document["state"] == "Failed"
+    })
+    .await?;
+    let remedy = document["reasons"][0]["remedy"].as_str();
+    let (alter, _) = remedy
+        .and_then(|remedy| remedy[remedy.find("ALTER TABLE")?..].split_once(';'))
+        .with_context(|| format!("no statement in {document:#}"))?;
+    for told in ["Provisioning to Setup", "Setup to Failed"] {
+        wait_told(&stage, &pipe, 0, told).await?;
+    }
+    let made = format!("SELECT count() FROM system.tables WHERE database = '{name}'");
+    ensure!(
+        stage.clickhouse.number(&made).await? == 0,
+        "a target is made"
+    );
+
+    stage.source.execute(alter).await?;
+    let path = format!("/v1/pipes/{name}/state");
+    let order = json!({ "command": "start" }).to_string();
+    let (status, answer) = pipe.call(Method::PATCH, &path, order).await?;
+    ensure!(status == 200, "{status}: {answer:#}");
+    wait_state(&stage, &pipe, "Running").await?;
+    stage.source.execute("UPDATE k SET a = a + 10").await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    for table in ["t", "k"] {
+        stage.assert_same(table).await?;
+    }
+    let document = pipe.status().await?;
+    ensure!(
+        document["state"] == "Running" && document["reasons"] == json!([]),
+        "the other one: {document:#}"
+    );
+    assert_caught_up(&well, &mut pipe, &["t"]).await
+}
+
+/// The answer of the last insert in flight is lost, so that the pipe never comes to be Paused.
+async fn a_load_asked_for_while_pausing_begins_though_the_last_insert_failed() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE gated (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO gated VALUES (1, 1), (2, 2)",
+        ])
+        .await?;
+    let proxy = Proxy::before(stage.clickhouse_server.http_port()).await?;
+    let mut file = stage.pipe_file(&["gated"]);
+    file["destination"]["url"] = json!(proxy.url());
+    let mut pipe = running_with(&file).await?;
+    proxy.close_gate("gated", 0);
+    let insert = "INSERT INTO gated VALUES (3, 3)";
+    stage.source.execute(insert).await?;
+    pipe.wait_for("an insert under way", CATCH_UP, |document| {
+        document["lag_seconds"].as_f64() > Some(0.3)
+    })
+    .await?;
+    give_well(&pipe, &state("pause")).await?;
+    pipe.wait_state("Pausing", CATCH_UP).await?;
+    let newest = newest_event(&stage, &pipe).await?;
+    let resync = state("resync");
+    let lost = async {
+        wait_told(&stage, &pipe, newest, "resync").await?;
+        proxy.lose_answers(1);
+        proxy.open_gate();
+        Ok(())
+    };
+    let (resynced, lost) = tokio::join!(give_well(&pipe, &resync), lost);
+    lost.and(resynced).context("resync at Pausing")?;
+    wait_told(&stage, &pipe, newest, "Pausing to Snapshot").await?;
+    ensure!(proxy.lost() == 1, "{} answers were lost", proxy.lost());
+    pipe.wait_state("Running", CATCH_UP).await?;
+    let delete = "DELETE FROM gated WHERE id = 1";
+    stage.source.execute(delete).await?;
+    assert_caught_up(&stage, &mut pipe, &["gated"]).await?;
+    stage.assert_no_load_left().await
 }

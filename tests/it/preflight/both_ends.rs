@@ -10,7 +10,7 @@ use testbed::{
     ClickHouseOptions, ClickHouseServer, ClickHouseUser, SourceKind, SourceOptions, SourceServer,
 };
 
-use super::{codes, findings_at};
+use super::{codes, findings_at, said_of};
 use crate::support::{CATCH_UP, launch, on_both_sources, once, running_with, start};
 
 on_both_sources! {
@@ -22,7 +22,7 @@ once! {
 }
 
 /// A pipe that runs, so that its process can be asked about documents; as a replica it is known by this number.
-async fn asked_pipe(stage: &Stage, server_id: Option<u32>) -> Result<Pipe> {
+pub(crate) async fn asked_pipe(stage: &Stage, server_id: Option<u32>) -> Result<Pipe> {
     stage
         .source
         .execute("CREATE TABLE good (id INT PRIMARY KEY)")
@@ -34,10 +34,10 @@ async fn asked_pipe(stage: &Stage, server_id: Option<u32>) -> Result<Pipe> {
 
 /// The codes of what stands against a document, by weight.
 #[derive(Debug, PartialEq)]
-struct Told {
-    errors: BTreeSet<String>,
-    warnings: BTreeSet<String>,
-    found: Vec<Value>,
+pub(crate) struct Told {
+    pub(crate) errors: BTreeSet<String>,
+    pub(crate) warnings: BTreeSet<String>,
+    pub(crate) found: Vec<Value>,
 }
 
 impl Told {
@@ -49,7 +49,7 @@ impl Told {
         }
     }
 
-    fn ensure(&self, errors: &[&str], warnings: &[&str]) -> Result<()> {
+    pub(crate) fn ensure(&self, errors: &[&str], warnings: &[&str]) -> Result<()> {
         for (codes, wanted) in [(&self.errors, errors), (&self.warnings, warnings)] {
             for code in wanted {
                 ensure!(
@@ -64,7 +64,7 @@ impl Told {
 }
 
 /// What `validate --online` tells, which POST /v1/validate tells too.
-async fn told(pipe: &Pipe, file: &Value) -> Result<Told> {
+pub(crate) async fn told(pipe: &Pipe, file: &Value) -> Result<Told> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("pipe.yaml");
     std::fs::write(&path, format!("{file:#}"))?;
@@ -85,10 +85,21 @@ async fn told(pipe: &Pipe, file: &Value) -> Result<Told> {
     Ok(by_line)
 }
 
+/// How a process ends over these.
+fn exit_code(told: &Told) -> i32 {
+    let is_away = |one: &Value| one["kind"].to_string().contains("_unavailable");
+    let mut refusing = told.found.iter().filter(|one| one["severity"] == "error");
+    match refusing.any(is_away) {
+        true => 69,
+        false => 1,
+    }
+}
+
 /// Setup refuses with the same, and says all of it.
-async fn assert_setup_tells(file: &Value, told: &Told) -> Result<()> {
-    let mut pipe = start(launch(file))?;
-    ensure!(pipe.wait_exit(CATCH_UP).await? == 1);
+pub(crate) async fn assert_setup_tells(file: &Value, told: &Told) -> Result<()> {
+    let mut pipe = start(launch(file).argument("--wait=2s"))?;
+    let code = pipe.wait_exit(CATCH_UP).await?;
+    ensure!(code == exit_code(told), "ended with {code}: {told:#?}");
     let log = pipe.log().tail();
     for code in &told.errors {
         ensure!(
@@ -107,7 +118,7 @@ async fn a_source_that_cannot_be_followed_is_told_alike_by_all(kind: SourceKind)
         let options = SourceOptions::new(kind).arg("--skip-log-bin");
         let options = match kind.is_mariadb() {
             // The server says of itself what it is told to.
-            true => options.arg("--version=10.4.34-MariaDB"),
+            true => options.arg("--version=10.4.34-MariaDB-MaxScale"),
             false => options.arg("--server-id=0"),
         };
         SourceServer::start(options)
@@ -128,18 +139,28 @@ async fn a_source_that_cannot_be_followed_is_told_alike_by_all(kind: SourceKind)
     let asked = Stage::shared(kind).await?;
     let pipe = asked_pipe(&asked, None).await?;
     let told = told(&pipe, &file).await?;
-    let own = match kind.is_mariadb() {
-        true => "version",
-        false => "source_server_id",
+    let own: &[&str] = match kind.is_mariadb() {
+        true => &["version", "server"],
+        false => &["source_server_id"],
     };
-    told.ensure(&["log_bin", "table", own], &["clock", "tls"])?;
+    told.ensure(&[&["log_bin", "table"], own].concat(), &["clock", "tls"])?;
     let view = told
         .found
         .iter()
         .find(|finding| finding["check"] == "table");
     let view = view.context("the view")?;
     ensure!(view["found"].to_string().contains("view"), "{view:#}");
-    assert_setup_tells(&file, &told).await
+    assert_setup_tells(&file, &told).await?;
+    if kind.is_mariadb() {
+        let server = said_of(&told.found, "server");
+        ensure!(server.contains("MaxScale answers"), "{server}");
+        return Ok(());
+    }
+    // This one has a certificate, which nobody looks at.
+    file["source"]["tls"] = json!({ "mode": "required" });
+    let tls = said_of(&super::told(&pipe, &file).await?.found, "tls");
+    ensure!(tls.contains("whoever answers is believed"), "{tls}");
+    Ok(())
 }
 
 /// A writer who lacks what a pipe needs in every way, and a reader.
@@ -166,6 +187,36 @@ fn by(file: &Value, user: &str) -> Value {
     file["destination"]["user"] = json!(user);
     file["destination"]["password"] = json!(user);
     file
+}
+
+/// ClickHouse keeps for itself all of its disk but half a GiB.
+async fn assert_full_disk_told(stage: &Stage, pipe: &Pipe) -> Result<()> {
+    let total = stage
+        .clickhouse
+        .number("SELECT total_space FROM system.disks")
+        .await?;
+    let kept = total.saturating_sub(512 << 20);
+    let disk = format!(
+        "<storage_configuration><disks><default><keep_free_space_bytes>{kept}</keep_free_space_bytes></default></disks>\
+         </storage_configuration>"
+    );
+    tokio::task::block_in_place(|| stage.clickhouse_server.start_again_configured(&disk))?;
+    let found = told(pipe, &stage.pipe_file(&["taken"])).await?;
+    found.ensure(&[], &["disk"])?;
+    let disk = said_of(&found.found, "disk");
+    ensure!(disk.contains("MiB left"), "{disk}");
+    Ok(())
+}
+
+/// A number that the pipe itself is registered with is no other's: it may be its last connection.
+async fn assert_own_number_told(asked: &Stage, pipe: &Pipe, number: u32) -> Result<()> {
+    let mut own = asked.pipe_file(&["good"]);
+    own["source"]["server_id"] = json!(number);
+    own["destination"]["database"] = json!(format!("{}_new", asked.database));
+    let found = told(pipe, &own).await?;
+    found.ensure(&[], &["server_id"])?;
+    ensure!(found.errors.is_empty(), "{:#?}", found.found);
+    Ok(())
 }
 
 /// pitfall 63: a number that another replica has is told before the two push each other out.
@@ -228,6 +279,8 @@ async fn a_destination_that_cannot_be_written_to_is_told_alike_by_all() -> Resul
     assert_setup_tells(&file, &found).await?;
     file["destination"]["database"] = json!(format!("{}_m", stage.database));
     told(&pipe, &file).await?.ensure(&["database"], &[])?;
+    assert_full_disk_told(&stage, &pipe).await?;
+    assert_own_number_told(&asked, &pipe, number).await?;
     // The pipe that has the number is none the worse for it, and is not warned of others.
     asked.wait_caught_up(&mut pipe, CATCH_UP).await
 }

@@ -16,6 +16,7 @@ mod proxy;
 pub mod replication;
 mod source;
 mod stage;
+mod surroundings;
 mod workload;
 
 pub use binlog_proxy::{Alteration, BinlogProxy, EventPart, PassingEvent};
@@ -28,4 +29,5 @@ pub use process::{Finished, run_to_end, usage_of};
 pub use proxy::Proxy;
 pub use source::{Source, quoted};
 pub use stage::{Held, MARKER_TABLE, Stage};
+pub use surroundings::Disk;
 pub use workload::{Workload, Writer};

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::process::{self, Finished};
+use super::surroundings::{Disk, Surroundings};
 use crate::port;
 
 /// Tells the hidden subcommand that its standard input is a lifeline: it ends when that closes.
@@ -33,6 +34,7 @@ pub struct Launch {
     envs: Vec<(String, String)>,
     limited: bool,
     lockable: Option<(PathBuf, Lock)>,
+    surrounded: bool,
 }
 
 /// How a folder becomes read-only under a process.
@@ -109,7 +111,15 @@ impl Launch {
             envs: Vec::new(),
             limited: false,
             lockable: None,
+            surrounded: false,
         }
+    }
+
+    /// Lets [`Pipe::set_clock`] and [`Pipe::set_state_disk`] be used.
+    #[must_use]
+    pub fn with_surroundings(mut self) -> Self {
+        self.surrounded = true;
+        self
     }
 
     /// Lets [`Pipe::set_read_only`] be used on this folder.
@@ -168,6 +178,7 @@ pub struct Pipe {
     launch: Launch,
     log: Arc<PipeLog>,
     state: String,
+    surroundings: Option<Surroundings>,
     port: u16,
     child: Option<Child>,
     client: reqwest::Client,
@@ -179,8 +190,13 @@ impl Pipe {
         let folder = tempfile::Builder::new()
             .prefix("pipewright-pipe-")
             .tempdir()?;
+        let surroundings = match launch.surrounded {
+            true => Some(Surroundings::new(folder.path())?),
+            false => None,
+        };
         let mut pipe = Self {
             launch,
+            surroundings,
             log: Arc::new(PipeLog { folder }),
             state: "state".to_owned(),
             port: port::free_port()?,
@@ -278,6 +294,9 @@ impl Pipe {
         command
             .env(LIFELINE_VARIABLE, "1")
             .envs(self.launch.envs.iter().map(|(name, value)| (name, value)));
+        if let Some(surroundings) = &self.surroundings {
+            command.envs(surroundings.envs(&self.state_dir()));
+        }
         command
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
@@ -309,6 +328,21 @@ impl Pipe {
         let pid = self.pid().context("the pipe does not run")?;
         let (folder, lock) = self.launch.lockable.as_ref().context("no such folder")?;
         lock.set(folder, pid, read_only)
+    }
+
+    /// The wall clock of the process is off by so many seconds from now on, and after a restart as well.
+    pub fn set_clock(&self, seconds: i64) -> Result<()> {
+        self.surroundings()?.set_clock(seconds)
+    }
+
+    /// The disk of the state folder is like that from now on.
+    pub fn set_state_disk(&self, disk: Disk) -> Result<()> {
+        self.surroundings()?.set_disk(disk)
+    }
+
+    fn surroundings(&self) -> Result<&Surroundings> {
+        let surroundings = self.surroundings.as_ref();
+        surroundings.context("the pipe was started without surroundings")
     }
 
     /// SIGKILL; nothing of the process is left when this returns.

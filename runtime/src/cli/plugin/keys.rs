@@ -7,8 +7,13 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use crate::one_line::one_line;
+
 /// A configuration is a few levels deep; a schema may refer to itself.
 const DEPTH: usize = 4;
+
+/// Bytes of a line: a key with a paragraph about it.
+const LINE_BYTES: usize = 4 << 10;
 
 /// Of so many alternatives a line shows.
 const ALTERNATIVES: usize = 12;
@@ -20,7 +25,7 @@ pub(super) fn described(schema: &str) -> Vec<String> {
         .as_object()
         .filter(|keys| !keys.is_empty())
     else {
-        return vec![printable(schema)];
+        return vec![one_line(schema, LINE_BYTES)];
     };
     let needed = |key: &str| {
         let mut names = root["required"].as_array().into_iter().flatten();
@@ -38,7 +43,7 @@ pub(super) fn described(schema: &str) -> Vec<String> {
             if let Some(text) = about["description"].as_str() {
                 write!(line, ". {text}").ok();
             }
-            printable(&line)
+            one_line(&line, LINE_BYTES)
         })
         .collect()
 }
@@ -96,14 +101,6 @@ fn word(value: &Value) -> String {
         Value::String(text) => text.clone(),
         value => value.to_string(),
     }
-}
-
-/// One line without control characters, which a terminal would obey.
-fn printable(text: &str) -> String {
-    let spaced = text
-        .chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter });
-    spaced.collect()
 }
 
 #[cfg(test)]

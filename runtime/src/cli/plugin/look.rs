@@ -8,6 +8,7 @@ use crate::author::{self, applied_to_json, row_to_json};
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, Result};
 use crate::config::Secrets;
+use crate::error::Error;
 use crate::pipe;
 
 pub(super) fn inspect(options: &Inspect, as_json: bool) -> Result<Exit> {
@@ -82,7 +83,8 @@ pub(super) fn run(options: &Run, as_json: bool) -> Result<Exit> {
     };
     let table = options.table.as_deref();
     let sample = crate::cli::block_on(async {
-        Ok(pipe::sample(config, table, options.rows as usize).await?)
+        let sample = pipe::sample(config, table, options.rows as usize).await;
+        Ok(sample.map_err(Error::telling)?)
     })?;
     let rows: Vec<(Value, Vec<Value>)> = sample
         .rows

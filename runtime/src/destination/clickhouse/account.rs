@@ -59,9 +59,10 @@ impl ClickHouse {
                 severity: Severity::Error,
                 check: "readonly".to_owned(),
                 found: format!("user `{}` has readonly = {readonly}", self.user()),
-                needed: "an account that may write".to_owned(),
+                needed: "an account that may write, this one or another in `destination.user`"
+                    .to_owned(),
                 remedy: format!(
-                    "ALTER USER {} SETTINGS readonly = 0, or name another account in `destination.user`",
+                    "ALTER USER {} SETTINGS readonly = 0",
                     ddl::ident(self.user())
                 ),
                 kind: ErrorKind::DestinationDenied,
@@ -89,10 +90,11 @@ impl ClickHouse {
                 severity: Severity::Error,
                 check: "settings".to_owned(),
                 found: format!("user `{}` may not set {name} = {value}", self.user()),
-                needed: format!("{name} = {value} with each insert"),
+                needed: format!(
+                    "{name} = {value} with each insert: by the account, or without the constraint of its settings profile"
+                ),
                 remedy: format!(
-                    "ALTER USER {} SETTINGS {name} = {value}, or take the constraint out of its \
-                     settings profile",
+                    "ALTER USER {} SETTINGS {name} = {value}",
                     ddl::ident(self.user())
                 ),
                 kind: ErrorKind::DestinationDenied,
@@ -158,10 +160,11 @@ fn limited(quota: &QuotaRow) -> Option<Finding> {
             limits.join(", "),
             quota.seconds
         ),
-        needed: "an account whose queries, inserts and written bytes are not counted; beyond a limit the pipe waits"
+        needed: "an account, this one or another in `destination.user`, whose queries, inserts and written bytes are not \
+                 counted; beyond a limit the pipe waits"
             .to_owned(),
         remedy: format!(
-            "ALTER QUOTA {} FOR INTERVAL {} SECOND NO LIMITS, or name another account in `destination.user`",
+            "ALTER QUOTA {} FOR INTERVAL {} SECOND NO LIMITS",
             ddl::ident(&quota.name),
             quota.seconds
         ),

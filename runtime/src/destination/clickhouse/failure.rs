@@ -21,6 +21,9 @@ pub(super) enum Doing<'a> {
 /// The longest piece of a server's text that is shown.
 const TEXT_MAX: usize = 600;
 
+/// TABLE_IS_PERMANENTLY_READ_ONLY: by the table's own setting, as a rule.
+const TABLE_READ_ONLY: u16 = 774;
+
 /// ACCESS_DENIED.
 const NO_GRANT: u16 = 497;
 
@@ -118,6 +121,14 @@ fn refused(exception: &Exception<'_>, user: &str, doing: Doing<'_>) -> Error {
     };
     let mut message = format!("ClickHouse {verb} {what}: {name} ({code})");
     let mut table = None;
+    let mut hint = hint(code, text, user);
+    if let (TABLE_READ_ONLY, Doing::Rows(_, target) | Doing::Alteration(target)) = (code, doing) {
+        hint = format!(
+            "ALTER TABLE `{}`.`{}` RESET SETTING table_readonly, then retry the table",
+            target.database(),
+            target.name()
+        );
+    }
     match doing {
         Doing::Definition(_) | Doing::Alteration(_) => {
             message.push_str(": ");
@@ -139,7 +150,6 @@ fn refused(exception: &Exception<'_>, user: &str, doing: Doing<'_>) -> Error {
             }
         }
     }
-    let mut hint = hint(code, text, user);
     if let Doing::Alteration(target) = doing {
         table = Some(target.source());
         if code == NO_GRANT {

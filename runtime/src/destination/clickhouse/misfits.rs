@@ -17,6 +17,19 @@ pub(super) struct Misfit {
     pub(super) alter: Option<String>,
 }
 
+impl Misfit {
+    /// What is needed, and what else than its statement leads there.
+    pub(super) fn needed(&self) -> String {
+        match self.alter {
+            Some(_) => self.needed.clone(),
+            None => format!(
+                "{}: no ALTER does this, but a table that is dropped is created anew; or set `target` to another name",
+                self.needed
+            ),
+        }
+    }
+}
+
 /// Everything of `existing` that does not fit `target`. Further columns are allowed: they get their defaults.
 pub(super) fn misfits(target: &TargetTable, existing: &ExistingTable) -> Vec<Misfit> {
     let mut found = Vec::new();
@@ -33,7 +46,7 @@ pub(super) fn misfits(target: &TargetTable, existing: &ExistingTable) -> Vec<Mis
 pub(super) fn in_words(misfits: &[Misfit]) -> String {
     misfits
         .iter()
-        .map(|misfit| format!("{}, and needed is {}", misfit.found, misfit.needed))
+        .map(|misfit| format!("{}, and needed is {}", misfit.found, misfit.needed()))
         .collect::<Vec<_>>()
         .join("; ")
 }

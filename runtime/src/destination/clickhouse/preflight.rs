@@ -8,7 +8,7 @@ use super::failure::Doing;
 use super::misfits::{Misfit, misfits};
 use super::tables::{Owner, is_fit_database, occupation, remedy};
 use super::target::TargetTable;
-use crate::config::{DdlAction, DdlPolicies};
+use crate::config::{DdlAction, DdlPolicies, Engine, PipeConfig, TableConfig};
 use crate::error::{Error, ErrorKind, Finding, Result, Severity};
 
 /// What an account needs on the database; CREATE DATABASE only while there is none. The two DROPs are what
@@ -65,22 +65,37 @@ impl ClickHouse {
     /// When the server cannot be asked.
     pub async fn preflight(
         &self,
+        config: &PipeConfig,
         targets: &[TargetTable],
         owner: &Owner,
-        policies: DdlPolicies,
     ) -> Result<Vec<Finding>> {
-        let mut findings = Vec::new();
-        self.check_account(&mut findings).await?;
-        self.check_disks(&mut findings).await?;
-        let engine = self.check_database(&mut findings).await?;
         let appends = targets.iter().any(TargetTable::is_append);
-        self.check_grants(engine.is_none(), appends, &mut findings)
-            .await?;
-        self.check_altering(policies, &mut findings).await?;
+        let mut findings = self.check_server(config, appends).await?;
         check_names(targets, &mut findings);
         for target in targets {
             self.check_target(target, owner, &mut findings).await?;
         }
+        Ok(findings)
+    }
+
+    /// The same without targets, for a pipe whose tables nobody knows yet.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn preflight_server(&self, config: &PipeConfig) -> Result<Vec<Finding>> {
+        let is_append = |entry: &TableConfig| entry.engine == Engine::Append;
+        self.check_server(config, config.tables.iter().any(is_append))
+            .await
+    }
+
+    async fn check_server(&self, config: &PipeConfig, appends: bool) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        self.check_account(&mut findings).await?;
+        self.check_disks(&mut findings).await?;
+        let engine = self.check_database(&mut findings).await?;
+        self.check_grants(engine.is_none(), appends, &mut findings)
+            .await?;
+        self.check_altering(config.ddl, &mut findings).await?;
         Ok(findings)
     }
 
@@ -292,7 +307,7 @@ fn unfit(target: &TargetTable, misfit: &Misfit) -> Finding {
             ddl::qualified(target.database(), target.name()),
             misfit.found
         ),
-        needed: misfit.needed.clone(),
+        needed: misfit.needed(),
         remedy: remedy(target, misfit),
         kind: ErrorKind::DestinationOccupied,
     }

@@ -364,7 +364,7 @@ pub(super) fn occupation(
     None
 }
 
-/// All of `misfits` as one error, and everything that mends them.
+/// All of `misfits` as one error, and the statements that mend them.
 fn unfit(target: &TargetTable, misfits: &[Misfit]) -> Option<Error> {
     if misfits.is_empty() {
         return None;
@@ -389,11 +389,11 @@ fn unfit(target: &TargetTable, misfits: &[Misfit]) -> Option<Error> {
     )
 }
 
-/// The statement that mends `misfit`, or what helps where none does.
+/// The statement that mends `misfit`.
 pub(super) fn remedy(target: &TargetTable, misfit: &Misfit) -> String {
     misfit.alter.clone().unwrap_or_else(|| {
         format!(
-            "DROP TABLE {}, and it is created anew, or set `target` to another name: no ALTER does this",
+            "DROP TABLE {}",
             ddl::qualified(target.database(), target.name())
         )
     })

@@ -217,6 +217,10 @@ pub async fn list_tables(conn: &mut Conn) -> Result<Vec<ListedTable>> {
 /// # Errors
 /// `SourceMissing` for a table that does not exist, `Unsupported` for a view or sequence, and as [`query_error`] says.
 pub async fn describe_tables(conn: &mut Conn, tables: &[TableName]) -> Result<Vec<ListedTable>> {
+    describe_each(conn, tables).await?.into_iter().collect()
+}
+
+async fn describe_each(conn: &mut Conn, tables: &[TableName]) -> Result<Vec<Result<ListedTable>>> {
     let fold = folds_case(conn).await?;
     let mut found = HashMap::new();
     let query = "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_ROWS FROM information_schema.TABLES";
@@ -224,27 +228,24 @@ pub async fn describe_tables(conn: &mut Conn, tables: &[TableName]) -> Result<Ve
         let table = listed(row)?;
         found.insert(folded(&table.name, fold), table);
     }
-    let mut described = Vec::with_capacity(tables.len());
-    for name in tables {
+    let describe = |name: &TableName| {
         let table: &ListedTable = found
             .get(&folded(name, fold))
             .ok_or_else(|| missing(name))?;
         match table.table_type.as_str() {
-            "BASE TABLE" | "SYSTEM VERSIONED" => described.push(table.clone()),
-            other => {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    format!(
-                        "it is a {}, which has no rows of its own",
-                        other.to_lowercase()
-                    ),
-                )
-                .with_table(name)
-                .with_hint("take it out of `tables`, and name the tables behind it"));
-            }
+            "BASE TABLE" | "SYSTEM VERSIONED" => Ok(table.clone()),
+            other => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "it is a {}, which has no rows of its own",
+                    other.to_lowercase()
+                ),
+            )
+            .with_table(name)
+            .with_hint("take it out of `tables`, and name the tables behind it")),
         }
-    }
-    Ok(described)
+    };
+    Ok(tables.iter().map(describe).collect())
 }
 
 /// Whether the source shows something under that name.
@@ -270,27 +271,65 @@ pub async fn load_tables(
     tables: &[TableName],
     exclude: impl Fn(&TableName) -> Vec<String>,
 ) -> Result<Vec<SourceTable>> {
+    let each = load_each(conn, source, tables, exclude).await?;
+    each.into_iter().collect()
+}
+
+/// The same, with what stands against each table alone in its place.
+///
+/// # Errors
+/// As [`query_error`] says.
+pub async fn load_each(
+    conn: &mut Conn,
+    source: &Source,
+    tables: &[TableName],
+    exclude: impl Fn(&TableName) -> Vec<String>,
+) -> Result<Vec<Result<SourceTable>>> {
     let flavor = source.flavor();
-    let listed = describe_tables(conn, tables).await?;
+    let described = describe_each(conn, tables).await?;
+    let listed: Vec<ListedTable> = described.iter().flatten().cloned().collect();
     let names: Vec<TableName> = listed.iter().map(|table| table.name.clone()).collect();
     let (mut columns, collations) = load_columns(conn, flavor, &names).await?;
     complete_labels(conn, flavor, &mut columns).await?;
-    let mut keys = load_keys(conn, &names).await?;
-    let periods = history::declared(conn, &listed).await?;
-    let mut loaded = Vec::with_capacity(names.len());
-    for table in &listed {
+    let mut parts = Parts {
+        flavor,
+        columns,
+        collations,
+        keys: load_keys(conn, &names).await?,
+        periods: history::declared(conn, &listed).await?,
+    };
+    let build = |table: Result<ListedTable>| {
+        let table = table?;
+        let excluded = exclude(&table.name);
+        parts.build(&table, &excluded)
+    };
+    Ok(described.into_iter().map(build).collect())
+}
+
+/// What the catalog has said of several tables.
+struct Parts {
+    flavor: Flavor,
+    columns: HashMap<TableName, Vec<SourceColumn>>,
+    collations: HashMap<TableName, Collations>,
+    keys: HashMap<TableName, Vec<KeyPart>>,
+    periods: HashMap<TableName, history::Period>,
+}
+
+impl Parts {
+    /// Takes what belongs to one table.
+    fn build(&mut self, table: &ListedTable, excluded: &[String]) -> Result<SourceTable> {
         let name = &table.name;
         // A table that was dropped since it was listed.
-        let mut described = columns.remove(name).ok_or_else(|| missing(name))?;
-        let mut parts = keys.remove(name).unwrap_or_default();
+        let mut described = self.columns.remove(name).ok_or_else(|| missing(name))?;
+        let mut parts = self.keys.remove(name).unwrap_or_default();
         let mut unlisted = Vec::new();
         if table.is_versioned() {
-            let declared = periods.get(name).map_or(&[][..], Vec::as_slice);
+            let declared = self.periods.get(name).map_or(&[][..], Vec::as_slice);
             unlisted = history::prepare(declared, &mut described, &mut parts);
             history::ensure_logged(&described).map_err(|error| error.with_table(name))?;
         }
         // MariaDB keeps the hash of a unique TEXT or BLOB in a column that row images hold and no catalog lists.
-        if flavor == Flavor::MariaDb
+        if self.flavor == Flavor::MariaDb
             && table.engine.as_deref() != Some("MEMORY")
             && let Some(part) = parts.iter().find(|part| part.hash)
         {
@@ -301,13 +340,12 @@ pub async fn load_tables(
             .with_table(name)
             .with_hint(format!("drop the index `{}`, or make it one over a prefix of the column", part.index)));
         }
-        let mut built = build_table(name, described, &parts, &exclude(name))?;
+        let mut built = build_table(name, described, &parts, excluded)?;
         built.columns.extend(unlisted);
         built.transactional = table.engine.as_deref().and_then(rolls_back);
-        built.unique_keys = keys::of_rows(&parts, collations.get(name));
-        loaded.push(built);
+        built.unique_keys = keys::of_rows(&parts, self.collations.get(name));
+        Ok(built)
     }
-    Ok(loaded)
 }
 
 const COLUMNS: &str = "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, \

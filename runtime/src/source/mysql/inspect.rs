@@ -12,7 +12,7 @@ use super::catalog::{self, ListedTable, SourceTable};
 use super::connection::query_error;
 use super::{Flavor, Source};
 use crate::batch::TableName;
-use crate::error::{Error, Result, Retry};
+use crate::error::Result;
 
 /// Tables described; a server with more is looked at database by database with its own tools.
 const TABLES_MAX: usize = 10_000;
@@ -110,33 +110,15 @@ pub async fn inspect(source: &Source) -> Result<Inspection> {
     })
 }
 
-/// The tables' definitions, or why they have none that can be used. All at once, and one by one only where one of them is
-/// refused.
+/// The tables' definitions, or why they have none that can be used.
 async fn describe(
     conn: &mut Conn,
     source: &Source,
     listed: Vec<ListedTable>,
 ) -> Result<Vec<(ListedTable, Result<SourceTable>)>> {
     let names: Vec<TableName> = listed.iter().map(|table| table.name.clone()).collect();
-    if let Ok(tables) = catalog::load_tables(conn, source, &names, |_| Vec::new()).await {
-        return Ok(listed.into_iter().zip(tables.into_iter().map(Ok)).collect());
-    }
-    let mut described = Vec::new();
-    for table in listed {
-        let name = std::slice::from_ref(&table.name);
-        let definition = match catalog::load_tables(conn, source, name, |_| Vec::new()).await {
-            Ok(mut tables) => tables.pop().ok_or_else(|| gone(&table.name)),
-            Err(error) if error.kind().retry() == Retry::Backoff => return Err(error),
-            Err(error) => Err(error),
-        };
-        described.push((table, definition));
-    }
-    Ok(described)
-}
-
-fn gone(name: &TableName) -> Error {
-    let message = "the table was dropped while it was looked at";
-    Error::new(crate::error::ErrorKind::SourceMissing, message).with_table(name)
+    let definitions = catalog::load_each(conn, source, &names, |_| Vec::new()).await?;
+    Ok(listed.into_iter().zip(definitions).collect())
 }
 
 async fn sizes(conn: &mut Conn) -> Result<BTreeMap<TableName, u64>> {

@@ -92,7 +92,7 @@ pub(super) async fn variables(conn: &mut Conn) -> Result<Variables> {
     let rows = ask(
         conn,
         "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'binlog_row_image', \
-         'binlog_row_metadata', 'gtid_mode', 'log_replica_updates', 'log_slave_updates', \
+         'binlog_row_metadata', 'gtid_mode', 'enforce_gtid_consistency', 'log_replica_updates', 'log_slave_updates', \
          'binlog_expire_logs_seconds', 'binlog_expire_logs_auto_purge', 'expire_logs_days', 'server_id', 'wsrep_on', \
          'wsrep_gtid_mode')",
     )
@@ -125,7 +125,7 @@ fn check_binlog(
         ));
         return;
     }
-    let mut wants = |name: &str, wanted: &str, severity: Severity, set: String| {
+    let mut wants = |name: &str, wanted: &str, severity: Severity, besides: &str, set: String| {
         if let Some(found) = get(name)
             && found != wanted
         {
@@ -134,37 +134,37 @@ fn check_binlog(
                 ErrorKind::SourceSetting,
                 name,
                 found,
-                wanted,
+                format!("{wanted}{besides}"),
                 set,
             ));
         }
     };
-    let set = |name: &str, value: &str| {
-        format!(
-            "SET GLOBAL {name} = '{value}', reconnect the applications, and write it to the server's configuration"
-        )
-    };
+    let set = |name: &str, value: &str| format!("SET GLOBAL {name} = '{value}'");
+    let everywhere = ", in the server's configuration too; connections that are open keep theirs";
     wants(
         "binlog_format",
         "ROW",
         Severity::Error,
+        everywhere,
         set("binlog_format", "ROW"),
     );
     // Other images cost a SELECT for each row that was changed in part.
-    let (partial_images, by_setting) = match config.row_image {
-        RowImage::Refuse => (Severity::Error, "; or set `row_image: complete`"),
+    let (partial_images, or_complete) = match config.row_image {
+        RowImage::Refuse => (Severity::Error, "; or `row_image: complete`"),
         RowImage::Complete => (Severity::Warning, ""),
     };
     wants(
         "binlog_row_image",
         "FULL",
         partial_images,
-        set("binlog_row_image", "FULL") + by_setting,
+        &format!("{everywhere}{or_complete}"),
+        set("binlog_row_image", "FULL"),
     );
     wants(
         "binlog_row_metadata",
         "FULL",
         Severity::Warning,
+        ", in the server's configuration too",
         set("binlog_row_metadata", "FULL"),
     );
     if source.flavor() == Flavor::MySql && config.source.position == PositionMode::Gtid {
@@ -172,11 +172,26 @@ fn check_binlog(
             "gtid_mode",
             "ON",
             Severity::Error,
-            "set enforce_gtid_consistency = ON, then gtid_mode = OFF_PERMISSIVE, ON_PERMISSIVE and ON one after the \
-             other; or use `source.position: file`"
-                .to_owned(),
+            ", in the server's configuration too; or `source.position: file`",
+            to_gtids(variables),
         );
     }
+}
+
+/// The statements that lead MySQL to GTIDs, one after the other, from where it is.
+fn to_gtids(variables: &Variables) -> String {
+    let steps = ["OFF_PERMISSIVE", "ON_PERMISSIVE", "ON"];
+    let get = |name: &str| variables.get(name).map(String::as_str);
+    let mode = get("gtid_mode");
+    let done = steps.iter().position(|step| Some(*step) == mode);
+    let left = steps.iter().skip(done.map_or(0, |step| step + 1));
+    let mut statements: Vec<String> = left
+        .map(|step| format!("SET GLOBAL gtid_mode = {step}"))
+        .collect();
+    if get("enforce_gtid_consistency") != Some("ON") {
+        statements.insert(0, "SET GLOBAL enforce_gtid_consistency = ON".to_owned());
+    }
+    statements.join("; ")
 }
 
 /// A row that is read again must be no older than its event, which only GTIDs can prove.
@@ -196,8 +211,9 @@ fn check_completion(
             ErrorKind::SourceSetting,
             "row_image",
             "complete, with places in binlog files",
-            "GTIDs, without which nobody knows whether a row that is read is older than its event",
-            "set gtid_mode = ON and `source.position: auto`; or binlog_row_image = FULL",
+            "whole images; or GTIDs and no `source.position: file`: without them nobody knows whether a row that is read \
+             is older than its event",
+            "SET GLOBAL binlog_row_image = 'FULL'",
         ));
     }
 }
@@ -402,5 +418,26 @@ fn text(value: Value) -> Option<String> {
         Value::NULL => None,
         Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         other => Some(other.as_sql(true)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gtids_are_reached_by_one_statement_a_step() {
+        let steps = |mode: &str, enforced: &str| {
+            to_gtids(&Variables::from([
+                ("gtid_mode".to_owned(), mode.to_owned()),
+                ("enforce_gtid_consistency".to_owned(), enforced.to_owned()),
+            ]))
+        };
+        assert_eq!(
+            steps("OFF", "WARN"),
+            "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE; \
+             SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON"
+        );
+        assert_eq!(steps("ON_PERMISSIVE", "ON"), "SET GLOBAL gtid_mode = ON");
     }
 }

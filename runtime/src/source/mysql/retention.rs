@@ -25,10 +25,14 @@ pub struct SourceClock {
 }
 
 impl SourceClock {
+    /// What the source's clock shows now.
+    pub fn shows_us(&self) -> u64 {
+        self.micros.saturating_add(micros_of(self.at.elapsed()))
+    }
+
     /// How long ago the source's clock showed `micros`; zero when that is to come.
     pub fn age_of(&self, micros: u64) -> Duration {
-        let now = self.micros.saturating_add(micros_of(self.at.elapsed()));
-        Duration::from_micros(now.saturating_sub(micros))
+        Duration::from_micros(self.shows_us().saturating_sub(micros))
     }
 }
 
@@ -74,6 +78,17 @@ impl Source {
         // The server read its clock about half-way through the round trip.
         let at = begin + begin.elapsed() / 2;
         Ok(micros.map(|micros| SourceClock { micros, at }))
+    }
+
+    /// What the source's clock shows now, in microseconds since 1970, over a connection of its own.
+    ///
+    /// # Errors
+    /// When the source cannot be asked.
+    pub async fn moment_us(&self) -> Result<Option<u64>> {
+        let mut conn = self.control().await?;
+        let clock = self.clock(&mut conn).await?;
+        conn.disconnect().await.ok();
+        Ok(clock.map(|clock| clock.shows_us()))
     }
 
     /// Compares what the source still holds with `place`. What the account may not ask counts as held.

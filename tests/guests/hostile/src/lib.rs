@@ -54,6 +54,10 @@ pub enum Crime {
     Key,
     /// Rejects the second row.
     Reject,
+    /// Rejects the first row with its key in a text that a terminal would obey.
+    Quote,
+    /// Panics with the same.
+    QuoteInPanic,
     /// Fills the log.
     Flood,
     /// Never returns from `configure`.
@@ -304,6 +308,8 @@ impl BoundHostile {
             }
             Crime::Drop => Ok(good.keep(Selection::from_fn(rows, |_| false))),
             Crime::Reject => Ok(good.reject(1, "bad-row", "as configured")),
+            Crime::Quote => Ok(good.reject(0, "quoted", quoted(&self.ids(batch)?))),
+            Crime::QuoteInPanic => panic!("{}", quoted(&self.ids(batch)?)),
             Crime::Flood => {
                 for _ in 0..10_000 {
                     log::debug(&"flood ".repeat(100));
@@ -313,6 +319,10 @@ impl BoundHostile {
             _ => Ok(good),
         }
     }
+}
+
+fn quoted(ids: &[i64]) -> String {
+    format!("id {} of `evil`\nERROR\u{1b}[2J\u{202e}all is well", ids[0])
 }
 
 fn notes(rows: usize, text: &[u8]) -> Column {

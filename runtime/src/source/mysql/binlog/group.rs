@@ -16,6 +16,7 @@
 //! flagged STANDALONE (pitfalls 56, 81). An event that fits none of them is an error and never passed over.
 
 mod control;
+mod files;
 mod text;
 
 use std::collections::{HashMap, HashSet};
@@ -61,6 +62,8 @@ pub(super) enum Step {
 #[derive(Clone, Debug)]
 pub(super) struct GroupOptions {
     pub(super) dialect: Dialect,
+    /// The binlog files of the server.
+    pub(super) files: Vec<String>,
     pub(super) memory_bytes: usize,
     pub(super) spill_folder: Option<PathBuf>,
     /// What was prepared before the first group and not decided, with its length.
@@ -84,6 +87,10 @@ pub(super) struct Grouper {
     maps: Maps,
     /// Whether a format event has been read: before it nobody knows whether bodies end with a checksum.
     format_known: bool,
+    /// The name of the file whose format event comes next.
+    named: Option<String>,
+    /// Name and time of the file that is being read, until somebody takes them.
+    begun: Option<(String, u32)>,
     plain: Vec<u8>,
     /// What is prepared and not decided, with the bytes of its row events.
     prepared: HashMap<Xid, u64>,
@@ -140,6 +147,13 @@ impl GroupGtid {
     }
 }
 
+impl Group {
+    /// A GTID without content, so far.
+    fn is_empty(&self) -> bool {
+        !self.begun && self.rows.is_empty() && self.statement.is_none()
+    }
+}
+
 impl Grouper {
     pub(super) fn new(
         from: StreamPlace,
@@ -160,6 +174,8 @@ impl Grouper {
             group: None,
             maps: Maps::default(),
             format_known: false,
+            named: None,
+            begun: None,
             fragments: None,
             question: None,
             harmless: HashSet::new(),
@@ -268,7 +284,7 @@ impl Grouper {
     fn open_group(&mut self, gtid: GroupGtid, committed_at_us: Option<u64>) -> Result<Step> {
         let step = match self.group.take() {
             None => Step::Nothing,
-            Some(group) if !group.begun && group.rows.is_empty() && group.statement.is_none() => {
+            Some(group) if group.is_empty() => {
                 if let Position::File { .. } = self.place.position {
                     return Err(unexpected("GTID"));
                 }
@@ -432,76 +448,8 @@ impl Grouper {
                 | code::MARIA_START_ENCRYPTION
         );
         if !elsewhere && event.flags & FLAG_ARTIFICIAL == 0 {
-            self.reached = file_end(self.reached + u64::from(event.length), event.log_pos);
+            self.reached = files::end(self.reached + u64::from(event.length), event.log_pos);
         }
-    }
-
-    /// A format event begins a file or a connection. What a crashed server left open ends here without a commit.
-    fn on_format(&mut self, event: &RawEvent<'_>) -> Result<Step> {
-        self.format_known = true;
-        self.maps.clear();
-        self.group = None;
-        if let Position::File { file, created, .. } = &mut self.place.position {
-            if *created != 0 && event.timestamp != 0 && *created != event.timestamp {
-                return Err(Error::new(
-                    ErrorKind::SourceDiverged,
-                    format!("the binlog file `{file}` was made anew since it was last read"),
-                )
-                .with_hint("RESET was run on the source: resync the pipe"));
-            }
-            *created = event.timestamp;
-        }
-        Ok(Step::Nothing)
-    }
-
-    /// A real rotate is progress; one that the server makes up only tells the name (pitfall 50), which matters after a
-    /// crash, when no real one was written. The first of a connection comes before the format event, so it may end with
-    /// the four bytes of a checksum, and tells nothing that we did not ask for.
-    fn on_rotate(&mut self, event: &RawEvent<'_>) -> Result<Step> {
-        let fake = event.timestamp == 0 || event.flags & FLAG_ARTIFICIAL != 0;
-        if !self.format_known {
-            return Ok(Step::Nothing);
-        }
-        let mut fields = Fields::new("ROTATE", event.body);
-        let start = fields.uint(8)?;
-        let name = String::from_utf8_lossy(fields.rest()).into_owned();
-        if !fake && self.group.is_some() {
-            return Err(unexpected("ROTATE"));
-        }
-        let Position::File {
-            file,
-            offset,
-            created,
-            ..
-        } = &mut self.place.position
-        else {
-            return Ok(Step::Nothing);
-        };
-        if fake && *file == name {
-            return Ok(Step::Nothing);
-        }
-        (*file, *offset, *created) = (name, start, 0);
-        self.reached = start;
-        self.group = None;
-        Ok(Step::Moved)
-    }
-}
-
-/// The offset nearest to `expected` of which `log_pos` is the low half: files grow past 4 GiB, the header does not
-/// (pitfall 51). The lengths of events tell how far a group has gone that is larger itself, but not to the byte: some
-/// events are not sent, and a checksum may come or go on the way.
-fn file_end(expected: u64, log_pos: u32) -> u64 {
-    const WRAP: u64 = 1 << 32;
-    if log_pos == 0 {
-        return expected;
-    }
-    let same_wrap = expected & !(WRAP - 1) | u64::from(log_pos);
-    if same_wrap > expected + WRAP / 2 && same_wrap >= WRAP {
-        same_wrap - WRAP
-    } else if same_wrap + WRAP / 2 < expected {
-        same_wrap + WRAP
-    } else {
-        same_wrap
     }
 }
 

@@ -26,6 +26,7 @@ impl Feed {
         let filter = TableFilter::new([TableName::new("shop", "orders")]);
         let options = GroupOptions {
             dialect: Dialect::default(),
+            files: Vec::new(),
             memory_bytes: 1 << 20,
             spill_folder: None,
             prepared: HashMap::new(),

@@ -4,6 +4,7 @@
 //! is kept. Row events stay raw until their commit is known ([`Transaction`]) and are then decoded straight into Arrow
 //! builders by [`ChangeBuilder`], or wait as [`IncompleteRows`] where their images leave columns out. [`ddl`] says what a statement does.
 
+mod begun;
 mod collations;
 mod compress;
 mod cross_check;
@@ -25,6 +26,7 @@ mod transaction;
 mod transport;
 mod xa;
 
+pub use begun::{BegunFile, ensure_unbroken};
 pub use filter::TableFilter;
 pub use incomplete::IncompleteRows;
 pub(super) use refusal::purged;

@@ -158,12 +158,13 @@ impl BinlogStream {
         wanted: Arc<TableFilter>,
         options: &StreamOptions,
     ) -> Result<Self> {
-        let (transport, dialect) = Transport::open(source, &from.position, options).await?;
+        let opened = Transport::open(source, &from.position, options).await?;
         let grouper = Grouper::new(
             from.clone(),
             wanted,
             GroupOptions {
-                dialect,
+                dialect: opened.dialect,
+                files: opened.files,
                 memory_bytes: options.memory_bytes,
                 spill_folder: options.spill_folder.clone(),
                 prepared: options.prepared.clone(),
@@ -171,7 +172,7 @@ impl BinlogStream {
         );
         Ok(Self {
             source: Arc::clone(source),
-            transport,
+            transport: opened.transport,
             grouper,
             held: None,
             warned: false,
@@ -255,6 +256,11 @@ impl BinlogStream {
         }
         self.grouper.answered();
         Ok(())
+    }
+
+    /// Name and beginning of the file that is being read, once when it is known.
+    pub fn take_begun(&mut self) -> Option<(String, u32)> {
+        self.grouper.take_begun()
     }
 
     /// Replaces the tables that are replicated. Rows of the group that is being read are already chosen: call it

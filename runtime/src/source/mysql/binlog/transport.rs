@@ -6,6 +6,7 @@
 
 use mysql_common::packets::{GnoInterval, Sid, Tag};
 
+use super::begun::file_names;
 use super::ddl::Dialect;
 use super::event::{RawEvent, code, truncated};
 use super::payload::Payload;
@@ -41,17 +42,26 @@ pub(super) struct Transport {
     inner: Vec<u8>,
 }
 
+/// A stream that was asked for, and what its server said before.
+pub(super) struct Opened {
+    pub(super) transport: Transport,
+    pub(super) dialect: Dialect,
+    /// The binlog files that the server had, oldest first.
+    pub(super) files: Vec<String>,
+}
+
 impl Transport {
     /// Asks for the events behind `place`, after having made sure that the source has all of them.
     pub(super) async fn open(
         source: &Source,
         place: &Position,
         options: &StreamOptions,
-    ) -> Result<(Self, Dialect)> {
+    ) -> Result<Opened> {
         ensure_same_server(source, place)?;
         let mut conn = WireConn::connect(source.config()).await?;
         ensure_not_replaced(&mut conn, source).await?;
         let dialect = dialect(&mut conn, source.flavor()).await?;
+        let files = file_names(&mut conn).await?;
         conn.query_ok(&format!(
             "SET SESSION net_write_timeout = {SEND_PATIENCE_SECONDS}"
         ))
@@ -79,7 +89,11 @@ impl Transport {
             payload: None,
             inner: Vec::new(),
         };
-        Ok((transport, dialect))
+        Ok(Opened {
+            transport,
+            dialect,
+            files,
+        })
     }
 
     /// The next event. Cancel-safe: what has been received stays in the buffer.

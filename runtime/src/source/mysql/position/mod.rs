@@ -106,7 +106,7 @@ impl fmt::Display for Position {
 }
 
 /// The name before the number, and the number: `binlog.000012` is (`binlog`, 12).
-fn split_file_name(file: &str) -> Option<(&str, u64)> {
+pub(super) fn split_file_name(file: &str) -> Option<(&str, u64)> {
     let (base, number) = file.rsplit_once('.')?;
     Some((base, number.parse().ok()?))
 }

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use mysql_async::Conn;
+use mysql_async::{Conn, Row};
 
 use super::super::snapshot::boundary::binlog_status_sql;
 use super::super::{Flavor, Source};
-use super::{Variables, ask, finding, tables};
+use super::{Variables, ask, ask_rows, finding, tables, to_gtids};
 use crate::config::{PipeConfig, PositionMode, SourceConfig, TlsMode};
 use crate::error::{ErrorKind, Finding, Result, Severity};
 
@@ -36,7 +36,7 @@ pub(super) async fn check(
     let named = ask(conn, "SELECT VERSION(), @@version_comment").await?;
     let named = named.into_iter().flatten().flatten().flatten();
     findings.extend(other(&named.collect::<Vec<_>>().join(" ")));
-    findings.extend(no_gtid(source, config));
+    findings.extend(no_gtid(source, config, variables));
     findings.extend(no_server_id(variables));
     findings.extend(unprotected(&config.source));
     check_filters(source, conn, config, findings).await?;
@@ -60,7 +60,7 @@ fn other(named: &str) -> Option<Finding> {
 }
 
 /// By file and offset the pipe is bound to this one server.
-fn no_gtid(source: &Source, config: &PipeConfig) -> Option<Finding> {
+fn no_gtid(source: &Source, config: &PipeConfig, variables: &Variables) -> Option<Finding> {
     let bound = source.flavor() == Flavor::MySql
         && !source.has_gtid()
         && config.source.position == PositionMode::Auto;
@@ -70,9 +70,9 @@ fn no_gtid(source: &Source, config: &PipeConfig) -> Option<Finding> {
             ErrorKind::SourceSetting,
             "gtid_mode",
             "not ON: places are binlog files and offsets, which mean nothing on another server",
-            "ON, so that the pipe can go on at a promoted replica",
-            "SET GLOBAL enforce_gtid_consistency = ON, then gtid_mode = OFF_PERMISSIVE, ON_PERMISSIVE and ON one after \
-             the other; or `source.position: file`, if that is meant",
+            "ON, in the server's configuration too, so that the pipe can go on at a promoted replica; or \
+             `source.position: file`, if that is meant",
+            to_gtids(variables),
         )
     })
 }
@@ -85,8 +85,8 @@ fn no_server_id(variables: &Variables) -> Option<Finding> {
             ErrorKind::SourceSetting,
             "source_server_id",
             "0, with which the server refuses every replica",
-            "a number that no other server has",
-            "SET GLOBAL server_id = 1, and write it to the server's configuration",
+            "a number that no other server has, in the server's configuration too",
+            "SET GLOBAL server_id = 1",
         )
     })
 }
@@ -152,18 +152,31 @@ async fn check_filters(
 
 /// A load starts at no place between the PREPARE and the end of an XA transaction.
 async fn check_prepared(conn: &mut Conn, findings: &mut Vec<Finding>) -> Result<()> {
-    let prepared = ask(conn, "XA RECOVER").await?.unwrap_or_default().len();
-    if prepared > 0 {
-        findings.push(finding(
+    let prepared = ask_rows(conn, "XA RECOVER").await?.unwrap_or_default();
+    findings.extend(prepared.iter().filter_map(xid).map(|xid| {
+        finding(
             Severity::Warning,
             ErrorKind::SourceSetting,
             "xa_prepared",
-            format!("{prepared} XA transactions are prepared"),
+            format!("the XA transaction {xid} is prepared"),
             "none, while the load's start place is taken",
-            "end what XA RECOVER lists: XA COMMIT or XA ROLLBACK",
-        ));
-    }
+            format!("XA COMMIT {xid}; or XA ROLLBACK {xid}"),
+        )
+    }));
     Ok(())
+}
+
+/// How statements name the transaction of a line of XA RECOVER.
+fn xid(line: &Row) -> Option<String> {
+    let number = |index: usize| line.get_opt::<i64, _>(index)?.ok();
+    let data: Vec<u8> = line.get_opt(3)?.ok()?;
+    let (global, branch) = data.split_at_checked(usize::try_from(number(1)?).ok()?)?;
+    let hex = |bytes: &[u8]| -> String {
+        let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+        digits.collect()
+    };
+    let format = number(0)?;
+    Some(format!("X'{}',X'{}',{format}", hex(global), hex(branch)))
 }
 
 /// The provider's own purging, which the server's variables do not show.

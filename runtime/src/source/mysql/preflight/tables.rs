@@ -13,7 +13,7 @@ use super::super::sql::{quote_identifier, quote_string, quote_table};
 use super::super::{Flavor, Source};
 use super::{Grants, account, ask, finding};
 use crate::batch::TableName;
-use crate::config::{Engine, Keyless, Mode, PipeConfig, TableConfig, TablePattern};
+use crate::config::{Engine, Keyless, Mode, PipeConfig, TableConfig, TablePattern, without_table};
 use crate::error::{ErrorKind, Finding, Result, Severity};
 
 /// Looks at all tables that the file names or its wildcards match.
@@ -32,13 +32,16 @@ pub(super) async fn check(
         false => None,
     };
     let mut seen = BTreeSet::new();
-    for entry in &config.tables {
+    // A table is its exact entry's, wherever a wildcard stands.
+    let mut entries: Vec<&TableConfig> = config.tables.iter().collect();
+    entries.sort_by_key(|entry| entry.source.is_wildcard());
+    for entry in entries {
         let tables: Vec<&TableName> = existing
             .iter()
             .filter(|table| entry.source.matches(table))
             .collect();
         if tables.is_empty() {
-            findings.push(missing(conn, &entry.source, &account).await?);
+            findings.push(missing(conn, &entry.source, &existing, &account).await?);
         }
         for table in tables {
             if !seen.insert(table.clone()) {
@@ -119,7 +122,12 @@ async fn readable(conn: &mut Conn, table: &TableName) -> Result<bool> {
 }
 
 /// A table that the catalog does not show is missing, or hidden from an account without any right on it.
-async fn missing(conn: &mut Conn, pattern: &TablePattern, account: &str) -> Result<Finding> {
+async fn missing(
+    conn: &mut Conn,
+    pattern: &TablePattern,
+    existing: &[TableName],
+    account: &str,
+) -> Result<Finding> {
     let name = TableName::new(&pattern.database, &pattern.table);
     if !pattern.is_wildcard() {
         let sql = format!("SELECT 1 FROM {} LIMIT 0", quote_table(&name));
@@ -151,22 +159,7 @@ async fn missing(conn: &mut Conn, pattern: &TablePattern, account: &str) -> Resu
             Err(_) => {}
         }
     }
-    let (what, needed) = if !pattern.is_wildcard() {
-        ("does not exist", "an existing table")
-    } else {
-        (
-            "matches no table",
-            "a pattern that matches tables the account may read",
-        )
-    };
-    Ok(finding(
-        Severity::Error,
-        ErrorKind::SourceMissing,
-        "table",
-        format!("`{name}` {what}"),
-        needed,
-        "mend the name in `tables`; upper and lower case count",
-    ))
+    Ok(without_table(pattern, existing))
 }
 
 fn unreadable(table: &TableName, account: &str) -> Finding {
@@ -199,10 +192,10 @@ fn keyless(table: &TableName) -> Finding {
         ErrorKind::Unsupported,
         "key",
         format!("`{table}` has neither a primary key nor a unique key without nullable columns"),
-        "a key: without one, equal rows cannot be told apart and only one of them would be kept",
+        "a key, which may be a generated one: without any, equal rows cannot be told apart and only one of them would be \
+         kept; or `keyless: append`, which keeps every change as a row, and whose view counts equal rows",
         format!(
-            "add a generated key: ALTER TABLE {} ADD COLUMN pipewright_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT \
-             PRIMARY KEY; or set `keyless: append`, which keeps every change as a row, and whose view counts equal rows",
+            "ALTER TABLE {} ADD COLUMN pipewright_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY",
             quote_table(table)
         ),
     )
