@@ -9,14 +9,13 @@ use testbed::harness::{BinlogProxy, Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
-    CATCH_UP, START, allow_locks, append, assert_caught_up, assert_each_change_once, end_of_binlog,
+    CATCH_UP, allow_locks, append, assert_caught_up, assert_each_change_once, end_of_binlog,
     events_behind, has_kinds, on_both_mariadbs, on_both_sources, once, place, running,
     running_with,
 };
 
 on_both_sources! {
     a_stream_broken_off_inside_a_transaction_begins_it_again: 300,
-    rows_changed_in_statement_form_take_their_table_out: 240,
 }
 
 on_both_mariadbs! {
@@ -117,54 +116,6 @@ async fn a_stream_broken_off_inside_a_transaction_begins_it_again(kind: SourceKi
         }
     }
     Ok(())
-}
-
-/// pitfall 66: a session may log statements although the server logs rows.
-async fn rows_changed_in_statement_form_take_their_table_out(kind: SourceKind) -> Result<()> {
-    let stage = Stage::shared(kind).await?;
-    stage
-        .source
-        .execute_all([
-            "CREATE TABLE t (id INT PRIMARY KEY, v INT)",
-            "CREATE TABLE u (id INT PRIMARY KEY, v INT)",
-            "CREATE TABLE foreign_one (id INT PRIMARY KEY, v INT)",
-            "INSERT INTO t VALUES (1, 1), (2, 2)",
-            "INSERT INTO foreign_one VALUES (1, 1), (2, 2)",
-        ])
-        .await?;
-    let mut pipe = running(&stage, &["t", "u"]).await?;
-    let mut conn = stage.source.connect().await?;
-    for statement in [
-        "SET SESSION binlog_format = STATEMENT",
-        "DELETE FROM foreign_one WHERE id = 1",
-        "DELETE FROM t WHERE id = 1",
-    ] {
-        conn.query_drop(statement).await?;
-    }
-    conn.disconnect().await?;
-    stage.source.execute("INSERT INTO u VALUES (1, 1)").await?;
-    let table = format!("{}.t", stage.database);
-    let status = pipe
-        .wait_for("t out of service", CATCH_UP, |status| {
-            status["state"] == "Degraded"
-        })
-        .await?;
-    let reasons = status["reasons"].as_array().context("reasons")?;
-    ensure!(
-        reasons.len() == 1
-            && reasons[0]["table"] == table.as_str()
-            && reasons[0].to_string().contains("binlog_format"),
-        "{status:#}"
-    );
-    assert_caught_up(&stage, &mut pipe, &["u"]).await?;
-    let rows = format!("SELECT count() FROM `{}`.t_current", stage.database);
-    ensure!(stage.clickhouse.number(&rows).await? == 2);
-    let body = json!({ "command": "resync", "table": table });
-    let (code, answer) = pipe.order(body).await?;
-    ensure!(code == 200, "{code} {answer:#}");
-    pipe.wait_state("Running", START).await?;
-    stage.source.execute("INSERT INTO t VALUES (3, 3)").await?;
-    assert_caught_up(&stage, &mut pipe, &["t", "u"]).await
 }
 
 /// The number of a place within MariaDB's domain 0.

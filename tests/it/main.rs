@@ -51,7 +51,9 @@ mod definitions;
 mod effects;
 mod keys;
 mod moments;
+mod statement_format;
 mod statements;
+mod texts;
 
 mod commands;
 mod connections;

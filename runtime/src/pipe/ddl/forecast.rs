@@ -183,6 +183,12 @@ fn alter_table(table: &TableName, alter: &Alter, policies: DdlPolicies, found: &
             },
             Clause::RenameTable => of(table, "RENAME", policies.drop_table, GONE),
             Clause::Rows | Clause::TakeIn | Clause::Unknown => of(table, "a clause that is not known", policies.reload, RELOAD),
+            Clause::Repair => of(
+                table,
+                "REPAIR",
+                policies.reload,
+                &format!("nothing, where the engine rolls back; else {RELOAD}"),
+            ),
             Clause::Engine | Clause::Default(_) | Clause::Nothing => continue,
         });
     }

@@ -35,10 +35,12 @@ pub(super) async fn altered(
     statement: &Statement,
 ) -> Result<Verdict> {
     let harmless = |alter: &Alter| {
-        alter
-            .clauses
-            .iter()
-            .all(|clause| matches!(clause, Clause::Nothing | Clause::Default(_)))
+        alter.clauses.iter().all(|clause| {
+            matches!(
+                clause,
+                Clause::Nothing | Clause::Repair | Clause::Default(_)
+            )
+        })
     };
     if alter.is_some_and(harmless) {
         return Ok(Verdict::Nothing);

@@ -28,9 +28,10 @@ use crate::batch::{TableName, Version};
 use crate::config::{DdlAction, Mode};
 use crate::destination::clickhouse::{Alteration, Durable, Owner, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::Flavor;
 use crate::source::mysql::binlog::Statement;
-use crate::source::mysql::binlog::ddl::{Class, Clause};
-use crate::source::mysql::catalog::SourceTable;
+use crate::source::mysql::binlog::ddl::{Alter, Class, Clause};
+use crate::source::mysql::catalog::{SourceTable, exists};
 
 pub use forecast::{Forecast, forecast};
 pub(super) use gone::{follow, retire_gone};
@@ -188,10 +189,7 @@ async fn verdicts(stand: Stand<'_>, statement: &Statement) -> Result<Vec<(TableN
         .filter(|name| ours(name))
         .cloned()
         .collect();
-    let all = |why: &str| {
-        let reload = |name: &TableName| (name.clone(), Verdict::Reload(why.to_owned()));
-        named.iter().map(reload).collect::<Vec<_>>()
-    };
+    let all = |why: &str| reloads(&named, why);
     let gone = |names: Vec<TableName>| {
         names
             .into_iter()
@@ -208,36 +206,7 @@ async fn verdicts(stand: Stand<'_>, statement: &Statement) -> Result<Vec<(TableN
             },
         )],
         Class::AlterTable { table, alter } => {
-            if alter.clauses.contains(&Clause::RenameTable) {
-                let verdict = |name: &TableName| match name == table {
-                    true => (name.clone(), Verdict::Gone),
-                    false => (
-                        name.clone(),
-                        Verdict::Reload("another table has its name".to_owned()),
-                    ),
-                };
-                return Ok(named.iter().map(verdict).collect());
-            }
-            if alter.clauses.contains(&Clause::TakeIn) {
-                let verdict = |name: &TableName| match name == table {
-                    true => (
-                        name.clone(),
-                        Verdict::Reload("it has taken in another table's rows".to_owned()),
-                    ),
-                    false => (name.clone(), Verdict::Gone),
-                };
-                return Ok(named.iter().map(verdict).collect());
-            }
-            if alter.ignore || alter.clauses.contains(&Clause::Rows) {
-                return Ok(all("rows came or went without row events"));
-            }
-            match ours(table) {
-                true => vec![(
-                    table.clone(),
-                    judge::altered(stand, table, Some(alter), statement).await?,
-                )],
-                false => Vec::new(),
-            }
+            of_alter(stand, statement, (table, alter), &named).await?
         }
         Class::CreateTable { keeps: false, .. } => all("it was created anew"),
         Class::DropTable(_) => gone(named),
@@ -265,6 +234,59 @@ async fn verdicts(stand: Stand<'_>, statement: &Statement) -> Result<Vec<(TableN
     })
 }
 
+/// What an ALTER TABLE, or a REPAIR, leads to for `named`, the tables of the stream that it names.
+async fn of_alter(
+    stand: Stand<'_>,
+    statement: &Statement,
+    (table, alter): (&TableName, &Alter),
+    named: &[TableName],
+) -> Result<Vec<(TableName, Verdict)>> {
+    let all = |why: &str| reloads(named, why);
+    if alter.clauses.contains(&Clause::RenameTable) {
+        let verdict = |name: &TableName| match name == table {
+            true => (name.clone(), Verdict::Gone),
+            false => (
+                name.clone(),
+                Verdict::Reload("another table has its name".to_owned()),
+            ),
+        };
+        return Ok(named.iter().map(verdict).collect());
+    }
+    if alter.clauses.contains(&Clause::TakeIn) {
+        let verdict = |name: &TableName| match name == table {
+            true => (
+                name.clone(),
+                Verdict::Reload("it has taken in another table's rows".to_owned()),
+            ),
+            false => (name.clone(), Verdict::Gone),
+        };
+        return Ok(named.iter().map(verdict).collect());
+    }
+    if alter.ignore || alter.clauses.contains(&Clause::Rows) {
+        return Ok(all("rows came or went without row events"));
+    }
+    if alter.clauses.contains(&Clause::Repair) {
+        let why = "rows that could not be read may have been left out by a REPAIR";
+        let mut verdicts = all(why);
+        verdicts.retain(|(name, _)| stand.session.table(name).source.transactional != Some(true));
+        if !verdicts.is_empty() {
+            return Ok(verdicts);
+        }
+    }
+    Ok(match named.contains(table) {
+        true => vec![(
+            table.clone(),
+            judge::altered(stand, table, Some(alter), statement).await?,
+        )],
+        false => Vec::new(),
+    })
+}
+
+fn reloads(named: &[TableName], why: &str) -> Vec<(TableName, Verdict)> {
+    let reload = |name: &TableName| (name.clone(), Verdict::Reload(why.to_owned()));
+    named.iter().map(reload).collect()
+}
+
 /// The tables of one RENAME are exchanged in its order, all at once (pitfall 103). What counts is which table has a name
 /// in the end.
 async fn renamed(
@@ -282,7 +304,7 @@ async fn renamed(
     for name in named {
         let verdict = match holders.get(name) {
             None => Verdict::Nothing,
-            Some(None) => Verdict::Gone,
+            Some(None) => renamed_away(stand, name, pairs).await?,
             Some(Some(holder)) if *holder == name => Verdict::Nothing,
             // Rows that the tool copied behind the moment that the load reads are in neither.
             Some(Some(_)) if reads_one_moment(stand, name) => {
@@ -297,6 +319,31 @@ async fn renamed(
         verdicts.push((name.clone(), verdict));
     }
     Ok(verdicts)
+}
+
+/// MariaDB logs the RENAME of a temporary table, whatever the format, as that of the table whose name it hides; then the
+/// catalog shows that one as before, and none under the other name.
+async fn renamed_away(
+    stand: Stand<'_>,
+    name: &TableName,
+    pairs: &[(TableName, TableName)],
+) -> Result<Verdict> {
+    let source = &stand.session.source;
+    if source.flavor() == Flavor::MySql {
+        return Ok(Verdict::Gone);
+    }
+    let to = pairs
+        .iter()
+        .find(|(from, _)| from == name)
+        .map(|(_, to)| to);
+    let mut conn = source.control().await?;
+    let here = exists(&mut conn, name).await;
+    let there = exists(&mut conn, to.unwrap_or(name)).await;
+    conn.disconnect().await.ok();
+    Ok(match here? && !there? {
+        true => Verdict::Reload("it was renamed, and is there all the same".to_owned()),
+        false => Verdict::Gone,
+    })
 }
 
 /// Whether the table is an append table whose load has not ended.

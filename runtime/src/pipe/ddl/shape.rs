@@ -194,6 +194,7 @@ fn apply(
             | Clause::Rows
             | Clause::TakeIn
             | Clause::Engine
+            | Clause::Repair
             | Clause::Nothing => {}
             Clause::Unknown => return None,
         }
@@ -319,7 +320,11 @@ fn unique_keys_behind_first(series: &[&Alter], now: &SourceTable) -> Vec<UniqueK
     let keeps = |clause: &Clause| {
         matches!(
             clause,
-            Clause::Add(..) | Clause::Default(_) | Clause::Engine | Clause::Nothing
+            Clause::Add(..)
+                | Clause::Default(_)
+                | Clause::Engine
+                | Clause::Repair
+                | Clause::Nothing
         )
     };
     let mut later = series.iter().skip(1).flat_map(|alter| &alter.clauses);

@@ -202,7 +202,8 @@ impl ListedTable {
 const NAMES_A_QUERY: usize = 200;
 
 /// Databases of the server itself.
-const SYSTEM_DATABASES: &str = "'mysql', 'information_schema', 'performance_schema', 'sys'";
+pub(super) const SYSTEM_DATABASES: &str =
+    "'mysql', 'information_schema', 'performance_schema', 'sys'";
 
 /// Every table that can be replicated: no views, sequences or temporary tables (pitfall 39), and none of the server's
 /// own.
@@ -254,6 +255,18 @@ async fn describe_each(conn: &mut Conn, tables: &[TableName]) -> Result<Vec<Resu
         }
     };
     Ok(tables.iter().map(describe).collect())
+}
+
+/// Whether the source shows something under that name.
+///
+/// # Errors
+/// As [`query_error`] says.
+pub async fn exists(conn: &mut Conn, table: &TableName) -> Result<bool> {
+    match describe_tables(conn, std::slice::from_ref(table)).await {
+        Err(error) if error.kind() == ErrorKind::SourceMissing => Ok(false),
+        Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
+        Ok(_) | Err(_) => Ok(true),
+    }
 }
 
 /// The definitions of `tables` in their order. `exclude` gives the columns of a table that never leave the source.

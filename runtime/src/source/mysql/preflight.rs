@@ -351,10 +351,10 @@ async fn account(conn: &mut Conn) -> Result<String> {
 }
 
 /// The account's own grants as the server tells them; none where it refuses to.
-struct Grants(Option<Vec<String>>);
+pub(super) struct Grants(Option<Vec<String>>);
 
 impl Grants {
-    async fn read(conn: &mut Conn) -> Result<Self> {
+    pub(super) async fn read(conn: &mut Conn) -> Result<Self> {
         let rows = ask(conn, "SHOW GRANTS").await?;
         Ok(Self(rows.map(|rows| {
             rows.into_iter()
@@ -364,7 +364,7 @@ impl Grants {
     }
 
     /// Whether they give a privilege on everything or on `database`; none where a role or a pattern may give it.
-    fn has(&self, privilege: &str, database: Option<&str>) -> Option<bool> {
+    pub(super) fn has(&self, privilege: &str, database: Option<&str>) -> Option<bool> {
         let grants = self.0.as_ref()?;
         let objects: Vec<&str> = grants
             .iter()

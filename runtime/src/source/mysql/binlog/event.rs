@@ -62,6 +62,9 @@ pub(super) mod code {
     pub(in super::super) const MARIA_PARTIAL_ROW_DATA: u8 = 172;
 }
 
+/// Set on statements of which a temporary table took part, which may have the name of a table that is none; and on every
+/// DELETE from several tables.
+pub(super) const FLAG_THREAD_SPECIFIC: u16 = 0x4;
 /// Set by the server on events that it makes up for this connection.
 pub(super) const FLAG_ARTIFICIAL: u16 = 0x20;
 /// Set on events that a reader may skip without knowing them.

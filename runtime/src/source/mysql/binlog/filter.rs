@@ -24,6 +24,13 @@ impl TableFilter {
         self.tables.contains(table)
     }
 
+    /// The tables that are wanted, in the order of their names.
+    pub fn tables(&self) -> Vec<&TableName> {
+        let mut tables: Vec<&TableName> = self.tables.iter().collect();
+        tables.sort_unstable();
+        tables
+    }
+
     /// Whether a table of the database is wanted.
     pub fn wants_database(&self, database: &str) -> bool {
         self.databases.contains(database)

@@ -17,18 +17,20 @@
 
 mod control;
 mod files;
+mod text;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::ddl::{Class, Classified, Dialect};
+use super::ddl::{Class, Dialect};
 use super::event::{
     FLAG_ARTIFICIAL, FLAG_IGNORABLE, Fields, MariaGtidEvent, MySqlGtid, Query, RawEvent, code,
 };
 use super::fragments::Fragments;
+use super::indirect::Indirect;
 use super::maps::Maps;
-use super::refusal::{incident, statement_format, unexpected, without_gtid};
+use super::refusal::{incident, unexpected, without_gtid};
 use super::shape::RowShape;
 use super::transaction::{RowBuffer, RowEvent, Transaction};
 use super::xa::{Decided, Prepared, Xid};
@@ -36,9 +38,6 @@ use super::{Statement, TableFilter};
 use crate::batch::MAX_STREAM_OFFSET;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::position::{GtidSet, MariaGtid, Position, StreamPlace};
-
-/// STRICT_TRANS_TABLES and STRICT_ALL_TABLES.
-const MODES_STRICT: u64 = 0x60_0000;
 
 /// What an event brought about.
 #[derive(Debug)]
@@ -97,6 +96,10 @@ pub(super) struct Grouper {
     prepared: HashMap<Xid, u64>,
     /// A row event that comes in pieces.
     fragments: Option<Fragments>,
+    /// Row changes in text form that wait for a word of the catalog.
+    question: Option<Indirect>,
+    /// Those that reach no table of ours, as long as no statement may have changed that.
+    harmless: HashSet<Indirect>,
 }
 
 #[derive(Debug)]
@@ -174,6 +177,8 @@ impl Grouper {
             named: None,
             begun: None,
             fragments: None,
+            question: None,
+            harmless: HashSet::new(),
             plain: Vec::new(),
         }
     }
@@ -187,6 +192,7 @@ impl Grouper {
     pub(super) fn set_filter(&mut self, filter: Arc<TableFilter>) {
         self.filter = filter;
         self.maps.clear();
+        self.harmless.clear();
     }
 
     /// Takes the next event. After an error the grouping is over: the stream must be opened anew.
@@ -368,64 +374,6 @@ impl Grouper {
             undone: false,
         })?;
         Ok(Step::Nothing)
-    }
-
-    fn on_statement(
-        &mut self,
-        event: &RawEvent<'_>,
-        query: &Query<'_>,
-        classified: Classified,
-    ) -> Result<Step> {
-        self.open()?;
-        self.count(1)?;
-        let offset = self.counter;
-        let end = self.place.clone();
-        let filter = Arc::clone(&self.filter);
-        let group = self.open()?;
-        let Classified { class, tables } = classified;
-        if matches!(
-            class,
-            Class::CreateTable {
-                rows_follow: true,
-                ..
-            }
-        ) {
-            group.begun = true;
-        }
-        let ours = tables.iter().find(|table| filter.wants(table));
-        let concerns = match &class {
-            Class::NoEffect => false,
-            Class::Unknown => true,
-            Class::DropDatabase(database) => filter.wants_database(database),
-            _ => ours.is_some(),
-        };
-        if concerns && !group.without_effect {
-            if let (Class::Rows, Some(table)) = (&class, ours) {
-                return Err(statement_format(table));
-            }
-            if group.statement.is_some() {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "one transaction holds two statements that concern replicated tables",
-                ));
-            }
-            group.statement = Some(Statement {
-                end,
-                committed_at_us: None,
-                offset,
-                class,
-                tables,
-                database: String::from_utf8_lossy(query.database).into_owned(),
-                text: String::from_utf8_lossy(query.text)
-                    .trim_end_matches('\0')
-                    .to_owned(),
-                strict: query.sql_mode & MODES_STRICT != 0,
-            });
-        }
-        if group.begun {
-            return Ok(Step::Nothing);
-        }
-        self.on_commit(event)
     }
 
     fn on_commit(&mut self, event: &RawEvent<'_>) -> Result<Step> {

@@ -14,6 +14,7 @@ mod filter;
 mod fragments;
 mod group;
 mod incomplete;
+mod indirect;
 mod maps;
 mod payload;
 mod refusal;

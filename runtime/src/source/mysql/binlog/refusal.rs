@@ -322,14 +322,33 @@ pub(super) fn unknown_savepoint(table: &TableName) -> Error {
 
 /// Rows of ours changed by a statement without row events.
 pub(super) fn statement_format(table: &TableName) -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        "rows were changed by a statement that was logged as text",
-    )
-    .with_hint(
+    as_text("rows were changed by a statement that was logged as text").with_table(table)
+}
+
+/// A statement changed the rows of another table, `changed`, and by a view, a trigger or a function may have changed those
+/// of `table`.
+pub(super) fn reached_in_statement_format(table: &TableName, changed: &str) -> Error {
+    as_text(&format!(
+        "a statement on {changed} that was logged as text reaches the table by a view, a trigger or a function"
+    ))
+    .with_table(table)
+}
+
+/// A statement of which nobody can tell what it did waits for the decision of its XA transaction.
+pub(super) fn undecided(table: Option<&TableName>) -> Error {
+    let error = as_text(
+        "an XA transaction was prepared with a statement of a kind that is not known, logged as text",
+    );
+    match table {
+        Some(table) => error.with_table(table),
+        None => error,
+    }
+}
+
+fn as_text(what: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, what).with_hint(
         "SET GLOBAL binlog_format = 'ROW', reconnect the writing sessions, and resync the table",
     )
-    .with_table(table)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::TableFilter;
 use super::ddl::Class;
 use super::group::{GroupOptions, Grouper, Step};
+use super::refusal::reached_in_statement_format;
 use super::transaction::Transaction;
 use super::transport::Transport;
 use super::xa::{Decided, Prepared, Xid};
@@ -131,8 +132,13 @@ pub struct Statement {
 /// An open binlog.
 #[derive(Debug)]
 pub struct BinlogStream {
+    source: Arc<Source>,
     transport: Transport,
     grouper: Grouper,
+    /// What the last event brought about, until the catalog has been asked about it.
+    held: Option<Step>,
+    /// It was told that triggers cannot be seen.
+    warned: bool,
     silence: Duration,
     heartbeat: Duration,
     heard_at: Instant,
@@ -147,7 +153,7 @@ impl BinlogStream {
     /// # Errors
     /// `PositionPurged`, `SourceDiverged`, `SourceUnavailable`, `SourceDenied`; `Unsupported` for an offset past 4 GiB.
     pub async fn open(
-        source: &Source,
+        source: &Arc<Source>,
         from: &StreamPlace,
         wanted: Arc<TableFilter>,
         options: &StreamOptions,
@@ -165,8 +171,11 @@ impl BinlogStream {
             },
         );
         Ok(Self {
+            source: Arc::clone(source),
             transport: opened.transport,
             grouper,
+            held: None,
+            warned: false,
             silence: options.silence,
             heartbeat: options.heartbeat,
             heard_at: Instant::now(),
@@ -182,6 +191,12 @@ impl BinlogStream {
     /// names the table where one is concerned.
     pub async fn next(&mut self) -> Result<Item> {
         loop {
+            self.ask_catalog().await?;
+            if let Some(step) = self.held.take()
+                && let Some(item) = self.on_step(step)
+            {
+                return Ok(item);
+            }
             let (deadline, silence) = (self.deadline(), self.silence);
             let received = if self.idle_groups == 0 {
                 let next = tokio::time::timeout_at(deadline, self.transport.next());
@@ -196,29 +211,51 @@ impl BinlogStream {
             self.grace_from = None;
             match self.grouper.on_event(&event)? {
                 Step::Nothing => {}
-                Step::Moved if self.idle_groups >= IDLE_GROUPS_MAX => return Ok(self.idle(false)),
-                Step::Moved => self.idle_groups += 1,
                 // MySQL also sends one at once when it has passed over groups that we have.
                 Step::Heartbeat if heard_before.elapsed() < self.heartbeat / 2 => {}
-                Step::Heartbeat => return Ok(self.idle(true)),
-                Step::Transaction(transaction) => {
-                    self.idle_groups = 0;
-                    return Ok(Item::Transaction(transaction));
-                }
-                Step::Statement(statement) => {
-                    self.idle_groups = 0;
-                    return Ok(Item::Statement(statement));
-                }
-                Step::Prepared(prepared) => {
-                    self.idle_groups = 0;
-                    return Ok(Item::Prepared(prepared));
-                }
-                Step::Decided(decided) => {
-                    self.idle_groups = 0;
-                    return Ok(Item::Decided(decided));
-                }
+                step => self.held = Some(step),
             }
         }
+    }
+
+    fn on_step(&mut self, step: Step) -> Option<Item> {
+        let item = match step {
+            Step::Nothing => return None,
+            Step::Moved if self.idle_groups >= IDLE_GROUPS_MAX => return Some(self.idle(false)),
+            Step::Moved => {
+                self.idle_groups += 1;
+                return None;
+            }
+            Step::Heartbeat => return Some(self.idle(true)),
+            Step::Transaction(transaction) => Item::Transaction(transaction),
+            Step::Statement(statement) => Item::Statement(statement),
+            Step::Prepared(prepared) => Item::Prepared(prepared),
+            Step::Decided(decided) => Item::Decided(decided),
+        };
+        self.idle_groups = 0;
+        Some(item)
+    }
+
+    /// Nothing goes on before it is known whether row changes in text form have reached a table of ours.
+    async fn ask_catalog(&mut self) -> Result<()> {
+        let Some((changes, filter)) = self.grouper.question() else {
+            return Ok(());
+        };
+        let reached = changes.reached(&self.source, &filter).await?;
+        if let Some(table) = &reached.table {
+            return Err(reached_in_statement_format(table, &changes.named()));
+        }
+        if let Some(database) = reached.unseen.filter(|_| !self.warned) {
+            self.warned = true;
+            tracing::warn!(
+                "a statement on {} was logged as text, and the account sees no triggers there: those that write into tables \
+                 of this pipe would go unnoticed; SET GLOBAL binlog_format = 'ROW' and reconnect the writing sessions, or \
+                 GRANT TRIGGER ON `{database}`.*",
+                changes.named()
+            );
+        }
+        self.grouper.answered();
+        Ok(())
     }
 
     /// Name and beginning of the file that is being read, once when it is known.
@@ -271,7 +308,7 @@ fn silent(silence: Duration) -> Error {
 /// # Errors
 /// As [`BinlogStream::open`] and [`BinlogStream::next`]; `SourceDiverged` when the binlog ends before `to`.
 pub async fn statements_between(
-    source: &Source,
+    source: &Arc<Source>,
     from: &Position,
     to: &Position,
     wanted: Arc<TableFilter>,

@@ -60,7 +60,7 @@ impl Transport {
         ensure_same_server(source, place)?;
         let mut conn = WireConn::connect(source.config()).await?;
         ensure_not_replaced(&mut conn, source).await?;
-        let dialect = dialect(&mut conn).await?;
+        let dialect = dialect(&mut conn, source.flavor()).await?;
         let files = file_names(&mut conn).await?;
         conn.query_ok(&format!(
             "SET SESSION net_write_timeout = {SEND_PATIENCE_SECONDS}"
@@ -220,10 +220,11 @@ fn fitting_offset(offset: u64) -> Result<u32> {
     })
 }
 
-async fn dialect(conn: &mut WireConn) -> Result<Dialect> {
+async fn dialect(conn: &mut WireConn, flavor: Flavor) -> Result<Dialect> {
     let case = conn.query_value("SELECT @@lower_case_table_names").await?;
     Ok(Dialect {
         lower_case_names: case.as_deref() == Some("1"),
+        mysql: flavor == Flavor::MySql,
     })
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::super::binlog::ddl::Cascade;
+use super::super::binlog::ddl::{Cascade, merged};
 use super::super::cascades::unlogged_cascades;
+use super::super::catalog::SYSTEM_DATABASES;
 use super::super::connection::query_error;
 use super::super::sql::{quote_identifier, quote_string, quote_table};
 use super::super::{Flavor, Source};
@@ -70,6 +71,7 @@ pub(super) async fn check(
     }
     if config.mode != Mode::Snapshot {
         check_cascades(conn, &seen, findings).await?;
+        check_merges(conn, &seen, findings).await?;
     }
     Ok(())
 }
@@ -312,6 +314,43 @@ async fn check_cascades(
                 "no cascading foreign key: what InnoDB changes for it is written to no binlog",
                 "set `cascades: reload`, with both tables in the pipe; or let the application or triggers change the \
                  child rows; or resync the table after such changes",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What goes through a table of the engine MERGE is logged as rows of that one.
+async fn check_merges(
+    conn: &mut Conn,
+    tables: &BTreeSet<TableName>,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let merges: Vec<(String, String)> = conn
+        .query(format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
+             WHERE ENGINE = 'MRG_MYISAM' AND TABLE_SCHEMA NOT IN ({SYSTEM_DATABASES})"
+        ))
+        .await
+        .map_err(query_error)?;
+    for (database, table) in merges {
+        let merge = TableName { database, table };
+        // One that fits its tables no more cannot be written through, nor shown.
+        let shown = ask(conn, &format!("SHOW CREATE TABLE {}", quote_table(&merge))).await?;
+        let row = shown.unwrap_or_default().into_iter().next();
+        let text = row.and_then(|row| row.into_iter().nth(1).flatten());
+        for table in merged(&merge.database, &text.unwrap_or_default()) {
+            if !tables.contains(&table) {
+                continue;
+            }
+            findings.push(finding(
+                Severity::Warning,
+                ErrorKind::SourceSetting,
+                "merge_table",
+                format!("rows of `{table}` can be written through the MERGE table `{merge}`"),
+                "no MERGE table over a table of the pipe: the binlog has such changes under the name of the MERGE table",
+                "write to the table itself, with INSERT_METHOD = NO for the MERGE table; or resync the table after such \
+                 changes",
             ));
         }
     }

@@ -37,8 +37,10 @@ pub enum Clause {
     Rows,
     /// The rows of another table that the statement names come in, and that table is gone (MariaDB's CONVERT TABLE).
     TakeIn,
-    /// Another storage engine, perhaps: it tells whether rows roll back.
+    /// Another storage engine, perhaps: it tells whether rows roll back. One that keeps no rows is [`Clause::Rows`].
     Engine,
+    /// Rows that cannot be read any more are left out, where the engine repairs anything.
+    Repair,
     /// Neither rows nor definitions as far as we replicate them: indexes, comments, AUTO_INCREMENT (pitfall 108).
     Nothing,
     /// Not understood.
@@ -57,7 +59,7 @@ pub enum Place {
 }
 
 /// First words of clauses that change neither rows nor columns.
-const NOTHING: [&str; 50] = [
+const NOTHING: [&str; 49] = [
     "ALGORITHM",
     "ANALYZE",
     "AUTOEXTEND_SIZE",
@@ -95,7 +97,6 @@ const NOTHING: [&str; 50] = [
     "REBUILD",
     "REMOVE",
     "REORGANIZE",
-    "REPAIR",
     "ROW_FORMAT",
     "SECONDARY_ENGINE",
     "SECONDARY_ENGINE_ATTRIBUTE",
@@ -108,6 +109,21 @@ const NOTHING: [&str; 50] = [
     "TRANSACTIONAL",
     "WITH",
     "WITHOUT",
+];
+
+/// Engines that take over every row of the table that they are given.
+const KEEPS_ROWS: [&str; 11] = [
+    "INNODB",
+    "MYISAM",
+    "ARIA",
+    "MEMORY",
+    "HEAP",
+    "ARCHIVE",
+    "CSV",
+    "ROCKSDB",
+    "TOKUDB",
+    "NDB",
+    "NDBCLUSTER",
 ];
 
 /// The clauses behind `ALTER TABLE name`.
@@ -226,6 +242,9 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
             _ => Clause::Rows,
         });
     }
+    if first.is("REPAIR") {
+        return one(Clause::Repair);
+    }
     if ["EXCHANGE", "TRUNCATE", "DISCARD", "IMPORT", "UNION"]
         .iter()
         .any(|word| first.is(word))
@@ -245,12 +264,32 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
             (first, rest.first()),
             (Token::Word(_), Some(Token::Mark(b'=')))
         );
-    // Options of the table stand behind one another, without commas.
-    let engine = piece.iter().any(|token| token.is("ENGINE"));
-    harmless.then(|| match engine {
-        true => vec![Clause::Engine],
-        false => vec![Clause::Nothing],
-    })
+    harmless.then(|| vec![options(piece)])
+}
+
+/// Options of the table stand behind one another, without commas.
+fn options(piece: &[Token]) -> Clause {
+    let mut found = Clause::Nothing;
+    let mut rest = piece;
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        if !first.is("ENGINE") {
+            continue;
+        }
+        let behind = match behind {
+            [Token::Mark(b'='), behind @ ..] => behind,
+            behind => behind,
+        };
+        let engine = behind.first().and_then(Token::name).unwrap_or_default();
+        if !KEEPS_ROWS
+            .iter()
+            .any(|known| engine.eq_ignore_ascii_case(known.as_bytes()))
+        {
+            return Clause::Rows;
+        }
+        found = Clause::Engine;
+    }
+    found
 }
 
 fn add(rest: &[Token]) -> Option<Vec<Clause>> {

@@ -100,9 +100,12 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
         "DROP PARTITION p0, p1",
         "DISCARD TABLESPACE",
         "CONVERT PARTITION p0 TO TABLE b",
+        "ENGINE = BLACKHOLE",
+        "COMMENT 'x' ENGINE=InnoDB ENGINE 'MyISAM'",
     ] {
         assert_eq!(read(text), [Clause::Rows], "{text}");
     }
+    assert_eq!(read("REPAIR PARTITION p0"), [Clause::Repair]);
     assert_eq!(
         read("CONVERT TABLE b TO PARTITION p0 VALUES LESS THAN (5)"),
         [Clause::TakeIn]

@@ -11,11 +11,15 @@
 
 mod clauses;
 mod foreign_keys;
+mod mentions;
+mod merge;
 mod statement;
 mod tokens;
 
 pub use clauses::{Alter, Clause, Place};
 pub use foreign_keys::{Cascade, cascades};
+pub(super) use mentions::mentions;
+pub use merge::merged;
 pub(super) use statement::classify;
 
 use super::event::Query;
@@ -31,7 +35,7 @@ pub enum Class {
     Control(Control),
     /// Cannot touch a table's rows or definition as far as we replicate them: views, routines, users, indexes.
     NoEffect,
-    /// TRUNCATE, or a DELETE of every row in statement form (pitfall 95).
+    /// TRUNCATE, or the DELETE by which a server says that a MEMORY table is empty since it started (pitfall 95).
     Truncate(TableName),
     /// ALTER TABLE; CREATE UNIQUE INDEX and DROP INDEX are such, since the index may be the key.
     AlterTable {
@@ -93,6 +97,8 @@ pub(super) struct Classified {
     pub(super) class: Class,
     /// Every table that it names.
     pub(super) tables: Vec<TableName>,
+    /// Of row changes, what stands in front of a parenthesis: functions that it calls are among that.
+    pub(super) calls: Vec<TableName>,
 }
 
 /// What the server says of names and text, which an event does not.
@@ -100,6 +106,8 @@ pub(super) struct Classified {
 pub(super) struct Dialect {
     /// `lower_case_table_names = 1`: names are lower case wherever the server keeps them, but not in statements.
     pub(super) lower_case_names: bool,
+    /// MySQL, to which MariaDB's executable comments are plain ones.
+    pub(super) mysql: bool,
 }
 
 /// What a statement that a person wrote would do: in UTF-8, under the server's default mode, in `database`.
@@ -110,7 +118,7 @@ pub fn read_statement(database: &str, text: &str) -> (Class, Vec<TableName>) {
         client_collation: UTF8MB4_GENERAL_CI,
         text: text.as_bytes(),
     };
-    let Classified { class, tables } = classify(&query, Dialect::default());
+    let Classified { class, tables, .. } = classify(&query, Dialect::default());
     (class, tables)
 }
 

@@ -1,6 +1,7 @@
 //! Words, names and marks of a statement, read as bytes (pitfall 112).
 //!
-//! Comments vanish; what stands in executable comments (`/*! */`, `/*M! */`) is read as if it stood there plainly.
+//! Comments vanish; what stands in executable comments (`/*! */`, `/*M! */`) is read as if it stood there plainly. Those
+//! that a server does not execute for their version number it logs as plain ones.
 //! Strings keep no content: no class depends on what a string says.
 
 /// One token.
@@ -38,6 +39,8 @@ pub(super) struct Quoting {
     pub(super) ansi_quotes: bool,
     /// `\` is a byte like any other.
     pub(super) no_backslash_escapes: bool,
+    /// `/*M! */` is a comment like any other, as it is to MySQL.
+    pub(super) mysql: bool,
 }
 
 /// The tokens of `text`. The error is those before a quote or comment that does not end, behind which nothing can be told.
@@ -116,7 +119,7 @@ impl Scanner<'_> {
         let inner = self.rest.get(2..)?;
         let opening = if inner.starts_with(b"!") {
             Some(3)
-        } else if inner.starts_with(b"M!") {
+        } else if inner.starts_with(b"M!") && !self.quoting.mysql {
             Some(4)
         } else {
             None

@@ -3,7 +3,7 @@
 use super::super::compress::Compressed;
 use super::super::ddl::{self, Class, Control};
 use super::super::event::{Query, RawEvent};
-use super::super::refusal::{unexpected, unknown_savepoint};
+use super::super::refusal::{undecided, unexpected, unknown_savepoint};
 use super::super::xa::{Prepared, Xid};
 use super::{Decision, Grouper, Step};
 use crate::error::Result;
@@ -93,6 +93,14 @@ impl Grouper {
         let Some(group) = self.group.take() else {
             return Err(unexpected("XA PREPARE"));
         };
+        // Only rows can wait for a decision.
+        if let Some(statement) = &group.statement {
+            let named = statement
+                .tables
+                .iter()
+                .find(|table| self.filter.wants(table));
+            return Err(undecided(named.or(self.filter.tables().first().copied())));
+        }
         let length = self.counter - group.base;
         self.close(&group, event.log_pos, event.timestamp)?;
         self.prepared.insert(xid.clone(), length);

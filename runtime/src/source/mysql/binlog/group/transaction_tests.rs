@@ -212,3 +212,71 @@ async fn kept_rows_of_an_xa_transaction_come_back_as_they_were() {
         assert!(Packed::read(&piece[..length]).is_err(), "{length}");
     }
 }
+
+/// pitfall 66, pitfall 96: only rows can wait.
+#[test]
+fn a_statement_of_an_unknown_kind_within_an_xa_transaction_is_not_lost() {
+    let mut feed = Feed::mysql();
+    feed.gtid(1);
+    feed.query("XA START X'61',X'',1").unwrap();
+    feed.query("SELECT `shop`.`f`(1)").unwrap();
+    feed.query("XA END X'61',X'',1").unwrap();
+    let error = feed.fails(code::XA_PREPARE, &xa_prepare(0));
+    assert_eq!(error.table(), Some(&TableName::new("shop", "orders")));
+    // One phase is the end of a group like any other.
+    let mut feed = Feed::mysql();
+    feed.gtid(1);
+    feed.query("XA START X'61',X'',1").unwrap();
+    feed.query("SELECT `shop`.`f`(1)").unwrap();
+    feed.query("XA END X'61',X'',1").unwrap();
+    let told = statement(feed.send(code::XA_PREPARE, &xa_prepare(1)));
+    assert_eq!(told.class, Class::Unknown);
+}
+
+/// pitfall 66, pitfall 93: the error comes with the statement, so nothing of it is left for the end of its group.
+#[test]
+fn a_delete_by_a_client_is_no_truncate_however_its_group_ends() {
+    for text in ["DELETE FROM orders", "ANALYZE DELETE FROM orders"] {
+        let mut feed = Feed::maria();
+        feed.maria_gtid(1, 0);
+        let error = feed.query(text).unwrap_err();
+        assert_eq!(error.table(), Some(&TableName::new("shop", "orders")));
+    }
+}
+
+/// pitfall 39
+#[test]
+fn what_was_done_to_a_temporary_table_of_the_name_is_taken_for_neither() {
+    let mut feed = Feed::maria();
+    for (number, text) in [
+        (1, "TRUNCATE orders"),
+        (2, "ALTER TABLE orders RENAME TO o"),
+    ] {
+        feed.maria_gtid(number, 1);
+        let step = feed.event(code::QUERY, &query(text), 4).unwrap();
+        let Class::AlterTable { alter, .. } = statement(step).class else {
+            panic!("{text}");
+        };
+        assert_eq!(alter.clauses, [super::super::super::ddl::Clause::Rows]);
+    }
+}
+
+/// pitfall 66: the catalog is asked once, and again when it may have changed.
+#[test]
+fn row_changes_in_text_form_that_name_no_table_of_ours_raise_a_question() {
+    let mut feed = Feed::maria();
+    let change = |feed: &mut Feed, number: u8| {
+        feed.maria_gtid(number, 0);
+        feed.query("INSERT INTO others VALUES (1)").unwrap();
+        let asked = feed.grouper.question().is_some();
+        feed.grouper.answered();
+        feed.send(code::XID, &[0; 8]);
+        asked
+    };
+    assert!(change(&mut feed, 1));
+    assert!(!change(&mut feed, 2));
+    feed.maria_gtid(3, 1);
+    feed.query("CREATE TRIGGER a AFTER INSERT ON others FOR EACH ROW DELETE FROM orders")
+        .unwrap();
+    assert!(change(&mut feed, 4));
+}
