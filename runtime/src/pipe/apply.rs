@@ -17,7 +17,7 @@ use super::append;
 use super::complete::Completer;
 use super::document::{BatchDocument, BatchKind, Timestamp};
 use super::faults::{FaultCounts, keep_letters};
-use super::follow::{Changed, Flush};
+use super::flush::{Changed, Flush};
 use super::heal::{Kinship, Silent};
 use super::lag::Split;
 use super::patience::Patience;
