@@ -15,7 +15,7 @@ use super::session::LiveTable;
 use crate::batch::{Adjustment, ChangeBatch, TableName};
 use crate::config::RowImage;
 use crate::error::Result;
-use crate::source::mysql::binlog::{ChangeBuilder, IncompleteRows, Prepared, RowEvent};
+use crate::source::mysql::binlog::{ChangeBuilder, IncompleteRows, Prepared, RowEvent, RowKind};
 use crate::source::mysql::position::{Position, StreamPlace};
 
 /// One table's changes of a flush.
@@ -46,6 +46,8 @@ pub(super) struct Flush {
     pub(super) oldest: Option<Commit>,
     /// The last one.
     pub(super) newest: Option<Commit>,
+    /// Changes of tables that stand ahead of the stream, whose rows it passed over.
+    pub(super) passed: BTreeMap<TableName, Silent>,
     /// XA transactions that wait for their decision at `end`, and are not in the state yet.
     pub(super) prepared: Vec<Prepared>,
     /// Those that were decided before `end` and are in the state, each with the place behind its decision.
@@ -57,6 +59,7 @@ pub(super) struct Flush {
 /// The rows that wait, and since when.
 pub(super) struct Open {
     builders: BTreeMap<TableName, (Arc<LiveTable>, ChangeBuilder, RowCounts, Silent)>,
+    passed: BTreeMap<TableName, Silent>,
     pub(super) end: StreamPlace,
     committed_at_us: Option<u64>,
     pub(super) oldest: Option<Commit>,
@@ -77,6 +80,7 @@ impl Open {
     pub(super) fn new(end: StreamPlace, waiting: WaitingByXid) -> Self {
         Self {
             builders: BTreeMap::new(),
+            passed: BTreeMap::new(),
             end,
             committed_at_us: None,
             oldest: None,
@@ -140,6 +144,25 @@ impl Open {
         Ok(())
     }
 
+    /// Rows that the load of their own table has already, but not those that followed them in silence.
+    pub(super) fn pass(&mut self, event: &RowEvent<'_>) {
+        // Only engines that roll back have foreign keys.
+        if !event.undone && !event.logs_cascades() {
+            let silent = Silent {
+                updates: event.kind == RowKind::Update,
+                deletes: event.kind == RowKind::Delete,
+            };
+            self.pass_silent(&event.table.name, silent);
+        }
+    }
+
+    /// The same, where only the table is known.
+    pub(super) fn pass_silent(&mut self, table: &TableName, changes: Silent) {
+        let silent = self.passed.entry(table.clone()).or_default();
+        silent.updates |= changes.updates;
+        silent.deletes |= changes.deletes;
+    }
+
     /// Everything that waits, as a flush whose rows reach up to `sent`.
     pub(super) fn take(
         &mut self,
@@ -173,6 +196,7 @@ impl Open {
             committed_at_us: self.committed_at_us,
             oldest: self.oldest.take(),
             newest: self.newest.take(),
+            passed: std::mem::take(&mut self.passed),
             prepared,
             decided: std::mem::take(&mut self.decided),
             done,

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ddl::{self, Outcome, Stand};
 use super::flush::{Flush, Open};
+use super::heal::{Kinship, Silent};
 use super::lag::Commit;
 use super::prepared::{self, Waiting, WaitingByXid};
 use super::progress::Progress;
@@ -55,6 +56,7 @@ pub(super) struct Follower<'a> {
     pub(super) store: &'a PipeStore,
     pub(super) progress: &'a Progress,
     pub(super) track: Track,
+    pub(super) kinship: &'a Kinship,
     pub(super) term: u16,
     pub(super) flushes: mpsc::Sender<Flush>,
     /// Tables whose events are passed over.
@@ -204,7 +206,7 @@ impl Follower<'_> {
         commit: Commit,
     ) -> Result<()> {
         while let Some(event) = events.next()? {
-            if self.passed.contains_key(&event.table.name) || self.is_rolled_back(&event)? {
+            if self.is_no_more(open, &event)? {
                 continue;
             }
             open.push(self, &event)?;
@@ -218,6 +220,15 @@ impl Follower<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the event's rows are not to be written: their table stands behind them, or they were rolled back.
+    fn is_no_more(&self, open: &mut Open, event: &RowEvent<'_>) -> Result<bool> {
+        if self.passed.contains_key(&event.table.name) {
+            open.pass(event);
+            return Ok(true);
+        }
+        self.is_rolled_back(event)
     }
 
     /// Whether rows of a rollback that was logged are gone: those of an engine that cannot roll back have stayed.
@@ -304,7 +315,7 @@ impl Follower<'_> {
         if let Some(mut rows) = waiting.rows.take_if(|rows| small(rows)) {
             let mut events = rows.row_events(base)?;
             while let Some(event) = events.next()? {
-                if self.passed.contains_key(&event.table.name) || self.is_rolled_back(&event)? {
+                if self.is_no_more(open, &event)? {
                     continue;
                 }
                 open.push(self, &event)?;
@@ -326,7 +337,11 @@ impl Follower<'_> {
             .get(&id)
             .map(|record| record.pieces.clone());
         for (table, count) in pieces.unwrap_or_default() {
-            if !self.track.carries(&records, &table) || self.passed.contains_key(&table) {
+            if !self.track.carries(&records, &table) {
+                continue;
+            }
+            if self.passed.contains_key(&table) {
+                open.pass_silent(&table, Silent::ANY);
                 continue;
             }
             for number in 1..=count {
@@ -372,6 +387,9 @@ impl Follower<'_> {
         let end = statement.end.clone();
         let committed_at_us = statement.committed_at_us;
         self.leave_passed(&end);
+        self.kinship
+            .learn(self.session, self.store, &statement)
+            .await?;
         if self.pace == Pace::PassOverFirst {
             self.pass_over_first(&end).await?;
         } else if !self.is_passed(&statement) {
@@ -429,7 +447,7 @@ impl Follower<'_> {
 
     /// Records that what ends at `end` is passed over for this table, and goes on as configured.
     async fn pass_over_first(&mut self, end: &StreamPlace) -> Result<()> {
-        self.track.pass_over(self.store, end).await?;
+        self.track.pass_over(self.store, self.kinship, end).await?;
         self.pace = Pace::AsConfigured;
         Ok(())
     }
