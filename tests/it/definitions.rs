@@ -3,6 +3,8 @@
 
 mod choices;
 mod cut_overs;
+mod during_load;
+mod lossless;
 
 use std::time::Duration;
 
