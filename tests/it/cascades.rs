@@ -19,6 +19,7 @@ on_both_sources! {
 once! {
     rows_that_follow_a_foreign_key_within_innodb_are_loaded_again: 400,
     rows_that_mysql_logs_for_a_foreign_key_need_no_load: 300,
+    a_foreign_key_that_comes_is_warned_of: 240,
 }
 
 const TABLES: [&str; 5] = ["parents", "children", "toys", "apart", "far"];
@@ -29,6 +30,10 @@ const CHANGES: [&str; 2] = [
     "DELETE FROM parents WHERE id = 2",
     "UPDATE parents SET id = 33 WHERE id = 3",
 ];
+
+/// A foreign key that comes while the pipe runs.
+const COMES: &str = "ALTER TABLE apart DROP FOREIGN KEY holds, \
+     ADD CONSTRAINT follows FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE";
 
 /// A pipe over tables that follow one another, and one that does not; and what validation says of them.
 async fn family(stage: &Stage, cascades: &str) -> Result<(Pipe, String)> {
@@ -127,11 +132,7 @@ async fn heals(stage: &Stage) -> Result<()> {
     // A key that comes while the pipe runs.
     stage
         .source
-        .execute_all([
-            "ALTER TABLE apart DROP FOREIGN KEY holds, \
-             ADD CONSTRAINT follows FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE",
-            "DELETE FROM parents WHERE id = 5",
-        ])
+        .execute_all([COMES, "DELETE FROM parents WHERE id = 5"])
         .await?;
     loaded_anew(stage, &mut pipe, "apart", &now[3]).await
 }
@@ -206,5 +207,17 @@ async fn rows_that_mysql_logs_for_a_foreign_key_need_no_load() -> Result<()> {
     // Marked is a table with the checkpoint; the load would come seconds later.
     let status = pipe.status().await?;
     ensure!(status["reasons"] == json!([]), "marked: {status}");
+    Ok(())
+}
+
+/// pitfall 99: validation could not know of it.
+async fn a_foreign_key_that_comes_is_warned_of() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MariaDb).await?;
+    let (mut pipe, _) = family(&stage, "warn").await?;
+    stage.source.execute(COMES).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let events = format!("/v1/pipes/{}/events?limit=1000", stage.database);
+    let events = pipe.get(&events).await?.to_string();
+    ensure!(events.contains("a foreign key has come"), "{events}");
     Ok(())
 }
