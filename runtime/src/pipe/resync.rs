@@ -222,6 +222,7 @@ impl Fresh {
     /// # Errors
     /// `IllegalCommand` for a table whose state does not allow it.
     pub(super) fn record(self, draft: &mut Records, ahead: bool) -> Result<()> {
+        let names: Vec<TableName> = self.names().collect();
         let place = ahead.then_some(TablePlace {
             term: None,
             place: StreamPlace {
@@ -230,7 +231,6 @@ impl Fresh {
             },
             sent: None,
         });
-        let names: Vec<TableName> = self.names().collect();
         let was_out = |name: &&TableName| {
             let table = draft.tables.get(*name);
             table.is_some_and(|table| !table.state.is_in_stream())
