@@ -1,5 +1,7 @@
 //! Rows that InnoDB changes for a foreign key, which are in no binlog, and those that MySQL's SQL layer changes, which are.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -11,40 +13,55 @@ use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, once, running_
 
 on_both_sources! {
     rows_that_follow_a_foreign_key_are_loaded_again: 400,
+    rows_that_followed_changes_which_are_passed_over_are_loaded_again: 400,
 }
 
 once! {
     rows_that_follow_a_foreign_key_within_innodb_are_loaded_again: 400,
     rows_that_mysql_logs_for_a_foreign_key_need_no_load: 300,
+    a_foreign_key_that_comes_is_warned_of: 240,
 }
 
-const TABLES: [&str; 4] = ["parents", "children", "toys", "apart"];
+const TABLES: [&str; 5] = ["parents", "children", "toys", "apart", "far"];
 
-/// What is done to the parents, each of which reaches children and toys.
+/// What is done to the parents, each of which reaches children and toys, and the first one what refers to them through a
+/// table outside of the pipe.
 const CHANGES: [&str; 2] = [
     "DELETE FROM parents WHERE id = 2",
     "UPDATE parents SET id = 33 WHERE id = 3",
 ];
+
+/// A foreign key that comes while the pipe runs.
+const COMES: &str = "ALTER TABLE apart DROP FOREIGN KEY holds, \
+     ADD CONSTRAINT follows FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE";
 
 /// A pipe over tables that follow one another, and one that does not; and what validation says of them.
 async fn family(stage: &Stage, cascades: &str) -> Result<(Pipe, String)> {
     stage
         .source
         .execute_all([
-            "CREATE TABLE parents (id INT PRIMARY KEY)",
+            "CREATE TABLE parents (id INT PRIMARY KEY, x INT NULL)",
             "CREATE TABLE children (id INT PRIMARY KEY, parent INT NULL, \
              FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE ON UPDATE CASCADE)",
             "CREATE TABLE toys (id INT PRIMARY KEY, child INT NULL, \
              FOREIGN KEY (child) REFERENCES children (id) ON DELETE SET NULL)",
-            "CREATE TABLE apart (id INT PRIMARY KEY, parent INT NULL, FOREIGN KEY (parent) REFERENCES parents (id))",
-            "INSERT INTO parents VALUES (1), (2), (3), (4)",
+            "CREATE TABLE apart (id INT PRIMARY KEY, parent INT NULL, \
+             CONSTRAINT holds FOREIGN KEY (parent) REFERENCES parents (id))",
+            "CREATE TABLE outside (id INT PRIMARY KEY, parent INT NULL, \
+             FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE)",
+            "CREATE TABLE far (id INT PRIMARY KEY, outside INT NULL, \
+             FOREIGN KEY (outside) REFERENCES outside (id) ON DELETE CASCADE)",
+            "INSERT INTO parents (id) VALUES (1), (2), (3), (4), (5)",
             "INSERT INTO children VALUES (10, 1), (20, 2), (21, 2), (30, 3)",
             "INSERT INTO toys VALUES (100, 10), (200, 20), (300, 30)",
-            "INSERT INTO apart VALUES (1, 4)",
+            "INSERT INTO apart VALUES (1, 4), (2, 5)",
+            "INSERT INTO outside VALUES (5, 2), (6, 4)",
+            "INSERT INTO far VALUES (50, 5), (60, 6)",
         ])
         .await?;
     let mut file = stage.pipe_file(&TABLES);
     file["cascades"] = json!(cascades);
+    file["ddl"] = json!({ "add_column": "quarantine" });
     let pipe = running_with(&file).await?;
     let path = pipe.path().display().to_string();
     let checked = pipe.cli(&["validate", &path, "--online"]).await?;
@@ -105,10 +122,72 @@ async fn heals(stage: &Stage) -> Result<()> {
     }
     let now = identities(stage).await?;
     ensure!(
-        now[0] == before[0] && now[3] == before[3] && now[1] != before[1] && now[2] != before[2],
+        now[0] == before[0]
+            && now[3] == before[3]
+            && now[1] != before[1]
+            && now[2] != before[2]
+            && now[4] != before[4],
         "others than those that follow were loaded anew: {before:?}, {now:?}"
     );
-    Ok(())
+    // A key that comes while the pipe runs.
+    stage
+        .source
+        .execute_all([COMES, "DELETE FROM parents WHERE id = 5"])
+        .await?;
+    loaded_anew(stage, &mut pipe, "apart", &now[3]).await
+}
+
+/// Waits until the table is another than the one that was, and no table may differ; then all are equal.
+async fn loaded_anew(stage: &Stage, pipe: &mut Pipe, table: &str, before: &str) -> Result<()> {
+    let number = TABLES.iter().position(|known| *known == table);
+    let number = number.expect("one of the tables");
+    stage.wait_caught_up(pipe, CATCH_UP).await?;
+    let until = Instant::now() + CATCH_UP;
+    while identities(stage).await?[number] == before {
+        ensure!(Instant::now() < until, "`{table}` was not loaded anew");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    pipe.wait_for("the loads", CATCH_UP, |status| {
+        status["state"] == "Running" && status["reasons"].as_array().is_some_and(Vec::is_empty)
+    })
+    .await?;
+    assert_caught_up(stage, pipe, &TABLES).await
+}
+
+/// pitfall 99: the load of the parent has its changes, so that its events are passed over; what followed them is in no
+/// event. A parent that was out of service comes back the same way.
+async fn rows_that_followed_changes_which_are_passed_over_are_loaded_again(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    let (mut pipe, _) = family(&stage, "reload").await?;
+    let before = identities(&stage).await?;
+    ensure!(pipe.stop().await? == 0);
+    stage
+        .source
+        .execute_all([
+            "ALTER TABLE parents MODIFY x VARCHAR(20)",
+            "DELETE FROM parents WHERE id = 2",
+        ])
+        .await?;
+    pipe.restart()?;
+    loaded_anew(&stage, &mut pipe, "children", &before[1]).await?;
+    let before = identities(&stage).await?;
+    stage
+        .source
+        .execute("ALTER TABLE parents ADD COLUMN y INT")
+        .await?;
+    pipe.wait_state("Degraded", CATCH_UP).await?;
+    stage
+        .source
+        .execute("DELETE FROM parents WHERE id = 1")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let parents = format!("{}.parents", stage.database);
+    let asked = json!({ "command": "resync", "table": parents });
+    let (code, answer) = pipe.order(asked).await?;
+    ensure!(code < 300, "{code}: {answer}");
+    loaded_anew(&stage, &mut pipe, "children", &before[1]).await
 }
 
 /// pitfall 99: from 9.6 on, and only in sessions that are as they began: one that was reset is as in
@@ -128,5 +207,17 @@ async fn rows_that_mysql_logs_for_a_foreign_key_need_no_load() -> Result<()> {
     // Marked is a table with the checkpoint; the load would come seconds later.
     let status = pipe.status().await?;
     ensure!(status["reasons"] == json!([]), "marked: {status}");
+    Ok(())
+}
+
+/// pitfall 99: validation could not know of it.
+async fn a_foreign_key_that_comes_is_warned_of() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MariaDb).await?;
+    let (mut pipe, _) = family(&stage, "warn").await?;
+    stage.source.execute(COMES).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let events = format!("/v1/pipes/{}/events?limit=1000", stage.database);
+    let events = pipe.get(&events).await?.to_string();
+    ensure!(events.contains("a foreign key has come"), "{events}");
     Ok(())
 }

@@ -81,6 +81,10 @@ async fn plan_tells_what_a_statement_would_lead_to() -> Result<()> {
              have been left out for one: the table is loaded anew",
         ),
         (
+            "RENAME TABLE orders TO backup, _orders_gho TO orders",
+            "shop.orders: RENAME: the table is loaded anew",
+        ),
+        (
             "CREATE UNIQUE INDEX i ON orders (a)",
             "shop.orders: a primary or unique key: nothing, where the key that tells rows apart stays; else the table",
         ),

@@ -3,6 +3,8 @@
 
 mod choices;
 mod cut_overs;
+mod during_load;
+mod lossless;
 
 use std::time::Duration;
 
@@ -195,6 +197,15 @@ async fn changes_of_values_or_keys_load_the_table_anew(kind: SourceKind) -> Resu
         (
             "ALTER TABLE t TRUNCATE PARTITION p1",
             "INSERT INTO t (id, n) VALUES (6, 6)",
+        ),
+        (
+            "ALTER TABLE t ADD COLUMN w VARCHAR(5) CHARACTER SET cp1250 DEFAULT (CONCAT('w'))",
+            "UPDATE t SET n = 8 WHERE id = 1",
+        ),
+        // Code 81 stands for no character, and this session lets the server write another in its place.
+        (
+            "UPDATE t SET w = X'81' WHERE id = 1",
+            "ALTER TABLE t MODIFY COLUMN w VARCHAR(5) CHARACTER SET utf8mb4",
         ),
         (
             "ALTER TABLE t MODIFY COLUMN id BIGINT NOT NULL",

@@ -17,7 +17,7 @@ use super::append;
 use super::complete::Completer;
 use super::document::{BatchDocument, BatchKind, Timestamp};
 use super::faults::{FaultCounts, keep_letters};
-use super::follow::{Changed, Flush};
+use super::flush::{Changed, Flush};
 use super::heal::{Kinship, Silent};
 use super::lag::Split;
 use super::patience::Patience;
@@ -142,7 +142,7 @@ impl Applier<'_> {
         } else {
             Vec::new()
         };
-        let (end, committed_at_us) = (flush.end, flush.committed_at_us);
+        let (end, committed_at_us, passed) = (flush.end, flush.committed_at_us, flush.passed);
         let mut patience = self.patience();
         while let Err(error) = self
             .track
@@ -157,6 +157,9 @@ impl Applier<'_> {
                 prepared::record_kept(draft, kept);
                 if !draft.prepared.is_empty() {
                     prepared::record_decided(draft, &self.track, &flush.decided);
+                }
+                for (table, silent) in &passed {
+                    self.kinship.mark(draft, table, *silent);
                 }
                 for counted in counted {
                     self.kinship.mark(draft, &counted.table, counted.silent);

@@ -16,7 +16,6 @@
 //! what lies before that place.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -24,21 +23,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ddl::{self, Outcome, Stand};
-use super::heal::Silent;
+use super::flush::{Flush, Open};
+use super::heal::{Kinship, Silent};
 use super::lag::Commit;
 use super::prepared::{self, Waiting, WaitingByXid};
 use super::progress::Progress;
-use super::record::RowCounts;
-use super::session::{LiveTable, Session};
+use super::session::Session;
 use super::store::PipeStore;
 use super::supervisor::Pipe;
 use super::track::Track;
-use crate::batch::{Adjustment, ChangeBatch, TableName};
-use crate::config::RowImage;
+use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::{
-    BinlogStream, ChangeBuilder, Decided, Idle, IncompleteRows, Item, Prepared, RowEvent,
-    RowEvents, Statement, Transaction, Xid,
+    BinlogStream, Decided, Idle, Item, Prepared, RowEvent, RowEvents, Statement, Transaction, Xid,
 };
 use crate::source::mysql::position::{Position, StreamPlace};
 
@@ -52,60 +49,6 @@ const IDLE_CHECKPOINT: Duration = Duration::from_secs(5);
 /// The longest a row waits while tables are being loaded.
 const LOADING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One table's changes of a flush.
-#[derive(Debug)]
-pub(super) struct Changed {
-    pub(super) table: Arc<LiveTable>,
-    pub(super) batch: Option<ChangeBatch>,
-    /// Rows that have to be read from the source first.
-    pub(super) incomplete: Option<IncompleteRows>,
-    pub(super) counts: RowCounts,
-    pub(super) silent: Silent,
-    /// What policies have changed on the way from the binlog into the batch.
-    pub(super) values: Vec<Adjustment>,
-}
-
-/// Whole transactions of some time, ready to be applied.
-#[derive(Debug)]
-pub(super) struct Flush {
-    /// One entry for each table with changes.
-    pub(super) batches: Vec<Changed>,
-    /// Where the last whole transaction ends: the checkpoint once all of this is durable.
-    pub(super) end: StreamPlace,
-    /// Where the rows reach to: beyond `end` when they are part of a transaction larger than the budget.
-    pub(super) sent: StreamPlace,
-    /// When the source committed the last transaction before `end`, microseconds since 1970.
-    pub(super) committed_at_us: Option<u64>,
-    /// The first commit of which rows waited for this flush.
-    pub(super) oldest: Option<Commit>,
-    /// The last one.
-    pub(super) newest: Option<Commit>,
-    /// XA transactions that wait for their decision at `end`, and are not in the state yet.
-    pub(super) prepared: Vec<Prepared>,
-    /// Those that were decided before `end` and are in the state, each with the place behind its decision.
-    pub(super) decided: Vec<(String, Position)>,
-    /// Answered when everything up to `end` is checkpointed.
-    pub(super) done: Option<oneshot::Sender<()>>,
-}
-
-/// The rows that wait, and since when.
-struct Open {
-    builders: BTreeMap<TableName, (Arc<LiveTable>, ChangeBuilder, RowCounts, Silent)>,
-    end: StreamPlace,
-    committed_at_us: Option<u64>,
-    oldest: Option<Commit>,
-    newest: Option<Commit>,
-    rows: u64,
-    /// When the flush becomes due; none while nothing waits.
-    due: Option<Instant>,
-    /// Whether `end` has moved since the last flush.
-    moved: bool,
-    /// XA transactions that are prepared and not decided at `end`.
-    waiting: WaitingByXid,
-    /// Those decided since the last flush.
-    decided: Vec<(String, Position)>,
-}
-
 /// Follows the binlog from `stream`'s place until `stop`, then flushes what is whole.
 pub(super) struct Follower<'a> {
     pub(super) pipe: &'a Pipe,
@@ -113,6 +56,7 @@ pub(super) struct Follower<'a> {
     pub(super) store: &'a PipeStore,
     pub(super) progress: &'a Progress,
     pub(super) track: Track,
+    pub(super) kinship: &'a Kinship,
     pub(super) term: u16,
     pub(super) flushes: mpsc::Sender<Flush>,
     /// Tables whose events are passed over.
@@ -148,18 +92,7 @@ impl Follower<'_> {
         from: StreamPlace,
         stop: &CancellationToken,
     ) -> Result<()> {
-        let mut open = Open {
-            builders: BTreeMap::new(),
-            end: from,
-            committed_at_us: None,
-            oldest: None,
-            newest: None,
-            rows: 0,
-            due: None,
-            moved: false,
-            waiting: std::mem::take(&mut self.waiting),
-            decided: Vec::new(),
-        };
+        let mut open = Open::new(from, std::mem::take(&mut self.waiting));
         let flushes = self.flushes.clone();
         loop {
             if let Some(begun) = stream.take_begun() {
@@ -228,13 +161,7 @@ impl Follower<'_> {
     fn is_over_budget(&self, open: &Open) -> bool {
         let config = &self.session.config;
         let (sync, most) = (config.sync, config.memory_part());
-        open.rows >= sync.max_rows
-            || open
-                .builders
-                .values()
-                .map(|(_, builder, ..)| builder.byte_count() as u64)
-                .sum::<u64>()
-                >= sync.max_bytes.min(most)
+        open.rows >= sync.max_rows || open.byte_count() >= sync.max_bytes.min(most)
     }
 
     async fn on_transaction(
@@ -279,7 +206,7 @@ impl Follower<'_> {
         commit: Commit,
     ) -> Result<()> {
         while let Some(event) = events.next()? {
-            if self.passed.contains_key(&event.table.name) || self.is_rolled_back(&event)? {
+            if self.is_no_more(open, &event)? {
                 continue;
             }
             open.push(self, &event)?;
@@ -293,6 +220,15 @@ impl Follower<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the event's rows are not to be written: their table stands behind them, or they were rolled back.
+    fn is_no_more(&self, open: &mut Open, event: &RowEvent<'_>) -> Result<bool> {
+        if self.passed.contains_key(&event.table.name) {
+            open.pass(event);
+            return Ok(true);
+        }
+        self.is_rolled_back(event)
     }
 
     /// Whether rows of a rollback that was logged are gone: those of an engine that cannot roll back have stayed.
@@ -379,7 +315,7 @@ impl Follower<'_> {
         if let Some(mut rows) = waiting.rows.take_if(|rows| small(rows)) {
             let mut events = rows.row_events(base)?;
             while let Some(event) = events.next()? {
-                if self.passed.contains_key(&event.table.name) || self.is_rolled_back(&event)? {
+                if self.is_no_more(open, &event)? {
                     continue;
                 }
                 open.push(self, &event)?;
@@ -401,7 +337,11 @@ impl Follower<'_> {
             .get(&id)
             .map(|record| record.pieces.clone());
         for (table, count) in pieces.unwrap_or_default() {
-            if !self.track.carries(&records, &table) || self.passed.contains_key(&table) {
+            if !self.track.carries(&records, &table) {
+                continue;
+            }
+            if self.passed.contains_key(&table) {
+                open.pass_silent(&table, Silent::ANY);
                 continue;
             }
             for number in 1..=count {
@@ -449,6 +389,9 @@ impl Follower<'_> {
         let end = statement.end.clone();
         let committed_at_us = statement.committed_at_us;
         self.leave_passed(&end);
+        self.kinship
+            .learn(self.session, self.store, &statement)
+            .await?;
         if self.pace == Pace::PassOverFirst {
             self.pass_over_first(&end).await?;
         } else if !self.is_passed(&statement) {
@@ -506,7 +449,7 @@ impl Follower<'_> {
 
     /// Records that what ends at `end` is passed over for this table, and goes on as configured.
     async fn pass_over_first(&mut self, end: &StreamPlace) -> Result<()> {
-        self.track.pass_over(self.store, end).await?;
+        self.track.pass_over(self.store, self.kinship, end).await?;
         self.pace = Pace::AsConfigured;
         Ok(())
     }
@@ -521,85 +464,5 @@ impl Follower<'_> {
             return std::future::pending().await;
         }
         Ok(())
-    }
-}
-
-impl Open {
-    fn moved_to(&mut self, end: StreamPlace, committed_at_us: Option<u64>) {
-        self.end = end;
-        self.committed_at_us = committed_at_us.or(self.committed_at_us);
-        self.moved = true;
-    }
-
-    fn push(&mut self, follower: &Follower<'_>, event: &RowEvent<'_>) -> Result<()> {
-        let name = &event.table.name;
-        if !self.builders.contains_key(name) {
-            let table = follower.session.table(name);
-            let null_as_default = !follower.session.config.nullable;
-            let builder = ChangeBuilder::new(
-                Arc::clone(&table.source),
-                table.key_ordinals.clone(),
-                null_as_default,
-            )?;
-            let builder = match table.chain.is_routing() {
-                true => builder.with_both_images(),
-                false => builder,
-            };
-            let builder = match follower.session.config.row_image {
-                RowImage::Complete => builder.completing(null_as_default)?,
-                RowImage::Refuse => builder,
-            };
-            let gathered = (table, builder, RowCounts::default(), Silent::default());
-            self.builders.insert(name.clone(), gathered);
-        }
-        let (_, builder, counts, silent) = self.builders.get_mut(name).expect("inserted above");
-        let added = builder.push_event(event, follower.term)?;
-        if !event.logs_cascades() {
-            silent.updates |= added.updated > 0;
-            silent.deletes |= added.deleted > 0;
-        }
-        self.rows += added.inserted + added.updated + added.deleted;
-        counts.add(RowCounts {
-            inserted: added.inserted,
-            updated: added.updated,
-            deleted: added.deleted,
-            bytes: 0,
-        });
-        Ok(())
-    }
-
-    /// Everything that waits, as a flush whose rows reach up to `sent`.
-    fn take(&mut self, sent: StreamPlace, done: Option<oneshot::Sender<()>>) -> Result<Flush> {
-        let mut batches = Vec::with_capacity(self.builders.len());
-        let builders = std::mem::take(&mut self.builders);
-        for (table, mut builder, counts, silent) in builders.into_values() {
-            let (incomplete, batch) = (builder.take_incomplete(), builder.finish());
-            if batch.is_some() || incomplete.is_some() {
-                batches.push(Changed {
-                    table,
-                    batch,
-                    incomplete,
-                    counts,
-                    silent,
-                    values: builder.take_changed(),
-                });
-            }
-        }
-        let waiting = self.waiting.values_mut();
-        let prepared = waiting.filter_map(|waiting| waiting.rows.take()).collect();
-        self.rows = 0;
-        self.due = None;
-        self.moved = false;
-        Ok(Flush {
-            batches,
-            end: self.end.clone(),
-            sent,
-            committed_at_us: self.committed_at_us,
-            oldest: self.oldest.take(),
-            newest: self.newest.take(),
-            prepared,
-            decided: std::mem::take(&mut self.decided),
-            done,
-        })
     }
 }

@@ -1,12 +1,14 @@
 //! Rows that the storage engine changes for a foreign key, and that no binlog has (pitfall 99).
 //!
 //! With `cascades: reload` a table is marked in the write that moves the checkpoint past a change of its parent, and
-//! tables that refer to it in turn are marked as well. A change whose event says that the server has carried out, and so
+//! tables that refer to it in turn are marked as well, also through tables outside of the pipe. Events that are passed
+//! over mark too: the load of the parent has them, its children's targets have not what followed. So does a parent that
+//! comes back after it was out of service. A change whose event says that the server has carried out, and so
 //! logged, what follows marks none. A marked table may differ from the source, says so, and is loaded anew when no load
 //! is running; the load begins after the change, so it shows whatever that has led to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -14,14 +16,17 @@ use tokio_util::sync::CancellationToken;
 use super::clock::now_us;
 use super::command::Command;
 use super::ddl::Fate;
+use super::journal::{EventKind, Level, Note};
 use super::lifecycle::{Failure, PipeState};
 use super::record::Records;
 use super::session::Session;
+use super::store::PipeStore;
 use super::supervisor::Pipe;
 use crate::batch::TableName;
 use crate::config::Cascades;
 use crate::error::{ErrorKind, Result};
-use crate::source::mysql::binlog::ddl::Cascade;
+use crate::source::mysql::binlog::Statement;
+use crate::source::mysql::binlog::ddl::{Cascade, Class, cascades};
 use crate::source::mysql::cascades::unlogged_cascades;
 
 /// How often marked tables are looked for: changes of a parent come in bursts, and one load serves them all.
@@ -34,9 +39,18 @@ pub(super) struct Silent {
     pub(super) deletes: bool,
 }
 
-/// The cascading foreign keys of a pipe's tables, by the table whose rows change.
+impl Silent {
+    /// Any change may have been among them.
+    pub(super) const ANY: Self = Self {
+        updates: true,
+        deletes: true,
+    };
+}
+
+/// The cascading foreign keys of a pipe's tables, and of those outside of it that they refer to, by the table whose rows
+/// change. One that goes is kept until the next run, since rows of before may be read behind it.
 #[derive(Debug, Default)]
-pub(super) struct Kinship(BTreeMap<TableName, Vec<Cascade>>);
+pub(super) struct Kinship(Mutex<BTreeMap<TableName, Vec<Cascade>>>);
 
 impl Kinship {
     /// Reads them, where the pipe file wants them healed.
@@ -51,15 +65,67 @@ impl Kinship {
         let mut conn = session.source.control().await?;
         let found = unlogged_cascades(&mut conn, &names).await;
         conn.disconnect().await.ok();
-        Ok(Self(found?))
+        Ok(Self(Mutex::new(found?)))
+    }
+
+    /// Takes in what a statement says of foreign keys; by its text, since the catalog may be ahead of it.
+    ///
+    /// # Errors
+    /// Whatever the source or the store fails with.
+    pub(super) async fn learn(
+        &self,
+        session: &Session,
+        store: &PipeStore,
+        statement: &Statement,
+    ) -> Result<()> {
+        let (Class::AlterTable { table, .. } | Class::CreateTable { table, .. }) = &statement.class
+        else {
+            return Ok(());
+        };
+        let mentions = statement.text.to_ascii_uppercase().contains("REFERENCES");
+        if !mentions || !store.records().tables.contains_key(table) {
+            return Ok(());
+        }
+        let said = cascades(&table.database, &statement.text);
+        if session.config.cascades == Cascades::Warn {
+            let Some(first) = said.first() else {
+                return Ok(());
+            };
+            let text = format!(
+                "a foreign key has come: rows of `{table}` change with those of `{}`, which no binlog may tell; set `cascades: reload`",
+                first.parent
+            );
+            tracing::warn!(pipe = store.pipe(), table = %table, "{text}");
+            let note = Note::new(Level::Warning, EventKind::Transition, text).of_table(table);
+            return store.note(note).await;
+        }
+        let mut conn = session.source.control().await?;
+        let found = unlogged_cascades(&mut conn, [table]).await;
+        conn.disconnect().await.ok();
+        let mut known = self.known();
+        let found = found?.into_iter().chain([(table.clone(), said)]);
+        for (child, cascades) in found {
+            let own = known.entry(child).or_default();
+            for cascade in cascades {
+                if !own.contains(&cascade) {
+                    own.push(cascade);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<TableName, Vec<Cascade>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tables whose rows may have followed `changes` of `parent`.
     fn reached(&self, parent: &TableName, changes: Silent) -> BTreeSet<TableName> {
+        let known = self.known();
         let mut reached = BTreeSet::new();
         let mut next = vec![(parent.clone(), changes.deletes, changes.updates)];
         while let Some((parent, deleted, updated)) = next.pop() {
-            for (child, cascades) in &self.0 {
+            for (child, cascades) in known.iter() {
                 let follows = cascades.iter().any(|cascade| {
                     cascade.parent == parent
                         && ((cascade.on_delete && deleted) || (cascade.on_update && updated))
@@ -75,9 +141,6 @@ impl Kinship {
 
     /// Marks the tables whose rows may have followed `changes` of `parent`.
     pub(super) fn mark(&self, draft: &mut Records, parent: &TableName, changes: Silent) {
-        if self.0.is_empty() {
-            return;
-        }
         for child in self.reached(parent, changes) {
             if draft.tables.get(&child).is_none_or(|table| table.cascaded) {
                 continue;

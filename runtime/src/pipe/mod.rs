@@ -20,6 +20,7 @@ mod established;
 mod exclude;
 mod faults;
 pub mod files;
+mod flush;
 mod follow;
 mod heal;
 pub mod journal;

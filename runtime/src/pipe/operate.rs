@@ -158,6 +158,7 @@ impl Run {
             Arc::clone(&self.session),
             self.stop.clone(),
         );
+        let kinship = Arc::clone(&self.kinship);
         let (from, term, pace, track) =
             (line.place.clone(), line.term, line.pace, line.track.clone());
         let passed = match line.track {
@@ -171,6 +172,7 @@ impl Run {
                 store: &pipe.store,
                 progress: &pipe.progress,
                 track,
+                kinship: &kinship,
                 term,
                 flushes,
                 passed,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::clock::now_us;
 use super::command::{Change, give_up_shadow, take_out};
 use super::established;
+use super::heal::{Kinship, Silent};
 use super::lifecycle::{Failure, PipeEvent, PipeState};
 use super::record::{
     Checkpoint, PinnedPlugin, Records, Shadow, Skip, TablePlace, TableRecord, random_server_id,
@@ -202,6 +203,8 @@ async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
 pub(super) struct Fresh {
     start: Position,
     tables: Vec<FreshTable>,
+    /// Where one of the tables was out of the stream.
+    kinship: Kinship,
 }
 
 struct FreshTable {
@@ -220,6 +223,7 @@ impl Fresh {
     /// # Errors
     /// `IllegalCommand` for a table whose state does not allow it.
     pub(super) fn record(self, draft: &mut Records, ahead: bool) -> Result<()> {
+        let names: Vec<TableName> = self.names().collect();
         let place = ahead.then_some(TablePlace {
             term: None,
             place: StreamPlace {
@@ -229,6 +233,11 @@ impl Fresh {
             sent: None,
             as_of_us: None,
         });
+        let was_out = |name: &&TableName| {
+            let table = draft.tables.get(*name);
+            table.is_some_and(|table| !table.state.is_in_stream())
+        };
+        let lost: Vec<TableName> = names.iter().filter(was_out).cloned().collect();
         for fresh in self.tables {
             let name = fresh.source.name().clone();
             let event = draft.tables.get(&name).map(|table| match table.state {
@@ -253,7 +262,7 @@ impl Fresh {
             }
             let table = draft.table_mut(&name);
             (table.altering, table.dropped) = (false, false);
-            (table.excluded, table.cascaded) = (false, false);
+            table.excluded = false;
             (table.source, table.plugins) = (fresh.source, fresh.plugins);
             (table.target, table.routed) = (fresh.target, fresh.routed);
             (table.routing, table.appends) = (fresh.routing, fresh.appends);
@@ -261,17 +270,24 @@ impl Fresh {
             table.left.retain(|left| !now.contains(left));
             table.place.clone_from(&place);
         }
+        // Nobody has read what followed their rows meanwhile; a table that is loaded as well has it.
+        for name in &lost {
+            self.kinship.mark(draft, name, Silent::ANY);
+        }
+        for name in &names {
+            draft.table_mut(name).cascaded = false;
+        }
         Ok(())
+    }
+
+    fn names(&self) -> impl Iterator<Item = TableName> {
+        self.tables.iter().map(|table| table.source.name().clone())
     }
 
     /// Makes the tables stream from the start place, as they are. One that comes back goes on in the target that it left,
     /// and says what it lacks.
     pub(super) fn record_without_load(self, draft: &mut Records) -> Result<()> {
-        let names: Vec<TableName> = self
-            .tables
-            .iter()
-            .map(|t| t.source.name().clone())
-            .collect();
+        let names: Vec<TableName> = self.names().collect();
         let returning: Vec<TableName> = names
             .iter()
             .filter(|name| draft.tables.contains_key(name))
@@ -336,7 +352,20 @@ pub(super) async fn begin_anew(
             appends: table.target.is_append(),
         })
         .collect();
-    Ok(Fresh { start, tables })
+    let records = pipe.store.records();
+    let is_out = |name: &TableName| {
+        let table = records.tables.get(name);
+        table.is_some_and(|table| !table.state.is_in_stream())
+    };
+    let kinship = match names.iter().any(is_out) {
+        true => Kinship::read(session, &records).await?,
+        false => Kinship::default(),
+    };
+    Ok(Fresh {
+        start,
+        tables,
+        kinship,
+    })
 }
 
 /// Sees that tables of the pipe's stream could be created beside the live ones.

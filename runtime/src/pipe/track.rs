@@ -1,6 +1,7 @@
 //! Whose place a stream moves: the pipe's, or that of one table that reads by itself.
 
 use super::clock::now_us;
+use super::heal::{Kinship, Silent};
 use super::lifecycle::Failure;
 use super::record::{Checkpoint, Records, TablePlace};
 use super::store::PipeStore;
@@ -161,7 +162,12 @@ impl Track {
     ///
     /// # Errors
     /// When the store fails.
-    pub(super) async fn pass_over(&self, store: &PipeStore, end: &StreamPlace) -> Result<()> {
+    pub(super) async fn pass_over(
+        &self,
+        store: &PipeStore,
+        kinship: &Kinship,
+        end: &StreamPlace,
+    ) -> Result<()> {
         let Track::Table(name) = self else {
             return Ok(());
         };
@@ -169,6 +175,7 @@ impl Track {
         store
             .commit(|draft| {
                 place_of(draft, name, |own| own.place = end.clone());
+                kinship.mark(draft, name, Silent::ANY);
                 let table = draft.table_mut(name);
                 table.skip = super::record::Skip::No;
                 table.inexact = Some(Failure {

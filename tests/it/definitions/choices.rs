@@ -169,6 +169,7 @@ async fn names_taken_at_the_target_make_way(stage: &Stage, pipe: &mut Pipe) -> R
          (SELECT id, a_dropped_1, a_dropped_2 FROM `{database}`.kept FINAL WHERE id IN (2, 4) ORDER BY id)"
     );
     let aside = stage.clickhouse.query(&aside).await?;
+    // Rows that are written since have the literal that the column was once added with.
     ensure!(
         aside == "[(2,NULL,4),(4,NULL,40)]",
         "the archived columns hold {aside}"

@@ -68,16 +68,52 @@ async fn online_schema_change_tools_put_their_table_in_place(kind: SourceKind) -
         .await?;
     settled(&stage, &mut pipe, &["t"]).await?;
     a_new_unique_key_leaves_rows_out(&stage, &mut pipe).await?;
-    // A table of any other name brings rows of its own.
+    a_copy_changes_what_no_event_tells(&stage, &mut pipe).await?;
+    // A table of a tool's name that no tool puts in place brings rows of its own.
     stage
         .source
         .execute_all([
-            "CREATE TABLE other (id INT PRIMARY KEY, a BIGINT)",
-            "INSERT INTO other VALUES (100, 100)",
-            "RENAME TABLE t TO past, other TO t",
+            "CREATE TABLE _t_new (id INT PRIMARY KEY, a BIGINT)",
+            "INSERT INTO _t_new VALUES (100, 100)",
+            "RENAME TABLE t TO past, _t_new TO t",
         ])
         .await?;
     settled(&stage, &mut pipe, &["t"]).await
+}
+
+/// gh-ost changes rows of its copy under that one's name, which changes what ON UPDATE sets. The table that it puts aside
+/// may be named after a time.
+async fn a_copy_changes_what_no_event_tells(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    stage
+        .source
+        .execute_all([
+            "DROP TABLE IF EXISTS _t_del",
+            "CREATE TABLE _t_gho LIKE t",
+            "ALTER TABLE _t_gho ADD COLUMN x TIMESTAMP NULL ON UPDATE CURRENT_TIMESTAMP",
+            "INSERT IGNORE INTO _t_gho SELECT *, NULL FROM t",
+            "UPDATE t SET a = 99 WHERE id = 1",
+            "UPDATE _t_gho SET a = 99 WHERE id = 1",
+            "RENAME TABLE t TO _t_del, _t_gho TO t",
+        ])
+        .await?;
+    settled(stage, pipe, &["t"]).await?;
+    let before = identity(stage, "t").await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE _t_gho LIKE t",
+            "ALTER TABLE _t_gho ADD COLUMN z INT NULL",
+            "INSERT IGNORE INTO _t_gho SELECT *, NULL FROM t",
+            "RENAME TABLE t TO _t_20260101120000_del, _t_gho TO t",
+            "UPDATE t SET z = 1 WHERE id = 1",
+        ])
+        .await?;
+    settled(stage, pipe, &["t"]).await?;
+    ensure!(
+        identity(stage, "t").await? == before,
+        "the table was loaded anew"
+    );
+    Ok(())
 }
 
 /// A key that the table has already leaves nothing out; another one, or another collation, does so in silence.

@@ -243,12 +243,25 @@ async fn a_table_that_begins_to_match_a_wildcard_joins_by_itself(kind: SourceKin
             "DELETE FROM log_2 WHERE id = 1",
             "INSERT INTO log_u VALUES (9, 'x', 9)",
             "INSERT INTO log_keyless VALUES (1)",
+            "CREATE TABLE log_like LIKE log_2",
+            "INSERT INTO log_like VALUES (8, 8)",
+            "CREATE TABLE log_select (PRIMARY KEY (id)) SELECT * FROM log_2",
+            "INSERT INTO log_select VALUES (9, 9)",
         ])
         .await?;
-    wait_table(&mut pipe, "log_keyless", "Streaming").await?;
+    for table in ["log_keyless", "log_like", "log_select"] {
+        wait_table(&mut pipe, table, "Streaming").await?;
+    }
     let document = pipe.wait_state("Running", CATCH_UP).await?;
     ensure!(document["reasons"] == json!([]), "{document:#}");
-    let tables = ["log_1", "log_2", "log_u", "log_keyless"];
+    let tables = [
+        "log_1",
+        "log_2",
+        "log_u",
+        "log_keyless",
+        "log_like",
+        "log_select",
+    ];
     assert_caught_up(&stage, &mut pipe, &tables).await
 }
 

@@ -106,7 +106,7 @@ fn rename(
 ) {
     let part = "RENAME";
     for (from, to) in pairs {
-        if ours(to) && is_ghost(from, to) {
+        if ours(to) && is_ghost(pairs, from, to) {
             let applied = "the target stays, and follows the new definition";
             found.push(of(to, part, policies.modify_column, applied));
             found.push(Forecast {

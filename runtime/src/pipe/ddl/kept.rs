@@ -38,10 +38,12 @@ pub(super) fn keeps_values(before: &SourceColumn, after: &SourceColumn, strict: 
             after.scale >= before.scale
         }
         ("enum", "enum") | ("set", "set") => {
-            after.labels.starts_with(&before.labels) && keeps_characters(before, after)
+            after.labels.starts_with(&before.labels) && keeps_characters(before, after, strict)
         }
         ("bit", "bit") | ("varbinary", "varbinary") => after.length >= before.length,
-        (from, to) if texts(from, to) => keeps_characters(before, after) && has_room(before, after),
+        (from, to) if texts(from, to) => {
+            keeps_characters(before, after, strict) && has_room(before, after)
+        }
         (from, to) if blob_rank(from).is_some() => blob_rank(to) >= blob_rank(from),
         (from, to) => {
             from == to
@@ -79,9 +81,15 @@ fn texts(from: &str, to: &str) -> bool {
     (long(from) || from == "char") && (long(to) || (from == "char" && to == "char"))
 }
 
-/// Every character of the one charset is in the other: the same, or the one that has all.
-fn keeps_characters(before: &SourceColumn, after: &SourceColumn) -> bool {
-    before.charset == after.charset || after.charset.as_deref() == Some("utf8mb4")
+/// Every character of the one charset is in the other: the same, or the one that has all. Outside of strict mode codes
+/// that stand for no character become question marks; these charsets have none of those.
+fn keeps_characters(before: &SourceColumn, after: &SourceColumn, strict: bool) -> bool {
+    let is_full = matches!(
+        before.charset.as_deref(),
+        Some("latin1" | "utf8" | "utf8mb3")
+    );
+    before.charset == after.charset
+        || (after.charset.as_deref() == Some("utf8mb4") && (strict || is_full))
 }
 
 /// CHAR and VARCHAR count characters, the others bytes, of which a character takes up to four.

@@ -73,6 +73,14 @@ fn wider_definitions_keep_values_and_others_may_not() {
     let not_null = column("int", None, |column| column.nullable = false);
     assert!(keeps_values(&plain("int"), &not_null, true));
     assert!(!keeps_values(&plain("int"), &not_null, false));
+    for (charset, loose) in [("cp1250", false), ("latin1", true), ("utf8mb3", true)] {
+        let before = column("text", Some(65_535), |column| {
+            column.charset = Some(charset.to_owned());
+        });
+        let after = column("longtext", None, |_| {});
+        assert!(keeps_values(&before, &after, true), "{charset}");
+        assert_eq!(keeps_values(&before, &after, false), loose, "{charset}");
+    }
     let generated = column("int", None, |column| column.generated = true);
     assert!(!keeps_values(&generated, &generated, true));
 }

@@ -311,7 +311,7 @@ async fn renamed(
                 Verdict::Reload("its load had not ended".to_owned())
             }
             // The tool has copied every row, and its changes came under the old name: only the definition is another.
-            Some(Some(holder)) if is_ghost(holder, name) => {
+            Some(Some(holder)) if is_ghost(pairs, holder, name) => {
                 judge::altered(stand, name, None, statement).await?
             }
             Some(Some(holder)) => Verdict::Reload(format!("`{holder}` has its name")),
@@ -353,17 +353,27 @@ fn reads_one_moment(stand: Stand<'_>, name: &TableName) -> bool {
     table.is_some_and(|table| table.appends && table.state.is_loading())
 }
 
-/// The names that gh-ost and pt-online-schema-change give to the table that they put in the place of another
-/// (pitfall 104).
-fn is_ghost(holder: &TableName, name: &TableName) -> bool {
-    let bare = holder.table.trim_start_matches('_');
-    let of = |suffix: &str| {
-        bare.strip_suffix(suffix)
-            .is_some_and(|of| *of == name.table)
+/// Whether the RENAME is a cut-over of gh-ost or pt-online-schema-change, by the names that they give to the table that
+/// they put in the place of another and to the one that they put aside with it (pitfall 104). gh-ost may name the latter
+/// after a time.
+fn is_ghost(pairs: &[(TableName, TableName)], holder: &TableName, name: &TableName) -> bool {
+    let between = |other: &TableName, suffix: &str| {
+        let bare = other.table.trim_start_matches('_');
+        let middle = bare.strip_prefix(&name.table)?.strip_suffix(suffix)?;
+        let marked = other.database == name.database && bare.len() < other.table.len();
+        marked.then(|| middle.to_owned())
     };
-    holder.database == name.database
-        && bare.len() < holder.table.len()
-        && (of("_gho") || of("_new"))
+    let is = |other: &TableName, suffix: &str| between(other, suffix).as_deref() == Some("");
+    let is_stamped = |other: &TableName| {
+        between(other, "_del").is_some_and(|middle| match middle.strip_prefix('_') {
+            Some(time) => time.bytes().all(|byte| byte.is_ascii_digit()),
+            None => middle.is_empty(),
+        })
+    };
+    let mut aside = pairs.iter().filter(|(from, _)| from == name);
+    aside.any(|(_, aside)| {
+        (is(holder, "_gho") && is_stamped(aside)) || (is(holder, "_new") && is(aside, "_old"))
+    })
 }
 
 /// Rows that a partition has read before the TRUNCATE must be there to get their tombstone; a partition that is read

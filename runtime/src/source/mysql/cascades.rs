@@ -3,7 +3,7 @@
 //! They are read from SHOW CREATE TABLE, which needs no right but SELECT; information_schema shows constraints only to
 //! those who may do more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
@@ -14,7 +14,8 @@ use super::sql::quote_table;
 use crate::batch::TableName;
 use crate::error::{ErrorKind, Result};
 
-/// The cascading foreign keys of `tables`, by the table whose rows change. Tables that are gone have none.
+/// The cascading foreign keys of `tables`, and of those that they refer to in turn, by the table whose rows change. Tables
+/// that are gone, or that the account may not read, have none.
 ///
 /// MySQL from 9.6 on lets its SQL layer carry them out, which logs them, unless `innodb_native_foreign_keys` is ON. But
 /// a session that was reset (COM_RESET_CONNECTION, as connection pools do between two users) goes back to InnoDB, and
@@ -26,9 +27,14 @@ pub async fn unlogged_cascades<'a>(
     conn: &mut Conn,
     tables: impl IntoIterator<Item = &'a TableName>,
 ) -> Result<BTreeMap<TableName, Vec<Cascade>>> {
-    let mut found = BTreeMap::new();
-    for table in tables {
-        let sql = format!("SHOW CREATE TABLE {}", quote_table(table));
+    let mut found: BTreeMap<TableName, Vec<Cascade>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    let mut next: Vec<TableName> = tables.into_iter().cloned().collect();
+    while let Some(table) = next.pop() {
+        if !seen.insert(table.clone()) {
+            continue;
+        }
+        let sql = format!("SHOW CREATE TABLE {}", quote_table(&table));
         let row: Option<Row> = match conn.query_first(sql).await.map_err(query_error) {
             Ok(row) => row,
             Err(error)
@@ -45,7 +51,8 @@ pub async fn unlogged_cascades<'a>(
         let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default()).into_owned();
         let own = cascades(&table.database, &text);
         if !own.is_empty() {
-            found.insert(table.clone(), own);
+            next.extend(own.iter().map(|cascade| cascade.parent.clone()));
+            found.insert(table, own);
         }
     }
     Ok(found)

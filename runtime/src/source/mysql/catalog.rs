@@ -107,7 +107,8 @@ impl ColumnDefault {
     /// quotes around text, NULL spelled out.
     fn of(flavor: Flavor, text: Option<String>, extra: &str) -> Self {
         let extra = extra.to_ascii_uppercase();
-        if ["GENERATED", "AUTO_INCREMENT"]
+        // ON UPDATE gives rows another value while a tool copies them into the table that has the column.
+        if ["GENERATED", "AUTO_INCREMENT", "ON UPDATE"]
             .iter()
             .any(|mark| extra.contains(mark))
         {

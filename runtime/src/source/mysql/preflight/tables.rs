@@ -294,7 +294,11 @@ async fn check_cascades(
     tables: &BTreeSet<TableName>,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
-    for (table, cascades) in unlogged_cascades(conn, tables).await? {
+    let found = unlogged_cascades(conn, tables).await?;
+    for (table, cascades) in found
+        .into_iter()
+        .filter(|(table, _)| tables.contains(table))
+    {
         for Cascade {
             parent,
             on_delete,

@@ -1,0 +1,87 @@
+//! Tables that go, or become others, while they are loaded.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::{Pipe, Stage};
+
+use super::{settled, wait_exists};
+use crate::support::{CATCH_UP, launch, on_both_sources, start};
+
+on_both_sources! {
+    a_table_that_goes_during_its_load_keeps_no_other_back: 400,
+}
+
+/// pitfall 130: renamed away, then dropped and made anew with other columns; the other table goes on, and no table of a
+/// load is left.
+async fn a_table_that_goes_during_its_load_keeps_no_other_back(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(200))",
+            "INSERT INTO t (a) VALUES (REPEAT('x', 200))",
+            "CREATE TABLE u (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO u VALUES (1, 1)",
+        ])
+        .await?;
+    for _ in 0..14 {
+        stage
+            .source
+            .execute("INSERT INTO t (a) SELECT a FROM t")
+            .await?;
+    }
+    let mut file = stage.pipe_file(&["t", "u"]);
+    file["snapshot"] = json!({ "rows_per_partition": 100, "threads_per_table": 1 });
+    let mut pipe = start(launch(&file))?;
+    partly_loaded(&mut pipe).await?;
+    stage
+        .source
+        .execute_all(["RENAME TABLE t TO x", "UPDATE u SET a = 2"])
+        .await?;
+    wait_exists(&stage, "t", false).await?;
+    settled(&stage, &mut pipe, &["u"]).await?;
+    stage.assert_no_load_left().await?;
+    stage.source.execute("RENAME TABLE x TO t").await?;
+    wait_exists(&stage, "t", true).await?;
+    partly_loaded(&mut pipe).await?;
+    stage
+        .source
+        .execute_all([
+            "DROP TABLE t",
+            "CREATE TABLE t (name VARCHAR(20) PRIMARY KEY, a DATE)",
+            "INSERT INTO t VALUES ('x', '2024-01-01')",
+            "UPDATE u SET a = 3",
+        ])
+        .await?;
+    wait_rows(&stage).await?;
+    settled(&stage, &mut pipe, &["t", "u"]).await?;
+    stage.assert_no_load_left().await
+}
+
+/// Waits until a table has some partitions, and would have more.
+async fn partly_loaded(pipe: &mut Pipe) -> Result<()> {
+    let partly = |status: &Value| {
+        let done = |table: &Value| table["snapshot"]["partitions_done"].as_u64() > Some(1);
+        status["tables"]
+            .as_array()
+            .is_some_and(|tables| tables.iter().any(done))
+    };
+    pipe.wait_for("a partition", CATCH_UP, partly).await?;
+    Ok(())
+}
+
+/// Waits until the target is the new table's.
+async fn wait_rows(stage: &Stage) -> Result<()> {
+    let sql = format!(
+        "SELECT count() FROM system.columns WHERE database = '{}' AND table = 't_current' AND name = 'name'",
+        stage.database
+    );
+    for _ in 0..600 {
+        if stage.clickhouse.number(&sql).await? == 1 {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    anyhow::bail!("the new table has not come")
+}
