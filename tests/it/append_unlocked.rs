@@ -19,6 +19,7 @@ use crate::support::{CATCH_UP, START, Seed, append, history, launch, once, runni
 
 once! {
     what_changes_while_the_snapshots_begin_is_in_the_load_alone: 240,
+    by_file_and_offset_what_the_current_file_says_is_in_the_load_alone: 240,
     append_tables_have_each_change_once_without_a_lock_wherever_the_process_ends: 400,
     a_table_that_takes_a_lock_is_refused_by_name_where_none_is_allowed: 240,
 }
@@ -132,6 +133,32 @@ async fn what_changes_while_the_snapshots_begin_is_in_the_load_alone() -> Result
         "the load began where nothing changed"
     );
     Ok(())
+}
+
+/// Without the right to ask for a better place, low is where the file begins.
+async fn by_file_and_offset_what_the_current_file_says_is_in_the_load_alone() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id VARCHAR(20) PRIMARY KEY, a INT) COLLATE utf8mb4_0900_ai_ci",
+            "INSERT INTO t VALUES ('a', 1), ('b', 2), ('c', 3)",
+            "FLUSH BINARY LOGS",
+            "UPDATE t SET id = 'A', a = 10 WHERE id = 'a'",
+            "DELETE FROM t WHERE id = 'b'",
+            "INSERT INTO t VALUES ('d', 4)",
+        ])
+        .await?;
+    let mut file = without_locks(&stage, vec![append(&stage, "t")]);
+    file["source"]["position"] = json!("file");
+    account(&stage, &mut file).await?;
+    let mut pipe = running_with(&file).await?;
+    stage
+        .source
+        .execute("UPDATE t SET a = 5 WHERE id = 'd'")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    wait_for_history(&stage, "A 10 insert\nc 3 insert\nd 4 insert\nd 5 update").await
 }
 
 async fn wait_for_history(stage: &Stage, expected: &str) -> Result<()> {
