@@ -3,6 +3,7 @@
 //! goes back to an earlier place.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -90,7 +91,7 @@ async fn between_two_partitions_nothing_keeps_a_statement_waiting() -> Result<()
 /// `t` has so many rows; one is added behind the snapshot.
 async fn waits_for_a_partition_alone(
     stage: &Stage,
-    source: &mysql::Source,
+    source: &Arc<mysql::Source>,
     rows: u32,
     statement: &str,
 ) -> Result<()> {

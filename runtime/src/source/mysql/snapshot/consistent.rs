@@ -84,7 +84,7 @@ pub(super) const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
 /// `SourceDenied` without the right to lock the table, `SourceSetting` for a server whose places do not follow its commits,
 /// `Unsupported` for a table that takes a lock and may not have it; failures of the queries.
 pub async fn take_consistent(
-    source: &Source,
+    source: &Arc<Source>,
     mode: PositionMode,
     wanted: &Wanted<'_>,
 ) -> Result<Attempt> {

@@ -170,7 +170,7 @@ enum Met<T> {
 /// # Errors
 /// `Unsupported` for a table whose changes are not all in the binlog; failures of the queries, and of the rows of the window.
 pub(super) async fn take(
-    source: &Source,
+    source: &Arc<Source>,
     by_gtid: bool,
     unlocked: &Unlocked<'_>,
     mut conns: Vec<WireConn>,
@@ -200,7 +200,7 @@ pub(super) async fn take(
 
 /// Begins a snapshot in each session, in place of one that it has. Returns low and high.
 async fn snapshots_between(
-    source: &Source,
+    source: &Arc<Source>,
     by_gtid: bool,
     side: &mut WireConn,
     conns: &mut [WireConn],
@@ -295,7 +295,7 @@ fn gtids_owned(text: &str) -> BTreeSet<String> {
 
 /// Reads the table's changes from `low` until all up to `high` has been read. Returns where that was.
 async fn read(
-    source: &Source,
+    source: &Arc<Source>,
     unlocked: &Unlocked<'_>,
     low: Position,
     high: &Position,
@@ -435,7 +435,7 @@ fn disturbed(what: &str) -> Error {
 }
 
 /// InnoDB carries out foreign keys' actions by itself, and no event tells which snapshots show them.
-async fn ensure_logged(source: &Source, table: &SourceTable) -> Result<()> {
+async fn ensure_logged(source: &Arc<Source>, table: &SourceTable) -> Result<()> {
     let mut conn = source.control().await?;
     let found = unlogged_cascades(&mut conn, [table.name()]).await;
     conn.disconnect().await.ok();
