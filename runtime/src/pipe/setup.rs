@@ -5,7 +5,7 @@
 //! place than the start, and all three are taken again. What was taken is persisted before the first target table is
 //! made, so a crash in between repeats the rest with the same start place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -89,6 +89,10 @@ pub(super) async fn prepare(session: &Session, owner: &Owner) -> Result<Prepared
         let bound = session.bind(&entry, Arc::new(source), Arc::default()).await;
         match bound {
             Ok(table) => tables.push(table),
+            // A table without a key has been told of.
+            Err(error)
+                if error.kind() == ErrorKind::Unsupported
+                    && is_told(&findings, &name, |told| told.check == "key") => {}
             Err(error) => findings.push(finding(&error.with_table(&name))),
         }
     }
@@ -146,23 +150,22 @@ async fn described(
     for ((entry, name), definition) in matched.into_iter().zip(definitions) {
         match definition {
             Ok(table) => tables.push((entry, table)),
-            Err(error) if is_told(findings, &name, error.kind()) => {}
+            Err(error)
+                if error.kind() == ErrorKind::SourceMissing
+                    && is_told(findings, &name, |told| told.kind == error.kind()) => {}
             Err(error) => findings.push(finding(&error.with_table(&name))),
         }
     }
     Ok(tables)
 }
 
-/// Whether preflight has said in its own words what the table, or a column of it, is missing for. A warning does not keep
-/// the pipe from being set up.
-fn is_told(findings: &[Finding], name: &TableName, kind: ErrorKind) -> bool {
+/// Whether preflight has refused the table, or a column of it, in its own words by a finding like that. A warning does not
+/// keep the pipe from being set up.
+fn is_told(findings: &[Finding], name: &TableName, like: impl Fn(&Finding) -> bool) -> bool {
     let quoted = format!("`{name}`");
-    kind == ErrorKind::SourceMissing
-        && findings.iter().any(|finding| {
-            finding.severity == Severity::Error
-                && finding.kind == kind
-                && finding.found.contains(&quoted)
-        })
+    findings.iter().any(|finding| {
+        finding.severity == Severity::Error && like(finding) && finding.found.contains(&quoted)
+    })
 }
 
 /// All tables of the source that can be replicated.
@@ -176,15 +179,24 @@ async fn listed(source: &Source) -> Result<Vec<TableName>> {
 /// Entries of the pipe file with the tables that they mean.
 pub(super) type Matched = Vec<(TableConfig, TableName)>;
 
+/// The entry that means each table.
+fn by_name(matched: &[(TableConfig, TableName)]) -> BTreeMap<&TableName, &TableConfig> {
+    matched
+        .iter()
+        .map(|(config, name)| (name, config))
+        .collect()
+}
+
 pub(super) async fn bind_all(
     session: &Session,
     matched: &[(TableConfig, TableName)],
     sources: Vec<SourceTable>,
 ) -> Vec<(Result<LiveTable>, TableName)> {
+    let entries = by_name(matched);
     let mut bound = Vec::new();
     for source in sources {
         let name = source.name().clone();
-        if let Some((config, _)) = matched.iter().find(|(_, matched)| *matched == name) {
+        if let Some(config) = entries.get(&name) {
             bound.push((
                 session.bind(config, Arc::new(source), Arc::default()).await,
                 name,
@@ -198,8 +210,9 @@ pub(super) async fn bind_all(
 /// TRUNCATE belong to one source table, and rows of another would win or vanish by them.
 pub(super) fn shared_targets(records: &Records, tables: &[LiveTable]) -> Vec<Finding> {
     let mut owners: BTreeMap<String, TableName> = BTreeMap::new();
-    let bound = |name: &TableName| tables.iter().any(|table| table.source.name() == name);
-    for (name, record) in records.tables.iter().filter(|(name, _)| !bound(name)) {
+    let bound: BTreeSet<&TableName> = tables.iter().map(|table| table.source.name()).collect();
+    let unbound = |name: &TableName| !bound.contains(name);
+    for (name, record) in records.tables.iter().filter(|(name, _)| unbound(name)) {
         if record.state != TableState::Removed {
             let targets = record.targets();
             owners.extend(targets.map(|target| (target.to_owned(), name.clone())));
@@ -404,10 +417,11 @@ async fn definition_of_each(
 ) -> Result<Vec<Result<SourceTable>>> {
     let mut conn = source.control().await?;
     let names: Vec<TableName> = matched.iter().map(|(_, name)| name.clone()).collect();
+    let entries = by_name(matched);
     let excluded = |name: &TableName| {
-        let entry = matched.iter().find(|(_, matched)| matched == name);
+        let entry = entries.get(name);
         entry
-            .map(|(config, _)| config.exclude_columns.clone())
+            .map(|config| config.exclude_columns.clone())
             .unwrap_or_default()
     };
     let tables = catalog::load_each(&mut conn, source, &names, excluded).await?;

@@ -3,6 +3,7 @@
 //! information_schema is asked for one database at a time, with the tables' names as a list: MariaDB opens each table
 //! that it describes, and finds only those which the condition names without reading the whole server.
 
+mod ask;
 mod cells;
 mod history;
 mod keys;
@@ -11,9 +12,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Params, Row, Value};
+use mysql_async::{Conn, Row};
 use serde::{Deserialize, Serialize};
 
+use self::ask::{each_database, folded, folds_case};
 use self::cells::Cells;
 pub use self::keys::UniqueKey;
 use self::keys::{Collations, KeyPart, choose_key, load_keys};
@@ -198,9 +200,6 @@ impl ListedTable {
         self.table_type == "SYSTEM VERSIONED"
     }
 }
-
-/// The names of one query's list. Long enough for few round trips, short enough for every packet limit.
-const NAMES_A_QUERY: usize = 200;
 
 /// Databases of the server itself.
 pub(super) const SYSTEM_DATABASES: &str =
@@ -508,69 +507,6 @@ fn rolls_back(engine: &str) -> Option<bool> {
             Some(false)
         }
         _ => None,
-    }
-}
-
-/// Runs `query`, which selects from an information_schema table, for all `tables`, database by database; `rest` is added
-/// behind its condition. Rows of tables that only look alike to the server's collation are dropped (pitfall 114).
-async fn each_database(
-    conn: &mut Conn,
-    query: &str,
-    rest: &str,
-    tables: &[TableName],
-) -> Result<Vec<Row>> {
-    let fold = folds_case(conn).await?;
-    let mut databases: Vec<(&str, Vec<&str>)> = vec![];
-    for table in tables {
-        match databases
-            .iter_mut()
-            .find(|(database, _)| *database == table.database)
-        {
-            Some((_, names)) => names.push(&table.table),
-            None => databases.push((&table.database, vec![&table.table])),
-        }
-    }
-    let mut found = vec![];
-    for (database, names) in databases {
-        for names in names.chunks(NAMES_A_QUERY) {
-            let marks = vec!["?"; names.len()].join(", ");
-            let query =
-                format!("{query} WHERE TABLE_SCHEMA = ? AND TABLE_NAME IN ({marks}) {rest}");
-            let values = std::iter::once(database)
-                .chain(names.iter().copied())
-                .map(Value::from)
-                .collect();
-            let rows: Vec<Row> = conn
-                .exec(query, Params::Positional(values))
-                .await
-                .map_err(query_error)?;
-            let wanted = |row: &Row| {
-                let cell = |index| row.get::<String, usize>(index).unwrap_or_default();
-                let table = folded(&TableName::new(cell(0), cell(1)), fold);
-                names
-                    .iter()
-                    .any(|name| folded(&TableName::new(database, *name), fold) == table)
-            };
-            found.extend(rows.into_iter().filter(wanted));
-        }
-    }
-    Ok(found)
-}
-
-/// Whether the server keeps table names without case (`lower_case_table_names` 1 or 2).
-async fn folds_case(conn: &mut Conn) -> Result<bool> {
-    let setting: Option<u8> = conn
-        .query_first("SELECT @@lower_case_table_names")
-        .await
-        .map_err(query_error)?;
-    Ok(setting.unwrap_or(0) != 0)
-}
-
-fn folded(name: &TableName, fold: bool) -> TableName {
-    if fold {
-        TableName::new(name.database.to_lowercase(), name.table.to_lowercase())
-    } else {
-        name.clone()
     }
 }
 

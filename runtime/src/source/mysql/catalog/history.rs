@@ -9,9 +9,10 @@ use std::collections::HashMap;
 
 use mysql_async::Conn;
 
+use super::ask::each_database;
 use super::cells::Cells;
 use super::keys::KeyPart;
-use super::{ColumnDefault, ListedTable, SourceColumn, each_database};
+use super::{ColumnDefault, ListedTable, SourceColumn};
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use mysql_async::Conn;
 use serde::{Deserialize, Serialize};
 
+use super::ask::each_database;
 use super::cells::Cells;
-use super::{SourceColumn, SourceTable, each_database};
+use super::{SourceColumn, SourceTable};
 use crate::batch::TableName;
 use crate::error::Result;
 

@@ -183,10 +183,9 @@ fn unlockable(table: &TableName, account: &str) -> Finding {
         ErrorKind::SourceDenied,
         "lock_tables",
         format!("`{table}` may not be locked"),
-        "LOCK TABLES on its database: an append table is locked for the moment in which its load begins",
-        format!(
-            "GRANT LOCK TABLES ON {database}.* TO {account}, or set `snapshot: {{ allow_locks: false }}`"
-        ),
+        "LOCK TABLES on its database: an append table is locked for the moment in which its load begins, unless \
+         `snapshot: { allow_locks: false }` is set",
+        format!("GRANT LOCK TABLES ON {database}.* TO {account}"),
     )
 }
 
