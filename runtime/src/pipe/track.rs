@@ -63,6 +63,9 @@ impl Track {
         store: &PipeStore,
         (name, created): (String, u32),
     ) -> Result<()> {
+        if !session.source.is_told_apart() {
+            return Ok(());
+        }
         let server = session.source.identity().clone();
         let file = BegunFile {
             server,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{Pipe, Stage};
+use testbed::harness::{Pipe, Proxy, Stage};
 
 use super::{settled, wait_exists};
 use crate::support::{CATCH_UP, launch, on_both_sources, start};
@@ -19,8 +19,8 @@ async fn a_table_that_goes_during_its_load_keeps_no_other_back(kind: SourceKind)
     stage
         .source
         .execute_all([
-            "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(200))",
-            "INSERT INTO t (a) VALUES (REPEAT('x', 200))",
+            "CREATE TABLE going (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(200))",
+            "INSERT INTO going (a) VALUES (REPEAT('x', 200))",
             "CREATE TABLE u (id INT PRIMARY KEY, a INT)",
             "INSERT INTO u VALUES (1, 1)",
         ])
@@ -28,34 +28,46 @@ async fn a_table_that_goes_during_its_load_keeps_no_other_back(kind: SourceKind)
     for _ in 0..14 {
         stage
             .source
-            .execute("INSERT INTO t (a) SELECT a FROM t")
+            .execute("INSERT INTO going (a) SELECT a FROM going")
             .await?;
     }
-    let mut file = stage.pipe_file(&["t", "u"]);
+    // Without its statistics the server takes the table for empty, and it would be one partition.
+    stage.source.execute("ANALYZE TABLE going").await?;
+    let mut file = stage.pipe_file(&["going", "u"]);
     file["snapshot"] = json!({ "rows_per_partition": 100, "threads_per_table": 1 });
+    // The load waits for the statement, however fast the machine is.
+    let proxy = Proxy::before(stage.clickhouse_server.http_port()).await?;
+    file["destination"]["url"] = json!(proxy.url());
+    proxy.close_gate("going", 2);
     let mut pipe = start(launch(&file))?;
     partly_loaded(&mut pipe).await?;
     stage
         .source
-        .execute_all(["RENAME TABLE t TO x", "UPDATE u SET a = 2"])
+        .execute_all(["RENAME TABLE going TO x", "UPDATE u SET a = 2"])
         .await?;
-    wait_exists(&stage, "t", false).await?;
+    proxy.open_gate();
+    wait_exists(&stage, "going", false).await?;
     settled(&stage, &mut pipe, &["u"]).await?;
     stage.assert_no_load_left().await?;
-    stage.source.execute("RENAME TABLE x TO t").await?;
-    wait_exists(&stage, "t", true).await?;
+    proxy.close_gate("going", 2);
+    stage
+        .source
+        .execute_all(["ANALYZE TABLE x", "RENAME TABLE x TO going"])
+        .await?;
+    wait_exists(&stage, "going", true).await?;
     partly_loaded(&mut pipe).await?;
     stage
         .source
         .execute_all([
-            "DROP TABLE t",
-            "CREATE TABLE t (name VARCHAR(20) PRIMARY KEY, a DATE)",
-            "INSERT INTO t VALUES ('x', '2024-01-01')",
+            "DROP TABLE going",
+            "CREATE TABLE going (name VARCHAR(20) PRIMARY KEY, a DATE)",
+            "INSERT INTO going VALUES ('x', '2024-01-01')",
             "UPDATE u SET a = 3",
         ])
         .await?;
+    proxy.open_gate();
     wait_rows(&stage).await?;
-    settled(&stage, &mut pipe, &["t", "u"]).await?;
+    settled(&stage, &mut pipe, &["going", "u"]).await?;
     stage.assert_no_load_left().await
 }
 
@@ -74,7 +86,7 @@ async fn partly_loaded(pipe: &mut Pipe) -> Result<()> {
 /// Waits until the target is the new table's.
 async fn wait_rows(stage: &Stage) -> Result<()> {
     let sql = format!(
-        "SELECT count() FROM system.columns WHERE database = '{}' AND table = 't_current' AND name = 'name'",
+        "SELECT count() FROM system.columns WHERE database = '{}' AND table = 'going_current' AND name = 'name'",
         stage.database
     );
     for _ in 0..600 {

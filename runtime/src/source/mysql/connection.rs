@@ -206,6 +206,12 @@ impl Source {
         &self.identity
     }
 
+    /// Whether the identity is one server's alone. MariaDB before 10.11 has but the id, which nodes of a Galera cluster
+    /// share.
+    pub fn is_told_apart(&self) -> bool {
+        self.flavor == Flavor::MySql || self.version >= ServerVersion(10, 11, 0)
+    }
+
     /// Whether transactions carry GTIDs.
     pub fn has_gtid(&self) -> bool {
         self.gtid

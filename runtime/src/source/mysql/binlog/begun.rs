@@ -89,7 +89,8 @@ pub async fn ensure_unbroken(
     known: Option<&BegunFile>,
     options: &StreamOptions,
 ) -> Result<()> {
-    let Some(known) = known.filter(|known| known.server == *source.identity()) else {
+    let is_its_own = |known: &&BegunFile| known.server == *source.identity();
+    let Some(known) = known.filter(is_its_own).filter(|_| source.is_told_apart()) else {
         return Ok(());
     };
     let mut conn = WireConn::connect(source.config()).await?;
@@ -125,7 +126,11 @@ async fn created(
     };
     let mut opening = Transport::open(source, &start, options).await?;
     loop {
-        let event = opening.transport.next().await?;
+        let event = match opening.transport.next().await {
+            // Purged since it was listed.
+            Err(error) if error.kind() == ErrorKind::PositionPurged => return Ok(None),
+            event => event?,
+        };
         if event.kind == code::FORMAT_DESCRIPTION {
             return Ok(Some(event.timestamp).filter(|at| *at != 0));
         }

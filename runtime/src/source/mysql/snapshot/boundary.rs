@@ -207,6 +207,13 @@ async fn mysql_file(conn: &mut WireConn, source: &Source) -> Result<Position> {
         }
         Err(error) => return Err(error),
     }
+    file_start(conn, source).await
+}
+
+/// Where the current binlog file begins: everything before it is committed, also in the engines. `log_status` takes the lock
+/// under which the binlog is written, and not the one under which engines commit, so it may be ahead of a SELECT that
+/// comes within the same moment.
+pub(super) async fn file_start(conn: &mut WireConn, source: &Source) -> Result<Position> {
     let (file, _) = binlog_end(conn, source).await?;
     Ok(file_position(source, file, FILE_START))
 }

@@ -16,7 +16,7 @@
 //!   decoder of their type before they are compared. Two texts of a charset that writes one character in two ways
 //!   are one key here, as they are one key at the target.
 //! - *Low:* MySQL adds a transaction to `gtid_executed` after the engine has it, so what is in there is in every later
-//!   snapshot. By file and offset it is where a load starts from ([`super::boundary`]).
+//!   snapshot. By file and offset it is where the current file begins ([`super::boundary::file_start`]).
 //! - *High:* the engine has a transaction, and shows it, before `gtid_executed` does. But it owns its GTID from before it is
 //!   written to the binlog until it has been added there: what is shown when the last snapshot has begun is owned or
 //!   executed. So those that are owned are waited for, and what is executed then is high. By file and offset it is the
@@ -48,7 +48,8 @@ use super::super::catalog::SourceTable;
 use super::super::position::{Position, StreamPlace};
 use super::super::wire::WireConn;
 use super::boundary::{
-    XaPatience, binlog_end, ensure_same_server, file_position, place_now, prepared_transactions,
+    XaPatience, binlog_end, ensure_same_server, file_position, file_start, place_now,
+    prepared_transactions,
 };
 use super::consistent::{Attempt, BEGIN, Consistent, in_snapshots};
 use crate::batch::{Adjustment, ChangeBatch, Changes, Keys, Op};
@@ -210,7 +211,10 @@ async fn snapshots_between(
         // Looked at on both sides, as for every start of a load.
         let mut prepared = prepared_transactions(side).await?;
         if prepared.is_empty() {
-            let low = place_now(side, source, by_gtid).await?;
+            let low = match by_gtid {
+                true => place_now(side, source, by_gtid).await?,
+                false => file_start(side, source).await?,
+            };
             prepared = prepared_transactions(side).await?;
             if prepared.is_empty() {
                 break low;
@@ -429,8 +433,7 @@ fn disturbed(what: &str) -> Error {
     )
     .with_hint(
         "it is tried again; let the table be for a moment, or set `snapshot: { allow_locks: true }`; by file and offset also \
-         GRANT BACKUP_ADMIN ON *.* to the account, or run FLUSH BINARY LOGS, since without that grant the current file is \
-         read from its beginning",
+         run FLUSH BINARY LOGS, since the current file is read from its beginning",
     )
 }
 
