@@ -22,6 +22,7 @@ use super::record::Records;
 use super::session::Session;
 use super::store::PipeStore;
 use super::supervisor::Pipe;
+use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::Cascades;
 use crate::error::{ErrorKind, Result};
@@ -61,7 +62,8 @@ impl Kinship {
         if session.config.cascades == Cascades::Warn {
             return Ok(Self::default());
         }
-        let names = records.names_where(|table| table.state.is_in_stream());
+        // Also those that are out of service: what follows meanwhile is in no stream that brings them back.
+        let names = records.names_where(|table| table.state != TableState::Removed);
         let mut conn = session.source.control().await?;
         let found = unlogged_cascades(&mut conn, &names).await;
         conn.disconnect().await.ok();
