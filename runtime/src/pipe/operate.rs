@@ -225,8 +225,8 @@ impl Run {
     }
 
     /// Asks the source again and again for tables that the pipe has never had although an entry names them, that the
-    /// wildcards have begun to match, or that are there again, and the supervisor to take them in. One that cannot be taken in stands against the pipe; what keeps all of them out is told
-    /// of once.
+    /// wildcards have begun to match, or that are there again, and the supervisor to take them in. One that cannot be
+    /// taken in stands against the pipe; what keeps all of them out is told of once.
     fn follow_new_tables(&mut self) {
         if !tables::may_have_unseen(&self.session, &self.pipe.store.records()) {
             self.pipe.progress.outside.set(&[]);

@@ -11,10 +11,10 @@
 //! - *A row whose key is named* is dropped from whatever a snapshot shows, and the last event says whether there is a
 //!   row of these key bytes at the moment, and which.
 //! - *Keys are compared bit for bit, and no collation is asked.* Keys that a collation takes for the same ('a' and 'A',
-//!   0.0 and -0.0) are there one after the other, never together. A change from one to the other names both, the old one in its image before
-//!   and the new one behind, so either spelling that a snapshot may show is dropped. Both sides are decoded by the one
-//!   decoder of their type before they are compared. Two texts of a charset that writes one character in two ways
-//!   are one key here, as they are one key at the target.
+//!   0.0 and -0.0) are there one after the other, never together. A change from one to the other names both, the old one
+//!   in its image before and the new one behind, so either spelling that a snapshot may show is dropped. Both sides are
+//!   decoded by the one decoder of their type before they are compared. Two texts of a charset that writes one character
+//!   in two ways are one key here, as they are one key at the target.
 //! - *Low:* MySQL adds a transaction to `gtid_executed` after the engine has it, so what is in there is in every later
 //!   snapshot. By file and offset it is where the current file begins ([`super::boundary::file_start`]).
 //! - *High:* the engine has a transaction, and shows it, before `gtid_executed` does. But it owns its GTID from before it is
