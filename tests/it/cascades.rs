@@ -183,10 +183,7 @@ async fn rows_that_followed_changes_which_are_passed_over_are_loaded_again(
         .execute("DELETE FROM parents WHERE id = 1")
         .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    let parents = format!("{}.parents", stage.database);
-    let asked = json!({ "command": "resync", "table": parents });
-    let (code, answer) = pipe.order(asked).await?;
-    ensure!(code < 300, "{code}: {answer}");
+    brought_back(&stage, &pipe, "resync", "parents").await?;
     loaded_anew(&stage, &mut pipe, "children", &before[1]).await?;
 
     // A child that is out of service comes back by its own events, and those of its parent are not among them.
@@ -207,10 +204,17 @@ async fn rows_that_followed_changes_which_are_passed_over_are_loaded_again(
         .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     stage.clickhouse.query(&rename("p", "parent")).await?;
-    let asked = json!({ "command": "retry", "table": format!("{}.children", stage.database) });
+    brought_back(&stage, &pipe, "retry", "children").await?;
+    loaded_anew(&stage, &mut pipe, "children", &before[1]).await
+}
+
+/// Gives the command that brings a table back into service.
+async fn brought_back(stage: &Stage, pipe: &Pipe, command: &str, table: &str) -> Result<()> {
+    let table = format!("{}.{table}", stage.database);
+    let asked = json!({ "command": command, "table": table });
     let (code, answer) = pipe.order(asked).await?;
     ensure!(code < 300, "{code}: {answer}");
-    loaded_anew(&stage, &mut pipe, "children", &before[1]).await
+    Ok(())
 }
 
 /// pitfall 99: from 9.6 on, and only in sessions that are as they began: one that was reset is as in

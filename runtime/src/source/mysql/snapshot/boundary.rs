@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::connection::identity_sql;
-use super::super::position::{GtidList, Position};
+use super::super::position::{GtidList, Position, split_file_name};
 use super::super::sql::quote_string;
 use super::super::wire::{ServerError, WireConn};
 use super::super::{Flavor, ServerVersion, Source};
@@ -517,9 +517,7 @@ async fn ensure_file_exists_yet(
 
 /// The number at a binlog file's end; names of seven digits sort wrongly as text.
 fn file_number(name: &str) -> u64 {
-    name.rsplit_once('.')
-        .and_then(|(_, number)| number.parse().ok())
-        .unwrap_or(0)
+    split_file_name(name).map_or(0, |(_, number)| number)
 }
 
 #[cfg(test)]
