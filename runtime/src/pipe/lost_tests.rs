@@ -7,7 +7,9 @@ use std::time::SystemTime;
 use super::*;
 use crate::batch::TableSchema;
 use crate::pipe::lifecycle::PipeState;
+use crate::pipe::prepared::PreparedRecord;
 use crate::pipe::record::Overlay;
+use crate::source::mysql::binlog::Xid;
 use crate::source::mysql::catalog::SourceTable;
 
 fn position(until: u64) -> Position {
@@ -179,4 +181,27 @@ fn tables_that_stand_ahead_by_themselves_go_back_too() {
         .map(|name| of(name).inexact.is_some())
         .to_vec();
     assert_eq!(inexact, [false, false, true, false]);
+}
+
+#[test]
+fn a_decision_behind_the_mirror_took_the_rows_with_it() {
+    let prepared = |decided: Option<u64>| PreparedRecord {
+        id: "x".to_owned(),
+        xid: serde_json::from_str::<Xid>("\"X'61',X'',1\"").expect("a name"),
+        end: position(5),
+        length: 1,
+        pieces: Vec::new(),
+        decided: decided.map(position),
+    };
+    let with = |decided| Records {
+        pipe: Some(record()),
+        prepared: BTreeMap::from([("x".to_owned(), Arc::new(prepared(decided)))]),
+        ..Records::default()
+    };
+    assert!(has_decided_behind(&with(Some(8)), &position(6)));
+    assert!(!has_decided_behind(&with(None), &position(6)));
+    // The PREPARE is read again, the decision stands before the mirror, or the pipe itself has not come to it.
+    assert!(!has_decided_behind(&with(Some(8)), &position(4)));
+    assert!(!has_decided_behind(&with(Some(8)), &position(8)));
+    assert!(!has_decided_behind(&with(Some(12)), &position(6)));
 }

@@ -296,11 +296,14 @@ impl Run {
     fn load(&mut self, start: &Position) {
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
         let (start, stop) = (start.clone(), self.stop.clone());
+        let ends = pipe.config.mode == Mode::Snapshot;
         self.tasks.spawn(async move {
             load::load(&session, &pipe, &start, &stop).await?;
             if pipe
                 .store
-                .wait_until(&stop, |records| all_passed(records))
+                .wait_until(&stop, |records| {
+                    all_passed(records) && !(ends && is_anyone_on_the_way(records))
+                })
                 .await
             {
                 finish_load(&pipe, &stop).await?;
@@ -409,6 +412,12 @@ fn all_passed(records: &Records) -> bool {
             (Some(end), Some(at)) => at.contains(end) == Some(true),
             _ => false,
         })
+}
+
+/// Whether a table that was out of service is on its way back, to a load that is not over.
+fn is_anyone_on_the_way(records: &Records) -> bool {
+    let mut tables = records.tables.values();
+    tables.any(|table| table.state == TableState::CatchingUp)
 }
 
 /// Tables that were loaded in place stream from now on. Those beside live ones are exchanged when the stream has been

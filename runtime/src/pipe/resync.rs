@@ -391,7 +391,7 @@ pub(super) async fn check_targets(
 ) -> Result<()> {
     let owner = Owner::new(pipe.store.pipe(), pipe.store.record().id);
     let records = pipe.store.records();
-    let mut targets = Vec::new();
+    let (mut targets, mut new) = (Vec::new(), Vec::new());
     for table in bound.iter().skip(first) {
         match records.tables.get(table.source.name()) {
             Some(record) => {
@@ -400,7 +400,7 @@ pub(super) async fn check_targets(
                     target.with_name(shadow.name_for(target.name(), table.target.name()))
                 }));
             }
-            None => targets.extend(table.targets().cloned()),
+            None => new.extend(table.targets().cloned()),
         }
     }
     let mut findings = setup::shared_targets(&records, bound);
@@ -410,6 +410,9 @@ pub(super) async fn check_targets(
             .preflight(&session.config, &targets, &owner)
             .await?,
     );
+    // A new table is loaded in place. Rows that this pipe has written into its target are those of a table that has left.
+    let nobody = Owner::new(pipe.store.pipe(), String::new());
+    findings.extend(session.destination.preflight_targets(&new, &nobody).await?);
     setup::refuse(&findings)
 }
 
