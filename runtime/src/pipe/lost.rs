@@ -247,12 +247,14 @@ fn is_past_loads(records: &Records, position: &Position) -> bool {
     })
 }
 
-/// Takes the checkpoint back to `to`, and tables that stand ahead of it by themselves as well.
+/// Takes the checkpoint back to `to`, and tables that stand ahead of it by themselves as well. When the source committed what
+/// lies before `to`, no record says.
 fn go_back(draft: &mut Records, to: &StreamPlace) {
     let record = draft.pipe_mut();
     if let Some(checkpoint) = record.checkpoint.take() {
         record.checkpoint = Some(Checkpoint {
             place: to.clone(),
+            committed_at_us: None,
             ..checkpoint
         });
     }
@@ -275,7 +277,7 @@ fn go_back(draft: &mut Records, to: &StreamPlace) {
                 term: None,
                 place: to.clone(),
                 sent: own.sent,
-                as_of_us: own.as_of_us,
+                as_of_us: None,
             }),
         };
     }

@@ -41,7 +41,7 @@ fn record() -> PipeRecord {
         owner: "us".to_owned(),
         checkpoint: Some(Checkpoint {
             place: place(10),
-            committed_at_us: None,
+            committed_at_us: Some(10),
             written_at_us: 0,
         }),
         sent: None,
@@ -146,7 +146,7 @@ fn tables_that_stand_ahead_by_themselves_go_back_too() {
         term,
         place: place(until),
         sent: None,
-        as_of_us: None,
+        as_of_us: Some(until),
     };
     let quarantined = |place: TablePlace| {
         move |table: &mut TableRecord| {
@@ -171,12 +171,18 @@ fn tables_that_stand_ahead_by_themselves_go_back_too() {
     go_back(&mut records, &place(6));
     let checkpoint = records.checkpoint().expect("there was one");
     assert_eq!(checkpoint.place, place(6));
+    assert_eq!(
+        checkpoint.committed_at_us, None,
+        "the date of another place"
+    );
     let of = |name: &str| &records.tables[&TableName::new("s", name)];
     let stands = |name: &str| of(name).place.as_ref().map(|own| own.place.clone());
     assert_eq!(stands("before"), Some(place(4)));
     assert_eq!(stands("ahead"), Some(place(6)));
     assert_eq!(stands("alone"), Some(place(4)));
     assert_eq!(stands("taken_in"), Some(place(9)));
+    let dated = |name: &str| of(name).place.as_ref().and_then(|own| own.as_of_us);
+    assert_eq!([dated("before"), dated("ahead")], [Some(4), None]);
     let inexact: Vec<bool> = ["before", "ahead", "alone", "taken_in"]
         .map(|name| of(name).inexact.is_some())
         .to_vec();

@@ -163,7 +163,7 @@ impl Run {
             (line.place.clone(), line.term, line.pace, line.track.clone());
         let passed = match line.track {
             Track::Pipe => places_ahead(&pipe.store),
-            Track::Table(_) => Passed::new(),
+            Track::Table(_) => Passed::default(),
         };
         self.tasks.spawn(async move {
             let follower = Follower {
@@ -365,19 +365,16 @@ impl Run {
 
 /// Tables in the stream that stand ahead of the checkpoint, and those whose place is not known yet.
 fn places_ahead(store: &PipeStore) -> Passed {
-    store
-        .records()
-        .tables
-        .iter()
-        .filter(|(_, table)| table.state.is_in_stream())
-        .filter_map(|(name, table)| {
-            if append::awaits_its_moment(table) {
-                return Some((name.clone(), None));
-            }
-            let place = table.place.as_ref()?;
-            Some((name.clone(), Some(place.place.position.clone())))
-        })
-        .collect()
+    let records = store.records();
+    let in_stream = records.tables.iter();
+    let in_stream = in_stream.filter(|(_, table)| table.state.is_in_stream());
+    Passed::of(in_stream.filter_map(|(name, table)| {
+        if append::awaits_its_moment(table) {
+            return Some((name.clone(), None));
+        }
+        let place = table.place.as_ref()?;
+        Some((name.clone(), Some(place.place.position.clone())))
+    }))
 }
 
 /// Whether a table on its way back stands at the pipe's checkpoint or ahead of it.

@@ -21,6 +21,7 @@ use super::record::{
 };
 use super::session::{LiveTable, Session};
 use super::setup::{self, recorded};
+use super::start_place;
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use super::tables;
@@ -334,7 +335,7 @@ pub(super) async fn begin_anew(
         .filter(|(_, name)| names.contains(name))
         .collect();
     // The pipe's own stream may be open under the pipe's id.
-    let (start, sources) = setup::start(session, &matched, random_server_id()).await?;
+    let (start, sources) = start_place::take(session, &matched, random_server_id()).await?;
     let mut bound = Vec::new();
     for (table, name) in setup::bind_all(session, &matched, sources).await {
         bound.push(table.map_err(|error| error.with_table(&name))?);
