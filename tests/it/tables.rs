@@ -1,5 +1,6 @@
 //! One table's trouble and its ways out: quarantine, retry, skip, resync.
 
+mod cancelled;
 mod membership;
 
 use std::time::Duration;
