@@ -109,63 +109,71 @@ async fn an_addition_is_cancelled_whatever_it_is_at(kind: SourceKind) -> Result<
     let tables = ["gated_stream", "first", "gated_load", "third"];
     let (stage, proxy, file) = with_gated(kind, &tables).await?;
     let mut pipe = running_with(&file).await?;
-    let [stream, first, load, third] = tables;
+    before_its_load(&stage, &mut pipe, &proxy).await?;
+    out_of_service(&stage, &mut pipe, &proxy).await?;
+    behind_its_load(&stage, &mut pipe, &proxy).await?;
+    assert_caught_up(&stage, &mut pipe, &["gated_stream", "first"]).await
+}
 
-    // Before its load: another's comes first.
-    proxy.close_gate(first, 0);
-    add(&stage, &pipe, &[first, load]).await?;
+/// Another's comes first.
+async fn before_its_load(stage: &Stage, pipe: &mut Pipe, proxy: &Proxy) -> Result<()> {
+    proxy.close_gate("first", 0);
+    add(stage, pipe, &["first", "gated_load"]).await?;
     proxy.wait_gated(CATCH_UP).await?;
-    let document = wait_table(&mut pipe, load, "Pending").await?;
+    let document = wait_table(pipe, "gated_load", "Pending").await?;
     ensure!(
-        table(&document, first)["state"] == "Snapshotting",
+        table(&document, "first")["state"] == "Snapshotting",
         "{document:#}"
     );
-    assert_others_stream(&stage, &mut pipe).await?;
-    remove(&stage, &pipe, &proxy, load).await?;
-    wait_table(&mut pipe, first, "Streaming").await?;
-    ensure!(rows(&stage, load).await? == 0, "it was loaded");
-    assert_gone(&stage, &mut pipe, load).await?;
-    assert_caught_up(&stage, &mut pipe, &[first]).await?;
+    assert_others_stream(stage, pipe).await?;
+    remove(stage, pipe, proxy, "gated_load").await?;
+    wait_table(pipe, "first", "Streaming").await?;
+    ensure!(rows(stage, "gated_load").await? == 0, "it was loaded");
+    assert_gone(stage, pipe, "gated_load").await?;
+    assert_caught_up(stage, pipe, &["first"]).await
+}
 
-    // Out of service, in the middle of its load.
-    proxy.close_gate(third, 0);
-    add(&stage, &pipe, &[third]).await?;
+/// In the middle of its load.
+async fn out_of_service(stage: &Stage, pipe: &mut Pipe, proxy: &Proxy) -> Result<()> {
+    proxy.close_gate("third", 0);
+    add(stage, pipe, &["third"]).await?;
     proxy.wait_gated(CATCH_UP).await?;
-    rename(&stage, third, "aside").await?;
+    rename(stage, "third", "aside").await?;
     proxy.open_gate();
-    let document = wait_table(&mut pipe, third, "Quarantined").await?;
-    let snapshot = &table(&document, third)["snapshot"];
+    let document = wait_table(pipe, "third", "Quarantined").await?;
+    let snapshot = &table(&document, "third")["snapshot"];
     ensure!(
         snapshot["partitions_done"].as_u64() < snapshot["partitions_total"].as_u64(),
         "{document:#}"
     );
-    assert_others_stream(&stage, &mut pipe).await?;
-    remove(&stage, &pipe, &proxy, third).await?;
-    rename(&stage, "aside", third).await?;
-    assert_gone(&stage, &mut pipe, third).await?;
+    assert_others_stream(stage, pipe).await?;
+    remove(stage, pipe, proxy, "third").await?;
+    rename(stage, "aside", "third").await?;
+    assert_gone(stage, pipe, "third").await
+}
 
-    // Loaded, and waiting for the checkpoint to pass the end of its load, before which there is a row on its way.
+/// It waits for the checkpoint to pass the end of its load, before which there is a row on its way.
+async fn behind_its_load(stage: &Stage, pipe: &mut Pipe, proxy: &Proxy) -> Result<()> {
     proxy.close_gate("gated", 0);
-    add(&stage, &pipe, &[load]).await?;
+    add(stage, pipe, &["gated_load"]).await?;
     proxy.wait_gated(CATCH_UP).await?;
-    let insert = format!("INSERT INTO {stream} (n) VALUES (0)");
+    let insert = "INSERT INTO gated_stream (n) VALUES (0)";
     stage.source.execute(insert).await?;
     pipe.wait_for("a row on its way", CATCH_UP, |document| {
         document["lag_seconds"].as_f64() > Some(0.5)
     })
     .await?;
-    proxy.close_gate(stream, 0);
+    proxy.close_gate("gated_stream", 0);
     pipe.wait_for("the load of all parts", CATCH_UP, |document| {
-        let load = table(document, load);
+        let load = table(document, "gated_load");
         let snapshot = &load["snapshot"];
         load["state"] == "Snapshotting"
             && snapshot["partitions_total"].as_u64() > Some(0)
             && snapshot["partitions_done"] == snapshot["partitions_total"]
     })
     .await?;
-    remove(&stage, &pipe, &proxy, load).await?;
-    assert_gone(&stage, &mut pipe, load).await?;
-    assert_caught_up(&stage, &mut pipe, &[stream, first]).await
+    remove(stage, pipe, proxy, "gated_load").await?;
+    assert_gone(stage, pipe, "gated_load").await
 }
 
 /// The table falls out of the stream, is mended, and is asked back; its rows wait at the gate.
