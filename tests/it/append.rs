@@ -11,7 +11,7 @@ use pipewright::fault::VARIABLE;
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
-use testbed::harness::{Comparison, Pipe, Source, Stage};
+use testbed::harness::{Comparison, Pipe, Proxy, Source, Stage};
 use testbed::{ClickHouseOptions, ClickHouseServer, SourceKind};
 use tokio::task::JoinHandle;
 
@@ -28,6 +28,7 @@ on_both_sources! {
 
 once! {
     append_tables_have_each_change_once_when_answers_are_lost: 400,
+    a_load_given_up_in_mid_exchange_leaves_history_alone: 240,
 }
 
 /// Rows of `counts`, each changed again and again.
@@ -110,6 +111,61 @@ async fn what_the_source_does_not_have_is_kept(
         .get_text(&format!("/v1/pipes/{}/events", stage.database))
         .await?;
     ensure!(events.contains(kept), "{events}");
+    Ok(())
+}
+
+/// By then the next try is seconds away, and a command comes before it.
+const LATER_TRIES: Duration = Duration::from_secs(4);
+
+/// A resync that comes before an exchange goes on gives its load up; what that exchange has put aside is history. It was
+/// identified, or done.
+async fn a_load_given_up_in_mid_exchange_leaves_history_alone() -> Result<()> {
+    for point in ["swap:3", "swap:4"] {
+        let stage = Stage::shared(SourceKind::MariaDb).await?;
+        stage
+            .source
+            .execute_all([
+                "CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(20))",
+                "INSERT INTO t VALUES (1, 'one'), (2, 'two')",
+            ])
+            .await?;
+        let proxy = Proxy::before(stage.clickhouse_server.http_port()).await?;
+        let mut file = stage.pipe_file_of(vec![append(&stage, "t")]);
+        file["destination"]["url"] = json!(proxy.url());
+        let mut pipe = start(launch(&file).env(VARIABLE, point))?;
+        pipe.wait_state("Running", START).await?;
+        stage
+            .source
+            .execute("UPDATE t SET a = 'uno' WHERE id = 1")
+            .await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+        let before = history(&stage, "t", "toString(id), a").await?;
+        pipe.command("resync").await?;
+        wait_aborted(&mut pipe).await?;
+        // The exchange does not go on where ClickHouse is away.
+        proxy.set_shut(true);
+        pipe.change_env(VARIABLE, None);
+        pipe.restart()?;
+        let waits = |document: &Value| document.to_string().contains("destination_unavailable");
+        pipe.wait_for("a try", START, waits).await?;
+        tokio::time::sleep(LATER_TRIES).await;
+        proxy.set_shut(false);
+        let (code, answer) = pipe.command("resync").await?;
+        ensure!(code == 200, "{point}: {code}: {answer:#}");
+        pipe.wait_state("Running", START).await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+        stage.assert(Comparison::of("t").view_alone()).await?;
+        stage.assert_no_load_left().await?;
+        let kept = format!(
+            "SELECT name FROM system.tables WHERE database = '{}' AND name LIKE 't_history_%' ORDER BY name",
+            stage.database
+        );
+        let kept = stage.clickhouse.query(&kept).await?;
+        let kept: Vec<&str> = kept.lines().collect();
+        let first = kept.first().context("a history")?;
+        let found = history(&stage, first, "toString(id), a").await?;
+        ensure!(found == before, "{point}: {found}");
+    }
     Ok(())
 }
 

@@ -49,7 +49,7 @@ async fn random_commands_under_write_load_end_equal(kind: SourceKind) -> Result<
 }
 
 /// Rounds of everything at once on each server; `testbed soak seeds` has as many as are asked for.
-const ROUNDS: u64 = 1;
+const ROUNDS: u64 = 5;
 
 async fn everything_at_once_under_sigkill_ends_equal(kind: SourceKind) -> Result<()> {
     let seed = Seed::new("everything_at_once_under_sigkill_ends_equal");

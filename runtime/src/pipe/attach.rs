@@ -9,6 +9,7 @@ use super::session::{LiveTable, Session, TARGETS_AT_ONCE};
 use super::setup::{raise_term, recorded};
 use super::store::PipeStore;
 use super::supervisor::Pipe;
+use super::swap::{clear_beside, tell_of_history};
 use super::table_state::{TableEvent, TableState};
 use super::{ddl, pinned};
 use crate::batch::{MAX_STREAM_OFFSET, TableName};
@@ -232,7 +233,7 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
             })
             .await?;
     }
-    drop_orphans(session, store, owner).await
+    clear_given_up(session, store, owner).await
 }
 
 /// The same for one table; its name, where a target was made.
@@ -276,15 +277,19 @@ async fn ensure_targets_of(
     Ok(makes.then(|| name.clone()))
 }
 
-async fn drop_orphans(session: &Session, store: &PipeStore, owner: &Owner) -> Result<()> {
+/// Clears away what loads that were given up have left, but for what was live before an exchange of theirs.
+async fn clear_given_up(session: &Session, store: &PipeStore, owner: &Owner) -> Result<()> {
     let records = store.records();
-    for (name, table) in records.tables.iter().filter(|(_, t)| !t.orphans.is_empty()) {
-        for orphan in &table.orphans {
-            session.destination.drop_beside(orphan, owner).await?;
+    let left = records.tables.iter();
+    for (name, table) in left.filter(|(_, table)| !table.given_up.is_empty()) {
+        for beside in &table.given_up {
+            if let Some(kept) = clear_beside(&session.destination, beside, owner).await? {
+                tell_of_history(store, name, &kept).await?;
+            }
         }
         store
             .commit(|draft| {
-                draft.table_mut(name).orphans.clear();
+                draft.table_mut(name).given_up.clear();
                 Ok(())
             })
             .await?;

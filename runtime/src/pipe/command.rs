@@ -385,7 +385,7 @@ fn go_on(draft: &mut Records, name: &TableName, skip: Skip) -> Result<()> {
     if table.state == TableState::CatchingUp {
         table.skip = skip;
         if table.whole && !table.is_loading_alone() {
-            give_up_shadow(table);
+            table.give_up_shadow();
         }
     }
     Ok(())
@@ -407,20 +407,6 @@ pub(super) async fn go_on_with_all(pipe: &Pipe) -> Result<()> {
                 .try_for_each(|name| go_on(draft, name, Skip::No))
         })
         .await
-}
-
-/// Leaves the table that was being loaded beside the live one to be dropped, unless it may hold history.
-pub(super) fn give_up_shadow(table: &mut super::record::TableRecord) {
-    for (name, holds_history) in table.beside() {
-        match holds_history {
-            true => tracing::warn!(
-                table = name,
-                "may hold what its live table held before; drop it when nobody reads it"
-            ),
-            false => table.orphans.push(name),
-        }
-    }
-    table.shadow = None;
 }
 
 /// Prepares the removal of tables; none is prepared where all of them have left already.
@@ -460,6 +446,6 @@ pub(super) fn take_out(draft: &mut Records, name: &TableName) -> Result<()> {
     draft.table_event(name, TableEvent::Remove)?;
     let table = draft.table_mut(name);
     (table.place, table.skip, table.excluded) = (None, Skip::No, false);
-    give_up_shadow(table);
+    table.give_up_shadow();
     Ok(())
 }

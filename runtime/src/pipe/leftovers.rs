@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 use super::connections::EndKeys;
 use super::document::{Reason, ReasonKind};
 use super::files::Origin;
-use super::record::{Overlay, Records, TableRecord};
+use super::record::{Beside, Overlay, Records};
 use super::store::PipeStore;
 use super::supervisor::Pipe;
+use super::swap::clear_beside;
 use crate::config::{DestinationConfig, Folders, PipeConfig};
 use crate::destination::clickhouse::{ClickHouse, Owner, statement_to_drop};
 use crate::error::{Error, ErrorKind, Result};
@@ -43,7 +44,8 @@ pub struct Left {
     url: String,
     database: String,
     /// The tables of loads, and of loads that were given up.
-    beside: Vec<String>,
+    #[serde(default)]
+    left_beside: Vec<Beside>,
     /// The id with which the pipe has claimed its term; none when it never did, or its rows say already that it is dropped.
     claimant: Option<String>,
     /// The document of a pipe that a request had made: no file says how its destination is reached.
@@ -61,20 +63,17 @@ impl Left {
         destination: &DestinationConfig,
     ) -> Option<Self> {
         let record = records.pipe.as_ref()?;
-        let beside: Vec<String> = records
-            .tables
-            .values()
-            .flat_map(|table| beside(table))
-            .collect();
+        let tables = records.tables.values();
+        let left_beside: Vec<Beside> = tables.flat_map(|table| table.beside()).collect();
         let claimant = (record.term > 0).then(|| record.owner.clone());
         let sent = |origin| origin == Origin::Request;
         let applied = records.applied.as_deref();
-        (!beside.is_empty() || claimant.is_some()).then(|| Self {
+        (!left_beside.is_empty() || claimant.is_some()).then(|| Self {
             pipe: pipe.to_owned(),
             id: record.id.clone(),
             url: destination.url.to_string(),
             database: destination.database.clone(),
-            beside,
+            left_beside,
             claimant,
             document: applied
                 .filter(|applied| sent(applied.origin))
@@ -110,9 +109,9 @@ impl Left {
 
     async fn clear(&mut self, destination: &ClickHouse) -> Result<()> {
         let owner = Owner::new(&self.pipe, self.id.clone());
-        while let Some(name) = self.beside.last() {
-            destination.drop_beside(name, &owner).await?;
-            self.beside.pop();
+        while let Some(beside) = self.left_beside.last() {
+            clear_beside(destination, beside, &owner).await?;
+            self.left_beside.pop();
         }
         if let Some(claimant) = &self.claimant {
             destination.mark_dropped(&self.pipe, claimant).await?;
@@ -148,12 +147,19 @@ impl Left {
             Some(_) => "the next start of the process tries again",
             None => "the next pipe of that name tries again",
         };
-        let statements = self.beside.iter().map(|name| {
-            let statement = statement_to_drop(&self.database, name);
+        let names: Vec<&str> = self.left_beside.iter().map(|b| b.name.as_str()).collect();
+        // What may have been live before is not a person's to drop unseen.
+        let fresh = self.left_beside.iter().filter(|b| b.history.is_none());
+        let statements = fresh.map(|beside| {
+            let statement = statement_to_drop(&self.database, &beside.name);
             format!("{statement};")
         });
         let statements: Vec<String> = statements.collect();
-        let (what, remedy) = match self.beside.is_empty() {
+        let by_hand = match statements.is_empty() {
+            true => String::new(),
+            false => format!("; by hand: {}", statements.join(" ")),
+        };
+        let (what, remedy) = match names.is_empty() {
             true => (
                 "its rows in `_pipewright_checkpoints` do not say so".to_owned(),
                 format!(
@@ -163,9 +169,9 @@ impl Left {
             false => (
                 format!(
                     "tables of its unfinished loads are left: {}",
-                    self.beside.join(", ")
+                    names.join(", ")
                 ),
-                format!("{again}; by hand: {}", statements.join(" ")),
+                format!("{again}{by_hand}"),
             ),
         };
         let message = format!("the pipe is dropped, and {what}");
@@ -225,11 +231,4 @@ pub(super) async fn go_on(
             () = shutdown.cancelled() => return,
         }
     }
-}
-
-/// The tables that loads of this one have made beside its targets.
-fn beside(table: &TableRecord) -> Vec<String> {
-    let filled = table.beside().into_iter();
-    let filled = filled.filter_map(|(name, holds_history)| (!holds_history).then_some(name));
-    filled.chain(table.orphans.iter().cloned()).collect()
 }

@@ -170,9 +170,9 @@ pub struct TableRecord {
     /// Whether a load of it has ever been whole, so that it can go on from its place.
     #[serde(default = "yes")]
     pub whole: bool,
-    /// Tables at the destination that a load which was given up has left, to be dropped.
+    /// Tables at the destination that a load which was given up has left, to be cleared away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub orphans: Vec<String>,
+    pub given_up: Vec<Beside>,
     /// Whether the target may stand between this definition and the next: an alteration has begun.
     #[serde(default)]
     pub altering: bool,
@@ -331,6 +331,25 @@ pub struct Exchange {
     pub history: bool,
 }
 
+/// A table that a load has made beside a live one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beside {
+    /// Its name at the destination.
+    pub name: String,
+    /// Where an exchange has begun that keeps the live table's changes: when it is done, they are here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
+}
+
+/// What was live before an exchange, with changes that no load brings back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Its identity.
+    pub identity: String,
+    /// The name that it is to be kept under.
+    pub name: String,
+}
+
 /// A plugin as it was when the table was set up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinnedPlugin {
@@ -373,7 +392,7 @@ impl TableRecord {
             shadow: None,
             generation: 0,
             whole: false,
-            orphans: Vec::new(),
+            given_up: Vec::new(),
             altering: false,
             renamed_values: BTreeMap::new(),
             unmade: false,
@@ -402,18 +421,31 @@ impl TableRecord {
             .map(String::as_str)
     }
 
-    /// The tables that a load fills beside the targets, and of each whether it is not to be dropped: one whose exchange has
-    /// begun may be what was live before, with changes that no load brings back.
-    pub fn beside(&self) -> Vec<(String, bool)> {
+    /// The tables that loads have made beside the targets.
+    pub fn beside(&self) -> Vec<Beside> {
+        let mut beside = self.given_up.clone();
         let Some(shadow) = &self.shadow else {
-            return Vec::new();
+            return beside;
         };
-        let beside = self.targets().map(|live| {
+        beside.extend(self.targets().map(|live| {
             let exchange = shadow.exchange_with(live, &self.target);
-            let holds_history = exchange.is_some_and(|exchange| exchange.history);
-            (shadow.name_for(live, &self.target), holds_history)
-        });
-        beside.collect()
+            let kept = exchange.filter(|exchange| exchange.history);
+            let identity = kept.and_then(|exchange| exchange.live.clone());
+            Beside {
+                name: shadow.name_for(live, &self.target),
+                history: identity.map(|identity| History {
+                    identity,
+                    name: shadow.history_of(live, &self.target),
+                }),
+            }
+        }));
+        beside
+    }
+
+    /// Gives its load beside the live table up.
+    pub fn give_up_shadow(&mut self) {
+        self.given_up = self.beside();
+        self.shadow = None;
     }
 
     /// What tells dead letters of its present load from those of earlier ones, also of an earlier pipe of that name.

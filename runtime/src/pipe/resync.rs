@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::clock::now_us;
-use super::command::{Change, give_up_shadow, take_out};
+use super::command::{Change, take_out};
 use super::established;
 use super::heal::{Kinship, Silent};
 use super::lifecycle::{Failure, PipeEvent, PipeState};
@@ -437,7 +437,7 @@ fn load_beside(draft: &mut Records, name: &TableName, alone: bool) {
     *draft.done.entry(name.clone()).or_default() = Arc::default();
     let table = draft.table_mut(name);
     let was_alone = table.shadow.as_ref().is_some_and(|shadow| shadow.alone);
-    give_up_shadow(table);
+    table.give_up_shadow();
     table.shadow = Some(next_shadow(table, alone || was_alone));
     table.generation += 1;
     (table.partitions, table.load_end, table.in_snapshot) = (None, None, false);

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::attach::connected;
 use super::journal::{EventKind, Level, Note};
 use super::lifecycle::PipeEvent;
-use super::record::Exchange;
+use super::record::{Beside, Exchange};
 use super::session::Session;
+use super::store::PipeStore;
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use crate::batch::TableName;
@@ -82,7 +83,7 @@ async fn swap_table(pipe: &Pipe, session: &Session, name: &TableName, owner: &Ow
             };
             let exchanged = session.destination.exchange(target, fresh, owner);
             if let Some(kept) = exchanged.await? {
-                tell_of_history(pipe, name, &kept).await?;
+                tell_of_history(&pipe.store, name, &kept).await?;
             }
         }
         let_go(pipe, &session.destination, name, owner).await?;
@@ -100,11 +101,28 @@ async fn swap_table(pipe: &Pipe, session: &Session, name: &TableName, owner: &Ow
 }
 
 /// The source does not have the changes of before any more.
-async fn tell_of_history(pipe: &Pipe, name: &TableName, kept: &str) -> Result<()> {
+pub(super) async fn tell_of_history(store: &PipeStore, name: &TableName, kept: &str) -> Result<()> {
     let text = format!("the changes from before the load are kept in `{kept}`");
-    tracing::warn!(pipe = pipe.store.pipe(), table = %name, "{text}; drop it when nobody reads it");
+    tracing::warn!(pipe = store.pipe(), table = %name, "{text}; drop it when nobody reads it");
     let note = Note::new(Level::Info, EventKind::Transition, text).of_table(name);
-    pipe.store.note(note).await
+    store.note(note).await
+}
+
+/// Drops a table that a load has left beside a live one. What was live before its exchange is put away; its new name.
+pub(super) async fn clear_beside(
+    destination: &ClickHouse,
+    beside: &Beside,
+    owner: &Owner,
+) -> Result<Option<String>> {
+    if let Some(history) = &beside.history
+        && destination.identity(&beside.name).await?.as_ref() == Some(&history.identity)
+    {
+        let (name, identity) = (&beside.name, &history.identity);
+        let kept = destination.put_away(name, identity, &history.name, owner);
+        return kept.await.map(Some);
+    }
+    destination.drop_beside(&beside.name, owner).await?;
+    Ok(None)
 }
 
 /// Lets go of what only former plugins of the table sent rows to.

@@ -88,7 +88,16 @@ impl ClickHouse {
     }
 
     /// Renames the table `shadow`, known as `old`, to `name`, or to one that is free where a former pipe has left that.
-    async fn put_away(&self, shadow: &str, old: &str, name: &str, owner: &Owner) -> Result<String> {
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn put_away(
+        &self,
+        shadow: &str,
+        old: &str,
+        name: &str,
+        owner: &Owner,
+    ) -> Result<String> {
         let free = self.free_name(name, old).await?;
         self.let_go(shadow, owner).await?;
         let sql = ddl::rename(self.database(), shadow, &free);

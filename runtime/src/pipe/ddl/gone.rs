@@ -1,7 +1,7 @@
 //! Tables that a statement has made another, or has taken away: the change of the records, and what it leaves to be done
 //! at the destination.
 
-use super::super::command::{Change, give_up_shadow};
+use super::super::command::Change;
 use super::super::lifecycle::PipeEvent;
 use super::super::record::{Records, Retire, Skip};
 use super::super::resync;
@@ -82,7 +82,7 @@ fn leave(draft: &mut Records, name: &TableName, policy: DdlAction) -> Result<()>
     draft.table_event(name, TableEvent::Remove)?;
     let table = draft.table_mut(name);
     (table.place, table.skip, table.altering) = (None, Skip::No, false);
-    give_up_shadow(table);
+    table.give_up_shadow();
     table.dropped = true;
     table.retire = match policy {
         DdlAction::Apply => Some(Retire { archive: None }),
