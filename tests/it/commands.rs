@@ -6,6 +6,7 @@ mod drops;
 mod effects;
 mod failures;
 mod held;
+mod turns;
 
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,7 @@ on_both_sources! {
 }
 
 /// What is sent: a command for the lifecycle, or a change of tables or settings.
+#[derive(Clone, Debug)]
 enum Asked {
     State(Value),
     Change(Value),

@@ -281,7 +281,47 @@ async fn another_way_to_the_source_is_tried_before_it_is_taken(kind: SourceKind)
     );
     ensure!(pipe.command("resume").await?.0 == 200);
     stage.source.execute("DELETE FROM t WHERE id = 2").await?;
-    assert_caught_up(&stage, &mut pipe, &["t"]).await
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    the_same_way_under_tls(&stage, &mut pipe).await
+}
+
+/// MariaDB's server has no certificate: the change is refused, and the pipe goes on as before.
+async fn the_same_way_under_tls(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    let user = with_account(stage, "canary-1").await?;
+    let way = json!({ "user": user, "password": "canary-1", "tls": { "mode": "required" } });
+    let way = json!({ "source": way });
+    let (status, problem) = pipe.change(way.clone()).await?;
+    ensure!(
+        status == 409 && problem["detail"].to_string().contains("Running"),
+        "{status} {problem:#}"
+    );
+    ensure!(pipe.command("pause").await?.0 == 200);
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    let (status, answer) = pipe.change(way).await?;
+    if stage.kind() == SourceKind::MariaDb {
+        ensure!(
+            status == 422 && answer.to_string().contains("offers no TLS"),
+            "{status} {answer:#}"
+        );
+        ensure!(pipe.command("resume").await?.0 == 200);
+        return assert_caught_up(stage, pipe, &["t"]).await;
+    }
+    ensure!(status == 200, "{status} {answer:#}");
+    ensure!(pipe.command("resume").await?.0 == 200);
+    stage
+        .source
+        .execute("INSERT INTO t (a) VALUES ('x')")
+        .await?;
+    assert_caught_up(stage, pipe, &["t"]).await?;
+    let sql = format!(
+        "SELECT connection_type FROM performance_schema.threads WHERE processlist_user = '{user}'"
+    );
+    let connections: Vec<String> = stage.source.rows(sql).await?;
+    ensure!(
+        !connections.is_empty() && connections.iter().all(|kind| kind == "SSL/TLS"),
+        "{connections:?}"
+    );
+    Ok(())
 }
 
 /// The load is held by a lock while the password changes.

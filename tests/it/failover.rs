@@ -10,7 +10,7 @@ use testbed::harness::replication::{follow, promote, stop_following, wait_follow
 use testbed::harness::{BinlogProxy, Galera, Source, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
-use crate::preflight::{codes, findings};
+use crate::preflight::{asked_pipe, assert_setup_tells, codes, findings, told};
 use crate::support::{
     CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, once, running_with,
     start,
@@ -184,7 +184,9 @@ async fn a_pipe_goes_from_one_node_of_a_galera_cluster_to_another() -> Result<()
     let refused = codes(&findings(&pipe).await?, "error");
     ensure!(refused.contains("galera_position"), "{refused:?}");
 
-    let mut pipe = running_with(&file_with(&stage, &second, &Workload::TABLES)).await?;
+    let file = file_with(&stage, &second, &Workload::TABLES);
+    gtids_that_nodes_do_not_share(&stage, &file).await?;
+    let mut pipe = running_with(&file).await?;
     let other = Source::with_database(&second, &stage.database).await?;
     let writer = workload.write(&other, seed.generator(1));
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -196,7 +198,45 @@ async fn a_pipe_goes_from_one_node_of_a_galera_cluster_to_another() -> Result<()
     let writer = workload.write(&stage.source, seed.generator(2));
     stage.wait_caught_up(&mut pipe, TAKE_OVER).await?;
     writer.stop().await?;
-    assert_caught_up(&stage, &mut pipe, &Workload::TABLES).await
+    assert_caught_up(&stage, &mut pipe, &Workload::TABLES).await?;
+    ensure!(pipe.stop().await? == 0);
+    a_node_that_logs_nothing_of_the_others(&stage, &second).await
+}
+
+/// One node may be followed all the same, and no other after it.
+async fn gtids_that_nodes_do_not_share(stage: &Stage, file: &Value) -> Result<()> {
+    let set = |mode: &str| format!("SET GLOBAL wsrep_gtid_mode = {mode}");
+    stage.source.execute(set("OFF")).await?;
+    let asked = Stage::shared(SourceKind::MariaDb).await?;
+    let pipe = asked_pipe(&asked, None).await?;
+    let alone = told(&pipe, &stage.pipe_file(&Workload::TABLES)).await?;
+    alone.ensure(&[], &["wsrep_gtid_mode"])?;
+    ensure!(alone.errors.is_empty(), "{alone:#?}");
+    let both = told(&pipe, file).await?;
+    both.ensure(&["wsrep_gtid_mode"], &[])?;
+    assert_setup_tells(file, &both).await?;
+    stage.source.execute(set("ON")).await
+}
+
+/// The last node of the cluster begins it anew.
+async fn a_node_that_logs_nothing_of_the_others(stage: &Stage, node: &SourceServer) -> Result<()> {
+    tokio::task::block_in_place(|| {
+        node.stop()?;
+        node.start_again_with(&[
+            "--log-slave-updates=OFF",
+            // With which the server would not start so.
+            "--wsrep-gtid-mode=OFF",
+            "--wsrep-cluster-address=gcomm://",
+        ])
+    })?;
+    let asked = Stage::shared(SourceKind::MariaDb).await?;
+    let pipe = asked_pipe(&asked, None).await?;
+    let mut file = stage.pipe_file(&Workload::TABLES);
+    file["source"]["port"] = json!(node.port());
+    file["destination"]["database"] = json!(format!("{}_unlogged", stage.database));
+    let told = told(&pipe, &file).await?;
+    told.ensure(&["log_slave_updates"], &["wsrep_gtid_mode"])?;
+    assert_setup_tells(&file, &told).await
 }
 
 /// pitfall 61

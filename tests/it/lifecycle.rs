@@ -19,16 +19,16 @@ on_both_sources! {
     mode_snapshot_ends_completed: 300,
     finished_partitions_are_not_read_again: 400,
     an_idle_pipe_moves_its_checkpoint_with_foreign_traffic: 300,
+    a_second_signal_ends_at_once_and_loses_nothing: 300,
+    a_command_that_has_no_place_is_refused: 240,
+    a_paused_pipe_stays_paused_over_a_restart: 300,
+    a_pause_during_the_load_stops_at_a_partitions_end: 300,
 }
 
 once! {
-    a_pause_during_the_load_stops_at_a_partitions_end: 300,
-    a_paused_pipe_stays_paused_over_a_restart: 300,
     the_command_line_commands_a_running_process: 300,
     the_listener_serves_documents_health_and_metrics: 240,
     a_second_process_on_the_same_state_is_refused: 240,
-    a_command_that_has_no_place_is_refused: 240,
-    a_second_signal_ends_at_once_and_loses_nothing: 300,
 }
 
 async fn table_with(stage: &Stage, doublings: u32) -> Result<()> {
@@ -275,8 +275,8 @@ async fn an_idle_pipe_moves_its_checkpoint_with_foreign_traffic(kind: SourceKind
     Ok(())
 }
 
-async fn a_pause_during_the_load_stops_at_a_partitions_end() -> Result<()> {
-    let stage = Stage::shared(SourceKind::MySql).await?;
+async fn a_pause_during_the_load_stops_at_a_partitions_end(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
     table_with(&stage, 18).await?;
     let mut pipe = start(launch(&slowly(&stage)))?;
     wait_for_partitions(&mut pipe, 3).await?;
@@ -301,8 +301,8 @@ async fn a_pause_during_the_load_stops_at_a_partitions_end() -> Result<()> {
     assert_caught_up(&stage, &mut pipe, &["t"]).await
 }
 
-async fn a_paused_pipe_stays_paused_over_a_restart() -> Result<()> {
-    let stage = Stage::shared(SourceKind::MariaDb).await?;
+async fn a_paused_pipe_stays_paused_over_a_restart(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
     table_with(&stage, 3).await?;
     let mut pipe = running(&stage, &["t"]).await?;
     pipe.command("pause").await?;
@@ -425,8 +425,8 @@ async fn a_second_process_on_the_same_state_is_refused() -> Result<()> {
     assert_caught_up(&stage, &mut pipe, &["t"]).await
 }
 
-async fn a_command_that_has_no_place_is_refused() -> Result<()> {
-    let stage = Stage::shared(SourceKind::MySql).await?;
+async fn a_command_that_has_no_place_is_refused(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
     table_with(&stage, 3).await?;
     let mut file = stage.pipe_file(&["t"]);
     file["mode"] = json!("snapshot");
@@ -442,9 +442,9 @@ async fn a_command_that_has_no_place_is_refused() -> Result<()> {
     Ok(())
 }
 
-async fn a_second_signal_ends_at_once_and_loses_nothing() -> Result<()> {
+async fn a_second_signal_ends_at_once_and_loses_nothing(kind: SourceKind) -> Result<()> {
     let seed = Seed::new("a_second_signal_ends_at_once_and_loses_nothing");
-    let stage = Stage::shared(SourceKind::MariaDb).await?;
+    let stage = Stage::shared(kind).await?;
     let workload = Workload { row_count: 1_000 };
     workload.create(&stage).await?;
     let writer = workload.write(&stage.source, seed.generator(1));

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use mysql_async::prelude::Queryable;
 use serde_json::{Value, json};
 use testbed::harness::{Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
@@ -16,6 +17,7 @@ on_both_sources! {
     the_status_is_true_within_a_second_of_a_change: 240,
     lag_beyond_its_objective_degrades_until_it_is_met: 300,
     a_paused_pipe_warns_before_the_purge_and_fails_with_proof_after_it: 400,
+    a_session_that_dates_its_commits_fools_no_objective: 300,
 }
 
 /// Rows of a load that takes some seconds, as a power of two.
@@ -393,4 +395,65 @@ async fn a_paused_pipe_warns_before_the_purge_and_fails_with_proof_after_it(
     pipe.wait_state("Running", CATCH_UP).await?;
     stage.source.execute("DELETE FROM t WHERE id = 1").await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+/// A paused pipe that begins with a row behind its place is warned at once.
+async fn assert_alarm_while_paused(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    ensure!(pipe.command("pause").await?.0 == 200);
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    ensure!(pipe.stop().await? == 0);
+    let insert = "INSERT INTO t (a) VALUES ('meanwhile')";
+    stage.source.execute(insert).await?;
+    pipe.restart()?;
+    let status = pipe
+        .wait_for("the alarm", CATCH_UP, |status| {
+            status["state"] == "Paused" && has_reason(status, "retention_below_objective")
+        })
+        .await?;
+    // The place is some minutes old at the most.
+    ensure!(
+        status["retention"]["headroom_seconds"].as_f64() > Some(3000.0),
+        "{status:#}"
+    );
+    ensure!(pipe.command("resume").await?.0 == 200);
+    assert_caught_up(stage, pipe, &["t"]).await
+}
+
+/// MariaDB dates a commit by its session; MySQL by the clock, behind whatever the session says.
+async fn a_session_that_dates_its_commits_fools_no_objective(kind: SourceKind) -> Result<()> {
+    let stage = Stage::with_source(move || {
+        let options = SourceOptions::new(kind).arg("--binlog-expire-logs-seconds=3600");
+        SourceServer::start(options)
+    })
+    .await?;
+    let sql = "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(40))";
+    stage.source.execute(sql).await?;
+    let mut file = stage.pipe_file(&["t"]);
+    // All that the server keeps.
+    file["objectives"] = json!({ "retention_headroom": "3600s" });
+    let mut pipe = running_with(&file).await?;
+    let inserted = |status: &Value| status["tables"][0]["rows"]["inserted"].as_u64();
+    let mut conn = stage.source.connect().await?;
+    for day in ["UNIX_TIMESTAMP() + 86400", "UNIX_TIMESTAMP() - 172800"] {
+        // What comes after that was made after that.
+        let idle = pipe
+            .wait_for("a source with nothing more", CATCH_UP, |status| {
+                status["lag_seconds"] == 0.0
+            })
+            .await?;
+        conn.query_drop(format!("SET timestamp = {day}")).await?;
+        conn.query_drop("INSERT INTO t (a) VALUES ('dated')")
+            .await?;
+        let status = pipe
+            .wait_for("the row", CATCH_UP, |status| {
+                inserted(status) > inserted(&idle) && status["lag_seconds"].as_f64() < Some(30.0)
+            })
+            .await?;
+        let read = status["lag"]["read_seconds"].as_f64();
+        ensure!(read < Some(60.0), "{day}: {status:#}");
+        assert_alarm_while_paused(&stage, &mut pipe)
+            .await
+            .with_context(|| day.to_owned())?;
+    }
+    Ok(())
 }

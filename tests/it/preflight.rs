@@ -88,6 +88,13 @@ async fn faulty(kind: SourceKind) -> Result<Stage> {
             "FLUSH TABLE t",
         ])
         .await?;
+    // MariaDB goes on with the sizes that it knows until it begins anew.
+    if kind.is_mariadb() {
+        tokio::task::block_in_place(|| {
+            stage.source_server.stop()?;
+            stage.source_server.start_again()
+        })?;
+    }
     Ok(stage)
 }
 
@@ -111,7 +118,7 @@ pub(crate) fn said_of(found: &[Value], code: &str) -> String {
 }
 
 /// Each finding has all of its parts, and those that statements mend name them, with what they are about.
-fn ensure_exact(kind: SourceKind, found: &[Value]) -> Result<()> {
+fn ensure_exact(found: &[Value]) -> Result<()> {
     for finding in found {
         for part in ["found", "needed", "remedy", "kind"] {
             let text = finding[part].as_str().unwrap_or_default();
@@ -131,16 +138,15 @@ fn ensure_exact(kind: SourceKind, found: &[Value]) -> Result<()> {
             "XA COMMIT X'78',X'',1; or XA ROLLBACK X'78',X'',1",
         ),
         ("table", "no table that the account can see is"),
+        // Three loads of that outlast what the server keeps.
+        (
+            "binlog_expire_logs_seconds",
+            "the load of 305 GiB may take 31250 s",
+        ),
     ] {
         let text = said_of(found, code);
         ensure!(text.contains(said), "no `{said}` in {text}");
     }
-    // MariaDB goes on with the sizes that it knows until it is restarted.
-    let kept = said_of(found, "binlog_expire_logs_seconds");
-    ensure!(
-        kind.is_mariadb() || kept.contains("the load of 305 GiB may take 31250 s"),
-        "{kept}"
-    );
     Ok(())
 }
 
@@ -213,7 +219,7 @@ async fn everything_that_stands_in_the_way_is_found_at_once(kind: SourceKind) ->
             ensure!(codes.contains(*code), "{code} was not found: {found:#?}");
         }
     }
-    ensure_exact(kind, &found)?;
+    ensure_exact(&found)?;
     // Setup refuses with the same, and says all of it.
     ensure!(pipe.wait_exit(CATCH_UP).await? == 1);
     let log = pipe.log().tail();

@@ -19,18 +19,18 @@ on_both_sources! {
     answers_lost_after_the_insert_change_nothing: 300,
     a_clock_that_jumps_moves_no_row_and_raises_no_alarm: 300,
     commits_from_another_day_are_followed_in_their_order: 240,
+    a_target_dropped_while_it_is_loaded_is_not_made_anew_empty: 300,
+    a_read_only_target_stops_its_table_alone: 240,
+    a_dropped_target_stops_its_table_alone: 300,
+    clickhouse_without_room_is_waited_for: 400,
 }
 
 once! {
-    clickhouse_without_room_is_waited_for: 400,
-    a_dropped_target_stops_its_table_alone: 300,
-    a_read_only_target_stops_its_table_alone: 240,
     a_state_folder_that_takes_no_writes_holds_the_pipe_up_and_loses_nothing: 300,
     a_spill_folder_without_room_is_waited_for: 400,
     a_spill_folder_that_becomes_read_only_is_waited_for: 300,
     a_source_away_for_over_a_minute_degrades_the_pipe_until_it_is_back: 400,
     a_source_that_breaks_off_every_binlog_degrades_the_pipe_until_it_sends_one: 400,
-    a_target_dropped_while_it_is_loaded_is_not_made_anew_empty: 300,
 }
 
 async fn answers_lost_after_the_insert_change_nothing(kind: SourceKind) -> Result<()> {
@@ -82,8 +82,8 @@ async fn small_table(stage: &Stage) -> Result<()> {
     stage.source.execute_all(statements).await
 }
 
-async fn clickhouse_without_room_is_waited_for() -> Result<()> {
-    let stage = Stage::shared(SourceKind::MySql).await?;
+async fn clickhouse_without_room_is_waited_for(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
     small_table(&stage).await?;
     let mut pipe = running(&stage, &["t"]).await?;
     let target = format!("`{}`.t", stage.database);
@@ -128,8 +128,8 @@ async fn clickhouse_without_room_is_waited_for() -> Result<()> {
     Ok(())
 }
 
-async fn a_dropped_target_stops_its_table_alone() -> Result<()> {
-    let stage = Stage::shared(SourceKind::MariaDb).await?;
+async fn a_dropped_target_stops_its_table_alone(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
     small_table(&stage).await?;
     stage
         .source
@@ -161,8 +161,8 @@ async fn a_dropped_target_stops_its_table_alone() -> Result<()> {
     assert_caught_up(&stage, &mut pipe, &["t", "u"]).await
 }
 
-async fn a_read_only_target_stops_its_table_alone() -> Result<()> {
-    let stage = Stage::shared(SourceKind::MySql).await?;
+async fn a_read_only_target_stops_its_table_alone(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
     small_table(&stage).await?;
     let mut pipe = running(&stage, &["t"]).await?;
     let set = format!(
@@ -510,8 +510,10 @@ async fn a_source_that_breaks_off_every_binlog_degrades_the_pipe_until_it_sends_
     assert_caught_up(&stage, &mut pipe, &["t"]).await
 }
 
-async fn a_target_dropped_while_it_is_loaded_is_not_made_anew_empty() -> Result<()> {
-    let stage = Stage::shared(SourceKind::MySql).await?;
+async fn a_target_dropped_while_it_is_loaded_is_not_made_anew_empty(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
     // The first by name is loaded first.
     stage
         .source

@@ -1,5 +1,7 @@
 //! One table's trouble and its ways out: quarantine, retry, skip, resync.
 
+mod cancelled;
+mod impostors;
 mod membership;
 
 use std::time::Duration;

@@ -201,13 +201,22 @@ impl Follower<'_> {
         open.rows >= sync.max_rows || open.byte_count() >= sync.max_bytes.min(most)
     }
 
+    /// When the source committed what has just been read, as far as that can be known.
+    fn dated(&self, committed_at_us: Option<u64>) -> Option<u64> {
+        let lag = &self.progress.lag;
+        committed_at_us.map(|micros| match self.track {
+            Track::Pipe => lag.since_idle(micros),
+            Track::Table(_) => lag.until_now(micros),
+        })
+    }
+
     async fn on_transaction(
         &mut self,
         open: &mut Open,
         mut transaction: Transaction,
     ) -> Result<()> {
         let end = transaction.end.clone();
-        let committed_at_us = transaction.committed_at_us;
+        let committed_at_us = self.dated(transaction.committed_at_us);
         if self.pace == Pace::PassOverFirst {
             self.pass_over_first(&end).await?;
             open.moved_to(end, committed_at_us);
@@ -295,7 +304,7 @@ impl Follower<'_> {
     }
 
     fn on_prepared(&self, open: &mut Open, prepared: Prepared) {
-        let (end, committed_at_us) = (prepared.end.clone(), prepared.committed_at_us);
+        let (end, committed_at_us) = (prepared.end.clone(), self.dated(prepared.committed_at_us));
         let (xid, id) = (prepared.xid.clone(), prepared.id.clone());
         let rows = Some(prepared);
         open.waiting.insert(xid, Waiting { id, rows });
@@ -314,6 +323,7 @@ impl Follower<'_> {
             end,
             committed_at_us,
         } = decided;
+        let committed_at_us = self.dated(committed_at_us);
         self.passed.meet(&gtid, &end.position);
         let passed_over = commit && self.pace == Pace::PassOverFirst;
         if passed_over {
@@ -397,6 +407,7 @@ impl Follower<'_> {
             committed_at_us,
             caught_up,
         } = idle;
+        let committed_at_us = self.dated(committed_at_us);
         if open.rows == 0 && self.track == Track::Pipe {
             let lag = &self.progress.lag;
             match caught_up {
@@ -421,9 +432,10 @@ impl Follower<'_> {
     async fn on_statement(
         &mut self,
         open: &mut Open,
-        statement: Statement,
+        mut statement: Statement,
         stop: &CancellationToken,
     ) -> Result<bool> {
+        statement.committed_at_us = self.dated(statement.committed_at_us);
         let end = statement.end.clone();
         let committed_at_us = statement.committed_at_us;
         self.passed.meet(&statement.gtid, &end.position);

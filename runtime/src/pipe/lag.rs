@@ -1,7 +1,8 @@
 //! How far the stream is behind its source, and where the time goes.
 //!
 //! The source stamps a commit with its own clock. Its age is taken by that same clock when the commit is read, and counts
-//! on here from the moment of reading; so neither the offset between the two clocks nor a jump of ours takes part.
+//! on here from the moment of reading; so neither the offset between the two clocks nor a jump of ours takes part. MariaDB
+//! stamps it with what a session has set instead (`SET timestamp`): that is believed as far as it can be.
 //! While something has been read and is not yet durable, the oldest of it is the lag, and it grows.
 
 use std::collections::VecDeque;
@@ -102,6 +103,13 @@ struct Inner {
     caught_up_at_us: Option<u64>,
 }
 
+impl Inner {
+    fn until_now(&self, micros: u64) -> u64 {
+        self.clock
+            .map_or(micros, |clock| micros.min(clock.shows_us()))
+    }
+}
+
 /// A commit of that age is what has just happened, as far as clocks can be compared.
 const PRESENT: Duration = Duration::from_secs(2);
 
@@ -121,14 +129,23 @@ impl Lag {
     }
 
     /// A moment by the source's clock up to which all of its commits stand before a checkpoint with that newest commit.
-    /// Where the source was idle that is later than the commit. A session may date its commits as it likes.
+    /// Where the source was idle that is later than the commit.
     pub(super) fn as_of(&self, committed_at_us: Option<u64>) -> Option<u64> {
         let inner = self.lock();
-        let Some(clock) = inner.clock else {
-            return committed_at_us;
-        };
-        let committed = committed_at_us.map(|micros| micros.min(clock.shows_us()));
+        let committed = committed_at_us.map(|micros| inner.until_now(micros));
         committed.max(inner.caught_up_at_us)
+    }
+
+    /// When a commit that any stream has just read was made, by the source's clock: on no day to come, whatever its date.
+    pub(super) fn until_now(&self, committed_at_us: u64) -> u64 {
+        self.lock().until_now(committed_at_us)
+    }
+
+    /// The same for the pipe's stream. What the source had not when it had nothing more came later, whatever its date.
+    pub(super) fn since_idle(&self, committed_at_us: u64) -> u64 {
+        let inner = self.lock();
+        let idle = inner.caught_up_at_us.unwrap_or_default();
+        inner.until_now(committed_at_us).max(idle)
     }
 
     /// A stream begins: nothing of it is read.
@@ -272,6 +289,24 @@ mod tests {
         assert!(lag.as_of(Some(40_000_000)) >= Some(100_000_000));
         lag.begin();
         assert_eq!(lag.as_of(Some(40_000_000)), Some(40_000_000));
+    }
+
+    #[test]
+    fn a_commit_is_of_no_day_to_come_and_of_none_before_the_source_was_idle() {
+        let lag = Lag::default();
+        assert_eq!((lag.until_now(7), lag.since_idle(7)), (7, 7));
+        let lag = lag_at(100_000_000);
+        let now = 100_000_000..200_000_000;
+        assert!(now.contains(&lag.until_now(90_000_000_000)));
+        assert!(now.contains(&lag.since_idle(90_000_000_000)));
+        assert_eq!(lag.since_idle(40_000_000), 40_000_000);
+        lag.caught_up();
+        assert!(now.contains(&lag.since_idle(40_000_000)));
+        assert_eq!(
+            lag.until_now(40_000_000),
+            40_000_000,
+            "a table's own stream reads what was there before"
+        );
     }
 
     #[test]

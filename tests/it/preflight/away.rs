@@ -9,9 +9,9 @@ use tokio::net::TcpListener;
 
 use super::{asked_pipe, assert_setup_tells, said_of, told};
 use crate::bad_input::closed_port;
-use crate::support::once;
+use crate::support::on_both_sources;
 
-once! {
+on_both_sources! {
     what_one_end_lacks_is_told_though_the_other_refuses_or_is_away: 240,
 }
 
@@ -44,13 +44,15 @@ async fn old_clickhouse() -> Result<String> {
     Ok(url)
 }
 
-async fn what_one_end_lacks_is_told_though_the_other_refuses_or_is_away() -> Result<()> {
-    let stage = Stage::shared(SourceKind::MariaDb).await?;
+async fn what_one_end_lacks_is_told_though_the_other_refuses_or_is_away(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
     stage.source.execute("CREATE TABLE keyless (a INT)").await?;
     let unfit = format!("{}_m", stage.database);
     let sql = format!("CREATE DATABASE `{unfit}` ENGINE = Memory");
     stage.clickhouse.query(&sql).await?;
-    let asked = Stage::shared(SourceKind::MariaDb).await?;
+    let asked = Stage::shared(kind).await?;
     let pipe = asked_pipe(&asked, None).await?;
     let mut file = stage.pipe_file(&["keyless"]);
     file["destination"]["database"] = json!(unfit);

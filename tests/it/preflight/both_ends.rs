@@ -154,6 +154,13 @@ async fn a_source_that_cannot_be_followed_is_told_alike_by_all(kind: SourceKind)
     if kind.is_mariadb() {
         let server = said_of(&told.found, "server");
         ensure!(server.contains("MaxScale answers"), "{server}");
+        tokio::task::block_in_place(|| {
+            stage.source_server.stop()?;
+            let version = "--version=10.11.11-MariaDB-Vitess";
+            stage.source_server.start_again_with(&[version])
+        })?;
+        let server = said_of(&super::told(&pipe, &file).await?.found, "server");
+        ensure!(server.contains("Vitess answers"), "{server}");
         return Ok(());
     }
     // This one has a certificate, which nobody looks at.

@@ -6,15 +6,15 @@ use testbed::SourceKind;
 use testbed::harness::Stage;
 
 use super::{asked_pipe, assert_setup_tells, said_of, told};
-use crate::support::{append, assert_caught_up, once, running_with};
+use crate::support::{allow_locks, append, assert_caught_up, on_both_sources, running_with};
 
-once! {
+on_both_sources! {
     what_stands_in_a_targets_place_and_is_none_is_told_by_what_it_is: 300,
 }
 
 /// A view, a materialized view, a table with columns that take no value, and one that does not know an insert again.
-async fn occupied() -> Result<Stage> {
-    let stage = Stage::shared(SourceKind::MariaDb).await?;
+async fn occupied(kind: SourceKind) -> Result<Stage> {
+    let stage = Stage::shared(kind).await?;
     stage
         .source
         .execute_all([
@@ -25,6 +25,7 @@ async fn occupied() -> Result<Stage> {
             "CREATE TABLE f (id INT PRIMARY KEY)",
         ])
         .await?;
+    allow_locks(&stage).await?;
     let database = &stage.database;
     for sql in [
         format!("CREATE DATABASE `{database}` ENGINE = Atomic"),
@@ -59,9 +60,11 @@ fn file_of(stage: &Stage, partition_by: Value) -> Value {
     ])
 }
 
-async fn what_stands_in_a_targets_place_and_is_none_is_told_by_what_it_is() -> Result<()> {
-    let stage = occupied().await?;
-    let asked = Stage::shared(SourceKind::MariaDb).await?;
+async fn what_stands_in_a_targets_place_and_is_none_is_told_by_what_it_is(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = occupied(kind).await?;
+    let asked = Stage::shared(kind).await?;
     let pipe = asked_pipe(&asked, None).await?;
     let file = file_of(&stage, json!("no_such_function(id)"));
     let found = told(&pipe, &file).await?;

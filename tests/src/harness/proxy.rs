@@ -107,7 +107,8 @@ impl Proxy {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    /// Inserts into `table` wait once `passing` more have been carried, until [`Self::open_gate`].
+    /// Inserts into `table` wait once `passing` more have been carried, until [`Self::open_gate`]; those into other tables
+    /// that waited before are carried.
     pub fn close_gate(&self, table: &str, passing: u32) {
         let table = table.to_owned();
         self.losses.gated.store(false, Ordering::SeqCst);
@@ -144,8 +145,12 @@ impl Losses {
         });
         if waits {
             self.gated.store(true, Ordering::SeqCst);
+            let is_open = |gate: &Option<Gate>| {
+                let mut gate = gate.iter();
+                !gate.any(|gate| line.contains(&gate.table))
+            };
             // The sender is in `self`, and cannot be gone.
-            self.gate.subscribe().wait_for(Option::is_none).await.ok();
+            self.gate.subscribe().wait_for(is_open).await.ok();
         }
     }
 
