@@ -105,7 +105,8 @@ async fn by_file_loads_end_on_a_source_that_has_written_nothing_since_its_file_b
     assert_caught_up(&stage, &mut pipe, &["t"]).await
 }
 
-/// The server waits behind its binlog and before its engine: the transaction is in the binlog, and in no SELECT.
+/// The server waits behind its binlog and before its engine: the transaction is in the binlog, and in no SELECT. No load waits
+/// with it.
 async fn by_file_a_load_does_not_miss_what_waits_for_a_replica_to_acknowledge_it() -> Result<()> {
     let stage =
         Stage::with_source(|| SourceServer::start(SourceOptions::new(SourceKind::MySql))).await?;

@@ -189,9 +189,9 @@ fn no_binlog() -> Error {
 }
 
 /// Where the current binlog file begins. A file begins only when everything of the one before is committed, also in the
-/// engines. No place within it is known to be shown: whatever names one takes the lock under which the binlog is written
-/// (`performance_schema.log_status` too), and not the one under which engines commit, and a transaction that waits for a
-/// replica's acknowledgement in between is in the binlog and in no SELECT.
+/// engines. Of no place within it that is known: a transaction that waits for its fsync, or for a replica to acknowledge it,
+/// is in the binlog and in no SELECT. `performance_schema.log_status` names places behind such a transaction on some servers
+/// (Percona Server's issue PS-7873), and waits with it on others, for minutes where the replica is away (seen with 9.7.4).
 async fn file_start(conn: &mut WireConn, source: &Source) -> Result<Position> {
     let (file, _) = binlog_end(conn, source).await?;
     Ok(file_position(source, file, FILE_START))
