@@ -29,9 +29,9 @@ pub(crate) async fn plugin(arguments: &[&str]) -> Result<Finished> {
     run_to_end(program(), line, &[], BUILD).await
 }
 
-/// What an author's own commands may take, from `plugin new` to rows in a pipe: five minutes even of a single core, whatever
-/// else the machine does meanwhile.
-const AUTHORS_PROCESSOR_TIME: Duration = Duration::from_secs(300);
+/// What an author's own commands may take, from `plugin new` to rows in a pipe: five minutes, by the clock and of a
+/// processor.
+const AUTHORS_TIME: Duration = Duration::from_secs(300);
 
 /// The fenced blocks of a document that begin with this word.
 fn blocks(text: &str, kind: &str) -> Vec<String> {
@@ -124,7 +124,9 @@ async fn a_new_author_gets_from_nothing_to_a_pipe_by_the_steps_of_the_sdks_readm
     }
     let elapsed = began.elapsed();
     eprintln!("from nothing to a pipe in {elapsed:.1?}, {spent:.1?} of a processor");
-    ensure!(spent < AUTHORS_PROCESSOR_TIME, "{spent:?} of a processor");
+    ensure!(spent < AUTHORS_TIME, "{spent:?} of a processor");
+    // On two cores at a load of 15 it was 111 s.
+    ensure!(elapsed < AUTHORS_TIME, "{elapsed:?}");
     ensure!(printed.contains("2 cases: 0 failed"), "{printed}");
     ensure!(
         printed.contains("ann@example.com"),

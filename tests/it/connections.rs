@@ -31,7 +31,7 @@ async fn with_t(stage: &Stage) -> Result<()> {
 }
 
 /// An account of the stage's own at the source, with what a pipe needs.
-async fn with_account(stage: &Stage, password: &str) -> Result<String> {
+pub(crate) async fn with_account(stage: &Stage, password: &str) -> Result<String> {
     let user = format!("own_{}", stage.database);
     let grants = match stage.kind() {
         SourceKind::MySql => "SELECT, REPLICATION SLAVE, REPLICATION CLIENT, XA_RECOVER_ADMIN",
@@ -55,6 +55,11 @@ async fn rotate(stage: &Stage, user: &str, password: &str) -> Result<()> {
         .source
         .execute(format!("ALTER USER {user}@'%' IDENTIFIED BY '{password}'"))
         .await?;
+    end_connections(stage, user).await
+}
+
+/// Ends whatever connections the account has at the source.
+pub(crate) async fn end_connections(stage: &Stage, user: &str) -> Result<()> {
     let sql = format!("SELECT id FROM information_schema.processlist WHERE user = '{user}'");
     let open: Vec<u64> = stage.source.rows(sql).await?;
     for id in open {

@@ -1,17 +1,30 @@
 //! Rows that a plugin rejects or fails on: kept, shown, and sent again with the versions that they had.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use pipewright::fault::VARIABLE;
+use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use testbed::SourceKind;
 use testbed::harness::{Comparison, Pipe, Stage, workspace_folder};
 
-use crate::support::{CATCH_UP, START, hostile_guest, launch, on_both_sources, start};
+use crate::connections::{end_connections, with_account};
+use crate::support::{
+    CATCH_UP, START, hostile_guest, launch, on_both_sources, once, start, wait_aborted,
+};
 
 on_both_sources! {
     rows_that_fail_are_kept_and_pass_once_the_plugin_is_mended: 400,
+}
+
+once! {
+    a_letter_waits_until_its_tombstone_is_there_for_good: 240,
+    a_letter_without_a_column_that_its_table_has_by_now_fails_alone: 240,
+    a_replaced_plugin_file_is_taken_up_by_a_resume_and_never_by_accident: 300,
+    a_plugin_that_takes_no_configuration_in_time_costs_its_own_table: 300,
 }
 
 async fn through(stage: &Stage, crime: &str) -> Result<Value> {
@@ -152,9 +165,7 @@ async fn says_what_failed_and_where(
 ) -> Result<()> {
     let component = file["transforms"]["sent"]["plugin"].as_str();
     let component = std::fs::read(component.context("the plugin's file")?)?;
-    let digest = Sha256::digest(component)
-        .iter()
-        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let digest = digest_of(&component);
     for (letter, op) in letters.iter().zip(["load", "update"]) {
         ensure!(
             letter["table"] == format!("{}.failing", stage.database)
@@ -182,6 +193,11 @@ async fn says_what_failed_and_where(
         "`{at}` is not between `{before}` and `{after}`"
     );
     Ok(())
+}
+
+fn digest_of(component: &[u8]) -> String {
+    let digest = Sha256::digest(component);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The GTID set that the source has executed.
@@ -279,5 +295,232 @@ async fn letters_that_are_sent_while_their_table_is_emptied_leave_nothing(
     let replayed = replayed?;
     ensure!(replayed.code == 0, "{replayed:?}");
     stage.wait_caught_up(pipe, CATCH_UP).await?;
+    stage.assert(Comparison::of("failing")).await.map(drop)
+}
+
+/// `failing` with its first row, and `others`.
+async fn with_tables(stage: &Stage) -> Result<()> {
+    let statements = [
+        "CREATE TABLE failing (id BIGINT PRIMARY KEY, label VARCHAR(50) NULL, at DATETIME(6) NULL)",
+        "CREATE TABLE others (id BIGINT PRIMARY KEY)",
+        "INSERT INTO failing VALUES (1, 'one', NULL)",
+        "INSERT INTO others VALUES (1)",
+    ];
+    stage.source.execute_all(statements).await
+}
+
+async fn letters_of(stage: &Stage, pipe: &Pipe) -> Result<Vec<Value>> {
+    let path = format!("/v1/pipes/{}/dead-letters", stage.database);
+    let listed = pipe.get(&path).await?;
+    let letters = listed["dead_letters"].as_array().cloned();
+    letters.with_context(|| format!("listed {listed}"))
+}
+
+async fn replay(stage: &Stage, pipe: &Pipe) -> Result<(u16, Value)> {
+    let path = format!("/v1/pipes/{}/dead-letters/replay", stage.database);
+    pipe.call(Method::POST, &path, "").await
+}
+
+/// The letter is written before the tombstone, and both once more after a crash in between: a row that is written before
+/// that would be hidden for ever.
+async fn a_letter_waits_until_its_tombstone_is_there_for_good() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    with_tables(&stage).await?;
+    let [mut failing, mut mended] = [
+        through(&stage, "panic_on_three").await?,
+        through(&stage, "none").await?,
+    ];
+    // Time to replay before the first flush.
+    for file in [&mut failing, &mut mended] {
+        file["sync"] = json!({ "interval": "3s" });
+    }
+    let mut pipe = start(launch(&failing).env(VARIABLE, "flush:1"))?;
+    pipe.wait_state("Running", START).await?;
+    let insert = "INSERT INTO failing VALUES (3, 'sent', NULL)";
+    stage.source.execute(insert).await?;
+    wait_aborted(&mut pipe).await?;
+    pipe.change_env(VARIABLE, None);
+    pipe.change_file(&mended);
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    let deadline = Instant::now() + CATCH_UP;
+    loop {
+        let (status, answer) = replay(&stage, &pipe).await?;
+        if status == 200 && answer["passed"] == 1 {
+            break;
+        }
+        let named = status == 409 && answer["detail"].to_string().contains("once more");
+        let waiting = status == 200 && answer["failing"] == 0;
+        ensure!(named || waiting, "{status} {answer:#}");
+        ensure!(Instant::now() < deadline, "{status} {answer:#}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert(Comparison::of("failing")).await?;
+    ensure!(letters_of(&stage, &pipe).await?.is_empty());
+    Ok(())
+}
+
+/// Its row has a value there, which is not known: NULL would be a guess.
+async fn a_letter_without_a_column_that_its_table_has_by_now_fails_alone() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE failing (kind BIGINT NOT NULL, id INT PRIMARY KEY, label VARCHAR(50) NULL)",
+            "CREATE TABLE others (id BIGINT PRIMARY KEY)",
+            "INSERT INTO failing VALUES (1, 1, 'one'), (3, 2, 'early')",
+        ])
+        .await?;
+    let mut pipe = start(launch(&through(&stage, "panic_on_three").await?))?;
+    pipe.wait_state("Running", START).await?;
+    for statement in [
+        "INSERT INTO failing VALUES (3, 3, 'early too')",
+        "ALTER TABLE failing RENAME COLUMN label TO name, ADD COLUMN points INT NOT NULL DEFAULT 7",
+        "INSERT INTO failing VALUES (3, 4, 'late', 8), (5, 5, 'good', 9)",
+    ] {
+        stage.source.execute(statement).await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    }
+    ensure!(letters_of(&stage, &pipe).await?.len() == 3);
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_file(&through(&stage, "none").await?);
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    let (status, answer) = replay(&stage, &pipe).await?;
+    ensure!(
+        status == 200 && answer["passed"] == 1 && answer["failing"] == 2,
+        "{status} {answer:#}"
+    );
+    let unfit = &answer["unfit"][0];
+    let table = format!("{}.failing", stage.database);
+    ensure!(
+        unfit["letters"] == 2
+            && unfit["table"] == table.as_str()
+            && unfit["reason"].to_string().contains("lacks column `name`")
+            && unfit["remedy"].to_string().contains("resync"),
+        "{answer:#}"
+    );
+    let known = Comparison::of("failing").only_where("id NOT IN (2, 3)");
+    ensure!(stage.assert(known).await? == 3);
+    ensure!(letters_of(&stage, &pipe).await?.len() == 2);
+    // As the remedy says.
+    let order = json!({ "command": "resync", "table": table });
+    ensure!(pipe.order(order).await?.0 == 200);
+    pipe.wait_for("the table loaded again", CATCH_UP, |status| {
+        status["tables"][0]["state"] == "Streaming"
+    })
+    .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(stage.assert(Comparison::of("failing")).await? == 5);
+    ensure!(letters_of(&stage, &pipe).await?.is_empty());
+    Ok(())
+}
+
+async fn a_replaced_plugin_file_is_taken_up_by_a_resume_and_never_by_accident() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    with_tables(&stage).await?;
+    let user = with_account(&stage, "of-its-own").await?;
+    let folder = tempfile::tempdir()?;
+    let plugin = folder.path().join("plugin.wasm");
+    let former = std::fs::read(hostile_guest().await?)?;
+    std::fs::write(&plugin, &former)?;
+    let mut file = through(&stage, "panic_on_three").await?;
+    file["transforms"]["sent"]["plugin"] = json!(plugin);
+    file["source"]["user"] = json!(user);
+    file["source"]["password"] = json!("of-its-own");
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_state("Running", START).await?;
+    // As a copy that is under way leaves it.
+    std::fs::write(&plugin, &former[..former.len() / 2])?;
+    end_connections(&stage, &user).await?;
+    let insert = "INSERT INTO failing VALUES (3, 'before', NULL), (4, 'four', NULL)";
+    stage.source.execute(insert).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let good = Comparison::of("failing").only_where("id <> 3");
+    stage.assert(good.clone()).await?;
+    ensure!(pipe.command("pause").await?.0 == 200);
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    let insert = "INSERT INTO failing VALUES (5, 'while paused', NULL)";
+    stage.source.execute(insert).await?;
+    let (status, problem) = pipe.command("resume").await?;
+    ensure!(
+        status == 422
+            && problem["code"] == "plugin_refused"
+            && problem["detail"].to_string().contains("`sent`"),
+        "{status} {problem:#}"
+    );
+    ensure!(pipe.status().await?["state"] == "Paused");
+    let present = rewritten(&former)?;
+    std::fs::write(&plugin, &present)?;
+    ensure!(pipe.command("resume").await?.0 == 200);
+    let update = "UPDATE failing SET label = 'after' WHERE id = 3";
+    stage.source.execute(update).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert(good).await?;
+    let letters = letters_of(&stage, &pipe).await?;
+    let of = |letter: &Value, component: &[u8], words: &str| {
+        let reason = letter["reason"].as_str().unwrap_or_default();
+        letter["digest"] == digest_of(component).as_str() && reason.contains(words)
+    };
+    ensure!(
+        letters.len() == 2
+            && of(&letters[0], &former, CONFIGURED)
+            && of(&letters[1], &present, REWRITTEN),
+        "{letters:#?}"
+    );
+    Ok(())
+}
+
+/// What the guest says when it panics, and what it says when its component has been [`rewritten`].
+const CONFIGURED: &str = "as configured";
+const REWRITTEN: &str = "as rewritten!";
+
+/// Another component than this one, which tells itself from it.
+fn rewritten(component: &[u8]) -> Result<Vec<u8>> {
+    let mut rewritten = component.to_vec();
+    let mut place = 0;
+    while let Some(rest) = rewritten.get_mut(place..place + CONFIGURED.len()) {
+        if rest == CONFIGURED.as_bytes() {
+            rest.copy_from_slice(REWRITTEN.as_bytes());
+        }
+        place += 1;
+    }
+    ensure!(rewritten != component, "the guest's words are not in it");
+    Ok(rewritten)
+}
+
+async fn a_plugin_that_takes_no_configuration_in_time_costs_its_own_table() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    with_tables(&stage).await?;
+    let mut pipe = start(launch(&through(&stage, "none").await?))?;
+    pipe.wait_state("Running", START).await?;
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_file(&through(&stage, "loop_in_configure").await?);
+    pipe.restart()?;
+    let table = format!("{}.failing", stage.database);
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
+    let reason = &status["reasons"][0];
+    ensure!(
+        reason["code"] == "plugin_timeout" && reason["table"] == table.as_str(),
+        "{status:#}"
+    );
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO failing VALUES (2, 'two', NULL)",
+            "INSERT INTO others VALUES (2)",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    stage.assert_same("others").await?;
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_file(&through(&stage, "none").await?);
+    pipe.restart()?;
+    pipe.wait_for("the table back", CATCH_UP, |status| {
+        status["state"] == "Running" && status["tables"][0]["state"] == "Streaming"
+    })
+    .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     stage.assert(Comparison::of("failing")).await.map(drop)
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,13 +16,17 @@ use crate::pipe::{DeadLetter, Replayed};
 /// Letters of one answer, which hold whole rows, unless more or fewer are asked for.
 const LETTERS_SHOWN: u64 = 100;
 
+/// And at most.
+const LETTERS_SHOWN_MAX: u64 = 1000;
+
 /// Which dead letters are shown.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Shown {
     /// Only those of this source table, as `database.table`.
     table: Option<String>,
-    /// How many at most; 100 when absent.
+    /// How many at most; 100 when absent. Rows of more than 16 MiB together are never one answer, but for a single one.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u64>,
 }
 
@@ -63,6 +67,14 @@ async fn list<P: Pipes>(
 ) -> Result<Json<LetterList>, Problem> {
     find(&*shared.pipes, &name)?;
     let limit = which.limit.unwrap_or(LETTERS_SHOWN);
+    if !(1..=LETTERS_SHOWN_MAX).contains(&limit) {
+        let detail = format!("`limit` is {limit}, and must be between 1 and {LETTERS_SHOWN_MAX}");
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "query",
+            detail,
+        ));
+    }
     let read = shared.pipes.letters(&name, which.table.as_deref(), limit);
     let dead_letters = read.await?;
     Ok(Json(LetterList { dead_letters }))

@@ -324,7 +324,7 @@ async fn a_page_of_another_origin_is_refused() {
 }
 
 #[tokio::test]
-async fn the_history_is_filtered_and_bounded() {
+async fn history_and_dead_letters_are_filtered_and_bounded() {
     let served = served().await;
     for (query, expected) in [
         ("", vec![1, 2, 3]),
@@ -340,8 +340,15 @@ async fn the_history_is_filtered_and_bounded() {
             .collect();
         assert_eq!(ids, expected, "{query}");
     }
-    for query in ["?limit=0", "?limit=1001", "?since=yesterday", "?after=-1"] {
-        let (status, kind, _) = served.get(&format!("/v1/pipes/shop/events{query}")).await;
+    for query in [
+        "events?limit=0",
+        "events?limit=1001",
+        "events?since=yesterday",
+        "events?after=-1",
+        "dead-letters?limit=0",
+        "dead-letters?limit=1001",
+    ] {
+        let (status, kind, _) = served.get(&format!("/v1/pipes/shop/{query}")).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}");
         assert_eq!(kind, "application/problem+json");
     }

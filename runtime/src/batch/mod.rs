@@ -12,5 +12,5 @@ mod schema;
 pub use change::{ChangeBatch, Changes, MAX_STREAM_OFFSET, Op, Version};
 pub use keys::Keys;
 pub use policy::{Adjustment, Policy};
-pub use row_text::{RowText, row_texts, rows_from_texts};
+pub use row_text::{RowText, UnfitRow, row_texts, rows_from_texts};
 pub use schema::{Column, ColumnType, Number, TableName, TableSchema};

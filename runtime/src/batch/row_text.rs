@@ -59,24 +59,43 @@ pub fn row_texts(batch: &ChangeBatch, rows: &[usize]) -> Result<Vec<RowText>, Ar
     Ok(texts.collect())
 }
 
-/// The columns of rows that [`row_texts`] wrote. A column that a row lacks is NULL.
+/// Why a row that was kept is none of the table as it is by now. Columns are named, and values are not.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum UnfitRow {
+    /// Not what [`row_texts`] writes.
+    #[error("is no JSON object")]
+    NoObject,
+    /// The column was added or renamed after the row was kept: what the row has there is not known.
+    #[error("lacks column `{0}`, which the table has by now")]
+    Lacks(String),
+    /// The column's type is another one by now.
+    #[error("has something else in column `{0}` than values of its present type")]
+    OtherType(String),
+    /// The column takes no NULL by now.
+    #[error("has no value in column `{0}`, which takes no NULL by now")]
+    Null(String),
+}
+
+/// The columns of rows that [`row_texts`] wrote.
 ///
 /// # Errors
-/// For what is no value of its column.
-pub fn rows_from_texts(schema: &TableSchema, rows: &[String]) -> Result<Vec<ArrayRef>, ArrowError> {
+/// For the first column that one of the rows does not have as the table does.
+pub fn rows_from_texts(schema: &TableSchema, rows: &[&str]) -> Result<Vec<ArrayRef>, UnfitRow> {
     let rows: Vec<HashMap<String, Value>> = rows
         .iter()
-        .map(|row| serde_json::from_str(row).map_err(|_| unfit("the row is no JSON object")))
+        .map(|row| serde_json::from_str(row).map_err(|_| UnfitRow::NoObject))
         .collect::<Result<_, _>>()?;
     let columns = schema.columns.iter().map(|column| {
-        let values: Vec<&Value> = rows
-            .iter()
-            .map(|row| row.get(&column.name).unwrap_or(&Value::Null))
-            .collect();
-        let array = array(column.column_type, &values)?;
+        let name = || column.name.clone();
+        let values = rows.iter().map(|row| row.get(&column.name));
+        let values: Vec<&Value> = values
+            .collect::<Option<_>>()
+            .ok_or_else(|| UnfitRow::Lacks(name()))?;
+        // Arrow's own words may hold the value.
+        let array = array(column.column_type, &values).map_err(|_| UnfitRow::OtherType(name()))?;
         match column.nullable || array.null_count() == 0 {
             true => Ok(array),
-            false => Err(unfit(&format!("column `{}` lacks a value", column.name))),
+            false => Err(UnfitRow::Null(name())),
         }
     });
     columns.collect()
@@ -340,7 +359,7 @@ mod tests {
         };
         let texts = row_texts(&batch, &[0, 1]).expect("texts");
         assert_eq!(texts[0].key, "[-9223372036854775808]");
-        let rows: Vec<String> = texts.into_iter().map(|text| text.row).collect();
+        let rows: Vec<&str> = texts.iter().map(|text| text.row.as_str()).collect();
         let again = rows_from_texts(&schema, &rows).expect("rows");
         for (column, (array, before)) in schema.columns.iter().zip(again.iter().zip(&batch.columns))
         {

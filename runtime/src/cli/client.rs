@@ -195,10 +195,7 @@ pub(super) async fn dead_letters(verb: DeadLetters, as_json: bool) -> Result<Exi
         let replayed: Replayed = connection.send(Method::POST, &path, None).await?;
         match as_json {
             true => output::data(&json!(replayed)),
-            false => output::text(&format!(
-                "{} passed, {} fail still\n",
-                replayed.passed, replayed.failing
-            )),
+            false => output::text(&told(&replayed)),
         }
         return Ok(match replayed.failing {
             0 => Exit::Done,
@@ -226,6 +223,23 @@ pub(super) async fn dead_letters(verb: DeadLetters, as_json: bool) -> Result<Exi
         }
     }
     Ok(Exit::Done)
+}
+
+/// What became of letters, for people.
+fn told(replayed: &Replayed) -> String {
+    let mut text = format!(
+        "{} passed, {} fail still\n",
+        replayed.passed, replayed.failing
+    );
+    if replayed.waiting > 0 {
+        let waiting = replayed.waiting;
+        text += &format!("{waiting} are of rows beyond the checkpoint: replay them in a moment\n");
+    }
+    for unfit in &replayed.unfit {
+        let (letters, table) = (unfit.letters, &unfit.table);
+        text += &format!("{letters} of {table}: {}: {}\n", unfit.reason, unfit.remedy);
+    }
+    text
 }
 
 pub(super) async fn export(options: &Ask, as_json: bool) -> Result<Exit> {

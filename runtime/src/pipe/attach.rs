@@ -122,16 +122,31 @@ pub(super) async fn connected(pipe: &Pipe) -> Result<Session> {
 /// The same with the present plugins.
 ///
 /// # Errors
-/// As [`take_present`].
+/// As [`take_present`]; `IllegalCommand` where rows have to pass through the former plugins first.
 pub(super) async fn connected_anew(pipe: &Pipe) -> Result<Session> {
     let (session, changed) = bound(pipe).await?;
+    if let Some(name) = replaying(&session, &pipe.store, &changed).first() {
+        return Err(Error::new(
+            ErrorKind::IllegalCommand,
+            "what was sent before the pipe ended passes through the former plugins once more, and only then through the \
+             present ones",
+        )
+        .with_hint("ask again in a moment; `resume` the pipe first if it is paused")
+        .with_table(name));
+    }
     take_present(&session, &pipe.store, &changed).await?;
     Ok(session)
 }
 
 async fn bound(pipe: &Pipe) -> Result<(Session, Vec<TableName>)> {
     let past = pipe.past();
-    let session = Session::connect(pipe.effective_config()?, &pipe.engine, past.as_ref()).await?;
+    let session = Session::connect(
+        pipe.effective_config()?,
+        &pipe.engine,
+        &pipe.plugins,
+        past.as_ref(),
+    )
+    .await?;
     let names: Vec<TableName> = pipe.store.records().tables.keys().cloned().collect();
     let matched = recorded(&session.config, &names)?;
     let changed = session.bind_recorded(&pipe.store, &matched).await?;

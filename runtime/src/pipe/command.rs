@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::connections::{self, EndKeys};
 use super::leftovers::Left;
 use super::lifecycle::{PipeEvent, PipeState};
+use super::plugin_files::PluginFiles;
 use super::record::{Overlay, Records, Skip};
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
@@ -183,6 +184,16 @@ impl Change {
         }
     }
 
+    /// The same change, from which on rows pass through plugins as `files` are.
+    fn through(self, pipe: &Arc<Pipe>, files: PluginFiles) -> Self {
+        let (pipe, edit) = (Arc::clone(pipe), self.edit);
+        Self::new(self.event, move |draft| {
+            edit(draft)?;
+            pipe.plugins.take(&files);
+            Ok(())
+        })
+    }
+
     /// Records the change in one write. The pipe must not be working.
     ///
     /// # Errors
@@ -224,11 +235,16 @@ async fn prepare_unexplained(pipe: &Arc<Pipe>, command: Command) -> Result<Optio
     match command {
         Command::Start | Command::Resume | Command::Pause => {
             let event = event.expect("these are for the lifecycle alone");
+            let read = files_to_go_on_with(pipe, &event, &state).await?;
             if let (PipeEvent::Start, PipeState::Failed { .. }) = (&event, &state) {
                 go_on_with_all(pipe).await?;
             }
             let edit = |draft: &mut Records| files::set_gone(draft, false);
-            pipe.transition_with(event, edit).await.map(|()| None)
+            pipe.transition_with(event, edit).await?;
+            if let Some(read) = read {
+                pipe.plugins.take(&read);
+            }
+            Ok(None)
         }
         Command::PauseWithoutFile => {
             if !matches!(state, PipeState::Pausing { .. } | PipeState::Paused { .. }) {
@@ -240,9 +256,10 @@ async fn prepare_unexplained(pipe: &Arc<Pipe>, command: Command) -> Result<Optio
         Command::Resync { table, snapshot } => {
             ensure_legal(pipe, PipeEvent::Resync)?;
             let config = with_snapshot(pipe, &snapshot)?;
+            let files = PluginFiles::default();
             let mut change = match table {
-                Some(name) => resync::one(pipe, config, name).await?,
-                None => resync::all(pipe, config).await?,
+                Some(name) => resync::one(pipe, config, &files, name).await?,
+                None => resync::all(pipe, config, &files).await?,
             };
             fault::point("resync:1");
             let edit = change.edit;
@@ -250,10 +267,10 @@ async fn prepare_unexplained(pipe: &Arc<Pipe>, command: Command) -> Result<Optio
                 draft.pipe_mut().overlay.snapshot.extend(snapshot);
                 edit(draft)
             });
-            Ok(Some(change))
+            Ok(Some(change.through(pipe, files)))
         }
-        Command::Retry { table } => retry(pipe, table, Skip::No).map(Some),
-        Command::Skip { table } => retry(pipe, table, Skip::Allowed).map(Some),
+        Command::Retry { table } => retry(pipe, table, Skip::No).await.map(Some),
+        Command::Skip { table } => retry(pipe, table, Skip::Allowed).await.map(Some),
         Command::AddTables { entries } => {
             modify(pipe, tables::add(pipe, entries, tables::Whose::Command)).await
         }
@@ -359,7 +376,26 @@ fn configure(pipe: &Pipe, sync: serde_json::Map<String, serde_json::Value>) -> R
     }))
 }
 
-fn retry(pipe: &Pipe, name: TableName, skip: Skip) -> Result<Change> {
+/// What a pipe goes on with that somebody starts or resumes: the plugins as their files are now. A failed one is started
+/// again whatever they are, and fails with what is wrong with them.
+///
+/// # Errors
+/// Whatever the first plugin that cannot be used is refused with; a paused pipe stays paused then.
+async fn files_to_go_on_with(
+    pipe: &Pipe,
+    event: &PipeEvent,
+    state: &PipeState,
+) -> Result<Option<PluginFiles>> {
+    match (event, state) {
+        (PipeEvent::Resume, PipeState::Pausing { .. } | PipeState::Paused { .. }) => {
+            PluginFiles::read_anew(pipe).await.map(Some)
+        }
+        (PipeEvent::Start, _) => Ok(Some(PluginFiles::default())),
+        _ => Ok(None),
+    }
+}
+
+async fn retry(pipe: &Arc<Pipe>, name: TableName, skip: Skip) -> Result<Change> {
     let records = pipe.store.records();
     let table = records.tables.get(&name);
     let table = table.ok_or_else(|| tables::unknown(&records, &name))?;
@@ -374,7 +410,16 @@ fn retry(pipe: &Pipe, name: TableName, skip: Skip) -> Result<Change> {
         ))
         .with_table(&name));
     }
-    Ok(Change::new(None, move |draft| go_on(draft, &name, skip)))
+    // Its remedy may have been another plugin.
+    let mended = match table.failed_in_plugin {
+        true => Some(PluginFiles::read_anew(pipe).await?),
+        false => None,
+    };
+    let change = Change::new(None, move |draft| go_on(draft, &name, skip));
+    Ok(match mended {
+        Some(files) => change.through(pipe, files),
+        None => change,
+    })
 }
 
 /// Lets a table that is out of service read on from its own place. A load beside a live table that kept its connection

@@ -2,36 +2,84 @@
 //!
 //! A letter that passes is written with the version that its row had, so whatever has happened to the row since outranks it.
 //! At that version stands at most the tombstone that hid the row; of two rows of one version ClickHouse keeps the one that
-//! was inserted last. Two things leave nothing that outranks it, and close the letters before them instead: a later load of
-//! the table, whose rows have version 0, and a TRUNCATE, which gives tombstones to rows that are there.
+//! was inserted last. So a letter waits until its tombstone is there for good: the letter is written first, and what lies
+//! beyond the checkpoint may be sent once more after a crash, its tombstones too. Two things leave nothing that outranks a
+//! letter, and close the letters before them instead: a later load of the table, whose rows have version 0, and a TRUNCATE,
+//! which gives tombstones to rows that are there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::attach::connected_anew;
+use super::record::Records;
 use super::session::{LiveTable, Session};
 use super::supervisor::Pipe;
-use crate::batch::{ChangeBatch, Changes, Op, rows_from_texts};
+use super::table_state::TableState;
+use crate::batch::{
+    ChangeBatch, Changes, Op, TableName, TableSchema, UnfitRow, Version, rows_from_texts,
+};
 use crate::destination::clickhouse::ClickHouse;
 pub use crate::destination::clickhouse::DeadLetter;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Letters that are read at once.
+/// Letters that are read at once, where their rows are small.
 const LETTERS_AT_ONCE: u64 = 10_000;
 
 /// What became of letters that were sent again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Replayed {
     /// They have passed, and are letters no more.
     pub passed: u64,
     /// They fail still.
     pub failing: u64,
+    /// Their rows lie beyond the checkpoint; they were left for a later replay.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waiting: u64,
+    /// What does not fit its table's present columns. These letters are among the failing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfit: Vec<Unfit>,
 }
 
-/// The letters of a pipe, of one table or of all; `limit` at most.
+/// Letters of one table that do not fit its present columns, all for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Unfit {
+    /// The source table.
+    pub table: String,
+    /// What is wrong with their rows.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// How many they are.
+    pub letters: u64,
+}
+
+// serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl Replayed {
+    fn add(&mut self, more: Self) {
+        self.passed += more.passed;
+        self.failing += more.failing;
+        self.waiting += more.waiting;
+        for more in more.unfit {
+            let same =
+                |known: &&mut Unfit| (&known.table, &known.reason) == (&more.table, &more.reason);
+            match self.unfit.iter_mut().find(same) {
+                Some(known) => known.letters += more.letters,
+                None => self.unfit.push(more),
+            }
+        }
+    }
+}
+
+/// The first letters of a pipe, of one table or of all: `limit` at most, and fewer where their rows are large.
 ///
 /// # Errors
 /// Whatever the destination fails with.
@@ -39,7 +87,7 @@ pub(super) async fn list(pipe: &Pipe, table: Option<&str>, limit: u64) -> Result
     let destination = ClickHouse::connect(&pipe.effective_config()?.destination).await?;
     let loads = loads(pipe, table);
     destination
-        .read_letters(pipe.store.pipe(), &loads, 0, limit)
+        .read_letters(pipe.store.pipe(), &loads, None, limit)
         .await
 }
 
@@ -61,31 +109,46 @@ fn loads(pipe: &Pipe, table: Option<&str>) -> Vec<(String, String)> {
 /// Sends the letters of a pipe, of one table or of all, through the present plugins.
 ///
 /// # Errors
-/// Whatever a plugin or the destination fails with; letters that have passed until then stay passed.
+/// Whatever a plugin or the destination fails with; letters that have passed until then stay passed. `IllegalCommand` while
+/// rows pass through former plugins once more.
 pub(super) async fn replay(pipe: &Pipe, table: Option<&str>) -> Result<Replayed> {
     let _letters = pipe.store.letters().lock().await;
     let session = connected_anew(pipe).await?;
     let loads = loads(pipe, table);
     let mut replayed = Replayed::default();
+    let mut last = None;
     loop {
-        // Those that have passed are no longer among the open ones.
-        let read = session.destination.read_letters(
-            pipe.store.pipe(),
-            &loads,
-            replayed.failing,
-            LETTERS_AT_ONCE,
-        );
+        // Before the letters: one that is there with its checkpoint has its tombstone.
+        let records = pipe.store.records();
+        let (name, behind) = (pipe.store.pipe(), last.as_ref());
+        let read = session
+            .destination
+            .read_letters(name, &loads, behind, LETTERS_AT_ONCE);
         let letters = read.await?;
         if letters.is_empty() {
-            return Ok(replayed);
+            break;
         }
-        let done = replay_page(&session, letters).await?;
-        replayed.passed += done.passed;
-        replayed.failing += done.failing;
+        last = letters.last().cloned();
+        replayed.add(replay_page(&session, &records, letters).await?);
     }
+    for unfit in &replayed.unfit {
+        let Unfit { table, reason, .. } = unfit;
+        let (pipe, letters) = (pipe.store.pipe(), unfit.letters);
+        tracing::warn!(
+            pipe,
+            table,
+            letters,
+            "dead letters cannot be replayed: {reason}"
+        );
+    }
+    Ok(replayed)
 }
 
-async fn replay_page(session: &Session, letters: Vec<DeadLetter>) -> Result<Replayed> {
+async fn replay_page(
+    session: &Session,
+    records: &Records,
+    letters: Vec<DeadLetter>,
+) -> Result<Replayed> {
     let mut by_table: BTreeMap<String, Vec<DeadLetter>> = BTreeMap::new();
     for letter in letters {
         by_table
@@ -105,13 +168,34 @@ async fn replay_page(session: &Session, letters: Vec<DeadLetter>) -> Result<Repl
                 )
                 .with_hint("bring the table back with `pipewright tables retry`, or name another with --table")
             })?;
-        let done = replay_table(session, &table, letters)
+        let reached = reached(records, table.source.name());
+        let (settled, waiting): (Vec<_>, Vec<_>) = letters
+            .into_iter()
+            .partition(|letter| letter.version <= reached.get());
+        replayed.waiting += waiting.len() as u64;
+        let done = replay_table(session, &table, settled)
             .await
             .map_err(|error| error.with_table(table.source.name()))?;
-        replayed.passed += done.passed;
-        replayed.failing += done.failing;
+        replayed.add(done);
     }
     Ok(replayed)
+}
+
+/// The version up to which all rows of a table, tombstones too, are at the destination for good: that of the checkpoint, or
+/// of its own place while it reads by itself. One without a term for that has written nothing there yet.
+fn reached(records: &Records, name: &TableName) -> Version {
+    let table = records.tables.get(name);
+    let alone = table.filter(|table| table.state == TableState::CatchingUp);
+    if let Some(own) = alone.and_then(|table| table.place.as_ref()) {
+        return match own.term {
+            Some(term) => Version::new(term, own.place.offset),
+            None => Version::LOAD,
+        };
+    }
+    match (&records.pipe, records.checkpoint()) {
+        (Some(pipe), Some(at)) => Version::new(pipe.term, at.place.offset),
+        _ => Version::LOAD,
+    }
 }
 
 async fn replay_table(
@@ -119,15 +203,23 @@ async fn replay_table(
     table: &LiveTable,
     letters: Vec<DeadLetter>,
 ) -> Result<Replayed> {
-    let rows: Vec<String> = letters.iter().map(|letter| letter.row.clone()).collect();
-    let columns = rows_from_texts(&table.source.schema, &rows).map_err(|error| {
-        Error::new(
-            ErrorKind::SchemaConflict,
-            "a dead letter does not fit the table's present columns",
-        )
-        .with_hint("resync the table")
-        .with_source(error)
-    })?;
+    let (letters, columns, unfit) = fitting(&table.source.schema, letters);
+    let mut replayed = Replayed::default();
+    for (reason, letters) in unfit {
+        replayed.failing += letters;
+        replayed.unfit.push(Unfit {
+            table: table.source.name().to_string(),
+            reason: format!("a row {reason}"),
+            remedy: format!(
+                "resync the table: pipewright resync --table {}",
+                table.source.name()
+            ),
+            letters,
+        });
+    }
+    if letters.is_empty() {
+        return Ok(replayed);
+    }
     let batch = ChangeBatch {
         schema: Arc::clone(&table.source.schema),
         columns,
@@ -155,14 +247,42 @@ async fn replay_table(
             ..letter
         })
         .collect();
-    let replayed = Replayed {
-        passed: passed.len() as u64,
-        failing: failing.len() as u64,
-    };
+    replayed.passed += passed.len() as u64;
+    replayed.failing += failing.len() as u64;
     if !passed.is_empty() {
         drop(session.destination.write_letters(&passed).await?);
     }
     Ok(replayed)
+}
+
+/// The letters whose rows fit the table's present columns, with these rows, and how many do not, by the reason. One that
+/// does not keeps no other back.
+fn fitting(
+    schema: &TableSchema,
+    mut letters: Vec<DeadLetter>,
+) -> (Vec<DeadLetter>, Vec<ArrayRef>, BTreeMap<UnfitRow, u64>) {
+    let mut unfit = BTreeMap::new();
+    loop {
+        let rows = letters.iter().map(|letter| letter.row.as_str());
+        match rows_from_texts(schema, &rows.collect::<Vec<_>>()) {
+            Ok(columns) => return (letters, columns, unfit),
+            Err(reason) => {
+                let before = letters.len();
+                letters.retain(|letter| {
+                    let Err(reason) = rows_from_texts(schema, &[&letter.row]) else {
+                        return true;
+                    };
+                    *unfit.entry(reason).or_default() += 1;
+                    false
+                });
+                // Where each fits by itself, and all together do not.
+                if letters.len() == before {
+                    *unfit.entry(reason).or_default() += before as u64;
+                    letters.clear();
+                }
+            }
+        }
+    }
 }
 
 fn op(letter: &DeadLetter) -> Op {

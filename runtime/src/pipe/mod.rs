@@ -38,6 +38,7 @@ mod outside;
 mod patience;
 mod pinned;
 mod plan;
+mod plugin_files;
 pub mod prepared;
 mod progress;
 mod pulse;
@@ -73,6 +74,7 @@ use self::document::PipeDocument;
 use self::files::Origin;
 use self::journal::Journal;
 use self::lifecycle::{Failure, PipeState};
+use self::plugin_files::PluginFiles;
 use self::progress::Progress;
 use self::store::PipeStore;
 use self::supervisor::{Pipe, Request, Supervisor};
@@ -83,7 +85,7 @@ use crate::transform::Engine;
 
 pub use command::Command;
 pub use ddl::{Forecast, forecast};
-pub use letters::{DeadLetter, Replayed};
+pub use letters::{DeadLetter, Replayed, Unfit};
 pub use plan::{Plan, plan, validate_online};
 pub use sample::{Sample, sample};
 
@@ -194,6 +196,7 @@ impl Runtime {
             config: Arc::new(file.config.clone()),
             store,
             engine: Arc::clone(&self.engine),
+            plugins: PluginFiles::default(),
             progress: Progress::default(),
             refused: RwLock::default(),
             folders: self.options.folders.clone(),

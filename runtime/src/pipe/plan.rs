@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::plugin_files::PluginFiles;
 use super::session::{LiveTable, Session};
 use super::setup::{self, Prepared};
 use crate::config::PipeConfig;
@@ -141,7 +142,8 @@ fn nobody(config: &PipeConfig) -> Owner {
 }
 
 async fn prepare(config: &PipeConfig, engine: &Arc<Engine>, owner: &Owner) -> Result<Prepared> {
-    match Session::connect_or_tell(Arc::new(config.clone()), engine).await {
+    match Session::connect_or_tell(Arc::new(config.clone()), engine, &PluginFiles::default()).await
+    {
         Ok(session) => setup::prepare(&session, owner).await,
         Err(obstacles) => Ok(Prepared {
             tables: Vec::new(),

@@ -16,6 +16,7 @@ use super::command::{Change, take_out};
 use super::established;
 use super::heal::{Kinship, Silent};
 use super::lifecycle::{Failure, PipeEvent, PipeState};
+use super::plugin_files::PluginFiles;
 use super::record::{
     Checkpoint, PinnedPlugin, Records, Shadow, Skip, TablePlace, TableRecord, random_server_id,
 };
@@ -32,13 +33,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::{Position, StreamPlace};
 
-/// Loads one table again.
+/// Loads one table again, through plugins as `files` are.
 ///
 /// # Errors
 /// `Config` for a table that is not the pipe's, else whatever the checks refuse with.
 pub(super) async fn one(
     pipe: &Arc<Pipe>,
     config: Arc<PipeConfig>,
+    files: &PluginFiles,
     name: TableName,
 ) -> Result<Change> {
     let records = pipe.store.records();
@@ -60,7 +62,7 @@ pub(super) async fn one(
         }
         _ => {}
     }
-    let session = Session::connect(config, &pipe.engine, None).await?;
+    let session = Session::connect(config, &pipe.engine, files, None).await?;
     let fresh = match is_connected(&session, pipe, &name, table)? {
         true => {
             check(&session, pipe, std::slice::from_ref(&name)).await?;
@@ -80,11 +82,15 @@ pub(super) async fn one(
     ))
 }
 
-/// Loads every table again.
+/// Loads every table again, through plugins as `files` are.
 ///
 /// # Errors
 /// Whatever the checks refuse with.
-pub(super) async fn all(pipe: &Arc<Pipe>, config: Arc<PipeConfig>) -> Result<Change> {
+pub(super) async fn all(
+    pipe: &Arc<Pipe>,
+    config: Arc<PipeConfig>,
+    files: &PluginFiles,
+) -> Result<Change> {
     let records = pipe.store.records();
     let whole_pipe = matches!(
         records.state(),
@@ -101,7 +107,7 @@ pub(super) async fn all(pipe: &Arc<Pipe>, config: Arc<PipeConfig>) -> Result<Cha
         )
         .with_hint("mend what Setup refused, then `start` it"));
     }
-    let session = Session::connect(config, &pipe.engine, None).await?;
+    let session = Session::connect(config, &pipe.engine, files, None).await?;
     if whole_pipe {
         return begin_pipe_anew(&session, pipe).await;
     }

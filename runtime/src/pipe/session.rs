@@ -7,13 +7,14 @@ use super::append::{self, Snapshots};
 use super::lag::Spent;
 use super::obstacles::Obstacles;
 use super::pinned;
+use super::plugin_files::PluginFiles;
 use super::record::{PinnedPlugin, TableRecord};
 use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{PipeConfig, PositionMode, RowImage, TableConfig};
 use crate::destination::clickhouse::{ClickHouse, LabelsByColumn, TargetTable};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::source::mysql::Source;
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::Position;
@@ -34,6 +35,8 @@ pub(super) struct Session {
     pub(super) snapshots: Snapshots,
     pub(super) engine: Arc<Engine>,
     plugins: BTreeMap<String, Arc<Plugin>>,
+    /// Those that ran into a limit or trapped before they had seen a table: the trouble of the tables that they are for.
+    failed: BTreeMap<String, Error>,
     /// Those of tables that are not taken up to the present ones yet.
     kept: RwLock<BTreeMap<TableName, Vec<Arc<Plugin>>>>,
     tables: RwLock<BTreeMap<TableName, Arc<LiveTable>>>,
@@ -118,24 +121,32 @@ pub(super) fn completes_rows(config: &PipeConfig, source: &Source) -> bool {
 }
 
 impl Session {
-    /// Connects both ends and loads the plugins. A pipe that has read something goes on behind `past`.
+    /// Connects both ends, and takes the plugins as they were read. A pipe that has read something goes on behind `past`.
     ///
     /// # Errors
     /// Whatever either end or a plugin refuses with.
     pub(super) async fn connect(
         config: Arc<PipeConfig>,
         engine: &Arc<Engine>,
+        files: &PluginFiles,
         past: Option<&Position>,
     ) -> Result<Self> {
         let (source, destination) = tokio::try_join!(
             Source::connect(&config.source, past),
             ClickHouse::connect(&config.destination)
         )?;
-        let mut plugins = BTreeMap::new();
-        for (name, transform) in &config.transforms {
-            plugins.insert(name.clone(), engine.load(name, transform).await?);
+        let (mut plugins, mut failed) = (BTreeMap::new(), BTreeMap::new());
+        for (name, plugin) in files.all(engine, &config).await {
+            match plugin {
+                Ok(plugin) => drop(plugins.insert(name, plugin)),
+                Err(error) if error.kind().scope() == Scope::Table => {
+                    failed.insert(name, error);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(Self::of(config, engine, (source, destination), plugins))
+        let session = Self::of(config, engine, (source, destination), plugins);
+        Ok(Self { failed, ..session })
     }
 
     /// The same for a pipe that has read nothing yet, which tells everything that stands in the way and not what happens to
@@ -146,6 +157,7 @@ impl Session {
     pub(super) async fn connect_or_tell(
         config: Arc<PipeConfig>,
         engine: &Arc<Engine>,
+        files: &PluginFiles,
     ) -> Result<Self, Obstacles> {
         let (source, destination) = tokio::join!(
             Source::connect(&config.source, None),
@@ -153,11 +165,9 @@ impl Session {
         );
         let mut plugins = BTreeMap::new();
         let mut refused = Vec::new();
-        for (name, transform) in &config.transforms {
-            match engine.load(name, transform).await {
-                Ok(plugin) => {
-                    plugins.insert(name.clone(), plugin);
-                }
+        for (name, plugin) in files.all(engine, &config).await {
+            match plugin {
+                Ok(plugin) => drop(plugins.insert(name, plugin)),
                 Err(error) => refused.push(("plugin", error)),
             }
         }
@@ -183,6 +193,7 @@ impl Session {
             snapshots: Snapshots::default(),
             engine: Arc::clone(engine),
             plugins,
+            failed: BTreeMap::new(),
             kept: RwLock::default(),
             tables: RwLock::default(),
         }
@@ -244,6 +255,13 @@ impl Session {
             return Ok(plugins.clone());
         }
         let plugin = |transform: &String| {
+            if let Some(error) = self.failed.get(transform) {
+                let again = Error::new(error.kind(), error.message()).with_table(name);
+                return Err(match error.hint() {
+                    Some(hint) => again.with_hint(hint),
+                    None => again,
+                });
+            }
             let plugin = self.plugins.get(transform).cloned();
             plugin.ok_or_else(|| {
                 Error::new(

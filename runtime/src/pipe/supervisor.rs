@@ -15,6 +15,7 @@ use super::journal::{EventKind, Level, Note};
 use super::lifecycle::{Failure, PipeEvent, PipeState};
 use super::obstacles::Obstacles;
 use super::operate::operate;
+use super::plugin_files::PluginFiles;
 use super::progress::Progress;
 use super::record::{Records, random_server_id};
 use super::session::Session;
@@ -48,6 +49,7 @@ pub(super) struct Pipe {
     pub(super) config: Arc<PipeConfig>,
     pub(super) store: Arc<PipeStore>,
     pub(super) engine: Arc<Engine>,
+    pub(super) plugins: PluginFiles,
     pub(super) progress: Progress,
     /// What of its changed file was not taken up. It stands beside the state, and degrades nothing.
     pub(super) refused: RwLock<Vec<Reason>>,
@@ -179,9 +181,9 @@ impl Supervisor {
             // Also of one that failed and is started again as it is.
             established::ensure_unchanged(&pipe.config, &pipe.store)?;
             let config = pipe.effective_config()?;
-            let session = Session::connect_or_tell(Arc::clone(&config), &pipe.engine)
-                .await
-                .map_err(Obstacles::into_error)?;
+            let connected =
+                Session::connect_or_tell(Arc::clone(&config), &pipe.engine, &pipe.plugins);
+            let session = connected.await.map_err(Obstacles::into_error)?;
             if pipe.store.records().state() == PipeState::Provisioning {
                 pipe.transition(PipeEvent::Provisioned).await?;
             }

@@ -70,7 +70,13 @@ pub(super) async fn add(
     let count = entries.len();
     overlay.tables.extend(entries);
     let config = Arc::new(pipe.laid_over(&overlay)?);
-    let session = Session::connect(Arc::clone(&config), &pipe.engine, pipe.past().as_ref()).await?;
+    let session = Session::connect(
+        Arc::clone(&config),
+        &pipe.engine,
+        &pipe.plugins,
+        pipe.past().as_ref(),
+    )
+    .await?;
     // What is laid over comes last.
     let asked = config
         .tables
@@ -233,8 +239,13 @@ fn differing_keys(present: &TableConfig, asked: &TableConfig, name: &TableName) 
 /// # Errors
 /// As [`add`], but for what is wrong with one table alone.
 pub(super) async fn follow_new(pipe: &Arc<Pipe>) -> Result<Option<Change>> {
-    let session =
-        Session::connect(pipe.effective_config()?, &pipe.engine, pipe.past().as_ref()).await?;
+    let session = Session::connect(
+        pipe.effective_config()?,
+        &pipe.engine,
+        &pipe.plugins,
+        pipe.past().as_ref(),
+    )
+    .await?;
     let joining = joining(&session, pipe).await?.able;
     if joining.is_empty() {
         return Ok(None);

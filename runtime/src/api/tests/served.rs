@@ -38,6 +38,7 @@ impl Pipes for FixedPipes {
         Ok(Replayed {
             passed: 2,
             failing: 1,
+            ..Replayed::default()
         })
     }
 

@@ -144,7 +144,7 @@ fn table_settings(target: &TargetTable) -> String {
     }
 }
 
-fn settings(fsync: bool) -> &'static str {
+pub(super) fn settings(fsync: bool) -> &'static str {
     if fsync {
         "\nSETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
     } else {
@@ -476,76 +476,6 @@ pub(super) fn insert_checkpoint(database: &str, name: &str) -> String {
     format!(
         "INSERT INTO {} (pipe, term, owner, stream_offset, position, kind, source_committed_at) FORMAT JSONEachRow",
         qualified(database, name)
-    )
-}
-
-/// One row a letter; a replayed one outranks the same letter as it was written.
-pub(super) fn create_letters(database: &str, name: &str, fsync: bool) -> String {
-    format!(
-        "CREATE TABLE IF NOT EXISTS {}\n(\n    pipe String,\n    table String,\n    load String,\n    version UInt64,\n    key String,\n    \
-         op LowCardinality(String),\n    row String,\n    position String,\n    plugin LowCardinality(String),\n    \
-         digest String,\n    code LowCardinality(String),\n    reason String,\n    replayed UInt8,\n    \
-         at DateTime64(6, 'UTC') DEFAULT now64(6)\n)\n\
-         ENGINE = ReplacingMergeTree(replayed)\nORDER BY (pipe, table, load, version, key){}\n\
-         COMMENT 'pipewright: rows that plugins could not transform'",
-        qualified(database, name),
-        settings(fsync),
-    )
-}
-
-const LETTER_COLUMNS: &str =
-    "pipe, table, load, version, key, op, row, position, plugin, digest, code, reason";
-
-pub(super) fn insert_letters(database: &str, name: &str) -> String {
-    format!(
-        "INSERT INTO {} ({LETTER_COLUMNS}, replayed) FORMAT JSONEachRow",
-        qualified(database, name)
-    )
-}
-
-/// The letters of one load of a table.
-#[derive(Clone, Copy)]
-pub(super) struct Letters<'a> {
-    pub(super) pipe: &'a str,
-    pub(super) table: &'a str,
-    pub(super) load: &'a str,
-}
-
-/// Writes those below `version` again as replayed. No alias: it would take the column's place in the condition.
-pub(super) fn close_letters(
-    database: &str,
-    name: &str,
-    letters: Letters<'_>,
-    version: Version,
-) -> String {
-    let name = qualified(database, name);
-    format!(
-        "INSERT INTO {name} ({LETTER_COLUMNS}, replayed) SELECT {LETTER_COLUMNS}, 1 FROM {name} FINAL\n\
-         WHERE pipe = {} AND table = {} AND load = {} AND version < {} AND replayed = 0",
-        text(letters.pipe),
-        text(letters.table),
-        text(letters.load),
-        version.get(),
-    )
-}
-
-pub(super) fn select_letters(
-    database: &str,
-    name: &str,
-    pipe: &str,
-    loads: &[(String, String)],
-    (offset, limit): (u64, u64),
-) -> String {
-    let loads: Vec<String> = loads
-        .iter()
-        .map(|(table, load)| format!("({}, {})", text(table), text(load)))
-        .collect();
-    format!(
-        "SELECT {LETTER_COLUMNS}, replayed\nFROM {} FINAL WHERE pipe = {} AND (table, load) IN ({}) AND replayed = 0\n\
-         ORDER BY table, version, key LIMIT {limit} OFFSET {offset}",
-        qualified(database, name),
-        text(pipe),
-        loads.join(", "),
     )
 }
 

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::client::{ClickHouse, STATEMENT_TIMEOUT};
-use super::ddl;
 use super::failure::Doing;
+use super::letters_ddl as ddl;
 use super::writer::Durable;
 use crate::batch::{TableName, Version};
 use crate::error::Result;
@@ -49,6 +49,24 @@ pub struct DeadLetter {
     pub replayed: u8,
 }
 
+/// Bytes of letters that are read at once: a table may have a million of them, and a row a hundred megabytes.
+const BYTES_AT_ONCE: u64 = 16 << 20;
+
+#[derive(Deserialize)]
+struct Size {
+    bytes: u64,
+}
+
+/// How many of these letters are read at once: one at least.
+fn fitting(sizes: impl Iterator<Item = u64>) -> u64 {
+    let mut total = 0;
+    let fits = |(place, bytes): &(usize, u64)| {
+        total += bytes;
+        *place == 0 || total <= BYTES_AT_ONCE
+    };
+    sizes.enumerate().take_while(fits).count() as u64
+}
+
 impl ClickHouse {
     /// Writes letters, and the table for them when it is not there. Repeatable.
     ///
@@ -61,8 +79,8 @@ impl ClickHouse {
         Ok(Durable::of_letters(letters.len() as u64, bytes))
     }
 
-    /// The open letters of a pipe's tables, each given with its load, in order of their versions: `limit` at most, behind
-    /// the first `offset`.
+    /// The open letters of a pipe's tables, each given with its load, in order of tables and versions, behind `last`:
+    /// `limit` at most, and fewer where they are large, but one where there is one.
     ///
     /// # Errors
     /// As any query.
@@ -70,16 +88,32 @@ impl ClickHouse {
         &self,
         pipe: &str,
         loads: &[(String, String)],
-        offset: u64,
+        last: Option<&DeadLetter>,
         limit: u64,
     ) -> Result<Vec<DeadLetter>> {
         if loads.is_empty() {
             return Ok(Vec::new());
         }
         self.ensure_letters().await?;
-        let page = (offset, limit);
-        let sql = ddl::select_letters(self.database(), DEAD_LETTERS_TABLE, pipe, loads, page);
-        self.rows(&sql, DOING).await
+        let select = |asked, limit| {
+            let page = (last, limit);
+            ddl::select_letters(
+                asked,
+                self.database(),
+                DEAD_LETTERS_TABLE,
+                pipe,
+                loads,
+                page,
+            )
+        };
+        let sizes: Vec<Size> = self.rows(&select(ddl::Asked::Size, limit), DOING).await?;
+        match fitting(sizes.iter().map(|size| size.bytes)) {
+            0 => Ok(Vec::new()),
+            fitting => {
+                let sql = select(ddl::Asked::Whole, fitting);
+                self.rows(&sql, DOING).await
+            }
+        }
     }
 
     /// Closes the letters of one load of a table whose rows are older than `version`. Repeatable.
@@ -109,5 +143,21 @@ impl ClickHouse {
     async fn ensure_letters(&self) -> Result<()> {
         let sql = ddl::create_letters(self.database(), DEAD_LETTERS_TABLE, self.is_fsync());
         self.run(&sql, DOING, STATEMENT_TIMEOUT).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_letters_are_read_few_at_once_and_the_largest_alone() {
+        let of = |sizes: &[u64]| fitting(sizes.iter().copied());
+        assert_eq!(of(&[]), 0);
+        assert_eq!(of(&[100; 10_000]), 10_000);
+        assert_eq!(of(&[1 << 20; 300]), 16);
+        assert_eq!(of(&[1 << 30, 1]), 1);
+        assert_eq!(of(&[1, 1 << 30, 1]), 1);
+        assert_eq!(of(&[BYTES_AT_ONCE, 1]), 1);
     }
 }

@@ -22,6 +22,7 @@ mod exchange;
 mod failure;
 mod forms;
 mod labels;
+mod letters_ddl;
 mod misfits;
 mod outstanding;
 mod partition;

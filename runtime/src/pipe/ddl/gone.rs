@@ -37,7 +37,8 @@ pub(in super::super) async fn follow(
     let fresh = match reload.is_empty() {
         true => None,
         false => {
-            let session = Session::connect(config, &pipe.engine, pipe.past().as_ref()).await?;
+            let session =
+                Session::connect(config, &pipe.engine, &pipe.plugins, pipe.past().as_ref()).await?;
             let fresh = resync::begin_anew(&session, pipe, &reload).await;
             Some(fresh.map_err(|error| concerning(error, &reload))?)
         }

@@ -1,0 +1,70 @@
+//! A pipe's plugins, as their files were when somebody last had them read.
+//!
+//! A file may be replaced at any moment, by accident too, and may be there by half. So a lost connection, or a table that
+//! falls out of service, reads none: all runs of one process go on with what the first of them read. Files are read again
+//! where a person asks for it: with a start of the process or the pipe, a resume, a resync, the retry of a table that a
+//! plugin took out of service, and a changed pipe file. Each of these is refused where a file is no plugin, and the pipe is
+//! as it was.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::supervisor::Pipe;
+use crate::config::PipeConfig;
+use crate::error::Result;
+use crate::transform::{Engine, Plugin};
+
+/// What was read, by the names of the pipe file.
+#[derive(Debug, Default)]
+pub(super) struct PluginFiles {
+    /// Held while a file is read, so that two sessions never have two plugins of one name.
+    reading: tokio::sync::Mutex<()>,
+    read: Mutex<BTreeMap<String, Arc<Plugin>>>,
+}
+
+impl PluginFiles {
+    /// Each plugin of the pipe file: as it was read before, else as its file is now. What cannot be read is read the next
+    /// time.
+    pub(super) async fn all(
+        &self,
+        engine: &Arc<Engine>,
+        config: &PipeConfig,
+    ) -> BTreeMap<String, Result<Arc<Plugin>>> {
+        let _reading = self.reading.lock().await;
+        let mut plugins = BTreeMap::new();
+        for (name, transform) in &config.transforms {
+            let known = self.lock().get(name).cloned();
+            let plugin = match known {
+                Some(plugin) => Ok(plugin),
+                None => engine.load(name, transform).await,
+            };
+            if let Ok(plugin) = &plugin {
+                self.lock().insert(name.clone(), Arc::clone(plugin));
+            }
+            plugins.insert(name.clone(), plugin);
+        }
+        plugins
+    }
+
+    /// What the present files are.
+    ///
+    /// # Errors
+    /// Whatever the first plugin that cannot be used is refused with.
+    pub(super) async fn read_anew(pipe: &Pipe) -> Result<Self> {
+        let files = Self::default();
+        let config = pipe.effective_config()?;
+        let plugins = files.all(&pipe.engine, &config).await;
+        plugins.into_values().collect::<Result<Vec<_>>>()?;
+        Ok(files)
+    }
+
+    /// Goes on with what another has read.
+    pub(super) fn take(&self, other: &Self) {
+        let read = other.lock().clone();
+        *self.lock() = read;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Plugin>>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
