@@ -11,17 +11,23 @@ use mysql_async::{Conn, Error};
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
-use testbed::SourceKind;
 use testbed::harness::{Comparison, Pipe, Source, Stage};
+use testbed::{SourceKind, SourceOptions, SourceServer};
 use tokio::task::JoinHandle;
 
-use crate::support::{CATCH_UP, START, Seed, append, history, launch, once, running_with, start};
+use crate::support::{
+    CATCH_UP, START, Seed, append, assert_caught_up, assert_each_change_once, history, launch,
+    once, reason_of, running_with, start, wait_aborted,
+};
 
 once! {
     what_changes_while_the_snapshots_begin_is_in_the_load_alone: 240,
     by_file_and_offset_what_the_current_file_says_is_in_the_load_alone: 240,
     append_tables_have_each_change_once_without_a_lock_wherever_the_process_ends: 400,
     a_table_that_takes_a_lock_is_refused_by_name_where_none_is_allowed: 240,
+    a_session_that_keeps_a_gtid_holds_up_a_load_and_not_the_stream: 240,
+    a_statement_in_the_file_that_a_load_reads_holds_up_the_load_and_not_the_stream: 240,
+    a_load_that_cannot_begin_anew_takes_its_table_alone_out_of_service: 300,
 }
 
 /// What the pipe says of a load that began while rows changed.
@@ -161,6 +167,133 @@ async fn by_file_and_offset_what_the_current_file_says_is_in_the_load_alone() ->
     wait_for_history(&stage, "A 10 insert\nc 3 insert\nd 4 insert\nd 5 update").await
 }
 
+/// What the pipe says when its stream is about to stop for a load.
+const NEXT: &str = "the load of an append table is next";
+
+/// A stage of a server's own, with `t` and `u`.
+async fn with_two_tables() -> Result<Stage> {
+    let stage =
+        Stage::with_source(|| SourceServer::start(SourceOptions::new(SourceKind::MySql))).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+            "CREATE TABLE u (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO t VALUES (1, 1), (2, 2)",
+            "INSERT INTO u VALUES (1, 1)",
+        ])
+        .await?;
+    Ok(stage)
+}
+
+/// `t` as an append table, and `u`.
+fn file_of_two(stage: &Stage) -> Value {
+    let u = json!({ "source": format!("{}.u", stage.database) });
+    without_locks(stage, vec![append(stage, "t"), u])
+}
+
+/// The load of `t` is held up, by what the remedy tells of; once `let_go` has run it comes to its end.
+async fn assert_held_beside_the_stream(
+    stage: &Stage,
+    mut pipe: Pipe,
+    remedy: &str,
+    let_go: impl AsyncFnOnce() -> Result<()>,
+) -> Result<()> {
+    let held = reason_of(&mut pipe, &format!("{}.t", stage.database)).await?;
+    ensure!(
+        held["code"] == "source_unavailable" && held["remedy"].to_string().contains(remedy),
+        "{held:#}"
+    );
+    // It is tried again a second after it was held.
+    let until = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < until {
+        stage.source.execute("UPDATE u SET a = a + 1").await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    }
+    ensure!(
+        !pipe.log().text().contains(NEXT),
+        "the stream stood still for a load that could not begin"
+    );
+    stage
+        .source
+        .execute("UPDATE t SET a = 3 WHERE id = 1")
+        .await?;
+    let_go().await?;
+    pipe.wait_state("Running", START).await?;
+    ensure!(pipe.log().text().contains(NEXT));
+    stage.source.execute("DELETE FROM t WHERE id = 2").await?;
+    assert_caught_up(stage, &mut pipe, &["u"]).await?;
+    assert_each_change_once(stage, "t", 1).await
+}
+
+async fn a_session_that_keeps_a_gtid_holds_up_a_load_and_not_the_stream() -> Result<()> {
+    let stage = with_two_tables().await?;
+    let mut holder = stage.source.connect().await?;
+    holder
+        .query_drop("SET SESSION gtid_next = '3e11fa47-71ca-11e1-9e33-c80aa9429562:1'")
+        .await?;
+    let pipe = start(launch(&file_of_two(&stage)))?;
+    assert_held_beside_the_stream(&stage, pipe, "gtid_next", async || {
+        holder.query_drop("ROLLBACK").await?;
+        Ok(holder
+            .query_drop("SET SESSION gtid_next = 'AUTOMATIC'")
+            .await?)
+    })
+    .await
+}
+
+/// By file and offset. The pipe's own place is behind the statement that has made `u`, which is in that file too.
+async fn a_statement_in_the_file_that_a_load_reads_holds_up_the_load_and_not_the_stream()
+-> Result<()> {
+    let stage = with_two_tables().await?;
+    let mut file = file_of_two(&stage);
+    file["source"]["position"] = json!("file");
+    let pipe = start(launch(&file))?;
+    assert_held_beside_the_stream(&stage, pipe, "FLUSH BINARY LOGS", async || {
+        stage.source.execute("FLUSH BINARY LOGS").await
+    })
+    .await
+}
+
+/// A server that commits in another order than it writes its binlog does not tell when a statement's place is shown.
+async fn a_load_that_cannot_begin_anew_takes_its_table_alone_out_of_service() -> Result<()> {
+    let stage = with_two_tables().await?;
+    stage
+        .source
+        .execute_all(["SET GLOBAL binlog_order_commits = OFF", "FLUSH BINARY LOGS"])
+        .await?;
+    let mut file = file_of_two(&stage);
+    file["source"]["position"] = json!("file");
+    let point = pipewright::fault::VARIABLE;
+    let mut pipe = start(launch(&file).env(point, "load:3"))?;
+    wait_aborted(&mut pipe).await?;
+    stage
+        .source
+        .execute("ALTER TABLE t ADD COLUMN b INT")
+        .await?;
+    pipe.change_env(point, None);
+    pipe.restart()?;
+    let t = format!("{}.t", stage.database);
+    let out = reason_of(&mut pipe, &t).await?;
+    ensure!(
+        out["code"] == "source_setting" && out["remedy"].to_string().contains("FLUSH BINARY LOGS"),
+        "{out:#}"
+    );
+    stage.source.execute("UPDATE u SET a = 2").await?;
+    assert_caught_up(&stage, &mut pipe, &["u"]).await?;
+    stage.source.execute("FLUSH BINARY LOGS").await?;
+    let order = json!({ "command": "resync", "table": t });
+    let (code, answer) = pipe.order(order).await?;
+    ensure!(code == 200, "{code} {answer}");
+    pipe.wait_state("Running", START).await?;
+    stage
+        .source
+        .execute("UPDATE t SET b = 5 WHERE id = 1")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    assert_each_change_once(&stage, "t", 1).await
+}
+
 async fn wait_for_history(stage: &Stage, expected: &str) -> Result<()> {
     let until = Instant::now() + CATCH_UP;
     loop {
@@ -277,7 +410,7 @@ async fn append_tables_have_each_change_once_without_a_lock_wherever_the_process
         pipe.restart()?;
         pipe.wait_for("an answer", START, |_| true).await?;
         order_resync(&pipe).await?;
-        crate::support::wait_aborted(&mut pipe).await?;
+        wait_aborted(&mut pipe).await?;
         pipe.change_env(pipewright::fault::VARIABLE, None);
         pipe.restart()?;
         pipe.wait_state("Running", START).await?;

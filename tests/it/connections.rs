@@ -34,9 +34,7 @@ async fn with_t(stage: &Stage) -> Result<()> {
 async fn with_account(stage: &Stage, password: &str) -> Result<String> {
     let user = format!("own_{}", stage.database);
     let grants = match stage.kind() {
-        SourceKind::MySql => {
-            "SELECT, REPLICATION SLAVE, REPLICATION CLIENT, XA_RECOVER_ADMIN, BACKUP_ADMIN"
-        }
+        SourceKind::MySql => "SELECT, REPLICATION SLAVE, REPLICATION CLIENT, XA_RECOVER_ADMIN",
         SourceKind::MariaDb | SourceKind::MariaDb11 => {
             "SELECT, REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR"
         }

@@ -7,7 +7,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use serde_json::{Value, json};
 use testbed::harness::replication::{follow, promote, stop_following, wait_followed};
-use testbed::harness::{Galera, Source, Stage};
+use testbed::harness::{BinlogProxy, Galera, Source, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::preflight::{asked_pipe, assert_setup_tells, codes, findings, told};
@@ -23,6 +23,7 @@ on_both_sources! {
     a_promoted_replica_carries_the_pipe_on_and_the_old_primary_takes_over_again: 480,
     a_writable_server_is_read_before_its_replica_and_rows_that_the_new_primary_lacks_fail_the_pipe_by_name: 360,
     a_place_in_a_file_is_refused_on_another_server: 300,
+    another_server_behind_one_address_is_read_where_it_has_all_that_was_read: 360,
 }
 
 once! {
@@ -261,5 +262,42 @@ async fn a_place_in_a_file_is_refused_on_another_server(kind: SourceKind) -> Res
         .wait_for("Failed", START, |status| status["state"] == "Failed")
         .await?;
     ensure!(status.to_string().contains("source_diverged"), "{status:#}");
+    Ok(())
+}
+
+/// pitfall 136: an address that moves is told by the server behind it, and not by its name.
+async fn another_server_behind_one_address_is_read_where_it_has_all_that_was_read(
+    kind: SourceKind,
+) -> Result<()> {
+    let mut stage = primary(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY)",
+            "INSERT INTO t VALUES (1)",
+        ])
+        .await?;
+    let replica = server(kind).await?;
+    follow(&replica, &stage.source_server).await?;
+    let address = BinlogProxy::before(stage.source_server.port(), |_, _, _| {}).await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["port"] = json!(address.port());
+    let mut pipe = running_with(&file).await?;
+    stage.source.execute("INSERT INTO t VALUES (2)").await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    wait_followed(&replica, &stage.source_server).await?;
+    promote(&replica).await?;
+    address.turn_to(replica.port());
+    stage.source = Source::with_database(&replica, &stage.database).await?;
+    stage.source.execute("INSERT INTO t VALUES (3)").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+
+    let stranger = server(kind).await?;
+    address.turn_to(stranger.port());
+    let status = pipe
+        .wait_for("Failed", TAKE_OVER, |status| status["state"] == "Failed")
+        .await?;
+    ensure!(status.to_string().contains("source_diverged"), "{status:#}");
+    ensure!(stage.assert_same("t").await? == 3);
     Ok(())
 }

@@ -12,8 +12,8 @@ use testbed::harness::{Pipe, Stage, Writer};
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    START, Seed, SlowReader, Workload, assert_caught_up, launch, on_both_sources, running_with,
-    start, wait_aborted,
+    START, Seed, SlowReader, Workload, assert_caught_up, killed_at, launch, on_both_sources,
+    running_with, start, wait_aborted,
 };
 
 on_both_sources! {
@@ -113,28 +113,6 @@ impl<'a> Load<'a> {
             writer,
         })
     }
-}
-
-/// Lets the process come to `point` on the way of what `order` begins, and starts it again without the fault.
-async fn killed_at(
-    pipe: &mut Pipe,
-    point: &str,
-    order: impl AsyncFnOnce(&Pipe) -> Result<(u16, Value)>,
-) -> Result<()> {
-    pipe.change_env(VARIABLE, Some(point));
-    pipe.restart()?;
-    pipe.wait_state("Running", START).await?;
-    // The answer is lost with the process, or had come before.
-    if let Ok((status, document)) = order(pipe).await {
-        ensure!(status == 200, "{point}: {status} {document:#}");
-    }
-    wait_aborted(pipe).await.with_context(|| point.to_owned())?;
-    pipe.change_env(VARIABLE, None);
-    pipe.restart()?;
-    pipe.wait_state("Running", START)
-        .await
-        .with_context(|| format!("after {point}"))
-        .map(drop)
 }
 
 async fn has(pipe: &Pipe, table: &str) -> Result<bool> {

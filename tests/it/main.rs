@@ -49,6 +49,7 @@ mod append_unlocked;
 mod cascades;
 mod definitions;
 mod effects;
+mod exchanges;
 mod keys;
 mod moments;
 mod statement_format;

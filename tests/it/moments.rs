@@ -14,13 +14,13 @@ use pipewright::error::ErrorKind;
 use pipewright::source::mysql;
 use pipewright::source::mysql::catalog::{self, SourceTable};
 use pipewright::source::mysql::snapshot::{self, Attempt, Partition, PartitionReader, Wanted};
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::SourceKind;
 use testbed::harness::{Comparison, Pipe, Proxy, Stage};
 
 use crate::support::{
-    CATCH_UP, START, allow_locks, append, history, launch, on_both_sources, once, running_with,
-    start, wait_history,
+    CATCH_UP, START, allow_locks, append, history, launch, on_both_sources, once, reason_of,
+    running_with, start, wait_history,
 };
 
 on_both_sources! {
@@ -132,23 +132,6 @@ async fn waits_for_a_partition_alone(
     let kind = refused.map_err(|error| error.kind());
     ensure!(kind == Err(ErrorKind::SchemaConflict), "{kind:?}");
     Ok(())
-}
-
-/// The first reason of the table, once one stands.
-async fn reason_of(pipe: &mut Pipe, table: &str) -> Result<Value> {
-    let mine = |document: &Value| {
-        let reasons = document["reasons"].as_array().into_iter().flatten();
-        reasons
-            .clone()
-            .find(|reason| reason["table"] == table)
-            .cloned()
-    };
-    let document = pipe
-        .wait_for("a reason of the table", START, |document| {
-            mine(document).is_some()
-        })
-        .await?;
-    mine(&document).context("it stands")
 }
 
 /// pitfall 126: behind a transaction that stays open the lock is tried for seconds, and again; an account that may not lock

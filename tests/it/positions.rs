@@ -9,14 +9,15 @@ use testbed::harness::{Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
-    CATCH_UP, START, Seed, Workload, assert_caught_up, events_behind, has_kinds, launch,
-    on_both_sources, once, start,
+    CATCH_UP, START, Seed, Workload, assert_caught_up, end_of_binlog, events_behind, has_kinds,
+    launch, on_both_sources, once, running_with, start,
 };
 
 on_both_sources! {
     places_by_file_and_offset_carry_a_pipe_over_a_restart: 300,
     binlog_files_may_be_rotated_under_the_stream: 300,
     a_binlog_purged_or_made_anew_fails_the_pipe_by_name: 420,
+    by_file_loads_end_on_a_source_that_has_written_nothing_since_its_file_began: 300,
 }
 
 once! {
@@ -28,6 +29,7 @@ once! {
     events_without_checksums_are_read: 300,
     minimal_row_images_are_refused_by_name: 240,
     tagged_gtids_and_gaps_carry_a_pipe_over_a_restart: 300,
+    by_file_a_load_does_not_miss_what_waits_for_a_replica_to_acknowledge_it: 300,
     offsets_that_mariadb_11_leaves_out_of_transactions_are_not_needed: 420,
 }
 
@@ -63,6 +65,84 @@ async fn places_by_file_and_offset_carry_a_pipe_over_a_restart(kind: SourceKind)
         "no file and offset: {status:#}"
     );
     Ok(())
+}
+
+/// A new file begins with events of no group, and the server tells the place behind them as its binlog's end. Behind a
+/// statement in that file a load begins where the statement ends.
+async fn by_file_loads_end_on_a_source_that_has_written_nothing_since_its_file_began(
+    kind: SourceKind,
+) -> Result<()> {
+    const ROTATE: &str = "FLUSH BINARY LOGS";
+    let stage = Stage::with_source(move || SourceServer::start(SourceOptions::new(kind))).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(10))",
+            "INSERT INTO t VALUES (1, '1'), (2, '2')",
+            ROTATE,
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["position"] = json!("file");
+    let mut pipe = running_with(&file).await?;
+    ensure!(stage.assert_same("t").await? == 2);
+    stage.source.execute(ROTATE).await?;
+    let (code, answer) = pipe.command("resync").await?;
+    ensure!(code == 200, "{code} {answer}");
+    pipe.wait_state("Running", START).await?;
+    stage.assert_no_load_left().await?;
+    ensure!(stage.assert_same("t").await? == 2);
+    let loaded_anew = format!(
+        "SELECT count() FROM system.columns WHERE database = '{}' AND table = 't' AND name = 'a' AND type LIKE '%Int32%'",
+        stage.database
+    );
+    stage.source.execute("ALTER TABLE t MODIFY a INT").await?;
+    let until = Instant::now() + CATCH_UP;
+    while stage.clickhouse.number(&loaded_anew).await? == 0 {
+        ensure!(Instant::now() < until, "no load has followed the statement");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+/// The server waits behind its binlog and before its engine: the transaction is in the binlog, and in no SELECT.
+async fn by_file_a_load_does_not_miss_what_waits_for_a_replica_to_acknowledge_it() -> Result<()> {
+    let stage =
+        Stage::with_source(|| SourceServer::start(SourceOptions::new(SourceKind::MySql))).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY)",
+            "INSERT INTO t VALUES (1)",
+            "FLUSH BINARY LOGS",
+            "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
+            "SET GLOBAL rpl_semi_sync_source_timeout = 600000",
+            "SET GLOBAL rpl_semi_sync_source_enabled = ON",
+        ])
+        .await?;
+    let before = end_of_binlog(&stage).await?;
+    let source = stage.source.clone();
+    let writer = tokio::spawn(async move { source.execute("INSERT INTO t VALUES (2)").await });
+    let until = Instant::now() + CATCH_UP;
+    while end_of_binlog(&stage).await? == before {
+        ensure!(Instant::now() < until, "nothing was written");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let shown = stage.source.number("SELECT COUNT(*) FROM t").await?;
+    ensure!(shown == 1, "the server does not wait");
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["position"] = json!("file");
+    let mut pipe = running_with(&file).await?;
+    ensure!(
+        !writer.is_finished(),
+        "the server did not wait for the load"
+    );
+    stage
+        .source
+        .execute("SET GLOBAL rpl_semi_sync_source_enabled = OFF")
+        .await?;
+    writer.await??;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
 }
 
 async fn binlog_files_may_be_rotated_under_the_stream(kind: SourceKind) -> Result<()> {

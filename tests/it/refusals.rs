@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use testbed::harness::{Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
-use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, once, running_with};
+use crate::support::{
+    CATCH_UP, assert_caught_up, newest_file, on_both_sources, once, running, running_with,
+};
 
 on_both_sources! {
     each_damage_of_a_binlog_file_is_told_by_its_name: 420,
@@ -17,6 +19,7 @@ on_both_sources! {
 
 once! {
     transactions_that_gtid_mode_keeps_back_are_told_with_the_mode_that_sends_them: 300,
+    a_compressed_transaction_that_is_damaged_stops_the_pipe_and_is_read_when_it_is_whole: 300,
 }
 
 /// How a file is damaged, given where the pipe stands in it.
@@ -211,6 +214,53 @@ async fn transactions_that_gtid_mode_keeps_back_are_told_with_the_mode_that_send
     )
     .await?;
     gtid_mode(&stage, &["ON_PERMISSIVE"]).await?;
+    retry(&pipe).await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+/// pitfall 54: of the damage nobody but the decoder of the payload can tell, since events have no checksums.
+async fn a_compressed_transaction_that_is_damaged_stops_the_pipe_and_is_read_when_it_is_whole()
+-> Result<()> {
+    const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+    let stage = Stage::with_source(|| {
+        SourceServer::start(SourceOptions::new(SourceKind::MySql).arg("--binlog-checksum=NONE"))
+    })
+    .await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(100))",
+            "INSERT INTO t VALUES (1, 'one')",
+        ])
+        .await?;
+    let mut pipe = running(&stage, &["t"]).await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    ensure!(pipe.stop().await? == 0);
+    let path = newest_file(&stage).await?;
+    stage
+        .source
+        .execute_all([
+            "SET GLOBAL binlog_transaction_compression = ON",
+            "SET SESSION binlog_transaction_compression = ON",
+            "INSERT INTO t WITH RECURSIVE n AS (SELECT 2 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 900) \
+             SELECT i, SHA2(i, 256) FROM n",
+            "FLUSH BINARY LOGS",
+        ])
+        .await?;
+    let whole = fs::read(&path)?;
+    let mut frames = whole.windows(FRAME.len());
+    let frame = frames
+        .position(|bytes| bytes == FRAME)
+        .context("nothing is compressed")?;
+    let mut damaged = whole.clone();
+    overwrite(&mut damaged, frame + FRAME.len() + 1, &[0xff; 32]);
+    fs::write(&path, damaged)?;
+    pipe.restart()?;
+    let what = "a damaged payload";
+    assert_fails(&mut pipe, what, "source_corrupt", "cannot be expanded").await?;
+    let rows = format!("SELECT count() FROM `{}`.t_current", stage.database);
+    ensure!(stage.clickhouse.number(&rows).await? == 1);
+    fs::write(&path, &whole)?;
     retry(&pipe).await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await
 }

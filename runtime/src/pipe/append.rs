@@ -24,16 +24,15 @@ use super::resync;
 use super::session::{LiveTable, Session};
 use super::setup;
 use super::supervisor::Pipe;
+use super::waits::Waits;
 use crate::batch::{ChangeBatch, Changes, Op, TableName, Version};
 use crate::config::{Engine, Keyless, Mode, PipeConfig, RowImage, SourceType, TableConfig};
 use crate::destination::clickhouse::TargetTable;
-use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::source::mysql::binlog::StreamOptions;
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::{Position, StreamPlace};
-use crate::source::mysql::snapshot::{
-    self, Attempt, Consistent, SnapshotSession, Unlocked, Wanted, Window,
-};
+use crate::source::mysql::snapshot::{self, Attempt, SnapshotSession, Unlocked, Wanted, Window};
 use crate::transform::Chain;
 
 /// How often a statement may come between a table's definition and its snapshot before the run is tried again later.
@@ -100,14 +99,39 @@ pub(super) async fn attach_with_snapshots(pipe: &Arc<Pipe>) -> Result<Attached> 
             tables = tables.join(", "),
             "loads of append tables begin anew"
         );
-        let fresh = resync::begin_anew(session, pipe, &anew).await?;
-        pipe.store.commit(|draft| fresh.record(draft, true)).await?;
+        for name in &anew {
+            begin_anew(session, pipe, name).await?;
+        }
         round += 1;
         if round >= ROUNDS {
             for name in &anew {
                 pipe.progress.waits.hold(name, &kept_changing(name));
             }
         }
+    }
+}
+
+/// Makes the load of one table begin anew. What keeps it from that is this table's trouble, and stops no other.
+async fn begin_anew(session: &Session, pipe: &Pipe, name: &TableName) -> Result<()> {
+    let error = match resync::begin_anew(session, pipe, std::slice::from_ref(name)).await {
+        Ok(fresh) => return pipe.store.commit(|draft| fresh.record(draft, true)).await,
+        Err(error) => error,
+    };
+    let kind = error.kind();
+    if kind.scope() != Scope::Table || kind.retry() != Retry::AfterOperator {
+        return Err(error);
+    }
+    take_out(pipe, name, &error.with_table(name)).await
+}
+
+/// Takes a table out of service.
+///
+/// # Errors
+/// When none is left.
+async fn take_out(pipe: &Pipe, name: &TableName, error: &Error) -> Result<()> {
+    match quarantine::quarantine(pipe, name, error).await? {
+        true => Ok(()),
+        false => Err(quarantine::nothing_left(error)),
     }
 }
 
@@ -134,9 +158,7 @@ pub(super) fn awaits_its_moment(table: &TableRecord) -> bool {
 async fn take_snapshots(session: &Session, pipe: &Pipe) -> Result<Vec<TableName>> {
     let waits = &pipe.progress.waits;
     let mut waiting = pipe.store.records().names_where(awaits_its_moment);
-    waiting.retain(|name| waits.is_due(name));
-    // Those that were held come behind those that were not tried yet.
-    waiting.sort_by_key(|name| waits.is_held(name));
+    in_turn(waits, &mut waiting);
     let mut left = session.config.snapshot.tables_in_parallel.get();
     let mut changed = Vec::new();
     let mut places = Vec::new();
@@ -144,16 +166,19 @@ async fn take_snapshots(session: &Session, pipe: &Pipe) -> Result<Vec<TableName>
         if left == 0 {
             break;
         }
-        let Some(taken) = take(session, pipe, &name, &mut left).await? else {
+        let Some(attempt) = take(session, pipe, &name, &mut left).await? else {
             continue;
         };
-        // Read behind the snapshot: the same as before, it was the same then.
+        // Read behind the snapshot: the same as before, it was the same then. What holds it up may be that it is not.
         let matched = setup::recorded(&session.config, std::slice::from_ref(&name))?;
         let now = setup::definitions(session, &matched).await?;
         if now.first() != Some(&*session.table(&name).source) {
             changed.push(name);
             continue;
         }
+        let Attempt::Taken(taken) = attempt else {
+            continue;
+        };
         let opened = (taken.sessions, taken.window);
         session.snapshots.keep(&name, opened);
         places.push((name, taken.place));
@@ -176,41 +201,47 @@ async fn take_snapshots(session: &Session, pipe: &Pipe) -> Result<Vec<TableName>
     Ok(changed)
 }
 
-/// Takes one table's moment; none when it has to wait, or is out of service now.
+/// Leaves those that are tried now, in that order: those that were held come behind those that were not tried yet.
+fn in_turn(waits: &Waits, names: &mut Vec<TableName>) {
+    names.retain(|name| waits.is_due(name));
+    names.sort_by_key(|name| waits.is_held(name));
+}
+
+/// Takes one table's moment, or has it wait; none when it is out of service now.
 async fn take(
     session: &Session,
     pipe: &Pipe,
     name: &TableName,
     left: &mut u32,
-) -> Result<Option<Consistent>> {
+) -> Result<Option<Attempt>> {
     let table = session.table(name);
-    let wanted = Wanted {
-        table: name,
-        sessions: session.config.snapshot.threads_per_table.get() as usize,
-        unlocked: match session.config.snapshot.allow_locks {
-            true => None,
-            false => Some(unlocked(&session.config, &table)),
-        },
-    };
     let mode = session.config.source.position;
+    let wanted = wanted(&session.config, &table);
     match snapshot::take_consistent(&session.source, mode, &wanted).await {
-        Ok(Attempt::Taken(taken)) => {
+        Ok(attempt) => {
+            // Also of one that is held: the stream stands still while it is tried.
             *left -= 1;
-            Ok(Some(taken))
-        }
-        Ok(Attempt::Held(error)) => {
-            // The stream stands still while it is tried.
-            *left -= 1;
-            pipe.progress.waits.hold(name, &error);
-            Ok(None)
+            if let Attempt::Held(error) = &attempt {
+                pipe.progress.waits.hold(name, error);
+            }
+            Ok(Some(attempt))
         }
         Err(error) if error.kind().retry() == Retry::AfterOperator => {
-            match quarantine::quarantine(pipe, name, &error).await? {
-                true => Ok(None),
-                false => Err(quarantine::nothing_left(&error)),
-            }
+            take_out(pipe, name, &error).await?;
+            Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+fn wanted<'a>(config: &PipeConfig, table: &'a LiveTable) -> Wanted<'a> {
+    Wanted {
+        table: table.source.name(),
+        sessions: config.snapshot.threads_per_table.get() as usize,
+        unlocked: match config.snapshot.allow_locks {
+            true => None,
+            false => Some(unlocked(config, table)),
+        },
     }
 }
 
@@ -287,21 +318,47 @@ pub(super) async fn end_for_the_next(
         if !under_way.is_empty() {
             continue;
         }
-        let next = next.into_iter().chain(broken);
-        for name in next.filter(|name| waits.is_due(name)) {
-            let allow_locks = session.config.snapshot.allow_locks;
-            if waits.is_held(&name)
-                && !matches!(
-                    snapshot::is_takeable(&session.source, &name, allow_locks).await,
-                    Ok(true)
-                )
-            {
-                waits.still_held(&name);
-                continue;
+        let mut due: Vec<TableName> = next.into_iter().chain(broken).collect();
+        in_turn(waits, &mut due);
+        due.truncate(session.config.snapshot.tables_in_parallel.get() as usize);
+        // Whoever is tried in the next run has been asked before: the stream stands still while it is tried.
+        let mut ready = None;
+        for name in due {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                is_held = is_held(&pipe, &session, &name) => if !is_held {
+                    ready = Some(name);
+                },
             }
+        }
+        if let Some(name) = ready {
             tracing::info!(pipe = pipe.store.pipe(), table = %name, "the load of an append table is next");
             stop.cancel();
             return Ok(());
+        }
+    }
+}
+
+/// Whether something at the source holds the load up still, or, of one that takes no lock, would hold it up; it waits then.
+async fn is_held(pipe: &Pipe, session: &Session, name: &TableName) -> bool {
+    let waits = &pipe.progress.waits;
+    let was_held = waits.is_held(name);
+    if !was_held && (session.config.snapshot.allow_locks || waits.is_broken(name)) {
+        return false;
+    }
+    let table = session.table(name);
+    let wanted = wanted(&session.config, &table);
+    let mode = session.config.source.position;
+    match snapshot::what_holds(&session.source, mode, &wanted).await {
+        Ok(None) => false,
+        Ok(Some(error)) if !was_held => {
+            waits.hold(name, &error);
+            true
+        }
+        Err(error) if error.kind().retry() == Retry::AfterOperator => false,
+        Ok(Some(_)) | Err(_) => {
+            waits.still_held(name);
+            true
         }
     }
 }

@@ -9,7 +9,7 @@ use super::session::{LiveTable, Session, TARGETS_AT_ONCE};
 use super::setup::{raise_term, recorded};
 use super::store::PipeStore;
 use super::supervisor::Pipe;
-use super::swap::{clear_beside, tell_of_history};
+use super::swap::{clear_beside, end_begun, tell_of_history};
 use super::table_state::{TableEvent, TableState};
 use super::{ddl, pinned};
 use crate::batch::{MAX_STREAM_OFFSET, TableName};
@@ -33,6 +33,7 @@ const OFFSET_TO_RAISE_AT: u64 = MAX_STREAM_OFFSET / 2;
 /// acknowledged and the pipe cannot go back behind it; `DestinationRejected` when a target was altered by someone else.
 pub(super) async fn attach(pipe: &Pipe) -> Result<Attached> {
     rejoin(&pipe.store).await?;
+    end_begun(pipe).await?;
     let (session, changed) = bound(pipe).await?;
     let replaying = replaying(&session, &pipe.store, &changed);
     if replaying.is_empty() {
@@ -283,7 +284,8 @@ async fn clear_given_up(session: &Session, store: &PipeStore, owner: &Owner) -> 
     let left = records.tables.iter();
     for (name, table) in left.filter(|(_, table)| !table.given_up.is_empty()) {
         for beside in &table.given_up {
-            if let Some(kept) = clear_beside(&session.destination, beside, owner).await? {
+            let cleared = clear_beside(&session.destination, beside, owner).await;
+            if let Some(kept) = cleared.map_err(|error| error.with_table(name))? {
                 tell_of_history(store, name, &kept).await?;
             }
         }
@@ -396,8 +398,8 @@ async fn ensure_source_past(
         .close()
         .await;
     let moved = record.server.as_ref() != Some(session.source.identity());
-    if moved {
-        forget_terms_of_returning(store).await?;
+    if moved || standing == Standing::Overtaken {
+        forget_own_terms(store).await?;
     }
     if standing == Standing::Overtaken
         || moved
@@ -431,11 +433,19 @@ impl Pipe {
     }
 }
 
-/// Offsets that were counted on another server mean nothing here: tables that read by themselves claim anew.
-async fn forget_terms_of_returning(store: &PipeStore) -> Result<()> {
+/// Offsets that were counted on another server mean nothing here, and what another state has written outranks terms that
+/// this one claimed before: tables that read by themselves claim anew, also those that come back later.
+async fn forget_own_terms(store: &PipeStore) -> Result<()> {
+    let claimed = |table: &TableRecord| {
+        let place = table.place.as_ref();
+        place.is_some_and(|place| place.term.is_some())
+    };
+    if store.records().names_where(claimed).is_empty() {
+        return Ok(());
+    }
     store
         .commit(|draft| {
-            for name in draft.names_where(|table| table.state == TableState::CatchingUp) {
+            for name in draft.names_where(claimed) {
                 if let Some(place) = &mut draft.table_mut(&name).place {
                     place.term = None;
                 }

@@ -37,7 +37,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::{
     BinlogStream, Decided, Idle, Item, Prepared, RowEvent, RowEvents, Statement, Transaction, Xid,
 };
-use crate::source::mysql::position::{Position, StreamPlace};
+use crate::source::mysql::position::{GroupGtid, Position, StreamPlace};
 
 /// Flushes that wait for the applier besides the one that it works on: one, so that decoding overlaps inserting.
 pub(super) const FLUSHES_WAITING: usize = 1;
@@ -68,7 +68,44 @@ pub(super) struct Follower<'a> {
 }
 
 /// Tables with the places up to which their events are passed over; without a place all of them are, for this run.
-pub(super) type Passed = BTreeMap<TableName, Option<Position>>;
+///
+/// A transaction is before a table's place when the place has its own GTID. The stream's place does not tell that: another
+/// server may have committed what is before the table's place and what is behind it in another order, and then it holds
+/// some of both.
+#[derive(Debug, Default)]
+pub(super) struct Passed(BTreeMap<TableName, Ahead>);
+
+#[derive(Debug)]
+struct Ahead {
+    place: Option<Position>,
+    /// Whether the group that is being read is before the place.
+    now: bool,
+}
+
+impl Passed {
+    pub(super) fn of(places: impl IntoIterator<Item = (TableName, Option<Position>)>) -> Self {
+        let ahead = |place| Ahead { place, now: true };
+        let places = places.into_iter();
+        Self(places.map(|(name, place)| (name, ahead(place))).collect())
+    }
+
+    /// The group of that name, which ends at `end`, is read next. Tables whose places the stream has passed are forgotten.
+    fn meet(&mut self, group: &GroupGtid, end: &Position) {
+        self.0.retain(|_, ahead| {
+            let Some(place) = &ahead.place else {
+                return true;
+            };
+            let has_it = place.has(group);
+            ahead.now = has_it.unwrap_or_else(|| place.contains(end) == Some(true));
+            ahead.now || end.contains(place) == Some(false)
+        });
+    }
+
+    /// Whether the table's events of the group that is being read are passed over.
+    pub(super) fn contains(&self, name: &TableName) -> bool {
+        self.0.get(name).is_some_and(|ahead| ahead.now)
+    }
+}
 
 /// How a follower cuts its flushes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +222,7 @@ impl Follower<'_> {
             open.moved_to(end, committed_at_us);
             return Ok(());
         }
-        self.leave_passed(&end);
+        self.passed.meet(&transaction.gtid, &end.position);
         self.wait_from_first_row(open);
         let commit = self.progress.lag.read(committed_at_us);
         self.push_all(open, transaction.row_events()?, &end, commit)
@@ -233,7 +270,7 @@ impl Follower<'_> {
 
     /// Whether the event's rows are not to be written: their table stands behind them, or they were rolled back.
     fn is_no_more(&self, open: &mut Open, event: &RowEvent<'_>) -> Result<bool> {
-        if self.passed.contains_key(&event.table.name) {
+        if self.passed.contains(&event.table.name) {
             open.pass(event);
             return Ok(true);
         }
@@ -282,11 +319,12 @@ impl Follower<'_> {
             xid,
             commit,
             base,
+            gtid,
             end,
             committed_at_us,
         } = decided;
         let committed_at_us = self.dated(committed_at_us);
-        self.leave_passed(&end);
+        self.passed.meet(&gtid, &end.position);
         let passed_over = commit && self.pace == Pace::PassOverFirst;
         if passed_over {
             self.pass_over_first(&end).await?;
@@ -350,7 +388,7 @@ impl Follower<'_> {
             if !self.track.carries(&records, &table) {
                 continue;
             }
-            if self.passed.contains_key(&table) {
+            if self.passed.contains(&table) {
                 open.pass_silent(&table, Silent::ANY);
                 continue;
             }
@@ -400,7 +438,7 @@ impl Follower<'_> {
         statement.committed_at_us = self.dated(statement.committed_at_us);
         let end = statement.end.clone();
         let committed_at_us = statement.committed_at_us;
-        self.leave_passed(&end);
+        self.passed.meet(&statement.gtid, &end.position);
         self.kinship
             .learn(self.session, self.store, &statement)
             .await?;
@@ -441,13 +479,6 @@ impl Follower<'_> {
         Ok(true)
     }
 
-    /// Tables whose place lies before `end` are passed over no more.
-    fn leave_passed(&mut self, end: &StreamPlace) {
-        let is_ahead = |place: &Position| place.contains(&end.position) == Some(true);
-        self.passed
-            .retain(|_, place| place.as_ref().is_none_or(is_ahead));
-    }
-
     /// Whether every table of ours that the statement names stands behind it already.
     fn is_passed(&self, statement: &Statement) -> bool {
         let records = self.store.records();
@@ -456,7 +487,7 @@ impl Follower<'_> {
             .iter()
             .filter(|name| self.track.carries(&records, name))
             .peekable();
-        ours.peek().is_some() && ours.all(|name| self.passed.contains_key(name))
+        ours.peek().is_some() && ours.all(|name| self.passed.contains(name))
     }
 
     /// Records that what ends at `end` is passed over for this table, and goes on as configured.
@@ -478,3 +509,7 @@ impl Follower<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "follow_tests.rs"]
+mod tests;

@@ -288,7 +288,7 @@ async fn read_and_insert(
             pieces: pieces.clone(),
             stop: stop.clone(),
         };
-        let start = start.clone();
+        let start = proved(&pipe.store.records(), name, start);
         tasks.spawn(async move { reader.run(&start, opened).await });
     }
     drop(pieces);
@@ -301,6 +301,15 @@ async fn read_and_insert(
         Ok(())
     };
     tokio::try_join!(read_all, insert(session, pipe, name, received)).map(drop)
+}
+
+/// What the server must hold for its rows to be those of the load: a table's own place may be ahead of the pipe's, and
+/// whatever is behind it is passed over.
+fn proved(records: &Records, name: &TableName, start: &Position) -> Position {
+    let table = records.tables.get(name);
+    let own = table.and_then(|table| table.place.as_ref());
+    let ahead = own.filter(|own| own.place.position.contains(start) == Some(true));
+    ahead.map_or_else(|| start.clone(), |own| own.place.position.clone())
 }
 
 /// Takes the next partition until none is left.

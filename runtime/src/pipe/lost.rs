@@ -36,6 +36,30 @@ pub(super) fn is_held(record: &PipeRecord, mirror: &Mirror) -> bool {
     })
 }
 
+/// Sees, between the rows of a checkpoint and its mirror, that what was acknowledged before is still there: a newer mirror
+/// would hide for good that ClickHouse has come back older, which on an idle connection nobody notices.
+///
+/// # Errors
+/// `DestinationUnavailable` when it is not: the next run goes back to what is there. Else as any query.
+pub(super) async fn ensure_held(session: &Session, store: &PipeStore) -> Result<()> {
+    let record = store.record();
+    let is_behind = |mirror: &Mirror| {
+        let offset = record.checkpoint.as_ref().map(|ours| ours.place.offset);
+        // Whoever has claimed a later term has seen to that.
+        (mirror.term < record.term)
+            || (mirror.term == record.term
+                && mirror.owner == record.owner
+                && offset.is_some_and(|offset| mirror.offset < offset))
+    };
+    match session.destination.read_mirror(store.pipe()).await? {
+        Some(mirror) if !is_behind(&mirror) => Ok(()),
+        Some(_) | None => Err(Error::new(
+            ErrorKind::DestinationUnavailable,
+            "ClickHouse holds less than it had acknowledged",
+        )),
+    }
+}
+
 /// Compares the mirror with the state, and goes back to its place where ClickHouse has lost rows that can be read again.
 ///
 /// # Errors
@@ -99,6 +123,13 @@ async fn read_again(store: &PipeStore, place: StreamPlace) -> Result<()> {
             "its newest checkpoint is older than the end of a load, whose rows carry no place",
         ));
     }
+    if has_decided_behind(&store.records(), &place.position) {
+        return Err(lost(
+            store.pipe(),
+            "its newest checkpoint lies between the PREPARE and the decision of an XA transaction, whose rows are no longer \
+             kept",
+        ));
+    }
     tracing::warn!(
         pipe = store.pipe(),
         "ClickHouse's newest checkpoint is older than ours: it has lost rows, which are read again from the binlog"
@@ -109,6 +140,20 @@ async fn read_again(store: &PipeStore, place: StreamPlace) -> Result<()> {
             Ok(())
         })
         .await
+}
+
+/// Whether a transaction was prepared before `place`, and its decision has been carried out behind it, with the rows that
+/// were kept until then.
+fn has_decided_behind(records: &Records, place: &Position) -> bool {
+    let holds = |place: &Position, other: &Position| place.contains(other) == Some(true);
+    let at = records.checkpoint();
+    records.prepared.values().any(|prepared| {
+        let decided = prepared.decided.as_ref();
+        holds(place, &prepared.end)
+            && decided.is_some_and(|decided| {
+                !holds(place, decided) && at.is_some_and(|at| holds(&at.place.position, decided))
+            })
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,12 +247,14 @@ fn is_past_loads(records: &Records, position: &Position) -> bool {
     })
 }
 
-/// Takes the checkpoint back to `to`, and tables that stand ahead of it by themselves as well.
+/// Takes the checkpoint back to `to`, and tables that stand ahead of it by themselves as well. When the source committed what
+/// lies before `to`, no record says.
 fn go_back(draft: &mut Records, to: &StreamPlace) {
     let record = draft.pipe_mut();
     if let Some(checkpoint) = record.checkpoint.take() {
         record.checkpoint = Some(Checkpoint {
             place: to.clone(),
+            committed_at_us: None,
             ..checkpoint
         });
     }
@@ -230,7 +277,7 @@ fn go_back(draft: &mut Records, to: &StreamPlace) {
                 term: None,
                 place: to.clone(),
                 sent: own.sent,
-                as_of_us: own.as_of_us,
+                as_of_us: None,
             }),
         };
     }

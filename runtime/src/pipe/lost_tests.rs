@@ -7,7 +7,9 @@ use std::time::SystemTime;
 use super::*;
 use crate::batch::TableSchema;
 use crate::pipe::lifecycle::PipeState;
+use crate::pipe::prepared::PreparedRecord;
 use crate::pipe::record::Overlay;
+use crate::source::mysql::binlog::Xid;
 use crate::source::mysql::catalog::SourceTable;
 
 fn position(until: u64) -> Position {
@@ -39,7 +41,7 @@ fn record() -> PipeRecord {
         owner: "us".to_owned(),
         checkpoint: Some(Checkpoint {
             place: place(10),
-            committed_at_us: None,
+            committed_at_us: Some(10),
             written_at_us: 0,
         }),
         sent: None,
@@ -144,7 +146,7 @@ fn tables_that_stand_ahead_by_themselves_go_back_too() {
         term,
         place: place(until),
         sent: None,
-        as_of_us: None,
+        as_of_us: Some(until),
     };
     let quarantined = |place: TablePlace| {
         move |table: &mut TableRecord| {
@@ -169,14 +171,43 @@ fn tables_that_stand_ahead_by_themselves_go_back_too() {
     go_back(&mut records, &place(6));
     let checkpoint = records.checkpoint().expect("there was one");
     assert_eq!(checkpoint.place, place(6));
+    assert_eq!(
+        checkpoint.committed_at_us, None,
+        "the date of another place"
+    );
     let of = |name: &str| &records.tables[&TableName::new("s", name)];
     let stands = |name: &str| of(name).place.as_ref().map(|own| own.place.clone());
     assert_eq!(stands("before"), Some(place(4)));
     assert_eq!(stands("ahead"), Some(place(6)));
     assert_eq!(stands("alone"), Some(place(4)));
     assert_eq!(stands("taken_in"), Some(place(9)));
+    let dated = |name: &str| of(name).place.as_ref().and_then(|own| own.as_of_us);
+    assert_eq!([dated("before"), dated("ahead")], [Some(4), None]);
     let inexact: Vec<bool> = ["before", "ahead", "alone", "taken_in"]
         .map(|name| of(name).inexact.is_some())
         .to_vec();
     assert_eq!(inexact, [false, false, true, false]);
+}
+
+#[test]
+fn a_decision_behind_the_mirror_took_the_rows_with_it() {
+    let prepared = |decided: Option<u64>| PreparedRecord {
+        id: "x".to_owned(),
+        xid: serde_json::from_str::<Xid>("\"X'61',X'',1\"").expect("a name"),
+        end: position(5),
+        length: 1,
+        pieces: Vec::new(),
+        decided: decided.map(position),
+    };
+    let with = |decided| Records {
+        pipe: Some(record()),
+        prepared: BTreeMap::from([("x".to_owned(), Arc::new(prepared(decided)))]),
+        ..Records::default()
+    };
+    assert!(has_decided_behind(&with(Some(8)), &position(6)));
+    assert!(!has_decided_behind(&with(None), &position(6)));
+    // The PREPARE is read again, the decision stands before the mirror, or the pipe itself has not come to it.
+    assert!(!has_decided_behind(&with(Some(8)), &position(4)));
+    assert!(!has_decided_behind(&with(Some(8)), &position(8)));
+    assert!(!has_decided_behind(&with(Some(12)), &position(6)));
 }

@@ -48,6 +48,7 @@ mod resync;
 mod sample;
 mod session;
 mod setup;
+mod start_place;
 mod status;
 pub mod store;
 mod supervisor;

@@ -163,7 +163,7 @@ impl Run {
             (line.place.clone(), line.term, line.pace, line.track.clone());
         let passed = match line.track {
             Track::Pipe => places_ahead(&pipe.store),
-            Track::Table(_) => Passed::new(),
+            Track::Table(_) => Passed::default(),
         };
         self.tasks.spawn(async move {
             let follower = Follower {
@@ -296,11 +296,14 @@ impl Run {
     fn load(&mut self, start: &Position) {
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
         let (start, stop) = (start.clone(), self.stop.clone());
+        let ends = pipe.config.mode == Mode::Snapshot;
         self.tasks.spawn(async move {
             load::load(&session, &pipe, &start, &stop).await?;
             if pipe
                 .store
-                .wait_until(&stop, |records| all_passed(records))
+                .wait_until(&stop, |records| {
+                    all_passed(records) && !(ends && is_anyone_on_the_way(records))
+                })
                 .await
             {
                 finish_load(&pipe, &stop).await?;
@@ -362,19 +365,16 @@ impl Run {
 
 /// Tables in the stream that stand ahead of the checkpoint, and those whose place is not known yet.
 fn places_ahead(store: &PipeStore) -> Passed {
-    store
-        .records()
-        .tables
-        .iter()
-        .filter(|(_, table)| table.state.is_in_stream())
-        .filter_map(|(name, table)| {
-            if append::awaits_its_moment(table) {
-                return Some((name.clone(), None));
-            }
-            let place = table.place.as_ref()?;
-            Some((name.clone(), Some(place.place.position.clone())))
-        })
-        .collect()
+    let records = store.records();
+    let in_stream = records.tables.iter();
+    let in_stream = in_stream.filter(|(_, table)| table.state.is_in_stream());
+    Passed::of(in_stream.filter_map(|(name, table)| {
+        if append::awaits_its_moment(table) {
+            return Some((name.clone(), None));
+        }
+        let place = table.place.as_ref()?;
+        Some((name.clone(), Some(place.place.position.clone())))
+    }))
 }
 
 /// Whether a table on its way back stands at the pipe's checkpoint or ahead of it.
@@ -409,6 +409,12 @@ fn all_passed(records: &Records) -> bool {
             (Some(end), Some(at)) => at.contains(end) == Some(true),
             _ => false,
         })
+}
+
+/// Whether a table that was out of service is on its way back, to a load that is not over.
+fn is_anyone_on_the_way(records: &Records) -> bool {
+    let mut tables = records.tables.values();
+    tables.any(|table| table.state == TableState::CatchingUp)
 }
 
 /// Tables that were loaded in place stream from now on. Those beside live ones are exchanged when the stream has been

@@ -21,6 +21,7 @@ use super::record::{
 };
 use super::session::{LiveTable, Session};
 use super::setup::{self, recorded};
+use super::start_place;
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use super::tables;
@@ -334,7 +335,7 @@ pub(super) async fn begin_anew(
         .filter(|(_, name)| names.contains(name))
         .collect();
     // The pipe's own stream may be open under the pipe's id.
-    let (start, sources) = setup::start(session, &matched, random_server_id()).await?;
+    let (start, sources) = start_place::take(session, &matched, random_server_id()).await?;
     let mut bound = Vec::new();
     for (table, name) in setup::bind_all(session, &matched, sources).await {
         bound.push(table.map_err(|error| error.with_table(&name))?);
@@ -391,7 +392,7 @@ pub(super) async fn check_targets(
 ) -> Result<()> {
     let owner = Owner::new(pipe.store.pipe(), pipe.store.record().id);
     let records = pipe.store.records();
-    let mut targets = Vec::new();
+    let (mut targets, mut new) = (Vec::new(), Vec::new());
     for table in bound.iter().skip(first) {
         match records.tables.get(table.source.name()) {
             Some(record) => {
@@ -400,7 +401,7 @@ pub(super) async fn check_targets(
                     target.with_name(shadow.name_for(target.name(), table.target.name()))
                 }));
             }
-            None => targets.extend(table.targets().cloned()),
+            None => new.extend(table.targets().cloned()),
         }
     }
     let mut findings = setup::shared_targets(&records, bound);
@@ -410,6 +411,9 @@ pub(super) async fn check_targets(
             .preflight(&session.config, &targets, &owner)
             .await?,
     );
+    // A new table is loaded in place. Rows that this pipe has written into its target are those of a table that has left.
+    let nobody = Owner::new(pipe.store.pipe(), String::new());
+    findings.extend(session.destination.preflight_targets(&new, &nobody).await?);
     setup::refuse(&findings)
 }
 

@@ -1,8 +1,6 @@
 //! Setup: everything is checked before anything is made.
 //!
-//! The start place is taken first, then the table definitions are read, then the binlog between the start place and now
-//! is searched for statements that change one of the tables: if there is one, the definitions may belong to a later
-//! place than the start, and all three are taken again. What was taken is persisted before the first target table is
+//! The start place and the definitions that hold there ([`start_place`]) are persisted before the first target table is
 //! made, so a crash in between repeats the rest with the same start place.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +16,7 @@ use super::established;
 use super::lifecycle::PipeEvent;
 use super::record::{Checkpoint, Records, TableRecord, random_id, random_server_id};
 use super::session::{LiveTable, Session, TARGETS_AT_ONCE, completes_rows};
+use super::start_place;
 use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
@@ -26,14 +25,10 @@ use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
 use crate::fault;
 use crate::source::mysql::Source;
-use crate::source::mysql::binlog::{StreamOptions, TableFilter, statements_between};
 use crate::source::mysql::catalog::{self, SourceTable};
 use crate::source::mysql::position::{Position, StreamPlace};
+use crate::source::mysql::preflight;
 use crate::source::mysql::types::ensure_images_whole;
-use crate::source::mysql::{preflight, snapshot};
-
-/// How often a start place may be spoiled by a statement before Setup gives up for the moment.
-const START_ATTEMPTS: usize = 10;
 
 /// How often it is told how many target tables have been made.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
@@ -311,7 +306,8 @@ pub(super) async fn set_up(session: &Session, store: &PipeStore) -> Result<()> {
         refuse(&prepared.findings)?;
         keep_number_apart(session, store).await?;
         let matched = matched_tables(session).await?;
-        let (start, sources) = start(session, &matched, store.record().server_id).await?;
+        let (start, sources) =
+            start_place::take(session, &matched, store.record().server_id).await?;
         let mut tables = Vec::new();
         for (table, _) in bind_all(session, &matched, sources).await {
             tables.push(table?);
@@ -435,41 +431,6 @@ async fn definition_of_each(
         table.with_policies(&config.types, entry)
     };
     Ok(tables.into_iter().zip(matched).map(judged).collect())
-}
-
-/// The start place and the definitions that hold there.
-///
-/// # Errors
-/// `SourceSetting` when statements keep changing the tables, else whatever the source fails with.
-pub(super) async fn start(
-    session: &Session,
-    matched: &[(TableConfig, TableName)],
-    server_id: u32,
-) -> Result<(Position, Vec<SourceTable>)> {
-    let names: Vec<TableName> = matched.iter().map(|(_, name)| name.clone()).collect();
-    let filter = Arc::new(TableFilter::new(names));
-    let options = StreamOptions::new(server_id, &session.config.pipe);
-    let mode = session.config.source.position;
-    for _ in 0..START_ATTEMPTS {
-        let start = snapshot::take_place(&session.source, mode).await?;
-        let tables = definitions(session, matched).await?;
-        let now = snapshot::newest_place(&session.source, mode).await?;
-        let between =
-            statements_between(&session.source, &start, &now, Arc::clone(&filter), &options)
-                .await?;
-        let Some(statement) = between.first() else {
-            return Ok((start, tables));
-        };
-        tracing::info!(at = %statement.end.position, "a table was altered while Setup read it; reading again");
-    }
-    Err(Error::new(
-        ErrorKind::SourceSetting,
-        "between the place that the load can start at and now, a statement changed one of the tables",
-    )
-    .with_hint(
-        "wait until nobody alters the tables; on MySQL by file and offset also GRANT BACKUP_ADMIN ON *.* to the \
-         account, or run FLUSH BINARY LOGS once, since without that grant a load starts at the current file's beginning",
-    ))
 }
 
 async fn record_start(

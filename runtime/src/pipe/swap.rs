@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::attach::connected;
 use super::journal::{EventKind, Level, Note};
 use super::lifecycle::PipeEvent;
-use super::record::{Beside, Exchange};
+use super::record::{Beside, Exchange, TableRecord};
 use super::session::Session;
 use super::store::PipeStore;
 use super::supervisor::Pipe;
@@ -62,6 +62,35 @@ pub(super) async fn swap(pipe: &Pipe, stop: &CancellationToken) -> Result<()> {
     Ok(())
 }
 
+/// Ends exchanges that a former run has begun, of tables that are at work again: the one beside the live table may be the
+/// old one by now, which rows are not to go to.
+///
+/// # Errors
+/// As [`swap`], with the table.
+pub(super) async fn end_begun(pipe: &Pipe) -> Result<()> {
+    let begun = |table: &TableRecord| {
+        let at_work = !matches!(
+            table.state,
+            TableState::Removed | TableState::Quarantined(_)
+        );
+        let shadow = table.shadow.as_ref();
+        at_work
+            && shadow.is_some_and(|shadow| shadow.exchange.is_some() || !shadow.routed.is_empty())
+    };
+    let names = pipe.store.records().names_where(begun);
+    if names.is_empty() {
+        return Ok(());
+    }
+    let session = connected(pipe).await?;
+    let _letters = pipe.store.letters().lock().await;
+    let owner = Owner::new(pipe.store.pipe(), pipe.store.record().id);
+    for name in names {
+        let ended = swap_table(pipe, &session, &name, &owner).await;
+        ended.map_err(|error| error.with_table(&name))?;
+    }
+    Ok(())
+}
+
 async fn swap_table(pipe: &Pipe, session: &Session, name: &TableName, owner: &Owner) -> Result<()> {
     let records = pipe.store.records();
     let shadow = records.tables.get(name).and_then(|t| t.shadow.clone());
@@ -95,7 +124,12 @@ async fn swap_table(pipe: &Pipe, session: &Session, name: &TableName, owner: &Ow
             let table = draft.table_mut(name);
             table.shadow = None;
             table.left.clear();
-            draft.table_event(name, TableEvent::Loaded)
+            if table.state.is_loading() {
+                return draft.table_event(name, TableEvent::Loaded);
+            }
+            // It has been out of service since, and reads on from its place.
+            table.whole = true;
+            Ok(())
         })
         .await
 }

@@ -3,6 +3,7 @@
 use super::clock::now_us;
 use super::heal::{Kinship, Silent};
 use super::lifecycle::Failure;
+use super::lost;
 use super::record::{Checkpoint, Records, TablePlace};
 use super::store::PipeStore;
 use crate::batch::TableName;
@@ -104,6 +105,7 @@ impl Track {
         if let Track::Table(_) = self {
             return Ok(());
         }
+        lost::ensure_held(session, store).await?;
         let record = store.record();
         let mirror = MirrorRow {
             term: record.term,

@@ -14,14 +14,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Comparison, Launch, Pipe, PipeLog, Plugins, Stage};
 use tokio::sync::Semaphore;
 
 pub(crate) use binlog::{Event, end_of_binlog, events_behind, has_kinds, newest_file, place};
-pub(crate) use ends::{ends_at, wait_aborted};
+pub(crate) use ends::{ends_at, killed_at, wait_aborted};
 pub(crate) use guests::hostile_guest;
 pub(crate) use json_schema::ensure_fits;
 pub(crate) use kills::{KILLS, assert_filtered, assert_stream_survives_kills, filtered};
@@ -224,6 +224,23 @@ pub(crate) async fn running_with(file: &Value) -> Result<Pipe> {
     let mut pipe = start(launch(file))?;
     pipe.wait_state("Running", START).await?;
     Ok(pipe)
+}
+
+/// The first reason of the table, once one stands.
+pub(crate) async fn reason_of(pipe: &mut Pipe, table: &str) -> Result<Value> {
+    let mine = |document: &Value| {
+        let reasons = document["reasons"].as_array().into_iter().flatten();
+        reasons
+            .clone()
+            .find(|reason| reason["table"] == table)
+            .cloned()
+    };
+    let document = pipe
+        .wait_for("a reason of the table", START, |document| {
+            mine(document).is_some()
+        })
+        .await?;
+    mine(&document).context("it stands")
 }
 
 /// Waits until a pipe of the process, by name, is as wanted: for processes with more pipes than one.

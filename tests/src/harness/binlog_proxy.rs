@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::proxy::both_ends;
@@ -87,6 +88,7 @@ pub struct BinlogProxy {
     altering: Arc<AtomicBool>,
     cuts: Arc<Cuts>,
     farther: Arc<AtomicU32>,
+    server: watch::Sender<u16>,
     _task: JoinSet<()>,
 }
 
@@ -102,8 +104,9 @@ impl BinlogProxy {
         let altering = Arc::new(AtomicBool::new(true));
         let cuts = Arc::new(Cuts::default());
         let farther = Arc::new(AtomicU32::new(0));
+        let (server, behind) = watch::channel(port);
         let link = Link {
-            port,
+            server: behind,
             altering: Arc::clone(&altering),
             cuts: Arc::clone(&cuts),
             farther: Arc::clone(&farther),
@@ -116,6 +119,7 @@ impl BinlogProxy {
             altering,
             cuts,
             farther,
+            server,
             _task: task,
         })
     }
@@ -152,6 +156,11 @@ impl BinlogProxy {
         self.farther.store(bytes, Ordering::SeqCst);
     }
 
+    /// From now on another server of this machine answers; what is open breaks off.
+    pub fn turn_to(&self, port: u16) {
+        self.server.send_replace(port);
+    }
+
     /// How many binlogs were broken off.
     pub fn broken_off(&self) -> u32 {
         self.cuts.done.load(Ordering::SeqCst)
@@ -160,7 +169,8 @@ impl BinlogProxy {
 
 #[derive(Clone)]
 struct Link {
-    port: u16,
+    /// The port of the server that answers.
+    server: watch::Receiver<u16>,
     altering: Arc<AtomicBool>,
     cuts: Arc<Cuts>,
     farther: Arc<AtomicU32>,
@@ -178,8 +188,10 @@ async fn accept(listener: TcpListener, link: Link) {
     }
 }
 
-async fn carry(client: TcpStream, link: Link) -> Result<()> {
-    let [(from_client, to_client), (from_server, to_server)] = both_ends(client, link.port).await?;
+async fn carry(client: TcpStream, mut link: Link) -> Result<()> {
+    let port = *link.server.borrow_and_update();
+    let [(from_client, to_client), (from_server, to_server)] = both_ends(client, port).await?;
+    let mut server = link.server.clone();
     let dumping = Arc::new(AtomicBool::new(false));
     let events = Events {
         link,
@@ -191,6 +203,7 @@ async fn carry(client: TcpStream, link: Link) -> Result<()> {
     tokio::select! {
         result = commands(from_client, to_server, dumping) => result,
         result = events.carry(from_server, to_client) => result,
+        _ = server.changed() => Ok(()),
     }
 }
 

@@ -49,6 +49,8 @@ pub struct ServerFacts {
     pub version: String,
     /// Whether it has the type Time64.
     pub time64: bool,
+    /// Whether a statement may set aside the size beyond which tables are not dropped.
+    pub drops_any_size: bool,
 }
 
 impl Default for ServerFacts {
@@ -57,6 +59,7 @@ impl Default for ServerFacts {
         Self {
             version: String::new(),
             time64: true,
+            drops_any_size: true,
         }
     }
 }
@@ -83,6 +86,7 @@ impl ClickHouse {
             facts: ServerFacts {
                 version: String::new(),
                 time64: false,
+                drops_any_size: false,
             },
             known: Known::default(),
         };
@@ -112,6 +116,7 @@ impl ClickHouse {
         inner.facts = ServerFacts {
             version: found.version,
             time64: found.time64 > 0,
+            drops_any_size: found.drops_any_size > 0,
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -302,6 +307,7 @@ impl fmt::Debug for ClickHouse {
 struct FactsRow {
     version: String,
     time64: u64,
+    drops_any_size: u64,
 }
 
 /// Compressing costs both ends more than the loopback interface does.

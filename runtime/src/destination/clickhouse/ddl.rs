@@ -200,6 +200,12 @@ pub(super) fn drop_table(database: &str, name: &str) -> String {
     format!("DROP TABLE IF EXISTS {} SYNC", qualified(database, name))
 }
 
+/// The same however large the table is; servers refuse above 50 GB by default (error 359).
+pub(super) fn drop_any_size(database: &str, name: &str) -> String {
+    let drop = drop_table(database, name);
+    format!("{drop} SETTINGS max_table_size_to_drop = 0")
+}
+
 /// Ends the queries whose ids begin so, and waits until they have gone.
 pub(super) fn kill_queries(prefix: &str) -> String {
     format!(
@@ -371,7 +377,8 @@ pub(super) fn highest_version(target: &TargetTable) -> String {
 
 pub(super) fn server_facts() -> &'static str {
     "SELECT version() AS version, \
-     (SELECT count() FROM system.settings WHERE name = 'enable_time_time64_type') AS time64"
+     (SELECT count() FROM system.settings WHERE name = 'enable_time_time64_type') AS time64, \
+     (SELECT count() FROM system.settings WHERE name = 'max_table_size_to_drop') AS drops_any_size"
 }
 
 pub(super) fn database_engine(database: &str) -> String {

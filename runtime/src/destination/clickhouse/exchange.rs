@@ -70,6 +70,10 @@ impl ClickHouse {
             self.run(&sql, DOING, STATEMENT_TIMEOUT)
                 .await
                 .map_err(tag)?;
+            // A former statement, whose answer was lost, may have come through as well: two exchanges are none.
+            if self.identity(live.name()).await.map_err(tag)?.as_deref() != Some(fresh) {
+                return Err(tag(undone(live.name(), shadow)));
+            }
         }
         fault::point("swap:4");
         self.refresh_view(live, owner).await?;
@@ -124,20 +128,27 @@ impl ClickHouse {
         }
     }
 
-    async fn drop_table(&self, name: &str) -> Result<()> {
+    pub(super) async fn drop_table(&self, name: &str) -> Result<()> {
         self.end_outstanding(name).await?;
-        self.run(
-            &ddl::drop_table(self.database(), name),
-            DOING,
-            STATEMENT_TIMEOUT,
-        )
-        .await
+        let sql = match self.facts().drops_any_size {
+            true => ddl::drop_any_size(self.database(), name),
+            false => ddl::drop_table(self.database(), name),
+        };
+        self.run(&sql, DOING, STATEMENT_TIMEOUT).await
     }
 }
 
 /// The statement with which a person drops a table that was left.
 pub fn statement_to_drop(database: &str, name: &str) -> String {
     ddl::drop_table(database, name)
+}
+
+fn undone(live: &str, shadow: &str) -> Error {
+    Error::new(
+        ErrorKind::DestinationUnavailable,
+        format!("`{live}` and `{shadow}` were exchanged, and exchanged again by an earlier statement that came late"),
+    )
+    .with_hint("nothing: it is tried again")
 }
 
 fn replaced(live: &str, shadow: &str) -> Error {

@@ -71,6 +71,20 @@ impl ClickHouse {
     ) -> Result<Vec<Finding>> {
         let appends = targets.iter().any(TargetTable::is_append);
         let mut findings = self.check_server(config, appends).await?;
+        findings.extend(self.preflight_targets(targets, owner).await?);
+        Ok(findings)
+    }
+
+    /// The same of targets alone.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn preflight_targets(
+        &self,
+        targets: &[TargetTable],
+        owner: &Owner,
+    ) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
         check_names(targets, &mut findings);
         for target in targets {
             self.check_target(target, owner, &mut findings).await?;

@@ -33,13 +33,11 @@ impl ClickHouse {
         if !ours(&found.comment) {
             return Ok(());
         }
-        let sql = match archive {
-            Some(archive) => {
-                let free = self.free_name(archive, &found.uuid.0).await?;
-                ddl::rename(self.database(), target, &free)
-            }
-            None => ddl::drop_table(self.database(), target),
+        let Some(archive) = archive else {
+            return self.drop_table(target).await;
         };
+        let free = self.free_name(archive, &found.uuid.0).await?;
+        let sql = ddl::rename(self.database(), target, &free);
         self.run(&sql, DOING, STATEMENT_TIMEOUT).await
     }
 

@@ -341,7 +341,7 @@ pub(super) fn occupation(
         && (existing.rows_present || !owner.is_pipe_of(&existing.comment))
     {
         let whose = if owner.is_pipe_of(&existing.comment) {
-            "an earlier pipe of this name"
+            "an earlier pipe of this name, or to a table that has left this one"
         } else {
             "another pipe"
         };

@@ -182,7 +182,7 @@ fn fate(
 async fn verdicts(stand: Stand<'_>, statement: &Statement) -> Result<Vec<(TableName, Verdict)>> {
     let records = stand.store.records();
     let ours =
-        |name: &TableName| stand.track.carries(&records, name) && !stand.passed.contains_key(name);
+        |name: &TableName| stand.track.carries(&records, name) && !stand.passed.contains(name);
     let named: Vec<TableName> = statement
         .tables
         .iter()

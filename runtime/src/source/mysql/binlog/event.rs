@@ -10,6 +10,7 @@ use mysql_common::io::ParseBuf;
 use mysql_common::proto::MyDeserialize;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::position::Gtid;
 
 /// Type codes of the events that the stream knows.
 pub(super) mod code {
@@ -206,12 +207,8 @@ pub(super) fn truncated(what: &str) -> Error {
 /// What a MySQL GTID event says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MySqlGtid {
-    /// The server; zero for an anonymous one.
-    pub(super) uuid: [u8; 16],
-    /// The tag; empty for none.
-    pub(super) tag: String,
-    /// The number; 0 for an anonymous one.
-    pub(super) number: u64,
+    /// The transaction; all zero for an anonymous one.
+    pub(super) gtid: Gtid,
     /// Commit time on the server we read from.
     pub(super) committed_at_us: Option<u64>,
 }
@@ -239,10 +236,9 @@ impl MySqlGtid {
         } else {
             None
         };
+        let tag = String::new();
         Ok(Self {
-            uuid,
-            tag: String::new(),
-            number,
+            gtid: Gtid { uuid, tag, number },
             committed_at_us: committed_at_us.filter(|time| *time != 0),
         })
     }
@@ -252,13 +248,13 @@ impl MySqlGtid {
         let context = BinlogCtx::new(body.len(), &format, code::GTID_TAGGED);
         let event = GtidEvent::deserialize(context, &mut ParseBuf(body))
             .map_err(|error| truncated("tagged GTID").with_source(error))?;
+        let tag = event.tag().map(|tag| tag.as_str().to_owned());
         Ok(Self {
-            uuid: event.sid(),
-            tag: event
-                .tag()
-                .map(|tag| tag.as_str().to_owned())
-                .unwrap_or_default(),
-            number: event.gno(),
+            gtid: Gtid {
+                uuid: event.sid(),
+                tag: tag.unwrap_or_default(),
+                number: event.gno(),
+            },
             committed_at_us: Some(event.immediate_commit_timestamp()).filter(|time| *time != 0),
         })
     }

@@ -37,7 +37,7 @@ use super::xa::{Decided, Prepared, Xid};
 use super::{Statement, TableFilter};
 use crate::batch::MAX_STREAM_OFFSET;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::mysql::position::{GtidSet, MariaGtid, Position, StreamPlace};
+use crate::source::mysql::position::{GroupGtid, MariaGtid, Position, StreamPlace};
 
 /// What an event brought about.
 #[derive(Debug)]
@@ -126,27 +126,6 @@ struct Decision {
     base: u64,
 }
 
-#[derive(Debug)]
-enum GroupGtid {
-    None,
-    MySql(MySqlGtid),
-    Maria(MariaGtid),
-}
-
-impl GroupGtid {
-    fn text(&self) -> Option<String> {
-        match self {
-            GroupGtid::None => None,
-            GroupGtid::MySql(gtid) => {
-                let mut set = GtidSet::default();
-                set.add(gtid.uuid, &gtid.tag, gtid.number);
-                Some(set.to_string())
-            }
-            GroupGtid::Maria(gtid) => Some(gtid.to_string()),
-        }
-    }
-}
-
 impl Group {
     /// A GTID without content, so far.
     fn is_empty(&self) -> bool {
@@ -224,6 +203,9 @@ impl Grouper {
             code::FORMAT_DESCRIPTION => self.on_format(event),
             code::ROTATE => self.on_rotate(event),
             code::HEARTBEAT | code::HEARTBEAT_V2 => Ok(Step::Heartbeat),
+            code::PREVIOUS_GTIDS | code::MARIA_GTID_LIST | code::MARIA_BINLOG_CHECKPOINT => {
+                Ok(self.on_preface(event))
+            }
             code::INCIDENT => Err(incident()),
             // What the payload holds comes behind it, event by event.
             code::TRANSACTION_PAYLOAD => Ok(Step::Nothing),
@@ -236,12 +218,9 @@ impl Grouper {
             | code::BEGIN_LOAD_QUERY
             | code::IGNORABLE
             | code::ROWS_QUERY
-            | code::PREVIOUS_GTIDS
             | code::TRANSACTION_CONTEXT
             | code::VIEW_CHANGE
             | code::MARIA_ANNOTATE_ROWS
-            | code::MARIA_BINLOG_CHECKPOINT
-            | code::MARIA_GTID_LIST
             | code::MARIA_START_ENCRYPTION => Ok(Step::Nothing),
             _ if event.flags & FLAG_IGNORABLE != 0 => Ok(Step::Nothing),
             unknown => Err(Error::new(
@@ -258,7 +237,7 @@ impl Grouper {
         let gtid = if event.kind == code::ANONYMOUS_GTID {
             GroupGtid::None
         } else {
-            GroupGtid::MySql(gtid)
+            GroupGtid::MySql(gtid.gtid)
         };
         self.open_group(gtid, committed_at_us)
     }
@@ -392,11 +371,13 @@ impl Grouper {
             .with_hint("resync the table")
             .with_table(&table.name)),
             (Some(mut statement), None) => {
+                statement.gtid = group.gtid;
                 statement.end = self.place.clone();
                 statement.committed_at_us = self.committed_at_us;
                 Ok(Step::Statement(statement))
             }
             (None, Some(_)) => Ok(Step::Transaction(Transaction {
+                gtid: group.gtid,
                 end: self.place.clone(),
                 committed_at_us: self.committed_at_us,
                 rows: group.rows,
@@ -406,6 +387,7 @@ impl Grouper {
                     xid,
                     commit,
                     base,
+                    gtid: group.gtid,
                     end: self.place.clone(),
                     committed_at_us: self.committed_at_us,
                 }),

@@ -22,7 +22,7 @@ use super::xa::{Decided, Prepared, Xid};
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::Source;
-use crate::source::mysql::position::{Position, StreamPlace};
+use crate::source::mysql::position::{GroupGtid, Position, StreamPlace};
 use crate::source::mysql::replica::reported_host;
 
 /// Groups without anything of ours after which the place is reported although more are waiting.
@@ -111,6 +111,8 @@ pub struct Idle {
 /// A statement that was logged as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
+    /// Its own name.
+    pub gtid: GroupGtid,
     /// The place behind it.
     pub end: StreamPlace,
     /// When it was committed, in microseconds since 1970 by the source's clock.

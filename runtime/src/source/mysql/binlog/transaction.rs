@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::TableMap;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::mysql::position::StreamPlace;
+use crate::source::mysql::position::{GroupGtid, StreamPlace};
 
 /// Written to the spill file at once, after the budget has been passed for the first time.
 const SPILL_BYTES: usize = 4 << 20;
@@ -67,6 +67,8 @@ impl RowEvent<'_> {
 /// A committed transaction with rows of replicated tables.
 #[derive(Debug)]
 pub struct Transaction {
+    /// Its own name.
+    pub gtid: GroupGtid,
     /// The place behind it.
     pub end: StreamPlace,
     /// When it was committed, in microseconds since 1970 by the source's clock; whole seconds on MariaDB.

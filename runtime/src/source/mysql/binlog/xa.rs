@@ -15,7 +15,7 @@ use super::event::{Fields, truncated};
 use super::transaction::{RowBuffer, RowEvents, append_record};
 use crate::batch::TableName;
 use crate::error::Result;
-use crate::source::mysql::position::StreamPlace;
+use crate::source::mysql::position::{GroupGtid, StreamPlace};
 
 /// Bytes of rows in a packed piece; one event is never cut.
 const PIECE_BYTES: usize = 1 << 20;
@@ -203,6 +203,8 @@ pub struct Decided {
     pub commit: bool,
     /// The stream offset before the rows.
     pub base: u64,
+    /// The decision's own name.
+    pub gtid: GroupGtid,
     /// The place behind the decision.
     pub end: StreamPlace,
     /// When it was committed, in microseconds since 1970 by the source's clock.

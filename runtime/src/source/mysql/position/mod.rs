@@ -47,6 +47,32 @@ pub enum Position {
     },
 }
 
+/// What the server calls one group of its binlog, a transaction or a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupGtid {
+    /// Nothing.
+    None,
+    /// MySQL's name.
+    MySql(Gtid),
+    /// MariaDB's name.
+    Maria(MariaGtid),
+}
+
+impl GroupGtid {
+    /// As the server prints it; none for a group without a name.
+    pub fn text(&self) -> Option<String> {
+        match self {
+            GroupGtid::None => None,
+            GroupGtid::MySql(gtid) => {
+                let mut set = GtidSet::default();
+                set.add(gtid.uuid, &gtid.tag, gtid.number);
+                Some(set.to_string())
+            }
+            GroupGtid::Maria(gtid) => Some(gtid.to_string()),
+        }
+    }
+}
+
 /// A place, and the stream offset there: what a stream needs to go on and to give the same versions again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamPlace {
@@ -90,6 +116,15 @@ impl Position {
                 (server == other_server && base == other_base && !made_again)
                     .then(|| (number, offset) >= (other_number, other_offset))
             }
+            (Position::Gtid { .. } | Position::MariaGtid { .. } | Position::File { .. }, _) => None,
+        }
+    }
+
+    /// Whether the group is before this place; none where its name does not tell.
+    pub fn has(&self, group: &GroupGtid) -> Option<bool> {
+        match (self, group) {
+            (Position::Gtid { set }, GroupGtid::MySql(gtid)) => Some(set.contains(gtid)),
+            (Position::MariaGtid { list }, GroupGtid::Maria(gtid)) => Some(list.contains(*gtid)),
             (Position::Gtid { .. } | Position::MariaGtid { .. } | Position::File { .. }, _) => None,
         }
     }

@@ -1,7 +1,8 @@
 //! The place in the binlog that a load starts from, and the one it ends at.
 //!
 //! A place is taken so that SELECT already shows everything up to it: MySQL's `gtid_executed` grows only after the
-//! engine's commit, where the binlog's own end is ahead of it; MariaDB's consistent snapshot names the place it shows.
+//! engine's commit, where the binlog's own end is ahead of it, and by file and offset it is where the current file begins;
+//! MariaDB's consistent snapshot names the place it shows.
 //! A row changed after the place comes by the stream, a row changed before it is in every later SELECT, so nothing
 //! falls between. Rows of a prepared XA transaction stand in the binlog at its PREPARE and become visible at its
 //! COMMIT: a place between the two would lose them, so no place is taken while one is prepared (pitfall 96).
@@ -13,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use super::super::connection::identity_sql;
 use super::super::position::{GtidList, Position, split_file_name};
-use super::super::sql::quote_string;
+use super::super::sql::{quote_string, quote_table};
 use super::super::wire::{ServerError, WireConn};
 use super::super::{Flavor, ServerVersion, Source};
+use crate::batch::TableName;
 use crate::config::PositionMode;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,6 +34,9 @@ const LISTS_TRIED: u32 = 3;
 
 /// The first event of every binlog file.
 const FILE_START: u64 = 4;
+
+/// How many seconds a statement that is in the binlog may take to end.
+const METADATA_WAIT: u32 = 5;
 
 /// Takes the place up to which SELECT shows everything, and nothing of which is still prepared.
 ///
@@ -155,7 +160,7 @@ pub(super) async fn place_now(
                 .unwrap_or_default();
             Ok(Position::Gtid { set: set.parse()? })
         }
-        (Flavor::MySql, false) => mysql_file(conn, source).await,
+        (Flavor::MySql, false) => file_start(conn, source).await,
         (Flavor::MariaDb, by_gtid) => {
             let (file, offset, list) = mariadb_snapshot(conn, source).await?;
             Ok(if by_gtid {
@@ -183,39 +188,55 @@ fn no_binlog() -> Error {
         .with_hint("start the server with log_bin, or use `mode: snapshot`")
 }
 
-/// `log_status` stops commits for a moment, and so names a place that SELECT shows. Without the grant for it the start
-/// of the current file does: a file begins only when everything of the one before is committed.
-async fn mysql_file(conn: &mut WireConn, source: &Source) -> Result<Position> {
-    const LOG_STATUS: &str = "SELECT LOCAL->>'$.binary_log_file', LOCAL->>'$.binary_log_position' \
-         FROM performance_schema.log_status";
-    match conn.query_text(LOG_STATUS).await {
-        Ok(rows) => {
-            if let Some([Some(file), Some(offset)]) = rows.first().map(Vec::as_slice)
-                && let Ok(offset) = String::from_utf8_lossy(offset).parse()
-            {
-                return Ok(file_position(
-                    source,
-                    String::from_utf8_lossy(file).into_owned(),
-                    offset,
-                ));
-            }
-        }
-        Err(error) if ServerError::of(&error).is_some() => {
-            tracing::info!(
-                "without BACKUP_ADMIN the load starts at the beginning of the current binlog file"
-            );
-        }
-        Err(error) => return Err(error),
-    }
-    file_start(conn, source).await
-}
-
-/// Where the current binlog file begins: everything before it is committed, also in the engines. `log_status` takes the lock
-/// under which the binlog is written, and not the one under which engines commit, so it may be ahead of a SELECT that
-/// comes within the same moment.
-pub(super) async fn file_start(conn: &mut WireConn, source: &Source) -> Result<Position> {
+/// Where the current binlog file begins. A file begins only when everything of the one before is committed, also in the
+/// engines. No place within it is known to be shown: whatever names one takes the lock under which the binlog is written
+/// (`performance_schema.log_status` too), and not the one under which engines commit, and a transaction that waits for a
+/// replica's acknowledgement in between is in the binlog and in no SELECT.
+async fn file_start(conn: &mut WireConn, source: &Source) -> Result<Position> {
     let (file, _) = binlog_end(conn, source).await?;
     Ok(file_position(source, file, FILE_START))
+}
+
+/// Whether a load may begin behind a statement on `table` that the current binlog file holds, of a server that names no
+/// better place than where the file begins: whether everything up to the statement's end is in every later SELECT. It kept
+/// the table from everybody until the engine had it, and the server commits in the order of its binlog.
+///
+/// # Errors
+/// A broken connection.
+pub async fn is_shown_behind(
+    source: &Source,
+    mode: PositionMode,
+    table: &TableName,
+) -> Result<bool> {
+    if source.flavor() == Flavor::MariaDb || is_by_gtid(source, mode)? {
+        return Ok(false);
+    }
+    let mut conn = WireConn::connect(source.config()).await?;
+    ensure_same_server(&mut conn, source).await?;
+    let is_shown = has_ended(&mut conn, table).await;
+    conn.quit().await;
+    match is_shown {
+        Err(error) if ServerError::of(&error).is_some() => {
+            tracing::info!(table = %table, "no load can begin behind a statement yet: {}", error.chain());
+            Ok(false)
+        }
+        is_shown => is_shown,
+    }
+}
+
+/// Whether what has changed the table's definition has been committed, and nothing is prepared that was before it.
+async fn has_ended(conn: &mut WireConn, table: &TableName) -> Result<bool> {
+    let ordered = conn
+        .query_value("SELECT @@GLOBAL.binlog_order_commits")
+        .await?;
+    if ordered.as_deref() == Some("0") {
+        return Ok(false);
+    }
+    conn.query_ok(&format!("SET SESSION lock_wait_timeout = {METADATA_WAIT}"))
+        .await?;
+    conn.query_text(&format!("SELECT 1 FROM {} LIMIT 0", quote_table(table)))
+        .await?;
+    Ok(prepared_transactions(conn).await?.is_empty())
 }
 
 /// A place that holds every statement whose effect a catalog query before this call could show. It may be ahead of what

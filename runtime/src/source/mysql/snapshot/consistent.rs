@@ -107,22 +107,46 @@ pub async fn take_consistent(
     }
 }
 
-/// Whether nothing that [`Attempt::Held`] would tell of stands in the way just now.
+/// What stands in the way just now and does not go in seconds, as [`Attempt::Held`] would tell of it. Whoever asks waits for
+/// it here, and takes the moment when there is nothing.
 ///
 /// # Errors
 /// As [`take_consistent`].
-pub async fn is_takeable(source: &Source, table: &TableName, allow_locks: bool) -> Result<bool> {
-    if source.flavor() == Flavor::MariaDb || !allow_locks {
-        let mut conn = WireConn::connect(source.config()).await?;
+pub async fn what_holds(
+    source: &Arc<Source>,
+    mode: PositionMode,
+    wanted: &Wanted<'_>,
+) -> Result<Option<Error>> {
+    let by_gtid = is_by_gtid(source, mode)?;
+    let held = match (source.flavor(), &wanted.unlocked) {
+        (Flavor::MySql, None) => {
+            let mut conn = source.control().await?;
+            let held = lock(&mut conn, source, wanted.table, LOCK_WAIT_TO_TRY).await;
+            // It unlocks the table too.
+            conn.disconnect().await.ok();
+            held
+        }
+        (Flavor::MySql, Some(unlocked)) => window::what_holds(source, by_gtid, unlocked).await,
+        (Flavor::MariaDb, _) => stays_prepared(source).await,
+    };
+    let named = |error: Error| error.with_table(wanted.table);
+    Ok(held.map_err(named)?.map(named))
+}
+
+/// What is prepared, and is not decided in seconds.
+async fn stays_prepared(source: &Source) -> Result<Option<Error>> {
+    let mut conn = WireConn::connect(source.config()).await?;
+    let mut patience = XaPatience::of(Duration::from_secs(LOCK_WAIT_TO_TRY.into()));
+    loop {
         let prepared = prepared_transactions(&mut conn).await?;
-        conn.quit().await;
-        return Ok(prepared.is_empty());
+        if prepared.is_empty() {
+            conn.quit().await;
+            return Ok(None);
+        }
+        if let Err(held) = patience.wait(&prepared).await {
+            return Ok(Some(held));
+        }
     }
-    let mut conn = source.control().await?;
-    let held = lock(&mut conn, source, table, LOCK_WAIT_TO_TRY).await?;
-    // It unlocks the table too.
-    conn.disconnect().await.ok();
-    Ok(held.is_none())
 }
 
 /// Locks the table against writers. What holds it is returned.

@@ -17,8 +17,8 @@ mod split_key;
 mod spread;
 pub mod window;
 
-pub use boundary::{SnapshotSession, newest_place, take_place};
-pub use consistent::{Attempt, Consistent, Wanted, is_takeable, take_consistent};
+pub use boundary::{SnapshotSession, is_shown_behind, newest_place, take_place};
+pub use consistent::{Attempt, Consistent, Wanted, take_consistent, what_holds};
 pub use partitions::{Partition, plan_partitions};
 pub use reader::PartitionReader;
 pub use window::{Stood, Unlocked, Window};

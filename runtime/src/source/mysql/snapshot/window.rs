@@ -16,7 +16,7 @@
 //!   decoded by the one decoder of their type before they are compared. Two texts of a charset that writes one character
 //!   in two ways are one key here, as they are one key at the target.
 //! - *Low:* MySQL adds a transaction to `gtid_executed` after the engine has it, so what is in there is in every later
-//!   snapshot. By file and offset it is where the current file begins ([`super::boundary::file_start`]).
+//!   snapshot. By file and offset it is where the current file begins.
 //! - *High:* the engine has a transaction, and shows it, before `gtid_executed` does. But it owns its GTID from before it is
 //!   written to the binlog until it has been added there: what is shown when the last snapshot has begun is owned or
 //!   executed. So those that are owned are waited for, and what is executed then is high. By file and offset it is the
@@ -26,9 +26,10 @@
 //! - *XA:* nothing is prepared at low, so each PREPARE that matters is in the window; it counts at its COMMIT, and the moment
 //!   is not between the two.
 //!
-//! A statement on the table in the window, or a window that is too large, begins it again with new snapshots. Changes
-//! that no binlog shows (cascades) could fall between two snapshots, so such tables are refused; so are those without a
-//! key, where the pipe binds them.
+//! A statement on the table in the window, or a window that is too large, begins it again with new snapshots; by file and
+//! offset the same file would be read again, and the table waits. What may hold a window up is waited for beside the pipe's
+//! stream ([`what_holds`]), which stands still while the window is taken. Changes that no binlog shows (cascades) could fall
+//! between two snapshots, so such tables are refused; so are those without a key, where the pipe binds them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,8 +49,7 @@ use super::super::catalog::SourceTable;
 use super::super::position::{Position, StreamPlace};
 use super::super::wire::WireConn;
 use super::boundary::{
-    XaPatience, binlog_end, ensure_same_server, file_position, file_start, place_now,
-    prepared_transactions,
+    XaPatience, binlog_end, ensure_same_server, file_position, place_now, prepared_transactions,
 };
 use super::consistent::{Attempt, BEGIN, Consistent, in_snapshots};
 use crate::batch::{Adjustment, ChangeBatch, Changes, Keys, Op};
@@ -61,14 +61,18 @@ const ATTEMPTS: u32 = 3;
 /// How long transactions may hold it up; the pipe's stream stands still meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long its binlog may take to be read: without GTIDs it may be the whole of the current file.
+/// How long its binlog may take to be read. Without GTIDs, where that is the whole of the current file, it is no longer than
+/// [`PATIENCE`].
 const READ_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How often it is asked which GTIDs are owned.
 const OWNED_POLL: Duration = Duration::from_millis(20);
 
-/// Decoded rows of a window; its binlog is some milliseconds long.
-const WINDOW_BYTES: usize = 64 << 20;
+/// What a window may keep in memory; its binlog is some milliseconds long.
+const WINDOW_BYTES: u64 = 64 << 20;
+
+/// What a row takes beside its values: its key among the others, and its place in both maps of them.
+const ROW_OVERHEAD: u64 = 128;
 
 /// How a moment is found without a lock.
 #[derive(Debug)]
@@ -187,16 +191,48 @@ pub(super) async fn take(
         };
         match read {
             Met::Done(read) => break read,
-            Met::Obstacle(_) if attempt < ATTEMPTS => attempt += 1,
+            // By file and offset it would be the same file once more.
+            Met::Obstacle(_) if by_gtid && attempt < ATTEMPTS => attempt += 1,
             Met::Obstacle(held) => return Ok(Attempt::Held(held)),
         }
     };
+    // The key may have come while the snapshots began.
+    ensure_logged(source, unlocked.table).await?;
     side.quit().await;
     Ok(Attempt::Taken(Consistent {
         place,
         sessions: in_snapshots(conns).await?,
         window,
     }))
+}
+
+/// What would hold a window up that is taken now, once it has been waited for in vain.
+///
+/// # Errors
+/// As [`take`].
+pub(super) async fn what_holds(
+    source: &Arc<Source>,
+    by_gtid: bool,
+    unlocked: &Unlocked<'_>,
+) -> Result<Option<Error>> {
+    let mut side = WireConn::connect(source.config()).await?;
+    ensure_same_server(&mut side, source).await?;
+    let met = match low(source, by_gtid, &mut side).await? {
+        Met::Obstacle(held) => Met::Obstacle(held),
+        Met::Done(_) if by_gtid => wait_for_owned(&mut side).await?,
+        Met::Done(low) => {
+            let high = high(source, by_gtid, &mut side).await?;
+            match read(source, unlocked, low, &high).await? {
+                Met::Done(_) => Met::Done(()),
+                Met::Obstacle(held) => Met::Obstacle(held),
+            }
+        }
+    };
+    side.quit().await;
+    Ok(match met {
+        Met::Done(()) => None,
+        Met::Obstacle(held) => Some(held),
+    })
 }
 
 /// Begins a snapshot in each session, in place of one that it has. Returns low and high.
@@ -206,46 +242,55 @@ async fn snapshots_between(
     side: &mut WireConn,
     conns: &mut [WireConn],
 ) -> Result<Met<(Position, Position)>> {
+    let low = match low(source, by_gtid, side).await? {
+        Met::Done(low) => low,
+        Met::Obstacle(held) => return Ok(Met::Obstacle(held)),
+    };
+    for conn in conns {
+        conn.query_ok(BEGIN).await?;
+    }
+    if by_gtid && let Met::Obstacle(held) = wait_for_owned(side).await? {
+        return Ok(Met::Obstacle(held));
+    }
+    let high = high(source, by_gtid, side).await?;
+    Ok(Met::Done((low, high)))
+}
+
+async fn low(source: &Source, by_gtid: bool, side: &mut WireConn) -> Result<Met<Position>> {
     let mut patience = XaPatience::of(PATIENCE);
-    let low = loop {
+    loop {
         // Looked at on both sides, as for every start of a load.
         let mut prepared = prepared_transactions(side).await?;
         if prepared.is_empty() {
-            let low = match by_gtid {
-                true => place_now(side, source, by_gtid).await?,
-                false => file_start(side, source).await?,
-            };
+            let low = place_now(side, source, by_gtid).await?;
             prepared = prepared_transactions(side).await?;
             if prepared.is_empty() {
-                break low;
+                return Ok(Met::Done(low));
             }
         }
         if let Err(held) = patience.wait(&prepared).await {
             return Ok(Met::Obstacle(held));
         }
-    };
-    for conn in conns {
-        conn.query_ok(BEGIN).await?;
     }
-    if !by_gtid {
-        let (file, offset) = binlog_end(side, source).await?;
-        let high = file_position(source, file, offset);
-        return Ok(Met::Done((low, high)));
-    }
-    if let Err(held) = wait_for_owned(side).await? {
-        return Ok(Met::Obstacle(held));
-    }
-    let high = place_now(side, source, true).await?;
-    Ok(Met::Done((low, high)))
 }
 
-/// Waits until no GTID is owned that is owned now. The inner error when that takes too long.
-async fn wait_for_owned(conn: &mut WireConn) -> Result<std::result::Result<(), Error>> {
+async fn high(source: &Source, by_gtid: bool, side: &mut WireConn) -> Result<Position> {
+    match by_gtid {
+        true => place_now(side, source, by_gtid).await,
+        false => {
+            let (file, offset) = binlog_end(side, source).await?;
+            Ok(file_position(source, file, offset))
+        }
+    }
+}
+
+/// Waits until no GTID is owned that is owned now.
+async fn wait_for_owned(conn: &mut WireConn) -> Result<Met<()>> {
     let until = Instant::now() + PATIENCE;
     let mut awaited = owned(conn).await?;
     while !awaited.is_empty() {
         if Instant::now() >= until {
-            return Ok(Err(Error::new(
+            return Ok(Met::Obstacle(Error::new(
                 ErrorKind::SourceUnavailable,
                 "transactions at the source keep their GTIDs without an end, so the moment that a load reads is not known",
             )
@@ -257,7 +302,7 @@ async fn wait_for_owned(conn: &mut WireConn) -> Result<std::result::Result<(), E
         let now = owned(conn).await?;
         awaited.retain(|gtid| now.contains(gtid));
     }
-    Ok(Ok(()))
+    Ok(Met::Done(()))
 }
 
 async fn owned(conn: &mut WireConn) -> Result<BTreeSet<String>> {
@@ -315,7 +360,11 @@ async fn read(
     let filter = Arc::new(TableFilter::new([table.name().clone()]));
     let mut stream = BinlogStream::open(source, &from, filter, &unlocked.stream).await?;
     let mut changes = Reading::new(unlocked)?;
-    let mut until = Instant::now() + READ_DEADLINE;
+    let deadline = match high {
+        Position::File { .. } => PATIENCE,
+        Position::Gtid { .. } | Position::MariaGtid { .. } => READ_DEADLINE,
+    };
+    let mut until = Instant::now() + deadline;
     let mut arrived = false;
     loop {
         let Ok(item) = tokio::time::timeout_at(until, stream.next()).await else {
@@ -323,8 +372,16 @@ async fn read(
         };
         let item = item?;
         let place = item.end().position.clone();
-        if let Met::Obstacle(held) = changes.take(item)? {
-            return Ok(Met::Obstacle(held));
+        match changes.take(item) {
+            Ok(Met::Done(())) => {}
+            Ok(Met::Obstacle(held)) => return Ok(Met::Obstacle(held)),
+            // What altered it comes behind them, or came before low.
+            Err(error) if error.kind() == ErrorKind::SchemaConflict => {
+                let held =
+                    disturbed("rows of the table as it was before an alteration have changed");
+                return Ok(Met::Obstacle(held.with_source(error)));
+            }
+            Err(error) => return Err(error),
         }
         let contained = place.contains(high).ok_or_else(|| {
             Error::new(
@@ -348,6 +405,8 @@ struct Reading<'a> {
     builder: ChangeBuilder,
     /// Transactions that are prepared and not decided.
     prepared: HashMap<Xid, Prepared>,
+    /// What each of them, and the transaction in hand, keeps in memory at most.
+    memory_bytes: u64,
 }
 
 impl<'a> Reading<'a> {
@@ -358,15 +417,19 @@ impl<'a> Reading<'a> {
             builder: ChangeBuilder::new(Arc::clone(table), table.key_ordinals(), null_as_default)?,
             table,
             prepared: HashMap::new(),
+            memory_bytes: unlocked.stream.memory_bytes as u64,
         })
     }
 
     fn take(&mut self, item: Item) -> Result<Met<()>> {
         match item {
-            Item::Transaction(mut transaction) => self.push(transaction.row_events()?),
+            Item::Transaction(mut transaction) => {
+                let in_hand = self.in_memory(transaction.byte_count());
+                self.push(transaction.row_events()?, in_hand)
+            }
             Item::Prepared(prepared) => {
                 self.prepared.insert(prepared.xid.clone(), prepared);
-                Ok(Met::Done(()))
+                Ok(self.within_bounds(0))
             }
             Item::Decided(decided) => self.decide(&decided),
             Item::Statement(_) => Ok(Met::Obstacle(disturbed(
@@ -378,7 +441,10 @@ impl<'a> Reading<'a> {
 
     fn decide(&mut self, decided: &Decided) -> Result<Met<()>> {
         match self.prepared.remove(&decided.xid) {
-            Some(mut prepared) if decided.commit => self.push(prepared.row_events(decided.base)?),
+            Some(mut prepared) if decided.commit => {
+                let in_hand = self.in_memory(prepared.byte_count());
+                self.push(prepared.row_events(decided.base)?, in_hand)
+            }
             // Nobody could see it prepared, and what it has changed cannot be told.
             None if decided.commit => Ok(Met::Obstacle(disturbed(
                 "an XA transaction that was prepared before has been committed",
@@ -387,20 +453,37 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn push(&mut self, mut events: RowEvents<'_>) -> Result<Met<()>> {
+    /// Pushes the rows of what keeps so many bytes in memory.
+    fn push(&mut self, mut events: RowEvents<'_>, in_hand: u64) -> Result<Met<()>> {
         while let Some(event) = events.next()? {
             // The engine of an append table rolls back.
             if event.undone {
                 continue;
             }
             self.builder.push_event(&event, 0)?;
-            if self.builder.byte_count() > WINDOW_BYTES {
-                return Ok(Met::Obstacle(disturbed(
-                    "transactions have changed more of the table than is kept in memory",
-                )));
+            if let Met::Obstacle(held) = self.within_bounds(in_hand) {
+                return Ok(Met::Obstacle(held));
             }
         }
         Ok(Met::Done(()))
+    }
+
+    /// Of so many bytes of row events, those that are not on disk.
+    fn in_memory(&self, byte_count: u64) -> u64 {
+        byte_count.min(self.memory_bytes)
+    }
+
+    fn within_bounds(&self, in_hand: u64) -> Met<()> {
+        let rows = self.builder.row_count() as u64 * ROW_OVERHEAD;
+        let decoded = self.builder.byte_count() as u64 + rows;
+        let prepared = self.prepared.values();
+        let prepared = prepared.map(|prepared| self.in_memory(prepared.byte_count()));
+        match in_hand + decoded + prepared.sum::<u64>() <= WINDOW_BYTES {
+            true => Met::Done(()),
+            false => Met::Obstacle(disturbed(
+                "transactions have changed more of the table than is kept in memory",
+            )),
+        }
     }
 
     /// Whether a transaction with rows of the table is between its PREPARE and its decision.

@@ -33,6 +33,20 @@ impl Grouper {
         Ok(Step::Nothing)
     }
 
+    /// What stands at a file's beginning, before its first group. A server that is asked where its binlog ends tells the place
+    /// behind it, and may have nothing more to send.
+    pub(super) fn on_preface(&mut self, event: &RawEvent<'_>) -> Step {
+        let is_told = event.flags & FLAG_ARTIFICIAL == 0 && event.log_pos != 0;
+        let Position::File { offset, .. } = &mut self.place.position else {
+            return Step::Nothing;
+        };
+        if !is_told || self.group.is_some() || *offset >= self.reached {
+            return Step::Nothing;
+        }
+        *offset = self.reached;
+        Step::Moved
+    }
+
     /// A real rotate is progress; one that the server makes up only tells the name (pitfall 50), which matters after a
     /// crash, when no real one was written. The first of a connection comes before the format event, so it may end with
     /// the four bytes of a checksum; of the place it tells nothing that we did not ask for.

@@ -135,3 +135,21 @@ fn a_row_event_in_fragments_is_put_together_or_refused() {
     let without_begin = begun().fails(code::MARIA_PARTIAL_ROW_DATA, &fragment(total, 2, parts[1]));
     assert_eq!(without_begin.kind(), ErrorKind::SourceCorrupt);
 }
+
+/// A server tells where its binlog ends, and an idle one sends nothing more.
+#[test]
+fn by_file_the_place_moves_behind_what_a_file_begins_with() {
+    let mut feed = Feed::file();
+    assert!(feed.moved(code::PREVIOUS_GTIDS, &[0; 8]));
+    let at = |feed: &Feed| feed.grouper.place().0.position.to_string();
+    let told = format!("binlog.000001:{}", feed.log_pos);
+    assert_eq!(at(&feed), told);
+    // What a server makes up is nowhere in the file.
+    let made_up = feed.event(code::MARIA_GTID_LIST, &[0; 4], FLAG_ARTIFICIAL);
+    assert!(matches!(made_up, Ok(Step::Nothing)));
+    feed.gtid(1);
+    assert!(!feed.moved(code::MARIA_BINLOG_CHECKPOINT, &[]));
+    assert_eq!(at(&feed), told, "in the middle of a group");
+    let mut by_gtid = Feed::mysql();
+    assert!(!by_gtid.moved(code::PREVIOUS_GTIDS, &[0; 8]));
+}

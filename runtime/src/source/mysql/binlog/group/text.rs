@@ -9,6 +9,7 @@ use super::super::refusal::statement_format;
 use super::super::{Statement, TableFilter};
 use super::{Grouper, Step};
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::position::GroupGtid;
 
 /// STRICT_TRANS_TABLES and STRICT_ALL_TABLES.
 const MODES_STRICT: u64 = 0x60_0000;
@@ -87,6 +88,7 @@ impl Grouper {
         }
         let temporary = event.flags & FLAG_THREAD_SPECIFIC != 0;
         group.statement = Some(Statement {
+            gtid: GroupGtid::None,
             end,
             committed_at_us: None,
             offset,
