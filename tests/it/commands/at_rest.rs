@@ -61,7 +61,29 @@ pub(super) async fn a_pipe_at_rest_takes_the_commands_that_its_state_allows(
     wait_state(&stage, &pipe, "Failed").await?;
     assert_moves(&stage, &pipe, &failed, (state("resync"), resync())).await?;
     wait_state(&stage, &pipe, "Running").await?;
-    assert_caught_up(&stage, &mut pipe, &["t", "u"]).await
+    assert_caught_up(&stage, &mut pipe, &["t", "u"]).await?;
+    pipe.stop().await?;
+    another_way_while_it_is_provisioned(&stage).await
+}
+
+/// A pipe that cannot reach its source is told where that is.
+async fn another_way_while_it_is_provisioned(stage: &Stage) -> Result<()> {
+    let mut file = stage.pipe_file(&["t", "u"]);
+    let database = format!("{}_way", stage.database);
+    file["destination"]["database"] = json!(database);
+    let port = std::mem::replace(&mut file["source"]["port"], json!(1));
+    let mut pipe = start(launch(&file).argument("--wait=600s"))?;
+    pipe.wait_state("Provisioning", START).await?;
+    let (status, answer) = pipe.change(json!({ "source": { "port": port } })).await?;
+    ensure!(status == 200, "{status}: {answer:#}");
+    let document = pipe.wait_state("Running", START).await?;
+    let drift = document["drift"].to_string();
+    ensure!(drift.contains("source.port"), "{document:#}");
+    let here = stage.source.number("SELECT COUNT(*) FROM t").await?;
+    let there = format!("SELECT count() FROM `{database}`.t_current");
+    let there = stage.clickhouse.number(&there).await?;
+    ensure!(here == there, "{here} rows, and {there} at ClickHouse");
+    Ok(())
 }
 
 /// A pipe that copies once, into a database of its own.
