@@ -177,6 +177,10 @@ impl Follower<'_> {
             return Ok(());
         }
         self.leave_passed(&end);
+        // What was logged as text is in the load of a table that stands behind it.
+        for table in transaction.take_texts_of(|table| self.passed.contains_key(table)) {
+            open.pass_silent(&table, Silent::ANY);
+        }
         self.wait_from_first_row(open);
         let commit = self.progress.lag.read(committed_at_us);
         self.push_all(open, transaction.row_events()?, &end, commit)

@@ -9,7 +9,6 @@ use crate::batch::TableName;
 /// read to its end.
 pub(in super::super) fn mentions(database: &str, text: &str) -> Option<BTreeSet<TableName>> {
     let mut found = BTreeSet::new();
-    let name = |token: &Token| Some(String::from_utf8_lossy(token.name()?).into_owned());
     // In which mode it was written is not told: what is a string in one is a name in the other.
     for ansi_quotes in [false, true] {
         let quoting = Quoting {
@@ -17,14 +16,24 @@ pub(in super::super) fn mentions(database: &str, text: &str) -> Option<BTreeSet<
             ..Quoting::default()
         };
         let tokens = tokens(text.as_bytes(), quoting).ok()?;
-        let single = tokens.iter().filter_map(name);
-        found.extend(single.map(|name| TableName::new(database, name)));
-        found.extend(tokens.windows(3).filter_map(|three| match three {
-            [of, Token::Mark(b'.'), table] => Some(TableName::new(name(of)?, name(table)?)),
-            _ => None,
-        }));
+        found.extend(names(database, &tokens));
     }
     Some(found)
+}
+
+/// Whatever may be the name of a table or a routine: each word in `database`, and pairs around a dot. Numbers are none.
+pub(super) fn names(database: &str, tokens: &[Token]) -> BTreeSet<TableName> {
+    let name = |token: &Token| match token {
+        Token::Word(word) if word.iter().all(u8::is_ascii_digit) => None,
+        token => Some(String::from_utf8_lossy(token.name()?).into_owned()),
+    };
+    let single = tokens.iter().filter_map(name);
+    let single = single.map(|name| TableName::new(database, name));
+    let pairs = tokens.windows(3).filter_map(|three| match three {
+        [of, Token::Mark(b'.'), table] => Some(TableName::new(name(of)?, name(table)?)),
+        _ => None,
+    });
+    single.chain(pairs).collect()
 }
 
 #[cfg(test)]

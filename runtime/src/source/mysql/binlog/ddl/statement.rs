@@ -1,8 +1,11 @@
 //! From tokens to a class.
 
+use std::collections::BTreeSet;
+
 use super::clauses::clauses;
+use super::mentions::names;
 use super::tokens::{Quoting, Token, tokens};
-use super::{Alter, Class, Classified, Clause, Control, Dialect};
+use super::{Alter, Call, Class, Classified, Clause, Control, Dialect};
 use crate::batch::TableName;
 use crate::source::mysql::binlog::event::Query;
 use crate::source::mysql::binlog::xa::Xid;
@@ -90,19 +93,27 @@ pub(in super::super) fn classify(query: &Query<'_>, dialect: Dialect) -> Classif
                 class,
                 tables: Vec::new(),
                 calls: Vec::new(),
+                mentions: BTreeSet::new(),
+                changes_objects: true,
             };
         }
     };
     let statement = without_set_statement(&tokens);
     let mut known = reader(statement);
     match known.statement() {
+        Some(Class::Rows) => Classified {
+            class: Class::Rows,
+            tables: known.tables,
+            calls: calls(query.database, statement),
+            mentions: names(&String::from_utf8_lossy(query.database), statement),
+            changes_objects: false,
+        },
         Some(class) => Classified {
-            calls: match class {
-                Class::Rows => calls(query.database, statement),
-                _ => Vec::new(),
-            },
             class,
             tables: known.tables,
+            calls: Vec::new(),
+            mentions: BTreeSet::new(),
+            changes_objects: changes_objects(statement),
         },
         None => {
             let mut unknown = reader(statement);
@@ -115,25 +126,45 @@ pub(in super::super) fn classify(query: &Query<'_>, dialect: Dialect) -> Classif
                 class: Class::Unknown,
                 tables,
                 calls: Vec::new(),
+                mentions: BTreeSet::new(),
+                changes_objects: true,
             }
         }
     }
 }
 
+/// Whether views, triggers and routines, the tables that they stand on or who sees them may be others behind it.
+/// Applications make temporary tables all the time, which have none of these.
+fn changes_objects(statement: &[Token]) -> bool {
+    let kinds = ["CREATE", "ALTER", "DROP", "RENAME", "GRANT", "REVOKE"];
+    let (first, rest) = match statement {
+        [first, or, replace, rest @ ..] if or.is("OR") && replace.is("REPLACE") => (first, rest),
+        [first, rest @ ..] => (first, rest),
+        [] => return false,
+    };
+    let temporary = rest.first().is_some_and(|token| token.is("TEMPORARY"));
+    !temporary && kinds.iter().any(|kind| first.is(kind))
+}
+
 /// The names in front of a parenthesis, in the database that is named or in the session's.
-fn calls(database: &[u8], statement: &[Token]) -> Vec<TableName> {
+fn calls(database: &[u8], statement: &[Token]) -> Vec<Call> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut found: Vec<TableName> = Vec::new();
+    let mut found: Vec<Call> = Vec::new();
     for (index, token) in statement.iter().enumerate() {
         if *token != Token::Mark(b'(') {
             continue;
         }
         let call = match statement.get(..index) {
-            Some([.., of, Token::Mark(b'.'), name]) => of.name().zip(name.name()),
-            Some([.., name]) => name.name().map(|name| (database, name)),
+            Some([.., of, Token::Mark(b'.'), name]) => {
+                of.name().zip(name.name()).map(|named| (named, true))
+            }
+            Some([.., name]) => name.name().map(|name| ((database, name), false)),
             _ => None,
         };
-        let call = call.map(|(of, name)| TableName::new(text(of), text(name)));
+        let call = call.map(|((of, name), qualified)| Call {
+            name: TableName::new(text(of), text(name)),
+            qualified,
+        });
         found.extend(call.filter(|call| !found.contains(call)));
     }
     found
@@ -196,6 +227,9 @@ impl Reader<'_> {
             "DELETE" => self.delete(),
             "UPDATE" => self.update(),
             "LOAD" => self.load(),
+            // They write nothing but by what they call, of which the server logs a call by itself as a SELECT.
+            "SELECT" | "VALUES" | "TABLE" | "DO" | "CALL" => Some(Class::Rows),
+            "WITH" => self.behind_with(),
             word if WITHOUT_EFFECT.contains(&word) => Some(Class::NoEffect),
             _ => None,
         }
@@ -423,6 +457,27 @@ impl Reader<'_> {
             clauses: vec![Clause::Repair],
         };
         Some(Class::AlterTable { table, alter })
+    }
+
+    /// The statement behind `WITH a AS (...), b AS (...)`.
+    fn behind_with(&mut self) -> Option<Class> {
+        let mut depth = 0_u32;
+        while let Some(token) = self.rest.first() {
+            match token {
+                Token::Mark(b'(') => depth += 1,
+                Token::Mark(b')') => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            let begins = [
+                "SELECT", "UPDATE", "DELETE", "INSERT", "REPLACE", "VALUES", "TABLE",
+            ];
+            if depth == 0 && begins.iter().any(|word| token.is(word)) {
+                return self.statement();
+            }
+            self.advance();
+        }
+        // WITH a AS (...) (SELECT ...)
+        Some(Class::Rows)
     }
 
     fn insert(&mut self) -> Option<Class> {
