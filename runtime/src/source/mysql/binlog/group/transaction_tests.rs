@@ -275,14 +275,41 @@ fn row_changes_in_text_form_that_name_no_table_of_ours_raise_a_question() {
         feed.maria_gtid(number, 0);
         feed.query("INSERT INTO others VALUES (1)").unwrap();
         let asked = feed.grouper.question().is_some();
-        feed.grouper.answered();
+        feed.grouper.answered(Vec::new()).unwrap();
         feed.send(code::XID, &[0; 8]);
         asked
     };
     assert!(change(&mut feed, 1));
     assert!(!change(&mut feed, 2));
     feed.maria_gtid(3, 1);
+    feed.query("CREATE TEMPORARY TABLE scratch (a INT)")
+        .unwrap();
+    assert!(!change(&mut feed, 5));
+    feed.maria_gtid(6, 1);
     feed.query("CREATE TRIGGER a AFTER INSERT ON others FOR EACH ROW DELETE FROM orders")
         .unwrap();
-    assert!(change(&mut feed, 4));
+    assert!(change(&mut feed, 7));
+}
+
+/// pitfall 66: all of them, each by itself; those whose load has the change are taken out before.
+#[test]
+fn every_table_that_a_statement_reaches_is_told_at_its_end() {
+    let mut feed = Feed::maria();
+    feed.maria_gtid(1, 0);
+    feed.query("INSERT INTO others VALUES (1)").unwrap();
+    let (one, other) = (
+        TableName::new("shop", "orders"),
+        TableName::new("shop", "x"),
+    );
+    let reached = vec![one.clone(), other.clone()];
+    feed.grouper.answered(reached).unwrap();
+    let mut transaction = transaction(feed.send(code::XID, &[0; 8]));
+    let error = transaction.row_events().unwrap_err();
+    let told: Vec<_> = error.each().filter_map(Error::table).collect();
+    assert_eq!(told, [&one, &other]);
+    assert!(error.message().contains("others"), "{error}");
+    assert_eq!(transaction.take_texts_of(|table| *table == one), [one]);
+    let error = transaction.row_events().unwrap_err();
+    assert_eq!(error.each().count(), 1);
+    assert_eq!(error.table(), Some(&other));
 }
