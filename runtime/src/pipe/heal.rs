@@ -201,7 +201,8 @@ pub(super) async fn heal(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<()>
         }
         let records = pipe.store.records();
         if pipe.effective_config()?.mode == Mode::CdcOnly {
-            return Ok(stop.cancelled().await);
+            stop.cancelled().await;
+            return Ok(());
         }
         if !matches!(records.state(), PipeState::Running | PipeState::Degraded) {
             continue;

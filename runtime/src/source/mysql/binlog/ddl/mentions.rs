@@ -1,7 +1,8 @@
-//! The names in the text of a view, a trigger or a routine.
+//! The names in a statement and in the text of a view, a trigger or a routine, and what may change such texts.
 
 use std::collections::BTreeSet;
 
+use super::Call;
 use super::tokens::{Quoting, Token, tokens};
 use crate::batch::TableName;
 
@@ -34,6 +35,43 @@ pub(super) fn names(database: &str, tokens: &[Token]) -> BTreeSet<TableName> {
         _ => None,
     });
     single.chain(pairs).collect()
+}
+
+/// Whether views, triggers and routines, the tables that they stand on or who sees them may be others behind it.
+/// Applications make temporary tables all the time, which have none of these.
+pub(super) fn changes_objects(statement: &[Token]) -> bool {
+    let kinds = ["CREATE", "ALTER", "DROP", "RENAME", "GRANT", "REVOKE"];
+    let (first, rest) = match statement {
+        [first, or, replace, rest @ ..] if or.is("OR") && replace.is("REPLACE") => (first, rest),
+        [first, rest @ ..] => (first, rest),
+        [] => return false,
+    };
+    let temporary = rest.first().is_some_and(|token| token.is("TEMPORARY"));
+    !temporary && kinds.iter().any(|kind| first.is(kind))
+}
+
+/// The names in front of a parenthesis, in the database that is named or in the session's.
+pub(super) fn calls(database: &[u8], statement: &[Token]) -> Vec<Call> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut found: Vec<Call> = Vec::new();
+    for (index, token) in statement.iter().enumerate() {
+        if *token != Token::Mark(b'(') {
+            continue;
+        }
+        let call = match statement.get(..index) {
+            Some([.., of, Token::Mark(b'.'), name]) => {
+                of.name().zip(name.name()).map(|named| (named, true))
+            }
+            Some([.., name]) => name.name().map(|name| ((database, name), false)),
+            _ => None,
+        };
+        let call = call.map(|((of, name), qualified)| Call {
+            name: TableName::new(text(of), text(name)),
+            qualified,
+        });
+        found.extend(call.filter(|call| !found.contains(call)));
+    }
+    found
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod foreign_keys;
 mod mentions;
 mod merge;
 mod statement;
+mod text;
 mod tokens;
 
 pub use clauses::{Alter, Clause, Place};

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::clauses::clauses;
-use super::mentions::names;
+use super::mentions::{calls, changes_objects, names};
+use super::text::{in_utf8, without_set_statement};
 use super::tokens::{Quoting, Token, tokens};
-use super::{Alter, Call, Class, Classified, Clause, Control, Dialect};
+use super::{Alter, Class, Classified, Clause, Control, Dialect};
 use crate::batch::TableName;
 use crate::source::mysql::binlog::event::Query;
 use crate::source::mysql::binlog::xa::Xid;
-use crate::source::mysql::decode::{Charset, charset_of_collation};
 
 const MODE_ANSI_QUOTES: u64 = 0x4;
 const MODE_NO_BACKSLASH_ESCAPES: u64 = 0x10_0000;
@@ -130,65 +130,6 @@ pub(in super::super) fn classify(query: &Query<'_>, dialect: Dialect) -> Classif
                 changes_objects: true,
             }
         }
-    }
-}
-
-/// Whether views, triggers and routines, the tables that they stand on or who sees them may be others behind it.
-/// Applications make temporary tables all the time, which have none of these.
-fn changes_objects(statement: &[Token]) -> bool {
-    let kinds = ["CREATE", "ALTER", "DROP", "RENAME", "GRANT", "REVOKE"];
-    let (first, rest) = match statement {
-        [first, or, replace, rest @ ..] if or.is("OR") && replace.is("REPLACE") => (first, rest),
-        [first, rest @ ..] => (first, rest),
-        [] => return false,
-    };
-    let temporary = rest.first().is_some_and(|token| token.is("TEMPORARY"));
-    !temporary && kinds.iter().any(|kind| first.is(kind))
-}
-
-/// The names in front of a parenthesis, in the database that is named or in the session's.
-fn calls(database: &[u8], statement: &[Token]) -> Vec<Call> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut found: Vec<Call> = Vec::new();
-    for (index, token) in statement.iter().enumerate() {
-        if *token != Token::Mark(b'(') {
-            continue;
-        }
-        let call = match statement.get(..index) {
-            Some([.., of, Token::Mark(b'.'), name]) => {
-                of.name().zip(name.name()).map(|named| (named, true))
-            }
-            Some([.., name]) => name.name().map(|name| ((database, name), false)),
-            _ => None,
-        };
-        let call = call.map(|((of, name), qualified)| Call {
-            name: TableName::new(text(of), text(name)),
-            qualified,
-        });
-        found.extend(call.filter(|call| !found.contains(call)));
-    }
-    found
-}
-
-/// Statements are logged in the client's charset, where a quote or backslash may be a part of a character; none for one
-/// that is UTF-8, or is no text in the client's charset.
-fn in_utf8(query: &Query<'_>) -> Option<String> {
-    let charset = Charset::named(charset_of_collation(query.client_collation.into())?)?;
-    match charset {
-        Charset::Utf8 => None,
-        charset => charset.text(query.text),
-    }
-}
-
-/// MariaDB's `SET STATEMENT a = b, ... FOR statement` is the statement (pitfall 88).
-fn without_set_statement(tokens: &[Token]) -> &[Token] {
-    match tokens {
-        [set, statement, rest @ ..] if set.is("SET") && statement.is("STATEMENT") => rest
-            .iter()
-            .position(|token| token.is("FOR"))
-            .and_then(|index| rest.get(index + 1..))
-            .unwrap_or_default(),
-        _ => tokens,
     }
 }
 
