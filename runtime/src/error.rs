@@ -21,6 +21,7 @@ struct Inner {
     table: Option<TableName>,
     hint: Option<String>,
     words: Option<String>,
+    others: Vec<Error>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -243,6 +244,7 @@ impl Error {
             table: None,
             hint: None,
             words: None,
+            others: Vec::new(),
             source: None,
         }))
     }
@@ -286,6 +288,19 @@ impl Error {
     ) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// What one step has met of several tables: the first error, with the others beside it. None without any.
+    pub fn of_each(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut errors = errors.into_iter();
+        let mut first = errors.next()?;
+        first.0.others.extend(errors);
+        Some(first)
+    }
+
+    /// This one, and what the same step has met of other tables.
+    pub fn each(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.0.others)
     }
 
     /// What went wrong, as far as a program needs to know.

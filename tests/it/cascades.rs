@@ -19,6 +19,7 @@ on_both_sources! {
 once! {
     rows_that_follow_a_foreign_key_within_innodb_are_loaded_again: 400,
     rows_that_mysql_logs_for_a_foreign_key_need_no_load: 300,
+    a_pipe_without_loads_says_what_may_have_followed: 240,
     a_foreign_key_that_comes_is_warned_of: 240,
 }
 
@@ -234,6 +235,38 @@ async fn rows_that_mysql_logs_for_a_foreign_key_need_no_load() -> Result<()> {
     // Marked is a table with the checkpoint; the load would come seconds later.
     let status = pipe.status().await?;
     ensure!(status["reasons"] == json!([]), "marked: {status}");
+    Ok(())
+}
+
+/// pitfall 99: and loads none of it.
+async fn a_pipe_without_loads_says_what_may_have_followed() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MariaDb).await?;
+    let mut file = stage.pipe_file(&["parents", "children"]);
+    file["cascades"] = json!("reload");
+    file["mode"] = json!("cdc_only");
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE parents (id INT PRIMARY KEY)",
+            "CREATE TABLE children (id INT PRIMARY KEY, parent INT NULL, \
+             FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE)",
+        ])
+        .await?;
+    let mut pipe = running_with(&file).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO parents VALUES (1), (2)",
+            "INSERT INTO children VALUES (10, 1), (20, 2)",
+            "DELETE FROM parents WHERE id = 2",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    pipe.wait_for("the mark", CATCH_UP, |status| {
+        let told = status["reasons"].to_string();
+        told.contains("may have followed a foreign key") && told.contains("loads nothing by itself")
+    })
+    .await?;
     Ok(())
 }
 

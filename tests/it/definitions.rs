@@ -63,7 +63,7 @@ async fn wait_exists(stage: &Stage, table: &str, wanted: bool) -> Result<()> {
 }
 
 /// Statements that keep every value, each with one that follows it.
-const IN_PLACE: [(&str, &str); 12] = [
+const IN_PLACE: [(&str, &str); 13] = [
     (
         "ALTER TABLE t DROP COLUMN e",
         "INSERT INTO t VALUES (10, 'x', 3, 3.5, 'x', 3)",
@@ -108,6 +108,10 @@ const IN_PLACE: [(&str, &str); 12] = [
     (
         "ALTER TABLE t CHANGE g G INT NOT NULL",
         "UPDATE t SET g = 8 WHERE id = 1",
+    ),
+    (
+        "ALTER TABLE t ADD COLUMN touched TIMESTAMP NULL ON UPDATE CURRENT_TIMESTAMP, ENGINE = 'InnoDB'",
+        "UPDATE t SET g = 9 WHERE id = 1",
     ),
     (
         "CREATE TABLE IF NOT EXISTS t (other INT)",

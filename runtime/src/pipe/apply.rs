@@ -143,6 +143,7 @@ impl Applier<'_> {
             Vec::new()
         };
         let (end, committed_at_us, passed) = (flush.end, flush.committed_at_us, flush.passed);
+        let at = end.clone();
         let mut patience = self.patience();
         while let Err(error) = self
             .track
@@ -159,10 +160,11 @@ impl Applier<'_> {
                     prepared::record_decided(draft, &self.track, &flush.decided);
                 }
                 for (table, silent) in &passed {
-                    self.kinship.mark(draft, table, *silent);
+                    self.kinship.mark(draft, table, *silent, Some(&at));
                 }
                 for counted in counted {
-                    self.kinship.mark(draft, &counted.table, counted.silent);
+                    let Counted { table, silent, .. } = &counted;
+                    self.kinship.mark(draft, table, *silent, Some(&at));
                     draft.add_values(&counted.table, &counted.values);
                     draft.add_faults(&counted.table, &counted.faults);
                     let rows = draft.rows.entry(counted.table).or_default();

@@ -24,11 +24,12 @@ use super::store::PipeStore;
 use super::supervisor::Pipe;
 use super::table_state::TableState;
 use crate::batch::TableName;
-use crate::config::Cascades;
+use crate::config::{Cascades, Mode};
 use crate::error::{ErrorKind, Result};
 use crate::source::mysql::binlog::Statement;
 use crate::source::mysql::binlog::ddl::{Cascade, Class, cascades};
 use crate::source::mysql::cascades::unlogged_cascades;
+use crate::source::mysql::position::StreamPlace;
 
 /// How often marked tables are looked for: changes of a parent come in bursts, and one load serves them all.
 const HEAL_INTERVAL: Duration = Duration::from_secs(10);
@@ -51,7 +52,11 @@ impl Silent {
 /// The cascading foreign keys of a pipe's tables, and of those outside of it that they refer to, by the table whose rows
 /// change. One that goes is kept until the next run, since rows of before may be read behind it.
 #[derive(Debug, Default)]
-pub(super) struct Kinship(Mutex<BTreeMap<TableName, Vec<Cascade>>>);
+pub(super) struct Kinship {
+    known: Mutex<BTreeMap<TableName, Vec<Cascade>>>,
+    /// Whether the pipe's mode has no loads.
+    only_streams: bool,
+}
 
 impl Kinship {
     /// Reads them, where the pipe file wants them healed.
@@ -67,7 +72,10 @@ impl Kinship {
         let mut conn = session.source.control().await?;
         let found = unlogged_cascades(&mut conn, &names).await;
         conn.disconnect().await.ok();
-        Ok(Self(Mutex::new(found?)))
+        Ok(Self {
+            known: Mutex::new(found?),
+            only_streams: session.config.mode == Mode::CdcOnly,
+        })
     }
 
     /// Takes in what a statement says of foreign keys; by its text, since the catalog may be ahead of it.
@@ -118,7 +126,7 @@ impl Kinship {
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<TableName, Vec<Cascade>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tables whose rows may have followed `changes` of `parent`.
@@ -141,12 +149,31 @@ impl Kinship {
         reached
     }
 
-    /// Marks the tables whose rows may have followed `changes` of `parent`.
-    pub(super) fn mark(&self, draft: &mut Records, parent: &TableName, changes: Silent) {
+    /// Marks the tables whose rows may have followed `changes` of `parent`, which came before `at` where that is known.
+    pub(super) fn mark(
+        &self,
+        draft: &mut Records,
+        parent: &TableName,
+        changes: Silent,
+        at: Option<&StreamPlace>,
+    ) {
         for child in self.reached(parent, changes) {
-            if draft.tables.get(&child).is_none_or(|table| table.cascaded) {
+            let Some(record) = draft.tables.get(&child) else {
+                continue;
+            };
+            // A load that begins behind the changes has what followed them.
+            let own = record.place.as_ref().zip(at);
+            let is_ahead = own
+                .is_some_and(|(own, at)| own.place.position.contains(&at.position) == Some(true));
+            if record.cascaded || is_ahead {
                 continue;
             }
+            let remedy = match self.only_streams {
+                false => "wait: the table is loaded anew by itself".to_owned(),
+                true => format!(
+                    "`mode: cdc_only` loads nothing by itself; resync the table: pipewright resync --table {child}"
+                ),
+            };
             let table = draft.table_mut(&child);
             table.cascaded = true;
             table.inexact = Some(Failure {
@@ -155,7 +182,7 @@ impl Kinship {
                     "table `{child}`: rows may have followed a foreign key to `{parent}`, which no binlog tells"
                 ),
                 table: Some(child.clone()),
-                remedy: Some("wait: the table is loaded anew by itself".to_owned()),
+                remedy: Some(remedy),
                 at_us: Some(now_us()),
             });
         }
@@ -173,6 +200,10 @@ pub(super) async fn heal(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<()>
             () = tokio::time::sleep(HEAL_INTERVAL) => {}
         }
         let records = pipe.store.records();
+        if pipe.effective_config()?.mode == Mode::CdcOnly {
+            stop.cancelled().await;
+            return Ok(());
+        }
         if !matches!(records.state(), PipeState::Running | PipeState::Degraded) {
             continue;
         }

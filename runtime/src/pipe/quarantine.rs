@@ -10,7 +10,7 @@ use super::table_state::{TableEvent, TableState};
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Takes a table out of service because of `error`, or takes the next step towards passing over what failed, where a
+/// Takes a table out of service because of `error`, with the others that the error names, or takes the next step towards passing over what failed, where a
 /// person has allowed that. False when no table is left in service.
 ///
 /// # Errors
@@ -24,7 +24,16 @@ pub(super) async fn quarantine(pipe: &Pipe, name: &TableName, error: &Error) -> 
     let as_of_us = pipe.progress.lag.as_of(committed_at_us);
     store
         .commit(|draft| {
-            if !narrow(draft, name) {
+            let others = error.each().skip(1);
+            let others = others.filter_map(|other| other.table().map(|name| (name, other)));
+            for (index, (name, error)) in std::iter::once((name, error)).chain(others).enumerate() {
+                let known = draft.tables.get(name);
+                if index > 0 && known.is_none_or(|table| !in_service(&table.state)) {
+                    continue;
+                }
+                if narrow(draft, name) {
+                    continue;
+                }
                 tracing::error!(
                     pipe = store.pipe(),
                     table = %name,
@@ -39,12 +48,13 @@ pub(super) async fn quarantine(pipe: &Pipe, name: &TableName, error: &Error) -> 
                     own.as_of_us = own.as_of_us.or(as_of_us);
                 }
             }
-            Ok(draft
-                .tables
-                .values()
-                .any(|table| table.state.is_in_stream() || table.state == TableState::CatchingUp))
+            Ok(draft.tables.values().any(|table| in_service(&table.state)))
         })
         .await
+}
+
+fn in_service(state: &TableState) -> bool {
+    state.is_in_stream() || *state == TableState::CatchingUp
 }
 
 /// One step nearer to the transaction that fails, where it may be passed over.

@@ -279,7 +279,7 @@ impl Fresh {
         }
         // Nobody has read what followed their rows meanwhile; a table that is loaded as well has it.
         for name in &lost {
-            self.kinship.mark(draft, name, Silent::ANY);
+            self.kinship.mark(draft, name, Silent::ANY, None);
         }
         for name in &names {
             draft.table_mut(name).cascaded = false;

@@ -78,6 +78,7 @@ pub(super) async fn prepare(session: &Session, owner: &Owner) -> Result<Prepared
         tables: described,
         mut findings,
     } = look_at_source(&session.source, &session.config).await?;
+    let keyless = told(&findings, |told| told.check == "key");
     let mut tables = Vec::new();
     for (entry, source) in described {
         let name = source.name().clone();
@@ -87,7 +88,7 @@ pub(super) async fn prepare(session: &Session, owner: &Owner) -> Result<Prepared
             // A table without a key has been told of.
             Err(error)
                 if error.kind() == ErrorKind::Unsupported
-                    && is_told(&findings, &name, |told| told.check == "key") => {}
+                    && keyless.contains(&name.to_string()) => {}
             Err(error) => findings.push(finding(&error.with_table(&name))),
         }
     }
@@ -141,26 +142,29 @@ async fn described(
     // Preflight has told of entries without a table.
     let unmatched = unmatched.into_iter();
     findings.extend(unmatched.filter(|finding| finding.kind != ErrorKind::SourceMissing));
+    let missing = told(findings, |told| told.kind == ErrorKind::SourceMissing);
     let mut tables = Vec::new();
     for ((entry, name), definition) in matched.into_iter().zip(definitions) {
         match definition {
             Ok(table) => tables.push((entry, table)),
             Err(error)
                 if error.kind() == ErrorKind::SourceMissing
-                    && is_told(findings, &name, |told| told.kind == error.kind()) => {}
+                    && missing.contains(&name.to_string()) => {}
             Err(error) => findings.push(finding(&error.with_table(&name))),
         }
     }
     Ok(tables)
 }
 
-/// Whether preflight has refused the table, or a column of it, in its own words by a finding like that. A warning does not
-/// keep the pipe from being set up.
-fn is_told(findings: &[Finding], name: &TableName, like: impl Fn(&Finding) -> bool) -> bool {
-    let quoted = format!("`{name}`");
-    findings.iter().any(|finding| {
-        finding.severity == Severity::Error && like(finding) && finding.found.contains(&quoted)
-    })
+/// What preflight has refused, a table or a column of it, in its own words by a finding like that. A warning does not keep
+/// the pipe from being set up.
+fn told(findings: &[Finding], like: impl Fn(&Finding) -> bool) -> BTreeSet<String> {
+    let refused = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error && like(finding));
+    // Every other part stands between quotes.
+    let quoted = refused.flat_map(|finding| finding.found.split('`').skip(1).step_by(2));
+    quoted.map(str::to_owned).collect()
 }
 
 /// All tables of the source that can be replicated.

@@ -180,7 +180,7 @@ impl Track {
         store
             .commit(|draft| {
                 place_of(draft, name, |own| own.place = end.clone());
-                kinship.mark(draft, name, Silent::ANY);
+                kinship.mark(draft, name, Silent::ANY, None);
                 let table = draft.table_mut(name);
                 table.skip = super::record::Skip::No;
                 table.inexact = Some(Failure {

@@ -432,7 +432,9 @@ impl Judge<'_> {
         for name in added {
             let written = steps.iter().any(|step| step.writes.contains(name));
             let column = source.columns.iter().find(|column| column.name == *name);
-            let fill = column.and_then(kept::fill).filter(|_| !written);
+            let copied = self.alter.is_none();
+            let fill = column.and_then(|column| kept::fill(column, copied));
+            let fill = fill.filter(|_| !written);
             let Some(fill) = fill else {
                 return Err(name.clone());
             };

@@ -116,10 +116,16 @@ fn blob_rank(kind: &str) -> Option<u8> {
 
 /// What rows get that were there before the column was added, where the destination can show it by itself (pitfalls 42,
 /// 43): NULL, the type's own default, or a plain literal. None where only the source's rows tell.
-pub(super) fn fill(column: &SourceColumn) -> Option<Option<&str>> {
+///
+/// `copied`: a tool has made the rows anew, so that ON UPDATE may have given them another value.
+pub(super) fn fill(column: &SourceColumn, copied: bool) -> Option<Option<&str>> {
     let kind = column.data_type.as_str();
-    match &column.default {
-        ColumnDefault::Computed => None,
+    let default = match &column.default {
+        ColumnDefault::Touched(default) if !copied => default,
+        default => default,
+    };
+    match default {
+        ColumnDefault::Computed | ColumnDefault::Touched(_) => None,
         ColumnDefault::None if column.nullable => Some(None),
         // 0 and '' are the default of both ends. Zero dates, JSON's null and padded bytes are not.
         ColumnDefault::None => (is_number(kind)

@@ -114,7 +114,7 @@ fn only_what_the_destination_shows_by_itself_is_a_fill() {
         (with("varchar", true, ColumnDefault::Computed), None),
     ] {
         assert_eq!(
-            fill(&column),
+            fill(&column, true),
             expected,
             "{} {:?}",
             column.data_type,

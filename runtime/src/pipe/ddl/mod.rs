@@ -221,15 +221,24 @@ async fn verdicts(stand: Stand<'_>, statement: &Statement) -> Result<Vec<(TableN
             )
         }
         Class::Truncate(_) | Class::CreateTable { keeps: true, .. } => Vec::new(),
-        Class::Control(_) | Class::NoEffect | Class::Rows | Class::Unknown => {
-            // Those that stand behind it, or went out of service because of it, keep no others back.
+        Class::Control(_) | Class::NoEffect | Class::Rows => Vec::new(),
+        Class::Unknown => {
             let mut told = statement.tables.iter();
-            if named.is_empty() && told.any(|name| records.tables.contains_key(name)) {
-                return Ok(Vec::new());
+            // Where nothing tells which tables it concerns, each of them is. Those that stand behind it, or went out of
+            // service because of it, keep no others back.
+            let concerned = match told.any(|name| records.tables.contains_key(name)) {
+                true => named,
+                false => records
+                    .tables
+                    .keys()
+                    .filter(|name| ours(name))
+                    .cloned()
+                    .collect(),
+            };
+            match Error::of_each(concerned.iter().map(|name| unknown(statement, name))) {
+                Some(error) => return Err(error),
+                None => Vec::new(),
             }
-            // Where nothing tells which tables it concerns, each of them is, one after the other.
-            let any = || records.tables.keys().find(|name| ours(name));
-            return Err(unknown(statement, named.first().or_else(any)));
         }
     })
 }
@@ -500,21 +509,12 @@ fn by_hand(statement: &Statement, name: &TableName, what: &str) -> Error {
     .with_table(name)
 }
 
-fn unknown(statement: &Statement, table: Option<&TableName>) -> Error {
-    let what = match &statement.class {
-        Class::Rows => "a row change in statement form (binlog_format is not ROW in its session)",
-        _ => "a statement of a kind that it does not know",
-    };
-    let error = Error::new(
-        ErrorKind::Unsupported,
-        format!(
-            "the source ran {what} before {}, which this build does not apply",
-            statement.end.position
-        ),
-    )
-    .with_hint("resync the table, so that its new definition is loaded");
-    match table {
-        Some(table) => error.with_table(table),
-        None => error,
-    }
+fn unknown(statement: &Statement, table: &TableName) -> Error {
+    let what = format!(
+        "the source ran a statement of a kind that this build does not know before {}",
+        statement.end.position
+    );
+    Error::new(ErrorKind::Unsupported, what)
+        .with_hint("resync the table, so that its new definition is loaded")
+        .with_table(table)
 }

@@ -22,6 +22,7 @@ use self::keys::{Collations, KeyPart, choose_key, load_keys};
 use super::connection::query_error;
 use super::date_rules::DateRule;
 use super::labels::{complete_labels, parse_labels};
+use super::sql::quote_table;
 use super::types::{Geometry, column_type};
 use super::{Flavor, Source};
 use crate::batch::{Column, TableName, TableSchema};
@@ -102,6 +103,8 @@ pub enum ColumnDefault {
     Literal(String),
     /// An expression, a generated column, or a literal in a form that is not plain text: each row may have its own.
     Computed,
+    /// This one, and ON UPDATE: rows have another value that a tool has copied into the table that has the column.
+    Touched(Box<ColumnDefault>),
 }
 
 impl ColumnDefault {
@@ -109,8 +112,15 @@ impl ColumnDefault {
     /// quotes around text, NULL spelled out.
     fn of(flavor: Flavor, text: Option<String>, extra: &str) -> Self {
         let extra = extra.to_ascii_uppercase();
-        // ON UPDATE gives rows another value while a tool copies them into the table that has the column.
-        if ["GENERATED", "AUTO_INCREMENT", "ON UPDATE"]
+        match extra.contains("ON UPDATE") {
+            true => Self::Touched(Box::new(Self::at_first(flavor, text, &extra))),
+            false => Self::at_first(flavor, text, &extra),
+        }
+    }
+
+    /// What a row gets that says nothing of the column.
+    fn at_first(flavor: Flavor, text: Option<String>, extra: &str) -> Self {
+        if ["GENERATED", "AUTO_INCREMENT"]
             .iter()
             .any(|mark| extra.contains(mark))
         {
@@ -351,6 +361,18 @@ impl Parts {
         }
         let mut built = build_table(name, described, &parts, excluded)?;
         built.columns.extend(unlisted);
+        // Its binlog has rows that it has not.
+        if table.engine.as_deref() == Some("BLACKHOLE") {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "its engine BLACKHOLE keeps none of the rows that the binlog has of it",
+            )
+            .with_table(name)
+            .with_hint(format!(
+                "ALTER TABLE {} ENGINE = InnoDB, and resync the table; or take it out of `tables`",
+                quote_table(name)
+            )));
+        }
         built.transactional = table.engine.as_deref().and_then(rolls_back);
         built.unique_keys = keys::of_rows(&parts, self.collations.get(name));
         Ok(built)

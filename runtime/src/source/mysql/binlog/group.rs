@@ -19,7 +19,7 @@ mod control;
 mod files;
 mod text;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ use super::shape::RowShape;
 use super::transaction::{RowBuffer, RowEvent, Transaction};
 use super::xa::{Decided, Prepared, Xid};
 use super::{Statement, TableFilter};
-use crate::batch::MAX_STREAM_OFFSET;
+use crate::batch::{MAX_STREAM_OFFSET, TableName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::position::{GroupGtid, MariaGtid, Position, StreamPlace};
 
@@ -116,6 +116,8 @@ struct Group {
     without_effect: bool,
     rows: RowBuffer,
     statement: Option<Statement>,
+    /// The tables of ours that were changed by text, with the tables on which the statement was, where it was on others.
+    texts: BTreeMap<TableName, Option<String>>,
     savepoints: Vec<(Vec<u8>, u64)>,
 }
 
@@ -129,7 +131,7 @@ struct Decision {
 impl Group {
     /// A GTID without content, so far.
     fn is_empty(&self) -> bool {
-        !self.begun && self.rows.is_empty() && self.statement.is_none()
+        !self.begun && self.rows.is_empty() && self.statement.is_none() && self.texts.is_empty()
     }
 }
 
@@ -284,6 +286,7 @@ impl Grouper {
             without_effect: false,
             rows: RowBuffer::new(self.options.memory_bytes, self.options.spill_folder.clone()),
             statement: None,
+            texts: BTreeMap::new(),
             savepoints: Vec::new(),
         });
         Ok(step)
@@ -363,13 +366,15 @@ impl Grouper {
         let statement = group.statement.take();
         // Rows of a table that is made of them (pitfall 111): whoever takes it in loads it.
         let creates = matches!(&statement, Some(statement) if matches!(statement.class, Class::CreateTable { keeps: false, .. }));
-        match (statement, group.rows.first_table().filter(|_| !creates)) {
+        let first = group.rows.first_table().filter(|_| !creates);
+        let changed = first.map(|table| &table.name);
+        match (statement, changed.or(group.texts.keys().next())) {
             (Some(_), Some(table)) => Err(Error::new(
                 ErrorKind::Unsupported,
                 "one transaction holds a definition and rows of replicated tables",
             )
             .with_hint("resync the table")
-            .with_table(&table.name)),
+            .with_table(table)),
             (Some(mut statement), None) => {
                 statement.gtid = group.gtid;
                 statement.end = self.place.clone();
@@ -381,6 +386,7 @@ impl Grouper {
                 end: self.place.clone(),
                 committed_at_us: self.committed_at_us,
                 rows: group.rows,
+                texts: group.texts,
             })),
             (None, None) => Ok(match group.decided {
                 Some(Decision { xid, commit, base }) => Step::Decided(Decided {

@@ -309,9 +309,10 @@ fn what_cannot_be_told_apart_fails_by_name_and_not_in_silence() {
         feed
     };
     let orders = TableName::new("shop", "orders");
-    let error = begun()
-        .query("DELETE FROM orders WHERE id < 5")
-        .unwrap_err();
+    let mut feed = begun();
+    feed.query("DELETE FROM orders WHERE id < 5").unwrap();
+    let mut changed = transaction(feed.send(code::XID, &[0; 8]));
+    let error = changed.row_events().unwrap_err();
     assert_eq!(
         (error.kind(), error.table()),
         (ErrorKind::Unsupported, Some(&orders))

@@ -3,6 +3,8 @@
 //! Error 1236 stands for a dozen different troubles, told apart by its text alone (pitfall 62), and each has its own
 //! remedy.
 
+use std::collections::BTreeMap;
+
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind};
 use crate::source::mysql::position::Position;
@@ -321,17 +323,20 @@ pub(super) fn unknown_savepoint(table: &TableName) -> Error {
 }
 
 /// Rows of ours changed by a statement without row events.
-pub(super) fn statement_format(table: &TableName) -> Error {
-    as_text("rows were changed by a statement that was logged as text").with_table(table)
-}
-
-/// A statement changed the rows of another table, `changed`, and by a view, a trigger or a function may have changed those
-/// of `table`.
-pub(super) fn reached_in_statement_format(table: &TableName, changed: &str) -> Error {
-    as_text(&format!(
-        "a statement on {changed} that was logged as text reaches the table by a view, a trigger or a function"
-    ))
-    .with_table(table)
+///
+/// Of each table by itself, with the statement where it was on others and by a view, a trigger or a function may have
+/// changed this one; none where there is no table.
+pub(super) fn statement_format(texts: &BTreeMap<TableName, Option<String>>) -> Option<Error> {
+    let errors = texts.iter().map(|(table, by)| {
+        let error = match by {
+            None => as_text("rows were changed by a statement that was logged as text"),
+            Some(by) => as_text(&format!(
+                "{by} that was logged as text reaches the table by a view, a trigger or a function"
+            )),
+        };
+        error.with_table(table)
+    });
+    Error::of_each(errors)
 }
 
 /// A statement of which nobody can tell what it did waits for the decision of its XA transaction.

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use mysql_async::Conn;
 use tokio::time::Instant;
 
 use super::TableFilter;
 use super::ddl::Class;
 use super::group::{GroupOptions, Grouper, Step};
-use super::refusal::reached_in_statement_format;
+use super::indirect::{Indirect, Reached, Unseen};
 use super::transaction::Transaction;
 use super::transport::Transport;
 use super::xa::{Decided, Prepared, Xid};
@@ -139,6 +140,8 @@ pub struct BinlogStream {
     grouper: Grouper,
     /// What the last event brought about, until the catalog has been asked about it.
     held: Option<Step>,
+    /// Where the catalog was asked last.
+    catalog: Option<Conn>,
     /// It was told that triggers cannot be seen.
     warned: bool,
     silence: Duration,
@@ -177,6 +180,7 @@ impl BinlogStream {
             transport: opened.transport,
             grouper,
             held: None,
+            catalog: None,
             warned: false,
             silence: options.silence,
             heartbeat: options.heartbeat,
@@ -243,21 +247,35 @@ impl BinlogStream {
         let Some((changes, filter)) = self.grouper.question() else {
             return Ok(());
         };
-        let reached = changes.reached(&self.source, &filter).await?;
-        if let Some(table) = &reached.table {
-            return Err(reached_in_statement_format(table, &changes.named()));
-        }
-        if let Some(database) = reached.unseen.filter(|_| !self.warned) {
+        let reached = self.look_up(&changes, &filter).await?;
+        if let Some(Unseen {
+            database,
+            privilege,
+        }) = reached.unseen.filter(|_| !self.warned)
+        {
             self.warned = true;
             tracing::warn!(
-                "a statement on {} was logged as text, and the account sees no triggers there: those that write into tables \
-                 of this pipe would go unnoticed; SET GLOBAL binlog_format = 'ROW' and reconnect the writing sessions, or \
-                 GRANT TRIGGER ON `{database}`.*",
+                "{} was logged as text, and the account does not see which views, triggers or functions are there: those that \
+                 write into tables of this pipe would go unnoticed; SET GLOBAL binlog_format = 'ROW' and reconnect the writing \
+                 sessions, or GRANT {privilege} ON `{database}`.*",
                 changes.named()
             );
         }
-        self.grouper.answered();
-        Ok(())
+        self.grouper.answered(reached.tables)
+    }
+
+    /// The connection is kept: a session that logs statements writes many. Idle for long, it may have been ended.
+    async fn look_up(&mut self, changes: &Indirect, filter: &TableFilter) -> Result<Reached> {
+        if let Some(mut conn) = self.catalog.take()
+            && let Ok(reached) = changes.reached(&mut conn, filter).await
+        {
+            self.catalog = Some(conn);
+            return Ok(reached);
+        }
+        let mut conn = self.source.control().await?;
+        let reached = changes.reached(&mut conn, filter).await?;
+        self.catalog = Some(conn);
+        Ok(reached)
     }
 
     /// Name and beginning of the file that is being read, once when it is known.

@@ -7,6 +7,7 @@
 //! What was rolled back although it was logged stays in the buffer, marked: whether its rows are gone depends on the
 //! engine of their table, which the binlog does not tell (pitfalls 93, 94).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -14,6 +15,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::TableMap;
+use super::refusal::statement_format;
+use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::position::{GroupGtid, StreamPlace};
 
@@ -74,15 +77,27 @@ pub struct Transaction {
     /// When it was committed, in microseconds since 1970 by the source's clock; whole seconds on MariaDB.
     pub committed_at_us: Option<u64>,
     pub(super) rows: RowBuffer,
+    /// The tables that were changed by text, each with the statement where that was on others.
+    pub(super) texts: BTreeMap<TableName, Option<String>>,
 }
 
 impl Transaction {
     /// Reads the row events from the first on, in binlog order.
     ///
     /// # Errors
-    /// `State` when the spill file cannot be read.
+    /// `State` when the spill file cannot be read; `Unsupported`, of each table of which the transaction has changes that
+    /// were logged as text.
     pub fn row_events(&mut self) -> Result<RowEvents<'_>> {
-        self.rows.read()
+        match statement_format(&self.texts) {
+            Some(error) => Err(error),
+            None => self.rows.read(),
+        }
+    }
+
+    /// Takes out the tables whose changes by text the caller has by other means.
+    pub fn take_texts_of(&mut self, is_known: impl Fn(&TableName) -> bool) -> Vec<TableName> {
+        let known = self.texts.extract_if(.., |table, _| is_known(table));
+        known.map(|(table, _)| table).collect()
     }
 
     /// The tables that have rows in it, each once.

@@ -280,7 +280,10 @@ fn options(piece: &[Token]) -> Clause {
             [Token::Mark(b'='), behind @ ..] => behind,
             behind => behind,
         };
-        let engine = behind.first().and_then(Token::name).unwrap_or_default();
+        let engine = match behind.first() {
+            Some(Token::Word(name) | Token::Name(name) | Token::Text(name)) => name.as_slice(),
+            Some(Token::Mark(_)) | None => &[],
+        };
         if !KEEPS_ROWS
             .iter()
             .any(|known| engine.eq_ignore_ascii_case(known.as_bytes()))

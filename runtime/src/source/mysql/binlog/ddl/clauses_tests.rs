@@ -91,6 +91,7 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
     for text in [
         "ENGINE=InnoDB ROW_FORMAT=COMPRESSED",
         "COMMENT 'x' ENGINE MyISAM",
+        "COMMENT 'x' ENGINE=InnoDB ENGINE 'MyISAM'",
     ] {
         assert_eq!(read(text), [Clause::Engine], "{text}");
     }
@@ -101,7 +102,7 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
         "DISCARD TABLESPACE",
         "CONVERT PARTITION p0 TO TABLE b",
         "ENGINE = BLACKHOLE",
-        "COMMENT 'x' ENGINE=InnoDB ENGINE 'MyISAM'",
+        "COMMENT 'x' ENGINE=InnoDB ENGINE 'BLACKHOLE'",
     ] {
         assert_eq!(read(text), [Clause::Rows], "{text}");
     }

@@ -1,7 +1,8 @@
-//! The names in the text of a view, a trigger or a routine.
+//! The names in a statement and in the text of a view, a trigger or a routine, and what may change such texts.
 
 use std::collections::BTreeSet;
 
+use super::Call;
 use super::tokens::{Quoting, Token, tokens};
 use crate::batch::TableName;
 
@@ -9,7 +10,6 @@ use crate::batch::TableName;
 /// read to its end.
 pub(in super::super) fn mentions(database: &str, text: &str) -> Option<BTreeSet<TableName>> {
     let mut found = BTreeSet::new();
-    let name = |token: &Token| Some(String::from_utf8_lossy(token.name()?).into_owned());
     // In which mode it was written is not told: what is a string in one is a name in the other.
     for ansi_quotes in [false, true] {
         let quoting = Quoting {
@@ -17,14 +17,61 @@ pub(in super::super) fn mentions(database: &str, text: &str) -> Option<BTreeSet<
             ..Quoting::default()
         };
         let tokens = tokens(text.as_bytes(), quoting).ok()?;
-        let single = tokens.iter().filter_map(name);
-        found.extend(single.map(|name| TableName::new(database, name)));
-        found.extend(tokens.windows(3).filter_map(|three| match three {
-            [of, Token::Mark(b'.'), table] => Some(TableName::new(name(of)?, name(table)?)),
-            _ => None,
-        }));
+        found.extend(names(database, &tokens));
     }
     Some(found)
+}
+
+/// Whatever may be the name of a table or a routine: each word in `database`, and pairs around a dot. Numbers are none.
+pub(super) fn names(database: &str, tokens: &[Token]) -> BTreeSet<TableName> {
+    let name = |token: &Token| match token {
+        Token::Word(word) if word.iter().all(u8::is_ascii_digit) => None,
+        token => Some(String::from_utf8_lossy(token.name()?).into_owned()),
+    };
+    let single = tokens.iter().filter_map(name);
+    let single = single.map(|name| TableName::new(database, name));
+    let pairs = tokens.windows(3).filter_map(|three| match three {
+        [of, Token::Mark(b'.'), table] => Some(TableName::new(name(of)?, name(table)?)),
+        _ => None,
+    });
+    single.chain(pairs).collect()
+}
+
+/// Whether views, triggers and routines, the tables that they stand on or who sees them may be others behind it.
+/// Applications make temporary tables all the time, which have none of these.
+pub(super) fn changes_objects(statement: &[Token]) -> bool {
+    let kinds = ["CREATE", "ALTER", "DROP", "RENAME", "GRANT", "REVOKE"];
+    let (first, rest) = match statement {
+        [first, or, replace, rest @ ..] if or.is("OR") && replace.is("REPLACE") => (first, rest),
+        [first, rest @ ..] => (first, rest),
+        [] => return false,
+    };
+    let temporary = rest.first().is_some_and(|token| token.is("TEMPORARY"));
+    !temporary && kinds.iter().any(|kind| first.is(kind))
+}
+
+/// The names in front of a parenthesis, in the database that is named or in the session's.
+pub(super) fn calls(database: &[u8], statement: &[Token]) -> Vec<Call> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut found: Vec<Call> = Vec::new();
+    for (index, token) in statement.iter().enumerate() {
+        if *token != Token::Mark(b'(') {
+            continue;
+        }
+        let call = match statement.get(..index) {
+            Some([.., of, Token::Mark(b'.'), name]) => {
+                of.name().zip(name.name()).map(|named| (named, true))
+            }
+            Some([.., name]) => name.name().map(|name| ((database, name), false)),
+            _ => None,
+        };
+        let call = call.map(|((of, name), qualified)| Call {
+            name: TableName::new(text(of), text(name)),
+            qualified,
+        });
+        found.extend(call.filter(|call| !found.contains(call)));
+    }
+    found
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod foreign_keys;
 mod mentions;
 mod merge;
 mod statement;
+mod text;
 mod tokens;
 
 pub use clauses::{Alter, Clause, Place};
@@ -21,6 +22,8 @@ pub use foreign_keys::{Cascade, cascades};
 pub(super) use mentions::mentions;
 pub use merge::merged;
 pub(super) use statement::classify;
+
+use std::collections::BTreeSet;
 
 use super::event::Query;
 use super::xa::Xid;
@@ -59,7 +62,7 @@ pub enum Class {
     RenameTable(Vec<(TableName, TableName)>),
     /// DROP DATABASE, or CREATE OR REPLACE DATABASE.
     DropDatabase(String),
-    /// Row changes in statement form (pitfall 66).
+    /// Row changes in statement form, and what may lead to some (pitfall 66).
     Rows,
     /// Anything else.
     Unknown,
@@ -95,10 +98,23 @@ pub enum Control {
 pub(super) struct Classified {
     /// What it does.
     pub(super) class: Class,
-    /// Every table that it names.
+    /// Every table that it names; of row changes those alone that it may write to.
     pub(super) tables: Vec<TableName>,
     /// Of row changes, what stands in front of a parenthesis: functions that it calls are among that.
-    pub(super) calls: Vec<TableName>,
+    pub(super) calls: Vec<Call>,
+    /// Of row changes, whatever may be a name: views that it reads are among that.
+    pub(super) mentions: BTreeSet<TableName>,
+    /// Whether views, triggers and routines, and who sees them, may be others behind it.
+    pub(super) changes_objects: bool,
+}
+
+/// What stands in front of a parenthesis.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Call {
+    /// In the database that is named, or in the session's.
+    pub(super) name: TableName,
+    /// Whether the database is named.
+    pub(super) qualified: bool,
 }
 
 /// What the server says of names and text, which an event does not.

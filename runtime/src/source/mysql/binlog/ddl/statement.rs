@@ -1,12 +1,15 @@
 //! From tokens to a class.
 
+use std::collections::BTreeSet;
+
 use super::clauses::clauses;
+use super::mentions::{calls, changes_objects, names};
+use super::text::{in_utf8, without_set_statement};
 use super::tokens::{Quoting, Token, tokens};
 use super::{Alter, Class, Classified, Clause, Control, Dialect};
 use crate::batch::TableName;
 use crate::source::mysql::binlog::event::Query;
 use crate::source::mysql::binlog::xa::Xid;
-use crate::source::mysql::decode::{Charset, charset_of_collation};
 
 const MODE_ANSI_QUOTES: u64 = 0x4;
 const MODE_NO_BACKSLASH_ESCAPES: u64 = 0x10_0000;
@@ -90,19 +93,27 @@ pub(in super::super) fn classify(query: &Query<'_>, dialect: Dialect) -> Classif
                 class,
                 tables: Vec::new(),
                 calls: Vec::new(),
+                mentions: BTreeSet::new(),
+                changes_objects: true,
             };
         }
     };
     let statement = without_set_statement(&tokens);
     let mut known = reader(statement);
     match known.statement() {
+        Some(Class::Rows) => Classified {
+            class: Class::Rows,
+            tables: known.tables,
+            calls: calls(query.database, statement),
+            mentions: names(&String::from_utf8_lossy(query.database), statement),
+            changes_objects: false,
+        },
         Some(class) => Classified {
-            calls: match class {
-                Class::Rows => calls(query.database, statement),
-                _ => Vec::new(),
-            },
             class,
             tables: known.tables,
+            calls: Vec::new(),
+            mentions: BTreeSet::new(),
+            changes_objects: changes_objects(statement),
         },
         None => {
             let mut unknown = reader(statement);
@@ -115,49 +126,10 @@ pub(in super::super) fn classify(query: &Query<'_>, dialect: Dialect) -> Classif
                 class: Class::Unknown,
                 tables,
                 calls: Vec::new(),
+                mentions: BTreeSet::new(),
+                changes_objects: true,
             }
         }
-    }
-}
-
-/// The names in front of a parenthesis, in the database that is named or in the session's.
-fn calls(database: &[u8], statement: &[Token]) -> Vec<TableName> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut found: Vec<TableName> = Vec::new();
-    for (index, token) in statement.iter().enumerate() {
-        if *token != Token::Mark(b'(') {
-            continue;
-        }
-        let call = match statement.get(..index) {
-            Some([.., of, Token::Mark(b'.'), name]) => of.name().zip(name.name()),
-            Some([.., name]) => name.name().map(|name| (database, name)),
-            _ => None,
-        };
-        let call = call.map(|(of, name)| TableName::new(text(of), text(name)));
-        found.extend(call.filter(|call| !found.contains(call)));
-    }
-    found
-}
-
-/// Statements are logged in the client's charset, where a quote or backslash may be a part of a character; none for one
-/// that is UTF-8, or is no text in the client's charset.
-fn in_utf8(query: &Query<'_>) -> Option<String> {
-    let charset = Charset::named(charset_of_collation(query.client_collation.into())?)?;
-    match charset {
-        Charset::Utf8 => None,
-        charset => charset.text(query.text),
-    }
-}
-
-/// MariaDB's `SET STATEMENT a = b, ... FOR statement` is the statement (pitfall 88).
-fn without_set_statement(tokens: &[Token]) -> &[Token] {
-    match tokens {
-        [set, statement, rest @ ..] if set.is("SET") && statement.is("STATEMENT") => rest
-            .iter()
-            .position(|token| token.is("FOR"))
-            .and_then(|index| rest.get(index + 1..))
-            .unwrap_or_default(),
-        _ => tokens,
     }
 }
 
@@ -196,6 +168,9 @@ impl Reader<'_> {
             "DELETE" => self.delete(),
             "UPDATE" => self.update(),
             "LOAD" => self.load(),
+            // They write nothing but by what they call, of which the server logs a call by itself as a SELECT.
+            "SELECT" | "VALUES" | "TABLE" | "DO" | "CALL" => Some(Class::Rows),
+            "WITH" => self.behind_with(),
             word if WITHOUT_EFFECT.contains(&word) => Some(Class::NoEffect),
             _ => None,
         }
@@ -423,6 +398,27 @@ impl Reader<'_> {
             clauses: vec![Clause::Repair],
         };
         Some(Class::AlterTable { table, alter })
+    }
+
+    /// The statement behind `WITH a AS (...), b AS (...)`.
+    fn behind_with(&mut self) -> Option<Class> {
+        let mut depth = 0_u32;
+        while let Some(token) = self.rest.first() {
+            match token {
+                Token::Mark(b'(') => depth += 1,
+                Token::Mark(b')') => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            let begins = [
+                "SELECT", "UPDATE", "DELETE", "INSERT", "REPLACE", "VALUES", "TABLE",
+            ];
+            if depth == 0 && begins.iter().any(|word| token.is(word)) {
+                return self.statement();
+            }
+            self.advance();
+        }
+        // WITH a AS (...) (SELECT ...)
+        Some(Class::Rows)
     }
 
     fn insert(&mut self) -> Option<Class> {

@@ -65,13 +65,70 @@ fn a_delete_of_every_row_is_a_row_change_unless_the_server_wrote_it() {
 #[test]
 fn what_a_row_change_may_call_is_told() {
     let read = read("INSERT INTO orders (a) SELECT f (x.`g`(1)) FROM lines WHERE a IN (2)");
+    let names: Vec<&TableName> = read.calls.iter().map(|call| &call.name).collect();
     let calls = [
         t("shop", "orders"),
         t("shop", "f"),
         t("x", "g"),
         t("shop", "IN"),
     ];
-    assert_eq!(read.calls, calls);
+    assert_eq!(names, calls.iter().collect::<Vec<_>>());
+    assert!(read.calls[2].qualified && !read.calls[1].qualified);
+    let mentioned = |name: &TableName| read.mentions.contains(name);
+    assert!(mentioned(&t("shop", "lines")) && mentioned(&t("x", "g")));
+    assert!(!mentioned(&t("shop", "2")), "{:?}", read.mentions);
+}
+
+/// pitfall 66
+#[test]
+fn what_writes_by_its_calls_alone_is_a_row_change_of_no_table() {
+    for text in [
+        "SELECT `shop`.`f`(1) FROM orders",
+        "(SELECT f())",
+        "DO f()",
+        "CALL fill()",
+        "WITH x (a) AS (SELECT 1), y AS (SELECT 2) SELECT f() FROM x",
+    ] {
+        let read = read(text);
+        assert_eq!(
+            (&read.class, &read.tables[..]),
+            (&Class::Rows, &[][..]),
+            "{text}"
+        );
+        assert!(!read.calls.is_empty(), "{text}");
+    }
+    for text in [
+        "WITH RECURSIVE x AS (SELECT 1), `update` AS (SELECT 2) DELETE FROM y.orders WHERE a IN (SELECT b FROM x)",
+        "WITH x AS (SELECT 1) UPDATE y.orders SET a = 1",
+    ] {
+        let read = read(text);
+        assert_eq!(
+            (&read.class, &read.tables[..]),
+            (&Class::Rows, &[t("y", "orders")][..]),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_temporary_table_leaves_views_and_triggers_as_they_are() {
+    for (text, changes) in [
+        ("CREATE TEMPORARY TABLE orders (a INT)", false),
+        ("CREATE OR REPLACE TEMPORARY TABLE orders (a INT)", false),
+        ("DROP /*!40005 TEMPORARY */ TABLE IF EXISTS orders", false),
+        ("ANALYZE TABLE orders", false),
+        ("SELECT f()", false),
+        ("CREATE OR REPLACE VIEW v AS SELECT 1", true),
+        (
+            "CREATE TRIGGER x BEFORE INSERT ON a FOR EACH ROW SET @a = 1",
+            true,
+        ),
+        ("RENAME TABLE a TO b", true),
+        ("GRANT TRIGGER ON *.* TO a", true),
+        ("ALTER SOMETHING orders", true),
+    ] {
+        assert_eq!(read(text).changes_objects, changes, "{text}");
+    }
 }
 
 #[test]
@@ -193,9 +250,6 @@ fn statements_on_other_objects_have_no_effect() {
 #[test]
 fn what_is_not_understood_is_unknown_and_never_harmless() {
     for text in [
-        "WITH x AS (SELECT 1) DELETE FROM orders",
-        "CALL fill()",
-        "SELECT f()",
         "ALTER SOMETHING orders",
         "TRUNCATE 'orders",
         "/* open",
@@ -206,7 +260,7 @@ fn what_is_not_understood_is_unknown_and_never_harmless() {
     assert_eq!(with_mode(b"TRUNCATE `\xff\xfe`", 0).class, Class::Unknown);
     // The tables are told all the same, whatever else has a name there.
     for text in [
-        "WITH x AS (SELECT 1) DELETE FROM y.orders WHERE a IN (SELECT b FROM lines)",
+        "FILL y.orders WITH `lines`",
         "ALTER SOMETHING y.orders, `lines`",
         "RENAME TABLE lines BEHIND y.orders",
     ] {

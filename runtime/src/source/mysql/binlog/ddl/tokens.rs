@@ -2,7 +2,10 @@
 //!
 //! Comments vanish; what stands in executable comments (`/*! */`, `/*M! */`) is read as if it stood there plainly. Those
 //! that a server does not execute for their version number it logs as plain ones.
-//! Strings keep no content: no class depends on what a string says.
+//! Strings keep as much of their content as an engine's name may have: nothing else depends on what a string says.
+
+/// Bytes of a string that are kept.
+const TEXT_KEPT: usize = 32;
 
 /// One token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +14,8 @@ pub(super) enum Token {
     Word(Vec<u8>),
     /// A quoted name, its quotes removed.
     Name(Vec<u8>),
-    /// A string.
-    Text,
+    /// A string, and what it begins with.
+    Text(Vec<u8>),
     /// Any other byte.
     Mark(u8),
 }
@@ -27,7 +30,7 @@ impl Token {
     pub(super) fn name(&self) -> Option<&[u8]> {
         match self {
             Token::Word(bytes) | Token::Name(bytes) => Some(bytes),
-            Token::Text | Token::Mark(_) => None,
+            Token::Text(_) | Token::Mark(_) => None,
         }
     }
 }
@@ -159,7 +162,8 @@ impl Scanner<'_> {
         self.found.push(if is_name {
             Token::Name(bytes)
         } else {
-            Token::Text
+            bytes.truncate(TEXT_KEPT);
+            Token::Text(bytes)
         });
         Some(())
     }

@@ -3,7 +3,7 @@
 use super::super::compress::Compressed;
 use super::super::ddl::{self, Class, Control};
 use super::super::event::{Query, RawEvent};
-use super::super::refusal::{undecided, unexpected, unknown_savepoint};
+use super::super::refusal::{statement_format, undecided, unexpected, unknown_savepoint};
 use super::super::xa::{Prepared, Xid};
 use super::{Decision, Grouper, Step};
 use crate::error::Result;
@@ -94,6 +94,9 @@ impl Grouper {
             return Err(unexpected("XA PREPARE"));
         };
         // Only rows can wait for a decision.
+        if let Some(error) = statement_format(&group.texts) {
+            return Err(error);
+        }
         if let Some(statement) = &group.statement {
             let named = statement
                 .tables

@@ -1,5 +1,6 @@
 //! Statements that were logged as text: whom they concern, and which of them the catalog has to be asked about.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::ddl::{Alter, Class, Classified, Clause};
@@ -8,6 +9,7 @@ use super::super::indirect::Indirect;
 use super::super::refusal::statement_format;
 use super::super::{Statement, TableFilter};
 use super::{Grouper, Step};
+use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::position::GroupGtid;
 
@@ -34,10 +36,11 @@ impl Grouper {
             }
         );
         if classified.class == Class::Rows {
-            self.on_changes(classified)?;
+            self.on_changes(classified, event.flags & FLAG_THREAD_SPECIFIC != 0)?;
         } else {
-            // A view or a trigger may have come.
-            self.harmless.clear();
+            if classified.changes_objects {
+                self.harmless.clear();
+            }
             self.on_definition(event, query, classified)?;
         }
         let group = self.open()?;
@@ -49,12 +52,13 @@ impl Grouper {
     }
 
     /// Row changes in text form (pitfall 66): of a table of ours they cannot be followed, of another they may reach ours.
-    fn on_changes(&mut self, classified: Classified) -> Result<()> {
-        let mut tables = classified.tables.iter();
-        if let Some(table) = tables.find(|table| self.filter.wants(table)) {
-            return Err(statement_format(table));
-        }
-        let changes = Indirect::of(classified);
+    fn on_changes(&mut self, classified: Classified, temporary: bool) -> Result<()> {
+        let ours = classified.tables.iter();
+        let ours = ours.filter(|table| self.filter.wants(table)).cloned();
+        let ours: Vec<TableName> = ours.collect();
+        let texts = &mut self.open()?.texts;
+        texts.extend(ours.into_iter().map(|table| (table, None)));
+        let changes = Indirect::of(classified, temporary);
         if !self.harmless.contains(&changes) {
             self.question = Some(changes);
         }
@@ -80,7 +84,14 @@ impl Grouper {
         if !concerns || group.without_effect {
             return Ok(());
         }
-        if group.statement.is_some() {
+        if let Some(known) = &mut group.statement {
+            if (&known.class, &class) == (&Class::Unknown, &Class::Unknown) {
+                // What one of them tells says nothing of the other.
+                if known.tables != tables {
+                    known.tables.clear();
+                }
+                return Ok(());
+            }
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 "one transaction holds two statements that concern replicated tables",
@@ -112,12 +123,33 @@ impl Grouper {
         Some((question, Arc::clone(&self.filter)))
     }
 
-    /// They reach none.
-    pub(in super::super) fn answered(&mut self) {
-        if self.harmless.len() >= HARMLESS_MAX {
-            self.harmless.clear();
+    /// The tables of ours that they reach.
+    ///
+    /// # Errors
+    /// Where their group has ended with them.
+    pub(in super::super) fn answered(&mut self, reached: Vec<TableName>) -> Result<()> {
+        let Some(changes) = self.question.take() else {
+            return Ok(());
+        };
+        if reached.is_empty() {
+            if self.harmless.len() >= HARMLESS_MAX {
+                self.harmless.clear();
+            }
+            self.harmless.insert(changes);
+            return Ok(());
         }
-        self.harmless.extend(self.question.take());
+        let by = changes.named();
+        let reached = reached.into_iter().map(|table| (table, Some(by.clone())));
+        let mut texts: BTreeMap<TableName, Option<String>> = reached.collect();
+        match &mut self.group {
+            Some(group) => {
+                // By its own name is the plainer word.
+                texts.append(&mut group.texts);
+                group.texts = texts;
+                Ok(())
+            }
+            None => statement_format(&texts).map_or(Ok(()), Err),
+        }
     }
 }
 

@@ -219,7 +219,7 @@ fn a_statement_of_an_unknown_kind_within_an_xa_transaction_is_not_lost() {
     let mut feed = Feed::mysql();
     feed.gtid(1);
     feed.query("XA START X'61',X'',1").unwrap();
-    feed.query("SELECT `shop`.`f`(1)").unwrap();
+    feed.query("FILL `shop`.`orders`").unwrap();
     feed.query("XA END X'61',X'',1").unwrap();
     let error = feed.fails(code::XA_PREPARE, &xa_prepare(0));
     assert_eq!(error.table(), Some(&TableName::new("shop", "orders")));
@@ -227,19 +227,25 @@ fn a_statement_of_an_unknown_kind_within_an_xa_transaction_is_not_lost() {
     let mut feed = Feed::mysql();
     feed.gtid(1);
     feed.query("XA START X'61',X'',1").unwrap();
-    feed.query("SELECT `shop`.`f`(1)").unwrap();
+    feed.query("FILL `shop`.`orders`").unwrap();
+    // A second one beside it is as unknown.
+    feed.query("FILL `shop`.`lines`").unwrap();
     feed.query("XA END X'61',X'',1").unwrap();
     let told = statement(feed.send(code::XA_PREPARE, &xa_prepare(1)));
-    assert_eq!(told.class, Class::Unknown);
+    assert_eq!((told.class, told.tables), (Class::Unknown, Vec::new()));
 }
 
-/// pitfall 66, pitfall 93: the error comes with the statement, so nothing of it is left for the end of its group.
+/// pitfall 66, pitfall 93
 #[test]
 fn a_delete_by_a_client_is_no_truncate_however_its_group_ends() {
     for text in ["DELETE FROM orders", "ANALYZE DELETE FROM orders"] {
         let mut feed = Feed::maria();
         feed.maria_gtid(1, 0);
-        let error = feed.query(text).unwrap_err();
+        let Step::Nothing = feed.query(text).unwrap() else {
+            panic!("{text} ended its group");
+        };
+        let mut transaction = transaction(feed.query("ROLLBACK").unwrap());
+        let error = transaction.row_events().unwrap_err();
         assert_eq!(error.table(), Some(&TableName::new("shop", "orders")));
     }
 }
@@ -269,14 +275,41 @@ fn row_changes_in_text_form_that_name_no_table_of_ours_raise_a_question() {
         feed.maria_gtid(number, 0);
         feed.query("INSERT INTO others VALUES (1)").unwrap();
         let asked = feed.grouper.question().is_some();
-        feed.grouper.answered();
+        feed.grouper.answered(Vec::new()).unwrap();
         feed.send(code::XID, &[0; 8]);
         asked
     };
     assert!(change(&mut feed, 1));
     assert!(!change(&mut feed, 2));
     feed.maria_gtid(3, 1);
+    feed.query("CREATE TEMPORARY TABLE scratch (a INT)")
+        .unwrap();
+    assert!(!change(&mut feed, 5));
+    feed.maria_gtid(6, 1);
     feed.query("CREATE TRIGGER a AFTER INSERT ON others FOR EACH ROW DELETE FROM orders")
         .unwrap();
-    assert!(change(&mut feed, 4));
+    assert!(change(&mut feed, 7));
+}
+
+/// pitfall 66: all of them, each by itself; those whose load has the change are taken out before.
+#[test]
+fn every_table_that_a_statement_reaches_is_told_at_its_end() {
+    let mut feed = Feed::maria();
+    feed.maria_gtid(1, 0);
+    feed.query("INSERT INTO others VALUES (1)").unwrap();
+    let (one, other) = (
+        TableName::new("shop", "orders"),
+        TableName::new("shop", "x"),
+    );
+    let reached = vec![one.clone(), other.clone()];
+    feed.grouper.answered(reached).unwrap();
+    let mut transaction = transaction(feed.send(code::XID, &[0; 8]));
+    let error = transaction.row_events().unwrap_err();
+    let told: Vec<_> = error.each().filter_map(Error::table).collect();
+    assert_eq!(told, [&one, &other]);
+    assert!(error.message().contains("others"), "{error}");
+    assert_eq!(transaction.take_texts_of(|table| *table == one), [one]);
+    let error = transaction.row_events().unwrap_err();
+    assert_eq!(error.each().count(), 1);
+    assert_eq!(error.table(), Some(&other));
 }
