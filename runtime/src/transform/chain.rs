@@ -6,7 +6,7 @@
 //! that go to several targets converge stands in `outputs`, what becomes of rows that fail in `faults`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arrow::array::new_empty_array;
 use arrow::error::ArrowError;
@@ -74,6 +74,8 @@ struct Step {
     binding: Binding,
     /// Under which the pool keeps its instances.
     id: u64,
+    /// Whether what fails in an instance that has served others is told at once.
+    tells_history: AtomicBool,
 }
 
 static NEXT_BINDING: AtomicU64 = AtomicU64::new(0);
@@ -107,6 +109,15 @@ impl Chain {
             input: schema,
             outputs,
         })
+    }
+
+    /// The same, telling what fails in an instance that has served others without a second try: its author is to see it.
+    #[must_use]
+    pub fn telling_history(self) -> Self {
+        for step in &self.steps {
+            step.tells_history.store(true, Ordering::Relaxed);
+        }
+        self
     }
 
     /// Where rows go: one place at least.
@@ -232,6 +243,7 @@ impl Step {
             plugin,
             binding,
             id,
+            tells_history: AtomicBool::new(false),
         })
     }
 
@@ -360,7 +372,8 @@ impl Step {
         let pool = &self.plugin.engine.pool;
         let waiting = if fresh { None } else { pool.take(self.id) };
         if let Some(instance) = waiting {
-            let has_history = instance.has_served();
+            let tells = self.tells_history.load(Ordering::Relaxed);
+            let has_history = instance.has_served() && !tells;
             match self.enter(instance, batch, &range, &input) {
                 Err(error) if has_history && is_of_rows(error.kind()) => {}
                 outcome => return outcome,
