@@ -75,6 +75,8 @@ pub enum ErrorKind {
     DestinationLost,
     /// A plugin that cannot be used: not a component, another contract version, forbidden imports, refused configuration.
     PluginRefused,
+    /// A plugin that had started before has failed as one more instance of it started: no row is at fault.
+    PluginStart,
     /// A plugin trapped.
     PluginTrap,
     /// A plugin used more time than its limit.
@@ -169,6 +171,7 @@ impl ErrorKind {
             | ErrorKind::DestinationUnavailable
             | ErrorKind::DestinationLost
             | ErrorKind::PluginRefused
+            | ErrorKind::PluginStart
             | ErrorKind::LagBeyondObjective
             | ErrorKind::RetentionBelowObjective
             | ErrorKind::ReplicaStopped
@@ -182,10 +185,12 @@ impl ErrorKind {
     /// The one place that answers "will it be retried?".
     pub fn retry(self) -> Retry {
         match self {
-            // A state that is damaged is told of before any pipe begins; what fails later is the disk.
-            ErrorKind::SourceUnavailable | ErrorKind::DestinationUnavailable | ErrorKind::State => {
-                Retry::Backoff
-            }
+            // A state that is damaged is told of before any pipe begins; what fails later is the disk. A plugin that starts
+            // at Setup and not behind it has met a machine without time or memory left.
+            ErrorKind::SourceUnavailable
+            | ErrorKind::DestinationUnavailable
+            | ErrorKind::PluginStart
+            | ErrorKind::State => Retry::Backoff,
             ErrorKind::Config
             | ErrorKind::SourceDenied
             | ErrorKind::SourceSetting

@@ -45,7 +45,8 @@ pub struct Reject {
 }
 
 impl Reject {
-    /// `code` is a short stable word; `message` reaches logs and status: leave values out.
+    /// `code` is a short stable word; `message` is for whoever may see the row: it stands beside its dead letter, and in no
+    /// log or status.
     ///
     /// ```
     /// # use pipewright_sdk::helpers::Reject;

@@ -131,6 +131,24 @@ pub struct Harness<T: Transform> {
 impl<T: Transform> Harness<T> {
     /// Configures with JSON text and binds to a table of these columns.
     ///
+    /// ```
+    /// use pipewright_sdk::testing::Harness;
+    /// # use pipewright_sdk::{*, helpers::{Bound, filter}};
+    /// # struct Even;
+    /// # impl Transform for Even {
+    /// #     type Config = ();
+    /// #     type Binding = Bound;
+    /// #     fn new(_: ()) -> Result<Self, Vec<Problem>> { Ok(Even) }
+    /// #     fn bind(&self, table: &Table) -> Result<Bound, Failure> {
+    /// #         filter(table, &["id"], |row| Ok(row.value::<i64>(0)?.is_some_and(|id| id % 2 == 0)))
+    /// #     }
+    /// # }
+    /// let fields = [Field::new("id", DataType::Int64).key()];
+    /// assert!(Harness::<Even>::new("null", &fields).is_ok());
+    /// let refused = Harness::<Even>::new("{ \"modulus\": 3 }", &fields);
+    /// assert!(refused.is_err(), "it takes no settings");
+    /// ```
+    ///
     /// # Errors
     /// The text of the problems or of the failure, as the operator would see it.
     pub fn new(config: &str, fields: &[Field]) -> Result<Self, String> {
@@ -155,6 +173,23 @@ impl<T: Transform> Harness<T> {
     }
 
     /// The columns after the transform.
+    ///
+    /// ```
+    /// use pipewright_sdk::testing::Harness;
+    /// # use pipewright_sdk::{*, helpers::{Bound, filter}};
+    /// # struct Even;
+    /// # impl Transform for Even {
+    /// #     type Config = ();
+    /// #     type Binding = Bound;
+    /// #     fn new(_: ()) -> Result<Self, Vec<Problem>> { Ok(Even) }
+    /// #     fn bind(&self, table: &Table) -> Result<Bound, Failure> {
+    /// #         filter(table, &["id"], |row| Ok(row.value::<i64>(0)?.is_some_and(|id| id % 2 == 0)))
+    /// #     }
+    /// # }
+    /// let fields = [Field::new("id", DataType::Int64).key()];
+    /// assert_eq!(Harness::<Even>::new("null", &fields)?.output_fields(), fields);
+    /// # Ok::<(), String>(())
+    /// ```
     pub fn output_fields(&self) -> Vec<Field> {
         let mut fields = self.table.fields.clone();
         for (replaced, field) in &self.shape.writes {
@@ -168,6 +203,24 @@ impl<T: Transform> Harness<T> {
 
     /// Sends rows of all the table's columns through the transform: whole, and one by one, because the result may not
     /// depend on the cut.
+    ///
+    /// ```
+    /// use pipewright_sdk::testing::{Cell, Harness};
+    /// # use pipewright_sdk::{*, helpers::{Bound, filter}};
+    /// # struct Even;
+    /// # impl Transform for Even {
+    /// #     type Config = ();
+    /// #     type Binding = Bound;
+    /// #     fn new(_: ()) -> Result<Self, Vec<Problem>> { Ok(Even) }
+    /// #     fn bind(&self, table: &Table) -> Result<Bound, Failure> {
+    /// #         filter(table, &["id"], |row| Ok(row.value::<i64>(0)?.is_some_and(|id| id % 2 == 0)))
+    /// #     }
+    /// # }
+    /// let harness = Harness::<Even>::new("null", &[Field::new("id", DataType::Int64).key()])?;
+    /// let rows = harness.run(&[(Op::Insert, vec![Cell::Int(3)]), (Op::Insert, vec![Cell::Int(4)])])?;
+    /// assert_eq!(rows, [None, Some(vec![Cell::Int(4)])]);
+    /// # Ok::<(), String>(())
+    /// ```
     ///
     /// # Errors
     /// The text of a failure or of a rejection.

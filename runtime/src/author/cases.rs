@@ -166,7 +166,17 @@ fn read_expected(folder: &Path) -> Result<Expected> {
         (true, false) => Ok(Expected::Rows(
             read_lines(&rows)?.into_iter().map(Value::Object).collect(),
         )),
-        (false, true) => Ok(Expected::Error(read_text(&error)?.trim().to_owned())),
+        (false, true) => match read_text(&error)?.trim() {
+            // A part of every message.
+            "" => Err(Error::new(
+                ErrorKind::Config,
+                format!("`{}` is empty, and any error would do", error.display()),
+            )
+            .with_hint(
+                "write down a part of the message, or delete it and run `plugin test --update`",
+            )),
+            words => Ok(Expected::Error(words.to_owned())),
+        },
         (false, false) => Ok(Expected::Nothing),
     }
 }
@@ -459,6 +469,25 @@ mod tests {
             versions: vec![2],
         };
         assert_eq!(batch.changes, changes);
+    }
+
+    #[test]
+    fn an_expected_error_of_no_words_is_refused() {
+        let expecting = |words: &str| {
+            case(&[
+                ("table.yaml", TABLE),
+                ("one/case.yaml", "{}\n"),
+                ("one/rows.jsonl", "{\"id\": 1}\n"),
+                ("one/expected-error.txt", words),
+            ])
+        };
+        let refused = expecting(" \n").expect_err("nothing is expected").chain();
+        assert!(
+            refused.contains("expected-error.txt` is empty"),
+            "{refused}"
+        );
+        let cases = expecting("no table\n").expect("a case");
+        assert_eq!(cases[0].expected, Expected::Error("no table".to_owned()));
     }
 
     #[test]

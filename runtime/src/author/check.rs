@@ -139,7 +139,9 @@ impl<'a> Runs<'a> {
         let bind = || async {
             let plugins = [Arc::clone(plugin)];
             let bound = Chain::bind(&plugins, Arc::clone(&case.schema)).await;
-            bound.map_err(|error| error.telling().message().to_owned())
+            bound
+                .map(Chain::telling_history)
+                .map_err(|error| error.telling().message().to_owned())
         };
         Ok(Self {
             case,

@@ -44,6 +44,7 @@ impl Exit {
             | ErrorKind::DestinationOccupied
             | ErrorKind::DestinationLost
             | ErrorKind::PluginRefused
+            | ErrorKind::PluginStart
             | ErrorKind::PluginTrap
             | ErrorKind::PluginTimeout
             | ErrorKind::PluginMemory

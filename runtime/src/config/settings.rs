@@ -435,7 +435,7 @@ pub struct LimitsConfig {
     pub output_bytes: u64,
     /// Rows that one call may return.
     pub rows: u64,
-    /// Bytes that one call may write to the log.
+    /// Bytes that one call may write to the log, 128 for each line among them.
     pub log_bytes: u64,
 }
 

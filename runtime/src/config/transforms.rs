@@ -17,7 +17,7 @@ pub(super) const PLUGIN_TIME: Duration = Duration::from_secs(1);
 pub(super) const PLUGIN_OUTPUT: u64 = 128 << 20;
 /// Sixteen rows for each that a call is given at most.
 pub(super) const PLUGIN_ROWS: u64 = 1 << 20;
-/// Some thousand lines.
+/// About a thousand lines.
 pub(super) const PLUGIN_LOG: u64 = 256 << 10;
 
 /// Reads `transforms`. The names come back in any case, for the tables that use them.

@@ -3,9 +3,11 @@
 //! Key columns decide which row is which. A plugin whose rows stay may read them and never write them, so that a transform
 //! can make two rows one in no configuration. One of cardinality `any` says for each target what identifies a row there.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::instance::Plugin;
+use super::limits::{COLUMNS, COLUMNS_OF_TARGETS, TARGETS};
 use super::target::{Target, targets};
 use super::version::{Cardinality, GuestField, GuestShape};
 use crate::batch::{Column, ColumnType, Number, TableSchema};
@@ -82,6 +84,7 @@ impl Binding {
         shape: GuestShape,
     ) -> Result<Self, (Arc<TableSchema>, Refusal)> {
         let checked = ensure_consistent(&shape)
+            .and_then(|()| ensure_bounded(&shape))
             .and_then(|()| reads(&input, &shape))
             .and_then(|reads| Ok((reads, writes(&input, &shape)?, targets(&input, &shape)?)));
         match checked {
@@ -125,8 +128,31 @@ fn ensure_consistent(shape: &GuestShape) -> Result<(), Refusal> {
     }
 }
 
+/// Before anything is made of it: the guest chose how much it declares.
+fn ensure_bounded(shape: &GuestShape) -> Result<(), Refusal> {
+    let broken = |what: String| Err(Refusal::Broken(what));
+    let (writes, targets) = (shape.writes.len(), &shape.targets);
+    if writes > COLUMNS {
+        return broken(format!("it makes {writes} columns, of at most {COLUMNS}"));
+    }
+    if targets.len() > TARGETS {
+        let declared = targets.len();
+        return broken(format!(
+            "it declares {declared} targets, of at most {TARGETS}"
+        ));
+    }
+    let all: usize = targets.iter().map(|target| target.columns.len()).sum();
+    if all > COLUMNS_OF_TARGETS {
+        return broken(format!(
+            "it declares targets of {all} columns together, of at most {COLUMNS_OF_TARGETS}"
+        ));
+    }
+    Ok(())
+}
+
 fn reads(input: &TableSchema, shape: &GuestShape) -> Result<Vec<usize>, Refusal> {
-    let mut reads = Vec::with_capacity(shape.reads.len());
+    let mut reads = Vec::new();
+    let mut seen = HashSet::new();
     for read in &shape.reads {
         let read = *read as usize;
         if read >= input.columns.len() {
@@ -134,7 +160,7 @@ fn reads(input: &TableSchema, shape: &GuestShape) -> Result<Vec<usize>, Refusal>
                 "it reads column {read}, past the last"
             )));
         }
-        if reads.contains(&read) {
+        if !seen.insert(read) {
             return Err(Refusal::Broken(format!("it reads column {read} twice")));
         }
         reads.push(read);
@@ -145,6 +171,7 @@ fn reads(input: &TableSchema, shape: &GuestShape) -> Result<Vec<usize>, Refusal>
 fn writes(input: &TableSchema, shape: &GuestShape) -> Result<(TableSchema, Vec<Write>), Refusal> {
     let mut output = input.clone();
     let mut writes: Vec<Write> = Vec::with_capacity(shape.writes.len());
+    let mut replaced_columns = HashSet::new();
     for (replaced, field) in &shape.writes {
         let name = column_name(input, field)?;
         let column_type = field.column_type.map_err(|type_name| {
@@ -164,7 +191,7 @@ fn writes(input: &TableSchema, shape: &GuestShape) -> Result<(TableSchema, Vec<W
                         "it replaces column {place}, past the last"
                     )));
                 };
-                if writes.iter().any(|write| write.place == place) {
+                if !replaced_columns.insert(place) {
                     return Err(Refusal::Broken(format!("it replaces column {place} twice")));
                 }
                 let same = crossing(old.column_type) == crossing(column_type);
@@ -188,7 +215,7 @@ fn writes(input: &TableSchema, shape: &GuestShape) -> Result<(TableSchema, Vec<W
         output.columns[place] = column(field, column_type, source_type);
         writes.push(Write { place, kind });
     }
-    ensure_names(&output)?;
+    ensure_columns(&output)?;
     Ok((output, writes))
 }
 
@@ -215,10 +242,13 @@ pub(super) fn column_name<'a>(
     field: &'a GuestField,
 ) -> Result<&'a str, Refusal> {
     let name = &field.name;
-    match input.columns.iter().any(|column| column.name == *name) {
-        true => Ok(name),
-        false => named("a column", name),
-    }
+    named("a column", name).or_else(|refusal| {
+        let mut columns = input.columns.iter();
+        match columns.any(|column| column.name == *name) {
+            true => Ok(name.as_str()),
+            false => Err(refusal),
+        }
+    })
 }
 
 /// A name of the guest's: it reaches errors, statuses and statements for ClickHouse.
@@ -233,19 +263,21 @@ pub(super) fn named<'a>(what: &str, name: &'a str) -> Result<&'a str, Refusal> {
     }
 }
 
-pub(super) fn ensure_names(output: &TableSchema) -> Result<(), Refusal> {
-    for (index, column) in output.columns.iter().enumerate() {
-        if output.columns[..index]
-            .iter()
-            .any(|other| other.name == column.name)
-        {
-            return Err(Refusal::Broken(format!(
-                "it makes a second column `{}`",
-                column.name
-            )));
-        }
+pub(super) fn ensure_columns(output: &TableSchema) -> Result<(), Refusal> {
+    let width = output.columns.len();
+    if width > COLUMNS {
+        let what = format!("its rows have {width} columns, of at most {COLUMNS}");
+        return Err(Refusal::Broken(what));
     }
-    Ok(())
+    let mut names = HashSet::with_capacity(output.columns.len());
+    let mut columns = output.columns.iter();
+    match columns.find(|column| !names.insert(column.name.as_str())) {
+        Some(column) => {
+            let what = format!("it makes a second column `{}`", column.name);
+            Err(Refusal::Broken(what))
+        }
+        None => Ok(()),
+    }
 }
 
 pub(super) fn column(
@@ -415,6 +447,30 @@ pub(super) mod tests {
             ));
         });
         assert!(not_yet(texts).contains("`list-of what is no number`"));
+    }
+
+    #[test]
+    fn what_a_shape_declares_is_bounded_before_anything_is_made_of_it() {
+        let broken = |change: fn(&mut GuestShape)| match refusal(change) {
+            Refusal::Broken(what) => what,
+            other => panic!("{other:?}"),
+        };
+        let began = std::time::Instant::now();
+        let what = broken(|shape| {
+            let added = |number| (None, field(&format!("c{number}"), ColumnType::Int8));
+            shape.writes.extend((0..1_000_000).map(added));
+        });
+        assert_eq!(what, "it makes 1000000 columns, of at most 8192");
+        let what = broken(|shape| {
+            let added = |number| (None, field(&format!("c{number}"), ColumnType::Int8));
+            shape.writes.extend((0..COLUMNS).map(added));
+        });
+        assert_eq!(what, "its rows have 8195 columns, of at most 8192");
+        let what = broken(|shape| shape.reads = vec![0; 1_000_000]);
+        assert_eq!(what, "it reads column 0 twice");
+        // Compared name by name this would take minutes.
+        let took = began.elapsed();
+        assert!(took < std::time::Duration::from_secs(30), "{took:?}");
     }
 
     #[test]

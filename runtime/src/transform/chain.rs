@@ -6,7 +6,7 @@
 //! that go to several targets converge stands in `outputs`, what becomes of rows that fail in `faults`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arrow::array::new_empty_array;
 use arrow::error::ArrowError;
@@ -15,12 +15,13 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::binding::{Binding, WriteKind};
 use super::engine::blocking;
-use super::faults::{BadRow, Fault, Search, is_limit, is_of_rows};
-use super::instance::{Plugin, keeps_reasons};
+use super::faults::{BadRow, Fault, Search, is_limit, is_of_rows, not_started};
+use super::instance::{Instance, Plugin, keeps_reasons};
 use super::limits::INPUT_PART_OF_MEMORY;
 use super::outputs::{self, Unfit};
 use super::passing::{Gone, Passing};
 use super::verdict::Answer;
+use super::version::GuestInput;
 use super::{addresses, blank, convert, verdict};
 use crate::batch::{ChangeBatch, Changes, Op, TableSchema};
 use crate::config::{OnError, OnRejected};
@@ -73,6 +74,8 @@ struct Step {
     binding: Binding,
     /// Under which the pool keeps its instances.
     id: u64,
+    /// Whether what fails in an instance that has served others is told at once.
+    tells_history: AtomicBool,
 }
 
 static NEXT_BINDING: AtomicU64 = AtomicU64::new(0);
@@ -106,6 +109,15 @@ impl Chain {
             input: schema,
             outputs,
         })
+    }
+
+    /// The same, telling what fails in an instance that has served others without a second try: its author is to see it.
+    #[must_use]
+    pub fn telling_history(self) -> Self {
+        for step in &self.steps {
+            step.tells_history.store(true, Ordering::Relaxed);
+        }
+        self
     }
 
     /// Where rows go: one place at least.
@@ -225,11 +237,13 @@ impl Step {
         let shape = instance.shape(&plugin, &input)?;
         let binding = Binding::new(&plugin, input, shape)?;
         let id = NEXT_BINDING.fetch_add(1, Ordering::Relaxed);
-        plugin.engine.pool.put(id, instance);
+        let bytes = instance.memory_bytes();
+        plugin.engine.pool.put(id, bytes, instance);
         Ok(Self {
             plugin,
             binding,
             id,
+            tells_history: AtomicBool::new(false),
         })
     }
 
@@ -334,7 +348,8 @@ impl Step {
         }
     }
 
-    /// One call of the guest: in an instance that waits, or in a fresh one.
+    /// One call of the guest: in an instance that waits, or in a fresh one. What fails in an instance that has served others
+    /// says nothing of these rows yet, so they are tried once more in one without a history.
     fn attempt(
         &self,
         batch: &ChangeBatch,
@@ -356,20 +371,43 @@ impl Step {
         })?;
         let pool = &self.plugin.engine.pool;
         let waiting = if fresh { None } else { pool.take(self.id) };
-        let mut instance = match waiting {
-            Some(instance) => instance,
-            None => self.plugin.instance(schema)?,
-        };
-        let outcome = instance.transform(&self.plugin, schema, &input)?;
-        if instance.is_fresh() {
-            pool.put(self.id, instance);
+        if let Some(instance) = waiting {
+            let tells = self.tells_history.load(Ordering::Relaxed);
+            let has_history = instance.has_served() && !tells;
+            match self.enter(instance, batch, &range, &input) {
+                Err(error) if has_history && is_of_rows(error.kind()) => {}
+                outcome => return outcome,
+            }
         }
+        let started = self.plugin.instance(schema);
+        let instance = started.map_err(|error| not_started(self.plugin.name(), error))?;
+        self.enter(instance, batch, &range, &input)
+    }
+
+    /// One call of an instance, which serves others only after a sound answer.
+    fn enter(
+        &self,
+        mut instance: Instance,
+        batch: &ChangeBatch,
+        range: &std::ops::Range<usize>,
+        input: &GuestInput<'_>,
+    ) -> Result<Answer> {
+        let schema = &self.binding.input;
+        let outcome = instance.transform(&self.plugin, schema, input)?;
         let answer = verdict::check(&self.binding, range.len(), outcome)
             .map_err(|breach| self.plugin.breach(&breach).with_table(&schema.name))?;
         let most = self.plugin.limits.rows;
         if answer.output_rows() as u64 > most.max(range.len() as u64) {
             let error = self.plugin.too_much(format!("{most} rows"), "rows");
             return Err(error.with_table(&schema.name));
+        }
+        for (place, target) in self.binding.targets.iter().enumerate() {
+            outputs::ensure_distinct(target, place, batch, range, &answer)
+                .map_err(|unfit| self.unfit(unfit))?;
+        }
+        if instance.may_serve() {
+            let bytes = instance.memory_bytes();
+            self.plugin.engine.pool.put(self.id, bytes, instance);
         }
         Ok(answer)
     }
@@ -430,19 +468,23 @@ impl Step {
     fn route(&self, batch: &ChangeBatch, answers: &[Answer]) -> Result<Vec<(usize, ChangeBatch)>> {
         let mut batches = Vec::with_capacity(self.binding.targets.len());
         for (place, target) in self.binding.targets.iter().enumerate() {
-            let joined =
-                outputs::join(target, place, batch, answers).map_err(|unfit| match unfit {
-                    Unfit::Breach(breach) => {
-                        let error = self.plugin.breach(&breach);
-                        error.with_table(&self.binding.input.name)
-                    }
-                    Unfit::Arrow(error) => self.arrow_error(error),
-                })?;
+            let joined = outputs::join(target, place, batch, answers)
+                .map_err(|error| self.arrow_error(error))?;
             if joined.row_count > 0 {
                 batches.push((place, joined));
             }
         }
         Ok(batches)
+    }
+
+    fn unfit(&self, unfit: Unfit) -> Error {
+        match unfit {
+            Unfit::Breach(breach) => {
+                let error = self.plugin.breach(&breach);
+                error.with_table(&self.binding.input.name)
+            }
+            Unfit::Arrow(error) => self.arrow_error(error),
+        }
     }
 
     fn arrow_error(&self, error: ArrowError) -> Error {

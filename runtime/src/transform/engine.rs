@@ -11,8 +11,8 @@ use wasmtime::component::Component;
 
 use super::cache::CompiledCache;
 use super::component;
-use super::instance::{Plugin, hex};
-use super::limits::{EPOCH_TICK, Lookup, Lookups};
+use super::instance::{Instance, Plugin, hex};
+use super::limits::{EPOCH_TICK, IDLE_BYTES, Lookup, Lookups};
 use super::pool::Pool;
 use crate::config::TransformConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,7 +30,7 @@ pub struct Engine {
     /// By digest, the one asked for last at the end. Several pipes, and several configurations of one plugin, share one
     /// piece of code.
     compiled: Mutex<VecDeque<(String, Arc<Code>)>>,
-    pub(super) pool: Pool,
+    pub(super) pool: Pool<Instance>,
     calls: Arc<Semaphore>,
 }
 
@@ -55,7 +55,7 @@ impl Engine {
             cache: cache_dir.map(|folder| CompiledCache::new(folder, &wasmtime)),
             compiled: Mutex::default(),
             wasmtime,
-            pool: Pool::new(2 * cores),
+            pool: Pool::new(2 * cores, IDLE_BYTES),
             calls: Arc::new(Semaphore::new(2 * cores)),
         }))
     }

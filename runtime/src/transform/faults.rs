@@ -1,9 +1,9 @@
 //! Rows that a plugin rejects or fails on, and what becomes of them.
 //!
-//! A call that fails says nothing of which row was at fault. Under `on_error: dead_letter` and `skip` the rows are given
-//! again to fresh instances, half of them at a time, until single rows are left that fail alone. When a call fails on rows
-//! together and on none of them alone, its result depends on how rows are cut, which no replay could repeat: that is a
-//! fault of its own, and never passed over. Limits are another matter: fewer rows need less of everything.
+//! A call that fails in a fresh instance says nothing of which row was at fault. Under `on_error: dead_letter` and `skip`
+//! the rows are given again to fresh instances, half of them at a time, until single rows are left that fail alone. When a
+//! call fails on rows together and on none of them alone, its result depends on how rows are cut, which no replay could
+//! repeat: that is a fault of its own, and never passed over. Limits are another matter: fewer rows need less of everything.
 
 use std::ops::{Range, RangeInclusive};
 use std::time::{Duration, Instant};
@@ -101,6 +101,25 @@ pub(super) fn is_limit(kind: ErrorKind) -> bool {
             | ErrorKind::PluginOutputSize
             | ErrorKind::PluginLog
     )
+}
+
+/// What became of one more instance of a plugin that has started before. The rows that wait for it are not at fault, and the
+/// same start may succeed on a machine with more time or memory left.
+pub(super) fn not_started(plugin: &str, error: Error) -> Error {
+    if !is_of_rows(error.kind()) {
+        return error;
+    }
+    let what = format!("one more instance of plugin `{plugin}` does not start");
+    let hint = error.hint().map(str::to_owned);
+    let table = error.table().cloned();
+    let mut failed = Error::new(ErrorKind::PluginStart, what).with_source(error);
+    if let Some(hint) = hint {
+        failed = failed.with_hint(hint);
+    }
+    match table {
+        Some(table) => failed.with_table(&table),
+        None => failed,
+    }
 }
 
 /// Finds the failing rows of a call that failed as a whole.
@@ -205,4 +224,46 @@ impl<'a> Search<'a> {
 pub(super) fn short(text: &str) -> String {
     const BYTES: usize = 300;
     one_line(text, BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::TableName;
+    use crate::error::Retry;
+
+    #[test]
+    fn no_row_is_blamed_for_an_instance_that_does_not_start() {
+        for kind in [
+            ErrorKind::PluginTimeout,
+            ErrorKind::PluginTrap,
+            ErrorKind::PluginMemory,
+            ErrorKind::PluginLog,
+            ErrorKind::PluginOutput,
+        ] {
+            assert!(is_of_rows(kind), "{kind:?}, behind the start");
+            let error = Error::new(kind, "plugin `slow` took longer than its limit")
+                .with_table(&TableName::new("shop", "orders"))
+                .with_hint("raise `transforms.slow.limits.time`");
+            let error = not_started("slow", error);
+            assert!(!is_of_rows(error.kind()), "{kind:?}");
+            assert_eq!(error.kind().retry(), Retry::Backoff, "{kind:?}");
+            let told = error.chain();
+            assert!(told.contains("plugin `slow` does not start"), "{told}");
+            assert!(
+                told.contains("shop.orders") && told.contains("than its limit"),
+                "{told}"
+            );
+            assert!(
+                error
+                    .hint()
+                    .is_some_and(|hint| hint.contains("limits.time"))
+            );
+        }
+        let refused = Error::new(ErrorKind::PluginRefused, "refuses its configuration");
+        assert_eq!(
+            not_started("slow", refused).kind(),
+            ErrorKind::PluginRefused
+        );
+    }
 }

@@ -371,9 +371,19 @@ impl Instance {
         })
     }
 
+    /// Whether it has had a call before, which may have left something behind.
+    pub(super) fn has_served(&self) -> bool {
+        self.calls > 0
+    }
+
     /// Whether it may serve another batch.
-    pub(super) fn is_fresh(&self) -> bool {
+    pub(super) fn may_serve(&self) -> bool {
         self.calls < CALLS_PER_INSTANCE
+    }
+
+    /// What it holds of the host's memory while it waits.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.store.data().memory_bytes()
     }
 }
 

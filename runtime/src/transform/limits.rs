@@ -28,6 +28,9 @@ const CORE_INSTANCES: usize = 200;
 /// Bytes of one log line: a page of text.
 const LOG_BYTES_PER_LINE: usize = 4 << 10;
 
+/// What the host's log has of a line beside the guest's text: time, level, target and the plugin's name.
+const LOG_BYTES_BESIDE: u64 = 128;
+
 /// What filters know a guest's lines by.
 const TARGET: &str = "pipewright::plugin";
 
@@ -36,6 +39,23 @@ pub(super) const ROWS_PER_CALL: usize = 65_536;
 
 /// The part of the guest's memory that a call's input may take; the output and its making need the rest.
 pub(super) const INPUT_PART_OF_MEMORY: u64 = 4;
+
+/// Columns of a table as a plugin leaves it, and of a target: MySQL's tables have at most 4,096, and a plugin may add
+/// as many again.
+pub(super) const COLUMNS: usize = 8_192;
+
+/// Targets of one table: each becomes a table of its own.
+pub(super) const TARGETS: usize = 1_000;
+
+/// Columns of all targets of one table together.
+pub(super) const COLUMNS_OF_TARGETS: usize = 1 << 17;
+
+/// Bytes that all instances may hold while they wait for their next batch: a Rust guest has 1 to 3 MB, an interpreter some
+/// ten times as much.
+pub(super) const IDLE_BYTES: u64 = 256 << 20;
+
+/// What an instance holds of the host at least, whatever its memory is: its store and tables.
+const INSTANCE_BYTES: u64 = 1 << 20;
 
 /// Calls after which an instance is retired: guest memory never shrinks, and leaks end here.
 pub(super) const CALLS_PER_INSTANCE: u32 = 1_000;
@@ -86,6 +106,11 @@ impl GuestState {
         }
     }
 
+    /// What the instance holds of the host's memory.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes.max(INSTANCE_BYTES)
+    }
+
     /// The whole of a granted file.
     pub(super) fn lookup(&self, name: &str) -> Result<Vec<u8>, String> {
         let found = self.lookups.get(name).map(|lookup| lookup.bytes.to_vec());
@@ -100,7 +125,8 @@ impl GuestState {
         if matches!(level, LogLevel::Error) {
             self.last_error = Some(line.clone());
         }
-        let Some(left) = self.log_budget.checked_sub(message.len().max(1) as u64) else {
+        let taken = LOG_BYTES_BESIDE.saturating_add(message.len() as u64);
+        let Some(left) = self.log_budget.checked_sub(taken) else {
             self.log_exceeded = true;
             return Err(wasmtime::Error::msg("the log limit is reached"));
         };
@@ -200,6 +226,21 @@ impl ResourceLimiter for GuestState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_short_line_counts_with_what_the_host_writes_beside_it() {
+        let limits = LimitsConfig {
+            log_bytes: 10 * (LOG_BYTES_BESIDE + 1),
+            ..LimitsConfig::default()
+        };
+        let mut state = GuestState::new("chatty", &limits, Arc::default());
+        for line in 0..10 {
+            let logged = state.log(LogLevel::Debug, "x");
+            logged.unwrap_or_else(|error| panic!("line {line}: {error}"));
+        }
+        state.log(LogLevel::Debug, "").unwrap_err();
+        assert!(state.log_exceeded);
+    }
 
     #[test]
     fn elements_of_tables_are_memory_too() {

@@ -5,6 +5,8 @@
 //! images stand one after the other in the binlog, so what the image after gives again outranks the tombstone that the image
 //! before has left, and what it does not give is gone: the destination converges whatever the plugin made of the row.
 
+use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_empty_array};
@@ -14,11 +16,11 @@ use arrow::row::{RowConverter, Rows, SortField};
 
 use super::addresses;
 use super::target::{Origin, Target};
-use super::verdict::{Answer, Breach};
+use super::verdict::{Answer, Breach, Routed};
 use crate::batch::{ChangeBatch, Changes, Op};
 use crate::error::ErrorKind;
 
-/// Why rows cannot be joined.
+/// Why an answer's rows cannot be used.
 pub(super) enum Unfit {
     /// The plugin's doing.
     Breach(Breach),
@@ -38,7 +40,7 @@ pub(super) fn join(
     place: usize,
     batch: &ChangeBatch,
     answers: &[Answer],
-) -> Result<ChangeBatch, Unfit> {
+) -> Result<ChangeBatch, ArrowError> {
     let parents = parents(place, answers);
     let mut made = made(target, place, answers)?.into_iter();
     let whole = parents.len() == batch.row_count && parents.windows(2).all(|two| two[0] < two[1]);
@@ -69,6 +71,44 @@ pub(super) fn join(
     settle(target, parents.values(), joined)
 }
 
+/// Refuses two rows of one image with one key in the answer to one call, over these rows of the batch. Rows that the guest
+/// rejected give nothing.
+pub(super) fn ensure_distinct(
+    target: &Target,
+    place: usize,
+    batch: &ChangeBatch,
+    range: &Range<usize>,
+    answer: &Answer,
+) -> Result<(), Unfit> {
+    let Routed { parents, columns } = &answer.outputs[place];
+    if parents.windows(2).all(|two| two[0] != two[1]) {
+        return Ok(());
+    }
+    let of_batch = UInt32Array::from(parents.clone());
+    let keys = keys(target, |column| match target.columns[column] {
+        Origin::Passed(index) => {
+            let passed = batch.columns[index].slice(range.start, range.len());
+            take(&passed, &of_batch, None)
+        }
+        Origin::Made => {
+            let before = target.made().take_while(|made| *made < column);
+            Ok(ArrayRef::clone(&columns[before.count()]))
+        }
+    })?;
+    let bad = bad_rows(answer);
+    let mut seen = HashSet::new();
+    for mut image in images(parents) {
+        seen.clear();
+        let is_used = image.len() > 1 && !bad.contains(&parents[image.start]);
+        if is_used && !image.all(|row| seen.insert(keys.row(row))) {
+            let name = target.name.as_deref().unwrap_or("its table's own target");
+            let what = format!("made two rows of one with the same key for `{name}`");
+            return Err(Unfit::Breach(Breach::new(ErrorKind::PluginKey, what)));
+        }
+    }
+    Ok(())
+}
+
 /// Over all calls; without rows that the guest rejected.
 fn parents(place: usize, answers: &[Answer]) -> Vec<u32> {
     let mut all = Vec::with_capacity(answers.iter().map(|a| a.outputs[place].parents.len()).sum());
@@ -85,7 +125,7 @@ fn parents(place: usize, answers: &[Answer]) -> Vec<u32> {
     all
 }
 
-fn bad_rows(answer: &Answer) -> std::collections::HashSet<u32> {
+fn bad_rows(answer: &Answer) -> HashSet<u32> {
     let rows = answer.bad.iter().map(|bad| bad.row as u32);
     rows.collect()
 }
@@ -117,25 +157,20 @@ fn made(target: &Target, place: usize, answers: &[Answer]) -> Result<Vec<ArrayRe
     Ok(columns)
 }
 
-/// Refuses two rows of one image with one key, and leaves out tombstones of keys that the next image has again: they would
-/// lose to it.
-fn settle(target: &Target, parents: &[u32], joined: ChangeBatch) -> Result<ChangeBatch, Unfit> {
-    let repeats = parents.windows(2).any(|two| two[0] == two[1]);
-    let tombstones = match &joined.changes {
-        Changes::Load => false,
-        Changes::Stream { ops, .. } => ops.contains(&Op::Delete),
+/// Leaves out tombstones of keys that the next image has again: they would lose to it.
+fn settle(
+    target: &Target,
+    parents: &[u32],
+    joined: ChangeBatch,
+) -> Result<ChangeBatch, ArrowError> {
+    let ops = match &joined.changes {
+        Changes::Stream { ops, .. } if ops.contains(&Op::Delete) => ops,
+        Changes::Load | Changes::Stream { .. } => return Ok(joined),
     };
-    if !repeats && !tombstones {
-        return Ok(joined);
-    }
-    let keys = keys(target, &joined)?;
+    let keys = keys(target, |column| {
+        Ok(ArrayRef::clone(&joined.columns[column]))
+    })?;
     let images = images(parents);
-    if repeats {
-        ensure_distinct(target, &keys, &images)?;
-    }
-    let Changes::Stream { ops, .. } = &joined.changes else {
-        return Ok(joined);
-    };
     let mut needed = vec![true; parents.len()];
     for two in images.windows(2) {
         let (before, after) = (two[0].clone(), two[1].clone());
@@ -149,12 +184,12 @@ fn settle(target: &Target, parents: &[u32], joined: ChangeBatch) -> Result<Chang
     }
     match needed.iter().all(|needed| *needed) {
         true => Ok(joined),
-        false => Ok(joined.keep(&BooleanArray::from(needed))?),
+        false => joined.keep(&BooleanArray::from(needed)),
     }
 }
 
 /// The rows that each image gave.
-fn images(parents: &[u32]) -> Vec<std::ops::Range<usize>> {
+fn images(parents: &[u32]) -> Vec<Range<usize>> {
     let mut start = 0;
     let images = parents.chunk_by(|one, next| one == next).map(|image| {
         let range = start..start + image.len();
@@ -164,38 +199,18 @@ fn images(parents: &[u32]) -> Vec<std::ops::Range<usize>> {
     images.collect()
 }
 
-fn ensure_distinct(
+/// The key's values in a form that compares as bytes do; `values` gives those of a target's column.
+fn keys(
     target: &Target,
-    keys: &Rows,
-    images: &[std::ops::Range<usize>],
-) -> Result<(), Unfit> {
-    let mut seen = std::collections::HashSet::new();
-    for image in images.iter().filter(|image| image.len() > 1) {
-        seen.clear();
-        if !image.clone().all(|row| seen.insert(keys.row(row))) {
-            let name = target.name.as_deref().unwrap_or("its table's own target");
-            let what = format!("made two rows of one with the same key for `{name}`");
-            return Err(Unfit::Breach(Breach::new(ErrorKind::PluginKey, what)));
-        }
+    values: impl Fn(usize) -> Result<ArrayRef, ArrowError>,
+) -> Result<Rows, ArrowError> {
+    let mut columns = Vec::with_capacity(target.schema.key.len());
+    for &place in &target.schema.key {
+        let column_type = target.schema.columns[place].column_type;
+        columns.push(addresses::as_seen(&values(place)?, column_type));
     }
-    Ok(())
-}
-
-/// The key's values in a form that compares as bytes do.
-fn keys(target: &Target, joined: &ChangeBatch) -> Result<Rows, ArrowError> {
-    let columns: Vec<ArrayRef> = target
-        .schema
-        .key
-        .iter()
-        .map(|&place| {
-            addresses::as_seen(
-                &joined.columns[place],
-                target.schema.columns[place].column_type,
-            )
-        })
-        .collect();
     let fields = columns
         .iter()
-        .map(|column| SortField::new(column.data_type().clone()));
+        .map(|column: &ArrayRef| SortField::new(column.data_type().clone()));
     RowConverter::new(fields.collect())?.convert_columns(&columns)
 }

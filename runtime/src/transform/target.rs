@@ -1,9 +1,10 @@
 //! The targets of a binding of cardinality `any`, checked: where rows go, what of them is passed and what is made, and what
 //! identifies a row there.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::binding::{Refusal, column, column_name, ensure_names, named};
+use super::binding::{Refusal, column, column_name, ensure_columns, named};
 use super::version::{GuestShape, GuestTarget, GuestTargetColumn};
 use crate::batch::TableSchema;
 
@@ -40,10 +41,11 @@ impl Target {
 /// Checks a shape's targets against the table that they are made of.
 pub(super) fn targets(input: &TableSchema, shape: &GuestShape) -> Result<Vec<Target>, Refusal> {
     let mut targets: Vec<Target> = Vec::with_capacity(shape.targets.len());
+    let mut names = HashSet::new();
     for declared in &shape.targets {
         let name = declared.name.as_deref();
         name.map(|name| named("a target", name)).transpose()?;
-        if targets.iter().any(|known| known.name.as_deref() == name) {
+        if !names.insert(name) {
             let what = name.map_or("its table's own target".to_owned(), |name| {
                 format!("target `{name}`")
             });
@@ -82,7 +84,7 @@ fn target(input: &TableSchema, declared: &GuestTarget) -> Result<Target, Refusal
             }
         }
     }
-    ensure_names(&schema)?;
+    ensure_columns(&schema)?;
     schema.key = key(input, declared, &schema, &columns)?;
     Ok(Target {
         name: declared.name.clone(),
@@ -111,7 +113,8 @@ fn key(
         });
         return passed.collect();
     }
-    let mut key = Vec::with_capacity(declared.key.len());
+    let mut key = Vec::new();
+    let mut seen = HashSet::new();
     for place in &declared.key {
         let place = *place as usize;
         let Some(column) = schema.columns.get(place) else {
@@ -119,7 +122,7 @@ fn key(
                 "its key names column {place}, past the last"
             )));
         };
-        if key.contains(&place) {
+        if !seen.insert(place) {
             return Err(Refusal::Broken(format!(
                 "its key names column `{}` twice",
                 column.name
@@ -204,6 +207,23 @@ mod tests {
         let refusal = refused(vec![declared(Some("t"), passed(&[1]), &[])]);
         let words = "leaves out column `id` and declares no other key";
         assert_eq!(refusal, Refusal::Forbidden(words.to_owned()));
+    }
+
+    #[test]
+    fn targets_are_bounded_one_by_one_and_together() {
+        let refused = |targets| match refused(targets) {
+            Refusal::Broken(what) => what,
+            other => panic!("{other:?}"),
+        };
+        let named = |number: usize, columns: usize| {
+            let made = (0..columns).map(|column| made(&format!("c{column}"), false));
+            declared(Some(&format!("t{number}")), made.collect(), &[0])
+        };
+        let many = (0..1_001).map(|number| named(number, 1)).collect();
+        assert!(refused(many).contains("1001 targets, of at most 1000"));
+        assert!(refused(vec![named(0, 8_193)]).contains("have 8193 columns, of at most 8192"));
+        let together = (0..17).map(|number| named(number, 8_000)).collect();
+        assert!(refused(together).contains("136000 columns together, of at most 131072"));
     }
 
     #[test]

@@ -66,6 +66,47 @@ async fn the_row_that_fails_is_found_and_the_others_pass() {
 }
 
 #[tokio::test]
+async fn a_row_of_which_two_with_one_key_were_made_is_found_and_the_others_pass() {
+    for on_error in [OnError::Skip, OnError::DeadLetter] {
+        for batch in [load_batch(), stream_batch([Op::Insert; 5])] {
+            let mut config = config(hostile(), json!({ "crime": "same_key_on_three" }));
+            config.on_error = on_error;
+            let plugin = engine().load("under_test", &config).await.unwrap();
+            let chain = Chain::bind(&[plugin], schema()).await.unwrap();
+            let applied = chain.apply(batch).await.unwrap();
+            let (_, lines) = &applied.batches[0];
+            assert_eq!(ids(lines), [1, 1, 2, 2, 4, 4, 5, 5], "{on_error:?}");
+            let [fault] = applied.faults.as_slice() else {
+                panic!("{on_error:?}: {:?}", applied.faults)
+            };
+            assert_eq!((fault.row, fault.kind), (2, ErrorKind::PluginKey));
+            assert_eq!(fault.code, "plugin_key");
+            assert_eq!(fault.is_letter, on_error == OnError::DeadLetter);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_last_image_that_a_routing_plugin_rejects_is_a_fault_like_any_other() {
+    let mut settings = config(hostile(), json!({ "crime": "route_reject_three" }));
+    for on_error in [OnError::Fail, OnError::Skip] {
+        settings.on_error = on_error;
+        let plugin = engine().load("under_test", &settings).await.unwrap();
+        let chain = Chain::bind(&[plugin], schema()).await.unwrap();
+        let applied = chain.apply(stream_batch([Op::Delete; 5])).await;
+        match on_error {
+            OnError::Fail => assert_eq!(applied.unwrap_err().kind(), ErrorKind::PluginRejected),
+            _ => {
+                let applied = applied.unwrap();
+                assert_eq!(applied.faults.len(), 1, "{:?}", applied.faults);
+                let odd = applied.batches.iter().find(|(place, _)| *place == 1);
+                assert_eq!(ids(&odd.unwrap().1), [1, 5], "no place of row 3 is known");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_row_that_fails_leaves_the_old_one_where_that_is_to_be_kept() {
     let mut config = config(hostile(), json!({ "crime": "reject_three" }));
     (config.on_error, config.on_rejected) = (OnError::Skip, OnRejected::KeepOld);

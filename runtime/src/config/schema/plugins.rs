@@ -73,7 +73,7 @@ struct Limits {
     /// Rows that it may return.
     #[schemars(extend("default" = transforms::PLUGIN_ROWS))]
     rows: Option<u64>,
-    /// Bytes that it may write to the log, such as `256KiB`.
+    /// Bytes that it may write to the log, such as `256KiB`; each line counts for 128 more.
     #[schemars(schema_with = "size", extend("default" = show_size(transforms::PLUGIN_LOG)))]
     log: Option<String>,
 }

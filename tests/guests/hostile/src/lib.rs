@@ -60,6 +60,12 @@ pub enum Crime {
     QuoteInPanic,
     /// Fills the log.
     Flood,
+    /// Fills the log with lines of one byte, which are together as long as the limit.
+    FloodShort,
+    /// Writes beside each row how many calls the instance has had.
+    Count,
+    /// Adds more columns than any table has.
+    Wide,
     /// Never returns from `configure`.
     LoopInConfigure,
     /// Reads a file that is granted as `words`, and writes it beside each row.
@@ -80,6 +86,8 @@ pub enum Crime {
     FanOut,
     /// Makes two rows of each with the same number.
     SameKey,
+    /// The same where the first column is 3, else numbered.
+    SameKeyOnThree,
     /// Makes a row of none that it was given.
     Stranger,
     /// Makes rows in another order.
@@ -115,6 +123,11 @@ impl Transform for Hostile {
         if crime == Crime::Key {
             shape.replace(0, table.fields[0].clone());
         }
+        if crime == Crime::Wide {
+            for number in 0..50_000 {
+                shape.add(Field::new(format!("c{number}"), DataType::Int8));
+            }
+        }
         let id = shape.read(0);
         let way = if crime.is_of_targets() {
             targets(&self.0, table, &mut shape)
@@ -139,6 +152,7 @@ impl Crime {
                 | Crime::RouteRejectThree
                 | Crime::FanOut
                 | Crime::SameKey
+                | Crime::SameKeyOnThree
                 | Crime::Stranger
                 | Crime::Shuffle
                 | Crime::UnknownTarget
@@ -206,7 +220,7 @@ impl Binding for BoundHostile {
         match &self.way {
             Way::Stays(note) => self.stay(batch, *note),
             Way::Routes { even, odd } => self.route(batch, *even, *odd),
-            Way::Lines { lines, number } => Ok(self.lines(batch, *lines, *number)),
+            Way::Lines { lines, number } => self.lines(batch, *lines, *number),
         }
     }
 }
@@ -236,25 +250,26 @@ impl BoundHostile {
         })
     }
 
-    fn lines(&self, batch: &Batch, lines: To, number: Made) -> Outcome {
+    fn lines(&self, batch: &Batch, lines: To, number: Made) -> Result<Outcome, Failure> {
+        let ids = self.ids(batch)?;
         let mut rows = Rows::to(lines);
         let mut numbers = BytesBuilder::new(DataType::Utf8, 2 * batch.len());
-        for row in 0..batch.len() {
+        for (row, id) in ids.into_iter().enumerate() {
             for line in 0..2_u8 {
                 rows.push(match self.crime {
                     Crime::Stranger => batch.len(),
                     Crime::Shuffle => batch.len() - 1 - row,
                     _ => row,
                 });
-                let line = if self.crime == Crime::SameKey {
-                    0
-                } else {
-                    line
+                let line = match self.crime {
+                    Crime::SameKey => 0,
+                    Crime::SameKeyOnThree if id == 3 => 0,
+                    _ => line,
                 };
                 numbers.push(Some(&[b'0' + line]));
             }
         }
-        match self.crime {
+        Ok(match self.crime {
             Crime::Unchanged => Outcome::unchanged(),
             Crime::Incomplete => Outcome::replace([rows]),
             Crime::UnknownTarget => {
@@ -263,7 +278,7 @@ impl BoundHostile {
                 Outcome::replace([Rows::to(targets[6])])
             }
             _ => Outcome::replace([rows.column(number, numbers.finish())]),
-        }
+        })
     }
 
     fn stay(&self, batch: &Batch, note: Write) -> Result<Outcome, Failure> {
@@ -315,6 +330,16 @@ impl BoundHostile {
                     log::debug(&"flood ".repeat(100));
                 }
                 Ok(good)
+            }
+            Crime::FloodShort => {
+                for _ in 0..256 << 10 {
+                    log::debug("x");
+                }
+                Ok(good)
+            }
+            Crime::Count => {
+                let calls = self.calls.get().to_string();
+                Ok(Outcome::unchanged().column(note, notes(rows, calls.as_bytes())))
             }
             _ => Ok(good),
         }
