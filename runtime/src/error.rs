@@ -150,6 +150,7 @@ impl ErrorKind {
             | ErrorKind::SchemaConflict
             | ErrorKind::DestinationRejected
             | ErrorKind::DestinationOccupied
+            | ErrorKind::PluginStart
             | ErrorKind::PluginTrap
             | ErrorKind::PluginTimeout
             | ErrorKind::PluginMemory
@@ -171,7 +172,6 @@ impl ErrorKind {
             | ErrorKind::DestinationUnavailable
             | ErrorKind::DestinationLost
             | ErrorKind::PluginRefused
-            | ErrorKind::PluginStart
             | ErrorKind::LagBeyondObjective
             | ErrorKind::RetentionBelowObjective
             | ErrorKind::ReplicaStopped
@@ -185,12 +185,10 @@ impl ErrorKind {
     /// The one place that answers "will it be retried?".
     pub fn retry(self) -> Retry {
         match self {
-            // A state that is damaged is told of before any pipe begins; what fails later is the disk. A plugin that starts
-            // at Setup and not behind it has met a machine without time or memory left.
-            ErrorKind::SourceUnavailable
-            | ErrorKind::DestinationUnavailable
-            | ErrorKind::PluginStart
-            | ErrorKind::State => Retry::Backoff,
+            // A state that is damaged is told of before any pipe begins; what fails later is the disk.
+            ErrorKind::SourceUnavailable | ErrorKind::DestinationUnavailable | ErrorKind::State => {
+                Retry::Backoff
+            }
             ErrorKind::Config
             | ErrorKind::SourceDenied
             | ErrorKind::SourceSetting
@@ -206,6 +204,7 @@ impl ErrorKind {
             | ErrorKind::DestinationOccupied
             | ErrorKind::DestinationLost
             | ErrorKind::PluginRefused
+            | ErrorKind::PluginStart
             | ErrorKind::PluginTrap
             | ErrorKind::PluginTimeout
             | ErrorKind::PluginMemory

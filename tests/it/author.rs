@@ -125,8 +125,6 @@ async fn a_new_author_gets_from_nothing_to_a_pipe_by_the_steps_of_the_sdks_readm
     let elapsed = began.elapsed();
     eprintln!("from nothing to a pipe in {elapsed:.1?}, {spent:.1?} of a processor");
     ensure!(spent < AUTHORS_TIME, "{spent:?} of a processor");
-    // On two cores at a load of 15 it was 111 s.
-    ensure!(elapsed < AUTHORS_TIME, "{elapsed:?}");
     ensure!(printed.contains("2 cases: 0 failed"), "{printed}");
     ensure!(
         printed.contains("ann@example.com"),

@@ -197,7 +197,7 @@ pub(super) async fn dead_letters(verb: DeadLetters, as_json: bool) -> Result<Exi
             true => output::data(&json!(replayed)),
             false => output::text(&told(&replayed)),
         }
-        return Ok(match replayed.failing {
+        return Ok(match replayed.failing + replayed.waiting {
             0 => Exit::Done,
             _ => Exit::Failed,
         });

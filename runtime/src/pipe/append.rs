@@ -351,11 +351,11 @@ async fn is_held(pipe: &Pipe, session: &Session, name: &TableName) -> bool {
     let mode = session.config.source.position;
     match snapshot::what_holds(&session.source, mode, &wanted).await {
         Ok(None) => false,
-        Ok(Some(error)) if !was_held => {
+        Err(error) if error.kind().retry() == Retry::AfterOperator => false,
+        Ok(Some(error)) | Err(error) if !was_held => {
             waits.hold(name, &error);
             true
         }
-        Err(error) if error.kind().retry() == Retry::AfterOperator => false,
         Ok(Some(_)) | Err(_) => {
             waits.still_held(name);
             true

@@ -453,7 +453,7 @@ impl Pipe {
 async fn forget_own_terms(store: &PipeStore) -> Result<()> {
     let claimed = |table: &TableRecord| {
         let place = table.place.as_ref();
-        place.is_some_and(|place| place.term.is_some())
+        !table.state.is_in_stream() && place.is_some_and(|place| place.term.is_some())
     };
     if store.records().names_where(claimed).is_empty() {
         return Ok(());

@@ -12,7 +12,7 @@ use super::connections::{self, EndKeys};
 use super::leftovers::Left;
 use super::lifecycle::{PipeEvent, PipeState};
 use super::plugin_files::PluginFiles;
-use super::record::{Overlay, Records, Skip};
+use super::record::{Overlay, Records, Skip, TableRecord};
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use super::{ddl, exclude, files, resync, tables};
@@ -239,12 +239,17 @@ async fn prepare_unexplained(pipe: &Arc<Pipe>, command: Command) -> Result<Optio
             if let (PipeEvent::Start, PipeState::Failed { .. }) = (&event, &state) {
                 go_on_with_all(pipe).await?;
             }
-            let edit = |draft: &mut Records| files::set_gone(draft, false);
-            pipe.transition_with(event, edit).await?;
-            if let Some(read) = read {
-                pipe.plugins.take(&read);
-            }
-            Ok(None)
+            let anew = event == PipeEvent::Start;
+            let edit = |draft: &mut Records| {
+                if anew {
+                    pipe.plugins.forget();
+                }
+                if let Some(read) = &read {
+                    pipe.plugins.take(read);
+                }
+                files::set_gone(draft, false)
+            };
+            pipe.transition_with(event, edit).await.map(|()| None)
         }
         Command::PauseWithoutFile => {
             if !matches!(state, PipeState::Pausing { .. } | PipeState::Paused { .. }) {
@@ -388,9 +393,14 @@ async fn files_to_go_on_with(
 ) -> Result<Option<PluginFiles>> {
     match (event, state) {
         (PipeEvent::Resume, PipeState::Pausing { .. } | PipeState::Paused { .. }) => {
-            PluginFiles::read_anew(pipe).await.map(Some)
+            let in_service = |_: &TableName, table: &TableRecord| {
+                !matches!(
+                    table.state,
+                    TableState::Removed | TableState::Quarantined(_)
+                )
+            };
+            PluginFiles::read_anew(pipe, in_service).await.map(Some)
         }
-        (PipeEvent::Start, _) => Ok(Some(PluginFiles::default())),
         _ => Ok(None),
     }
 }
@@ -412,7 +422,7 @@ async fn retry(pipe: &Arc<Pipe>, name: TableName, skip: Skip) -> Result<Change> 
     }
     // Its remedy may have been another plugin.
     let mended = match table.failed_in_plugin {
-        true => Some(PluginFiles::read_anew(pipe).await?),
+        true => Some(PluginFiles::read_anew(pipe, |table, _| *table == name).await?),
         false => None,
     };
     let change = Change::new(None, move |draft| go_on(draft, &name, skip));

@@ -161,8 +161,11 @@ impl Kinship {
             let Some(record) = draft.tables.get(&child) else {
                 continue;
             };
-            // A load that begins behind the changes has what followed them.
-            let own = record.place.as_ref().zip(at);
+            // A load that begins behind the changes has what followed them. One that has read by itself got to its place
+            // without.
+            let begins = record.place.as_ref().filter(|own| own.term.is_none());
+            let begins = begins.filter(|_| record.state.is_loading());
+            let own = begins.zip(at);
             let is_ahead = own
                 .is_some_and(|(own, at)| own.place.position.contains(&at.position) == Some(true));
             if record.cascaded || is_ahead {

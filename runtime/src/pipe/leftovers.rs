@@ -44,7 +44,7 @@ pub struct Left {
     url: String,
     database: String,
     /// The tables of loads, and of loads that were given up.
-    #[serde(default)]
+    #[serde(default, alias = "beside")]
     left_beside: Vec<Beside>,
     /// The id with which the pipe has claimed its term; none when it never did, or its rows say already that it is dropped.
     claimant: Option<String>,

@@ -56,7 +56,8 @@ pub(super) async fn ensure_held(session: &Session, store: &PipeStore) -> Result<
         Some(_) | None => Err(Error::new(
             ErrorKind::DestinationUnavailable,
             "ClickHouse holds less than it had acknowledged",
-        )),
+        )
+        .with_hint("nothing: the pipe goes back to what is there, and reads on from that, or says that it cannot")),
     }
 }
 

@@ -7,6 +7,7 @@
 mod append;
 mod apply;
 mod attach;
+mod beside;
 mod clock;
 mod command;
 mod complete;

@@ -2,16 +2,18 @@
 //!
 //! A file may be replaced at any moment, by accident too, and may be there by half. So a lost connection, or a table that
 //! falls out of service, reads none: all runs of one process go on with what the first of them read. Files are read again
-//! where a person asks for it: with a start of the process or the pipe, a resume, a resync, the retry of a table that a
-//! plugin took out of service, and a changed pipe file. Each of these is refused where a file is no plugin, and the pipe is
-//! as it was.
+//! where a person asks for it: with a start of the process or the pipe, a resume, a resync, the retry or skip of a table that a
+//! plugin took out of service, and a changed pipe file. Resume, resync, retry and skip are refused where a file is no plugin,
+//! or one that a table in service needs does not start, and the pipe is as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::record::TableRecord;
 use super::supervisor::Pipe;
+use crate::batch::TableName;
 use crate::config::PipeConfig;
-use crate::error::Result;
+use crate::error::{Result, Scope};
 use crate::transform::{Engine, Plugin};
 
 /// What was read, by the names of the pipe file.
@@ -46,22 +48,46 @@ impl PluginFiles {
         plugins
     }
 
-    /// What the present files are.
+    /// What the present files are. One that does not start is no matter to tables that do not need it: those that are out of
+    /// service for it stay there.
     ///
     /// # Errors
-    /// Whatever the first plugin that cannot be used is refused with.
-    pub(super) async fn read_anew(pipe: &Pipe) -> Result<Self> {
+    /// Whatever the first plugin is refused with that is none, or that a table needs and does not start.
+    pub(super) async fn read_anew(
+        pipe: &Pipe,
+        needs: impl Fn(&TableName, &TableRecord) -> bool,
+    ) -> Result<Self> {
         let files = Self::default();
         let config = pipe.effective_config()?;
-        let plugins = files.all(&pipe.engine, &config).await;
-        plugins.into_values().collect::<Result<Vec<_>>>()?;
+        let records = pipe.store.records();
+        let tables = records.tables.iter();
+        let needed: BTreeSet<&str> = tables
+            .filter(|(name, table)| needs(name, table))
+            .flat_map(|(_, table)| &table.plugins)
+            .map(|plugin| plugin.name.as_str())
+            .collect();
+        for (name, plugin) in files.all(&pipe.engine, &config).await {
+            match plugin {
+                Err(error)
+                    if needed.contains(name.as_str()) || error.kind().scope() == Scope::Pipe =>
+                {
+                    return Err(error);
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
         Ok(files)
     }
 
-    /// Goes on with what another has read.
+    /// Goes on with what another has read; what that could not read stays as it is.
     pub(super) fn take(&self, other: &Self) {
         let read = other.lock().clone();
-        *self.lock() = read;
+        self.lock().extend(read);
+    }
+
+    /// Has all files read the next time.
+    pub(super) fn forget(&self) {
+        self.lock().clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Plugin>>> {

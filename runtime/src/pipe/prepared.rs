@@ -174,5 +174,8 @@ pub(super) fn unread(xid: &Xid) -> Error {
              pipe began at: which tables it changed cannot be told"
         ),
     )
-    .with_hint("resync the pipe; grant XA_RECOVER_ADMIN, so that loads wait until nothing is prepared")
+    .with_hint(
+        "resync the pipe; grant XA_RECOVER_ADMIN, so that loads wait until nothing is prepared; by file and offset run \
+         FLUSH BINARY LOGS first, since a load starts where the current file begins",
+    )
 }

@@ -10,8 +10,8 @@ use super::table_state::{TableEvent, TableState};
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Takes a table out of service because of `error`, with the others that the error names, or takes the next step towards passing over what failed, where a
-/// person has allowed that. False when no table is left in service.
+/// Takes a table out of service because of `error`, with the others that the error names, or takes the next step towards
+/// passing over what failed, where a person has allowed that. False when no table is left in service.
 ///
 /// # Errors
 /// When the store fails.

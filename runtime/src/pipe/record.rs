@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::beside::{Beside, Exchange, History, Retire, Shadow};
 use super::connections::EndKeys;
 use super::faults::FaultCounts;
 use super::files::Applied;
@@ -171,7 +172,7 @@ pub struct TableRecord {
     #[serde(default = "yes")]
     pub whole: bool,
     /// Tables at the destination that a load which was given up has left, to be cleared away.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", alias = "orphans")]
     pub given_up: Vec<Beside>,
     /// Whether the target may stand between this definition and the next: an alteration has begun.
     #[serde(default)]
@@ -256,98 +257,6 @@ pub struct TablePlace {
     /// before the place; none when not known.
     #[serde(default)]
     pub as_of_us: Option<u64>,
-}
-
-/// A table that a load fills beside the live one, to be exchanged for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shadow {
-    /// Its name at the destination.
-    pub name: String,
-    /// Whether the live table no longer receives the stream, because nothing connects it to the present place.
-    pub alone: bool,
-    /// What each of the two was before the exchange; persisted before it, so that it is never done twice.
-    pub exchange: Option<Exchange>,
-    /// The same for further targets, by the live table's name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub routed: BTreeMap<String, Exchange>,
-}
-
-impl Shadow {
-    /// The name of the table beside `live`, which is `own` or a further target of the same table.
-    pub fn name_for(&self, live: &str, own: &str) -> String {
-        name_beside(&self.name, "_resync_", live, own)
-    }
-
-    /// The identities from before the exchange with `live`, once they are recorded.
-    pub fn exchange_with(&self, live: &str, own: &str) -> Option<&Exchange> {
-        match live == own {
-            true => self.exchange.as_ref(),
-            false => self.routed.get(live),
-        }
-    }
-
-    /// The name that the changes of `live` from before the load are kept under.
-    pub fn history_of(&self, live: &str, own: &str) -> String {
-        let beside = self.name_for(live, own);
-        match beside.rsplit_once("_resync_") {
-            Some((name, generation)) => format!("{name}_history_{generation}"),
-            None => format!("{beside}_history"),
-        }
-    }
-}
-
-/// The name for `live` that goes with the name `given` to `own`, of which it is a further target or itself.
-fn name_beside(given: &str, mark: &str, live: &str, own: &str) -> String {
-    match given.rsplit_once(mark) {
-        Some((_, generation)) if live != own => format!("{live}{mark}{generation}"),
-        _ => given.to_owned(),
-    }
-}
-
-/// What is to become of a target whose source is gone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retire {
-    /// The name that it is kept under; without one it is dropped.
-    pub archive: Option<String>,
-}
-
-impl Retire {
-    /// The name that `live` is kept under, which is `own` or a further target of the same table.
-    pub fn archive_of(&self, live: &str, own: &str) -> Option<String> {
-        let archive = self.archive.as_deref()?;
-        Some(name_beside(archive, "_dropped_", live, own))
-    }
-}
-
-/// The identities before an exchange.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exchange {
-    /// The live table's; none when it was gone, and the shadow is renamed.
-    pub live: Option<String>,
-    /// The shadow's.
-    pub shadow: String,
-    /// Whether the live table keeps every change, which its source does not have: it is put away, not dropped.
-    #[serde(default)]
-    pub history: bool,
-}
-
-/// A table that a load has made beside a live one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Beside {
-    /// Its name at the destination.
-    pub name: String,
-    /// Where an exchange has begun that keeps the live table's changes: when it is done, they are here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub history: Option<History>,
-}
-
-/// What was live before an exchange, with changes that no load brings back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct History {
-    /// Its identity.
-    pub identity: String,
-    /// The name that it is to be kept under.
-    pub name: String,
 }
 
 /// A plugin as it was when the table was set up.

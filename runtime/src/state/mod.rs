@@ -8,10 +8,11 @@
 //! digests: plugins and what they were told, for which the database is readable by its account alone.
 
 use std::collections::BTreeSet;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+mod lock;
 mod schema;
 
 use base64::Engine;
@@ -101,24 +102,7 @@ impl StateStore {
     /// # Errors
     /// `Busy` when another process has it, `State` when it cannot be written or is of another version.
     pub fn open(folder: &Path) -> Result<Arc<Self>> {
-        let failed = |error: std::io::Error| {
-            Error::new(ErrorKind::State, format!("cannot use the state folder `{}`", folder.display()))
-                .with_hint("check that the folder exists or can be made, is writable, and that its disk is not full")
-                .with_source(error)
-        };
-        std::fs::create_dir_all(folder).map_err(failed)?;
-        let lock = File::create(folder.join("lock")).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(
-                    ErrorKind::Busy,
-                    format!("the state folder `{}` is in use by another process", folder.display()),
-                )
-                .with_hint("stop the other `pipewright run`, or give this one a folder of its own with `--state`"));
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
+        let lock = lock::take(folder)?;
         let connection = schema::open(&folder.join("state.sqlite"))?;
         Ok(Arc::new(Self {
             connection: Mutex::new(connection),

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arrow::array::new_empty_array;
 use arrow::error::ArrowError;
@@ -15,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::binding::{Binding, WriteKind};
 use super::engine::blocking;
-use super::faults::{BadRow, Fault, Search, is_limit, is_of_rows, not_started};
+use super::faults::{BadRow, Fault, START_TRIES, Search, is_limit, is_of_rows, not_started};
 use super::instance::{Instance, Plugin, keeps_reasons};
 use super::limits::INPUT_PART_OF_MEMORY;
 use super::outputs::{self, Unfit};
@@ -26,6 +27,9 @@ use super::{addresses, blank, convert, verdict};
 use crate::batch::{ChangeBatch, Changes, Op, TableSchema};
 use crate::config::{OnError, OnRejected};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Before a start is tried once more, and twice that before the last time. On a thread of its own.
+const START_PAUSE: Duration = Duration::from_millis(200);
 
 /// The plugins of one table, bound to its columns. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -379,9 +383,23 @@ impl Step {
                 outcome => return outcome,
             }
         }
-        let started = self.plugin.instance(schema);
-        let instance = started.map_err(|error| not_started(self.plugin.name(), error))?;
+        let instance = self.start(schema)?;
         self.enter(instance, batch, &range, &input)
+    }
+
+    /// One more instance. Many that start at once, as when a load begins, take longer than one.
+    fn start(&self, schema: &TableSchema) -> Result<Instance> {
+        let mut tries = 1;
+        loop {
+            match self.plugin.instance(schema) {
+                Ok(instance) => return Ok(instance),
+                Err(error) if tries < START_TRIES && is_of_rows(error.kind()) => {
+                    std::thread::sleep(START_PAUSE * tries);
+                    tries += 1;
+                }
+                Err(error) => return Err(not_started(self.plugin.name(), error)),
+            }
+        }
     }
 
     /// One call of an instance, which serves others only after a sound answer.

@@ -10,7 +10,7 @@ use super::version::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
-const BUILD_HINT: &str =
+pub(super) const BUILD_HINT: &str =
     "build the plugin with `pipewright plugin build DIR` and name the file that it prints";
 
 /// A granted file.

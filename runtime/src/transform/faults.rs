@@ -103,13 +103,16 @@ pub(super) fn is_limit(kind: ErrorKind) -> bool {
     )
 }
 
-/// What became of one more instance of a plugin that has started before. The rows that wait for it are not at fault, and the
-/// same start may succeed on a machine with more time or memory left.
+/// How often a start is tried: the next may succeed on a machine that has more time or memory left then.
+pub(super) const START_TRIES: u32 = 3;
+
+/// What became of one more instance of a plugin that has started before. The rows that wait for it are not at fault.
 pub(super) fn not_started(plugin: &str, error: Error) -> Error {
     if !is_of_rows(error.kind()) {
         return error;
     }
-    let what = format!("one more instance of plugin `{plugin}` does not start");
+    let what =
+        format!("one more instance of plugin `{plugin}` does not start, {START_TRIES} times");
     let hint = error.hint().map(str::to_owned);
     let table = error.table().cloned();
     let mut failed = Error::new(ErrorKind::PluginStart, what).with_source(error);
@@ -230,7 +233,7 @@ pub(super) fn short(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::batch::TableName;
-    use crate::error::Retry;
+    use crate::error::Scope;
 
     #[test]
     fn no_row_is_blamed_for_an_instance_that_does_not_start() {
@@ -247,7 +250,7 @@ mod tests {
                 .with_hint("raise `transforms.slow.limits.time`");
             let error = not_started("slow", error);
             assert!(!is_of_rows(error.kind()), "{kind:?}");
-            assert_eq!(error.kind().retry(), Retry::Backoff, "{kind:?}");
+            assert_eq!(error.kind().scope(), Scope::Table, "{kind:?}");
             let told = error.chain();
             assert!(told.contains("plugin `slow` does not start"), "{told}");
             assert!(

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use wasmtime::{Store, Trap};
 
-use super::component::{self, refused};
+use super::component::{self, BUILD_HINT, refused};
 use super::engine::{Engine, blocking};
 use super::faults::short;
 use super::limits::{
@@ -116,7 +116,9 @@ impl Plugin {
         let may_look_up = lookups.as_ref().is_none_or(|lookups| !lookups.is_empty());
         let digest = hex(&Sha256::digest(&bytes));
         let component = engine.compile(&digest, &bytes).map_err(|error| {
-            refused(&name, "the component does not compile").with_source(told(&error))
+            refused(&name, "the component does not compile")
+                .with_hint(BUILD_HINT)
+                .with_source(told(&error))
         })?;
         component::ensure_contract(&name, engine.wasmtime(), &component, may_look_up)?;
         let linked = version::link(engine.wasmtime(), &component).map_err(|error| {
@@ -124,6 +126,7 @@ impl Plugin {
                 &name,
                 "the component does not fit the contract that it names",
             )
+            .with_hint(BUILD_HINT)
             .with_source(told(&error))
         })?;
         // A pipe file without `config` means no settings, which to a plugin is the empty object.

@@ -130,10 +130,15 @@ impl ClickHouse {
 
     pub(super) async fn drop_table(&self, name: &str) -> Result<()> {
         self.end_outstanding(name).await?;
-        let sql = match self.facts().drops_any_size {
-            true => ddl::drop_any_size(self.database(), name),
-            false => ddl::drop_table(self.database(), name),
-        };
+        if self.facts().drops_any_size {
+            let sql = ddl::drop_any_size(self.database(), name);
+            match self.run(&sql, DOING, STATEMENT_TIMEOUT).await {
+                // A profile may forbid the setting, and the size be no matter.
+                Err(error) if error.kind() != ErrorKind::DestinationUnavailable => {}
+                ended => return ended,
+            }
+        }
+        let sql = ddl::drop_table(self.database(), name);
         self.run(&sql, DOING, STATEMENT_TIMEOUT).await
     }
 }

@@ -29,6 +29,9 @@ use crate::source::mysql::sql::quote_table;
 /// Views, triggers and routines that are followed, before everything is taken to be reached.
 const TEXTS_MAX: usize = 5000;
 
+/// Names in a statement that is kept with the answer to it.
+const SHORT: usize = 200;
+
 /// The names of one query's list.
 const NAMES_A_QUERY: usize = 200;
 
@@ -71,6 +74,11 @@ impl Indirect {
             mentions: classified.mentions,
             temporary,
         }
+    }
+
+    /// Whether it is worth to be kept: one that is, comes again; a dump's statements come once and are large.
+    pub(super) fn is_short(&self) -> bool {
+        self.mentions.len() <= SHORT
     }
 
     /// The statement, with the tables that it writes to, for a sentence.

@@ -22,10 +22,26 @@ pub(in super::super) fn mentions(database: &str, text: &str) -> Option<BTreeSet<
     Some(found)
 }
 
+/// 64 characters of utf8mb3, of which names are made.
+const NAME_BYTES_MAX: usize = 192;
+
+/// Whether an unquoted word is `12`, `0xAB` or `0b01`, which statements may have by the million. A name may begin with a
+/// digit, and `1e5` be one.
+fn is_number(word: &[u8]) -> bool {
+    let is =
+        |digits: &[u8], wanted: fn(&u8) -> bool| !digits.is_empty() && digits.iter().all(wanted);
+    match word {
+        [b'0', b'x', digits @ ..] => is(digits, u8::is_ascii_hexdigit),
+        [b'0', b'b', digits @ ..] => is(digits, |digit| matches!(digit, b'0' | b'1')),
+        word => is(word, u8::is_ascii_digit),
+    }
+}
+
 /// Whatever may be the name of a table or a routine: each word in `database`, and pairs around a dot. Numbers are none.
 pub(super) fn names(database: &str, tokens: &[Token]) -> BTreeSet<TableName> {
     let name = |token: &Token| match token {
-        Token::Word(word) if word.iter().all(u8::is_ascii_digit) => None,
+        Token::Word(word) if is_number(word) => None,
+        token if token.name().is_some_and(|name| name.len() > NAME_BYTES_MAX) => None,
         token => Some(String::from_utf8_lossy(token.name()?).into_owned()),
     };
     let single = tokens.iter().filter_map(name);
@@ -91,5 +107,19 @@ mod tests {
         }
         assert!(!found.iter().any(|name| name.table == "c"), "{found:?}");
         assert_eq!(mentions("shop", "SELECT 'open"), None);
+    }
+
+    /// A dump has them by the million.
+    #[test]
+    fn numbers_and_what_is_too_long_for_one_are_no_names() {
+        let long = "a".repeat(200);
+        let text = format!("INSERT INTO t VALUES (0xAB12, 0b01, 12, {long}, 1e5, 0xyz)");
+        let found = mentions("shop", &text).unwrap();
+        let has = |name: &str| found.iter().any(|found| found.table == name);
+        assert!(has("t") && has("1e5") && has("0xyz"), "{found:?}");
+        assert!(
+            !["0xAB12", "0b01", "12", &long].into_iter().any(has),
+            "{found:?}"
+        );
     }
 }

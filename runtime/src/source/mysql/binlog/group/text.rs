@@ -135,7 +135,9 @@ impl Grouper {
             if self.harmless.len() >= HARMLESS_MAX {
                 self.harmless.clear();
             }
-            self.harmless.insert(changes);
+            if changes.is_short() {
+                self.harmless.insert(changes);
+            }
             return Ok(());
         }
         let by = changes.named();
