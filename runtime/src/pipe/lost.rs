@@ -40,7 +40,8 @@ pub(super) fn is_held(record: &PipeRecord, mirror: &Mirror) -> bool {
 /// would hide for good that ClickHouse has come back older, which on an idle connection nobody notices.
 ///
 /// # Errors
-/// `DestinationUnavailable` when it is not: the next run goes back to what is there. Else as any query.
+/// `DestinationUnavailable` when it is not: the next run goes back to what is there. `DestinationLost` when nothing is there.
+/// Else as any query.
 pub(super) async fn ensure_held(session: &Session, store: &PipeStore) -> Result<()> {
     let record = store.record();
     let is_behind = |mirror: &Mirror| {
@@ -52,8 +53,9 @@ pub(super) async fn ensure_held(session: &Session, store: &PipeStore) -> Result<
                 && offset.is_some_and(|offset| mirror.offset < offset))
     };
     match session.destination.read_mirror(store.pipe()).await? {
+        None => Err(gone(store.pipe())),
         Some(mirror) if !is_behind(&mirror) => Ok(()),
-        Some(_) | None => Err(Error::new(
+        Some(_) => Err(Error::new(
             ErrorKind::DestinationUnavailable,
             "ClickHouse holds less than it had acknowledged",
         )
@@ -73,10 +75,7 @@ pub(super) async fn compare(session: &Session, store: &PipeStore) -> Result<Stan
         return Ok(Standing::Overtaken);
     }
     let Some(mirror) = session.destination.read_mirror(store.pipe()).await? else {
-        return Err(lost(
-            store.pipe(),
-            "the pipe's rows in `_pipewright_checkpoints` are gone",
-        ));
+        return Err(gone(store.pipe()));
     };
     let position: Position = serde_json::from_str(&mirror.position).map_err(|error| {
         lost(store.pipe(), "the mirrored position cannot be read").with_source(error)
@@ -294,6 +293,13 @@ fn may_lack(name: &TableName) -> Error {
     .with_hint(format!(
         "resync the table: pipewright resync --table {name}"
     ))
+}
+
+fn gone(pipe: &str) -> Error {
+    lost(
+        pipe,
+        "the pipe's rows in `_pipewright_checkpoints` are gone",
+    )
 }
 
 fn lost(pipe: &str, what: &str) -> Error {
