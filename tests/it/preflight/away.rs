@@ -16,7 +16,7 @@ on_both_sources! {
 }
 
 /// What an old server answers first. There is none on this machine.
-const OLD: &str = "{\"version\":\"22.8.1.1\",\"time64\":0}\n";
+const OLD: &str = "{\"version\":\"22.8.1.1\",\"time64\":0,\"drops_any_size\":0}\n";
 
 /// The address of such a server.
 async fn old_clickhouse() -> Result<String> {
