@@ -393,12 +393,7 @@ async fn files_to_go_on_with(
 ) -> Result<Option<PluginFiles>> {
     match (event, state) {
         (PipeEvent::Resume, PipeState::Pausing { .. } | PipeState::Paused { .. }) => {
-            let in_service = |_: &TableName, table: &TableRecord| {
-                !matches!(
-                    table.state,
-                    TableState::Removed | TableState::Quarantined(_)
-                )
-            };
+            let in_service = |_: &TableName, table: &TableRecord| table.state.is_in_service();
             PluginFiles::read_anew(pipe, in_service).await.map(Some)
         }
         _ => Ok(None),

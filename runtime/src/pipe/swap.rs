@@ -69,12 +69,8 @@ pub(super) async fn swap(pipe: &Pipe, stop: &CancellationToken) -> Result<()> {
 /// As [`swap`], with the table.
 pub(super) async fn end_begun(pipe: &Pipe) -> Result<()> {
     let begun = |table: &TableRecord| {
-        let at_work = !matches!(
-            table.state,
-            TableState::Removed | TableState::Quarantined(_)
-        );
         let shadow = table.shadow.as_ref();
-        at_work
+        table.state.is_in_service()
             && shadow.is_some_and(|shadow| shadow.exchange.is_some() || !shadow.routed.is_empty())
     };
     let names = pipe.store.records().names_where(begun);

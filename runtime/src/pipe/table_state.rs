@@ -146,6 +146,11 @@ impl TableState {
         }
     }
 
+    /// Whether a stream carries it, the pipe's or its own.
+    pub fn is_in_service(&self) -> bool {
+        self.is_in_stream() || *self == TableState::CatchingUp
+    }
+
     /// Whether its load is not over.
     pub fn is_loading(&self) -> bool {
         matches!(self, TableState::Pending | TableState::Snapshotting)

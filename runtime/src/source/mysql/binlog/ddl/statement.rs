@@ -236,11 +236,7 @@ impl Reader<'_> {
     fn tables_of_alter(&mut self) -> Option<()> {
         let mut depth = 0_u32;
         while let Some(token) = self.rest.first() {
-            match token {
-                Token::Mark(b'(') => depth += 1,
-                Token::Mark(b')') => depth = depth.saturating_sub(1),
-                _ => {}
-            }
+            depth = depth_behind(depth, token);
             let rename = depth == 0 && token.is("RENAME");
             let with = depth == 0 && token.is("WITH");
             let convert = depth == 0 && token.is("CONVERT");
@@ -404,11 +400,7 @@ impl Reader<'_> {
     fn behind_with(&mut self) -> Option<Class> {
         let mut depth = 0_u32;
         while let Some(token) = self.rest.first() {
-            match token {
-                Token::Mark(b'(') => depth += 1,
-                Token::Mark(b')') => depth = depth.saturating_sub(1),
-                _ => {}
-            }
+            depth = depth_behind(depth, token);
             let begins = [
                 "SELECT", "UPDATE", "DELETE", "INSERT", "REPLACE", "VALUES", "TABLE",
             ];
@@ -581,6 +573,15 @@ impl Reader<'_> {
 
     fn advance(&mut self) {
         self.rest = self.rest.get(1..).unwrap_or_default();
+    }
+}
+
+/// How many parentheses are open behind `token`.
+fn depth_behind(depth: u32, token: &Token) -> u32 {
+    match token {
+        Token::Mark(b'(') => depth + 1,
+        Token::Mark(b')') => depth.saturating_sub(1),
+        _ => depth,
     }
 }
 
