@@ -21,7 +21,7 @@ use super::flush::{Changed, Flush};
 use super::heal::{Kinship, Silent};
 use super::lag::Split;
 use super::patience::Patience;
-use super::prepared;
+use super::prepared::{self, PreparedRecord};
 use super::progress::Progress;
 use super::record::RowCounts;
 use super::session::{LiveTable, Session};
@@ -93,13 +93,53 @@ impl Applier<'_> {
         if !flush.batches.is_empty() {
             self.track.begin(self.store, &flush.sent).await?;
         }
-        let incomplete = flush
-            .batches
+        let durable = self.write_rows(&mut flush, held, completer).await?;
+        let written = (
+            durable.iter().map(Durable::rows).sum(),
+            durable.iter().map(Durable::bytes).sum(),
+        );
+        let mut kept = Vec::with_capacity(flush.prepared.len());
+        for prepared in &mut flush.prepared {
+            kept.push(prepared::keep(self.store, prepared).await?);
+        }
+        if !durable.is_empty() {
+            fault::point("flush:1");
+        }
+        let (oldest, newest, done) = (flush.oldest, flush.newest, flush.done.take());
+        let counted = if flush.sent == flush.end {
+            std::mem::take(held)
+        } else {
+            Vec::new()
+        };
+        self.checkpoint(flush, &durable, kept, counted).await?;
+        if self.track == Track::Pipe {
+            let split = newest.map(|newest| {
+                let (transform, insert) = self.session.spent.take();
+                Split::of(newest, began, transform, insert)
+            });
+            self.progress.lag.applied(oldest, split);
+        }
+        self.show(written, began);
+        if let Some(done) = done {
+            done.send(()).ok();
+        }
+        Ok(())
+    }
+
+    /// Writes the rows of a flush, those that had to be completed behind the others; what they count for is `held`.
+    async fn write_rows(
+        &self,
+        flush: &mut Flush,
+        held: &mut Vec<Counted>,
+        completer: &mut Completer,
+    ) -> Result<Vec<Durable>> {
+        let mut batches = std::mem::take(&mut flush.batches);
+        let incomplete = batches
             .iter_mut()
             .filter_map(|changed| Some((Arc::clone(&changed.table), changed.incomplete.take()?)))
             .collect();
         let at = &flush.sent.position.to_string();
-        let written: Vec<(Vec<Durable>, Counted)> = stream::iter(flush.batches)
+        let written: Vec<(Vec<Durable>, Counted)> = stream::iter(batches)
             .map(|changed| async move {
                 let table = changed.table.source.name().clone();
                 self.write(changed, at)
@@ -126,33 +166,28 @@ impl Applier<'_> {
                 faults: completed.faults,
             });
         }
-        let written = (
-            durable.iter().map(Durable::rows).sum(),
-            durable.iter().map(Durable::bytes).sum(),
-        );
-        let mut kept = Vec::with_capacity(flush.prepared.len());
-        for prepared in &mut flush.prepared {
-            kept.push(prepared::keep(self.store, prepared).await?);
-        }
-        if !durable.is_empty() {
-            fault::point("flush:1");
-        }
-        let counted = if flush.sent == flush.end {
-            std::mem::take(held)
-        } else {
-            Vec::new()
-        };
+        Ok(durable)
+    }
+
+    /// Writes the mirror behind rows that are durable, and the checkpoint behind the mirror.
+    async fn checkpoint(
+        &self,
+        flush: Flush,
+        durable: &[Durable],
+        kept: Vec<PreparedRecord>,
+        counted: Vec<Counted>,
+    ) -> Result<()> {
         let (end, committed_at_us, passed) = (flush.end, flush.committed_at_us, flush.passed);
-        let at = end.clone();
         let mut patience = self.patience();
         while let Err(error) = self
             .track
-            .mirror(self.session, self.store, &end, committed_at_us, &durable)
+            .mirror(self.session, self.store, &end, committed_at_us, durable)
             .await
         {
             patience.again(error).await?;
         }
         patience.over();
+        let at = end.clone();
         self.track
             .checkpoint(self.store, end, committed_at_us, |draft| {
                 prepared::record_kept(draft, kept);
@@ -171,19 +206,7 @@ impl Applier<'_> {
                     rows.add(counted.rows);
                 }
             })
-            .await?;
-        if self.track == Track::Pipe {
-            let split = flush.newest.map(|newest| {
-                let (transform, insert) = self.session.spent.take();
-                Split::of(newest, began, transform, insert)
-            });
-            self.progress.lag.applied(flush.oldest, split);
-        }
-        self.show(written, began);
-        if let Some(done) = flush.done {
-            done.send(()).ok();
-        }
-        Ok(())
+            .await
     }
 
     /// Adds what was written to the batches that the pipe's document shows.

@@ -235,21 +235,7 @@ async fn prepare_unexplained(pipe: &Arc<Pipe>, command: Command) -> Result<Optio
     match command {
         Command::Start | Command::Resume | Command::Pause => {
             let event = event.expect("these are for the lifecycle alone");
-            let read = files_to_go_on_with(pipe, &event, &state).await?;
-            if let (PipeEvent::Start, PipeState::Failed { .. }) = (&event, &state) {
-                go_on_with_all(pipe).await?;
-            }
-            let anew = event == PipeEvent::Start;
-            let edit = |draft: &mut Records| {
-                if anew {
-                    pipe.plugins.forget();
-                }
-                if let Some(read) = &read {
-                    pipe.plugins.take(read);
-                }
-                files::set_gone(draft, false)
-            };
-            pipe.transition_with(event, edit).await.map(|()| None)
+            turn(pipe, event, &state).await.map(|()| None)
         }
         Command::PauseWithoutFile => {
             if !matches!(state, PipeState::Pausing { .. } | PipeState::Paused { .. }) {
@@ -379,6 +365,25 @@ fn configure(pipe: &Pipe, sync: serde_json::Map<String, serde_json::Value>) -> R
         draft.pipe_mut().overlay.sync = overlay.sync;
         Ok(())
     }))
+}
+
+/// Starts, resumes or pauses the pipe.
+async fn turn(pipe: &Arc<Pipe>, event: PipeEvent, state: &PipeState) -> Result<()> {
+    let read = files_to_go_on_with(pipe, &event, state).await?;
+    if let (PipeEvent::Start, PipeState::Failed { .. }) = (&event, state) {
+        go_on_with_all(pipe).await?;
+    }
+    let anew = event == PipeEvent::Start;
+    let edit = |draft: &mut Records| {
+        if anew {
+            pipe.plugins.forget();
+        }
+        if let Some(read) = &read {
+            pipe.plugins.take(read);
+        }
+        files::set_gone(draft, false)
+    };
+    pipe.transition_with(event, edit).await
 }
 
 /// What a pipe goes on with that somebody starts or resumes: the plugins as their files are now. A failed one is started
