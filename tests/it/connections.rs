@@ -14,6 +14,7 @@ use crate::support::{
 
 on_both_sources! {
     rotated_credentials_of_the_source_stop_a_pipe_until_it_is_told_the_new_ones: 400,
+    a_secret_that_was_rotated_in_its_file_is_read_again_when_the_pipe_is_started_or_resumed: 300,
     another_way_to_the_source_is_tried_before_it_is_taken: 400,
     credentials_rotated_during_a_load_fail_the_pipe_and_the_load_goes_on_with_the_new_ones: 300,
 }
@@ -184,6 +185,55 @@ async fn rotated_credentials_of_the_source_stop_a_pipe_until_it_is_told_the_new_
     let document = pipe.wait_state("Running", CATCH_UP).await?;
     ensure!(document["drift"] == json!([]), "{document:#}");
     stage.source.execute("DELETE FROM t WHERE id = 1").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    let text = seen(&pipe, &stage.database).await?;
+    ensure!(!text.contains("canary"), "a password is shown: {text}");
+    Ok(())
+}
+
+async fn a_secret_that_was_rotated_in_its_file_is_read_again_when_the_pipe_is_started_or_resumed(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    with_t(&stage).await?;
+    let user = with_account(&stage, "canary-1").await?;
+    let folder = tempfile::tempdir()?;
+    let secret = folder.path().join("password");
+    std::fs::write(&secret, "canary-1\n")?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["user"] = json!(user);
+    file["source"]["password"] = json!(format!("${{file:{}}}", secret.display()));
+    let mut pipe = running_with(&file).await?;
+    let insert = "INSERT INTO t (a) VALUES ('meanwhile')";
+
+    rotate(&stage, &user, "canary-2").await?;
+    stage.source.execute(insert).await?;
+    wait_failed(&mut pipe, "source_denied", "`start` or `resume`").await?;
+    std::fs::write(&secret, "canary-2\n")?;
+    let (status, document) = pipe.command("start").await?;
+    ensure!(status == 200, "{status} {document}");
+    pipe.wait_state("Running", CATCH_UP).await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+
+    ensure!(pipe.command("pause").await?.0 == 200);
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    rotate(&stage, &user, "canary-3").await?;
+    stage.source.execute(insert).await?;
+    // A reference that leads nowhere is refused, and the pipe stays as it is.
+    std::fs::remove_file(&secret)?;
+    let (status, problem) = pipe.command("resume").await?;
+    ensure!(
+        status == 422 && problem.to_string().contains("source.password"),
+        "{status} {problem}"
+    );
+    ensure!(pipe.status().await?["state"] == "Paused");
+    std::fs::write(&secret, "canary-3\n")?;
+    let (status, document) = pipe.command("resume").await?;
+    ensure!(
+        status == 200 && document["drift"] == json!([]),
+        "{status} {document}"
+    );
+    pipe.wait_state("Running", CATCH_UP).await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await?;
     let text = seen(&pipe, &stage.database).await?;
     ensure!(!text.contains("canary"), "a password is shown: {text}");

@@ -1,5 +1,6 @@
 //! Pipe files against what commands have changed, at a start and while the process runs.
 
+mod misfits;
 mod watched;
 
 use anyhow::{Context, Result, ensure};
@@ -7,6 +8,10 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{MARKER_TABLE, Pipe, Stage};
 
+use misfits::{
+    a_file_that_does_not_fit_what_commands_have_set_is_refused_and_ends_no_other_pipe,
+    a_second_file_of_a_pipe_is_refused_until_the_first_goes,
+};
 use watched::a_watched_folder_starts_changes_and_pauses_pipes;
 
 use crate::support::{CATCH_UP, START, on_both_sources, once, running_with};
@@ -18,6 +23,8 @@ on_both_sources! {
 once! {
     a_wildcard_goes_on_without_what_was_taken_out_of_it: 600,
     a_watched_folder_starts_changes_and_pauses_pipes: 300,
+    a_file_that_does_not_fit_what_commands_have_set_is_refused_and_ends_no_other_pipe: 300,
+    a_second_file_of_a_pipe_is_refused_until_the_first_goes: 300,
 }
 
 async fn with_tables(kind: SourceKind) -> Result<Stage> {

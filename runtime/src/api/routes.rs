@@ -230,7 +230,10 @@ async fn create<P: Pipes>(
     State(shared): State<Shared<P>>,
     Body(body): Body,
 ) -> Result<(StatusCode, Json<PipeDocument>), Problem> {
-    let pipe = shared.pipes.create(text(&body)?).await?;
+    let (pipes, text) = (Arc::clone(&shared.pipes), text(&body)?.to_owned());
+    // In a task of its own: who asked may go away in the middle of it, and a pipe is made whole or not at all.
+    let made = tokio::spawn(async move { pipes.create(&text).await }).await;
+    let pipe = made.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))?;
     Ok((StatusCode::CREATED, Json(pipe)))
 }
 

@@ -1,5 +1,7 @@
 //! From files, folders and texts that were sent to pipes, each with the document as it was written.
 
+#[cfg(unix)]
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -18,12 +20,39 @@ pub struct PipeFile {
     /// The document as it is written: references stand in it unresolved, defaults do not.
     pub document: Value,
     outline: Outline,
+    stamp: Stamp,
 }
 
 impl PipeFile {
     /// The file that holds it; `request` for one that was sent.
     pub fn file(&self) -> &Path {
         &self.outline.file
+    }
+
+    /// The version of the file that was read; none for a document that was sent.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// The same document, with what its references mean by now: secrets are rotated. `sent` are the folders of a document
+    /// that was sent.
+    ///
+    /// # Errors
+    /// All problems.
+    pub fn read_again(
+        &self,
+        sent: Option<&Folders>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<Problem>> {
+        let checks = match sent {
+            Some(folders) => Checks::of_sent(folders),
+            None => Checks::new(self.file()),
+        };
+        let again = one_alone(&self.document.to_string(), checks, environment)?;
+        Ok(Self {
+            stamp: self.stamp,
+            ..again
+        })
     }
 }
 
@@ -58,6 +87,7 @@ pub fn load_files(
     let mut pipes = Vec::new();
     let mut outlines = Vec::new();
     for file in files(paths, &mut problems) {
+        let stamp = stamp(&file);
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) => {
@@ -81,7 +111,7 @@ pub fn load_files(
         }
         for document in &mut documents {
             let (pipe, outline) = one(document, &checks, environment, secrets);
-            pipes.extend(pipe);
+            pipes.extend(pipe.map(|pipe| PipeFile { stamp, ..pipe }));
             outlines.extend(outline);
         }
         problems.extend(checks.into_problems());
@@ -103,7 +133,15 @@ pub fn read_sent(
     folders: &Folders,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<PipeFile, Vec<Problem>> {
-    let checks = Checks::of_sent(folders);
+    one_alone(text, Checks::of_sent(folders), environment)
+}
+
+/// The one pipe of a text.
+fn one_alone(
+    text: &str,
+    checks: Checks,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<PipeFile, Vec<Problem>> {
     let mut documents = node::parse(text, &checks);
     let pipe = match documents.as_mut_slice() {
         [document] => one(document, &checks, environment, Secrets::Resolve).0,
@@ -137,6 +175,7 @@ fn one(
             config,
             document: written,
             outline,
+            stamp: None,
         });
     (pipe, outline)
 }
@@ -194,10 +233,31 @@ pub fn pipe_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// What tells one version of a file from another; none for one that is not there.
-pub type Stamp = Option<(SystemTime, u64)>;
+pub type Stamp = Option<Version>;
+
+/// A version of a file. Its time alone can be the former one's: files are copied with their times, and some file systems
+/// count in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    modified: SystemTime,
+    bytes: u64,
+    /// Device, inode and time of change, which nobody can set back. Another file may have been put in its place.
+    #[cfg(unix)]
+    file: (u64, u64, i64, i64),
+}
 
 /// The present version of `file`.
 pub fn stamp(file: &Path) -> Stamp {
     let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+    Some(Version {
+        modified: metadata.modified().ok()?,
+        bytes: metadata.len(),
+        #[cfg(unix)]
+        file: (
+            metadata.dev(),
+            metadata.ino(),
+            metadata.ctime(),
+            metadata.ctime_nsec(),
+        ),
+    })
 }

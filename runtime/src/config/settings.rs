@@ -154,6 +154,14 @@ impl PipeConfig {
     pub fn memory_part(&self) -> u64 {
         self.memory_bytes / MEMORY_PARTS
     }
+
+    /// Whether the secrets that references of the document lead to are those of `other`: of both ends, and of plugins.
+    pub fn has_secrets_of(&self, other: &Self) -> bool {
+        let settings = |config: &TransformConfig| config.config.expose().clone();
+        let ends = self.source == other.source && self.destination == other.destination;
+        let plugins = self.transforms.values().map(settings);
+        ends && plugins.eq(other.transforms.values().map(settings))
+    }
 }
 
 /// Beyond what the pipe is Degraded.

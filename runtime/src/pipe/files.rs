@@ -24,7 +24,7 @@ use super::store::PipeStore;
 use super::supervisor::{Pipe, Request};
 use super::table_state::TableState;
 use crate::batch::TableName;
-use crate::config::{self, Difference, PipeConfig, source_of};
+use crate::config::{self, Difference, PipeConfig, PipeFile, source_of};
 use crate::error::{Error, ErrorKind, Result, Retry};
 
 /// How long to wait before a server that did not answer is asked again for a table that the file added.
@@ -40,6 +40,20 @@ pub struct Applied {
     /// Whether the pipe was paused because its file is gone, and nobody has given it another word since.
     #[serde(default)]
     pub gone: bool,
+}
+
+impl Applied {
+    fn new(origin: Origin, document: &Value) -> Self {
+        let document = match origin {
+            Origin::File => config::shown(document),
+            Origin::Request => document.clone(),
+        };
+        Self {
+            origin,
+            document,
+            gone: false,
+        }
+    }
 }
 
 /// Where a pipe's document comes from.
@@ -59,6 +73,28 @@ pub(super) struct Additions {
     whole: Applied,
 }
 
+/// Ensures that a changed file can be taken up with what commands have set, before anything is stopped for it.
+///
+/// # Errors
+/// `Config` where overlay and document do not fit together.
+pub(super) fn ensure_fits(pipe: &Pipe, file: &PipeFile) -> Result<()> {
+    let records = pipe.store.records();
+    let whole = Applied::new(Origin::File, &file.document);
+    let differences = differences(records.applied.as_deref(), &whole);
+    let change = FileChange::weighed(pipe.store.record().overlay, &records, &differences);
+    let laid_over = change.overlay.over(&file.config, &pipe.folders);
+    laid_over.map(drop).map_err(without_fit)
+}
+
+/// The same error, which says what stands against the file.
+fn without_fit(error: Error) -> Error {
+    let hint = format!(
+        "what commands have set does not fit the file as it is now ({}); put the file's former text back, set those values anew, and `pipewright export` shows how the pipe runs",
+        error.hint().unwrap_or("see the keys")
+    );
+    error.with_hint(hint)
+}
+
 /// Compares what the pipe was last told with `document`, and takes up what needs no server. The pipe must not be
 /// running yet; its configuration is the document's already.
 ///
@@ -70,14 +106,7 @@ pub(super) async fn take_up(
     origin: Origin,
 ) -> Result<Option<Additions>> {
     let records = pipe.store.records();
-    let whole = Applied {
-        origin,
-        document: match origin {
-            Origin::File => config::shown(document),
-            Origin::Request => document.clone(),
-        },
-        gone: false,
-    };
+    let whole = Applied::new(origin, document);
     let before = records.applied.as_deref();
     if before.is_some_and(|applied| applied.gone) {
         resume(&pipe.store).await?;
@@ -90,11 +119,8 @@ pub(super) async fn take_up(
         remember(pipe, whole).await?;
         return Ok(None);
     }
-    let mut change = FileChange::new(pipe.store.record().overlay, &records);
-    differences
-        .iter()
-        .for_each(|difference| change.weigh(difference));
-    let config = pipe.laid_over(&change.overlay)?;
+    let change = FileChange::weighed(pipe.store.record().overlay, &records, &differences);
+    let config = pipe.laid_over(&change.overlay).map_err(without_fit)?;
     let unnamed = no_longer_named(&config, &records);
     let keys: Vec<&str> = differences
         .iter()
@@ -233,13 +259,17 @@ struct FileChange<'a> {
 }
 
 impl<'a> FileChange<'a> {
-    fn new(overlay: Overlay, records: &'a Records) -> Self {
-        Self {
+    fn weighed(overlay: Overlay, records: &'a Records, differences: &[Difference]) -> Self {
+        let mut change = Self {
             overlay,
             records,
             added: Vec::new(),
             conflicts: Vec::new(),
+        };
+        for difference in differences {
+            change.weigh(difference);
         }
+        change
     }
 
     fn weigh(&mut self, difference: &Difference) {

@@ -77,12 +77,9 @@ fn each_key_that_a_command_was_first_with_is_refused_by_name() {
         let (before, mut changed) = (document(), document());
         let place = changed.pointer_mut(pointer);
         *place.unwrap_or_else(|| panic!("{pointer}")) = after;
-        let mut change = FileChange::new(overlay(&set), &records);
         let differences = config::compare(&before, &changed);
         assert_eq!(differences.len(), 1, "{differences:?}");
-        differences
-            .iter()
-            .for_each(|difference| change.weigh(difference));
+        let change = FileChange::weighed(overlay(&set), &records, &differences);
         assert_eq!(change.overlay, overlay(&set), "{key}");
         assert!(change.added.is_empty(), "{key}");
         let [conflict] = change.conflicts.as_slice() else {
@@ -108,12 +105,9 @@ fn a_key_that_the_file_sets_as_a_command_did_is_the_files_own() {
     changed["snapshot"]["rows_per_partition"] = json!(7);
     changed["tables"][1]["target"] = json!("two");
     let records = removed("removed");
-    let mut change = FileChange::new(overlay(&set), &records);
     let differences = config::compare(&document(), &changed);
     assert_eq!(differences.len(), 3, "{differences:?}");
-    differences
-        .iter()
-        .for_each(|difference| change.weigh(difference));
+    let change = FileChange::weighed(overlay(&set), &records, &differences);
     assert!(change.conflicts.is_empty(), "{:?}", change.conflicts);
     assert!(change.overlay.is_empty(), "{:?}", change.overlay);
 }
@@ -129,10 +123,7 @@ fn an_entry_whose_table_was_never_taken_in_is_new_when_it_is_written_otherwise()
             tables: BTreeMap::from([record]),
             ..Records::default()
         };
-        let mut change = FileChange::new(Overlay::default(), &records);
-        differences
-            .iter()
-            .for_each(|difference| change.weigh(difference));
+        let change = FileChange::weighed(Overlay::default(), &records, &differences);
         assert_eq!(change.added.len(), added, "{had}: {:?}", change.added);
         assert!(change.conflicts.is_empty(), "{:?}", change.conflicts);
     }
@@ -145,11 +136,8 @@ fn a_conflict_over_a_password_shows_neither_of_the_two() {
     changed["source"]["password"] = json!("hunter2");
     let set = json!({ "source": { "password": "letmein" } });
     let records = Records::default();
-    let mut change = FileChange::new(overlay(&set), &records);
     let differences = config::compare(&document(), &changed);
-    differences
-        .iter()
-        .for_each(|difference| change.weigh(difference));
+    let change = FileChange::weighed(overlay(&set), &records, &differences);
     let told = format!("{:?}", change.conflicts);
     assert!(told.contains("source.password"), "{told}");
     for secret in ["hunter2", "letmein", "first"] {

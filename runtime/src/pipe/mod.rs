@@ -93,6 +93,14 @@ pub use sample::{Sample, sample};
 /// Commands waiting for a pipe: more than a person or script sends before the first is answered.
 const COMMANDS_WAITING: usize = 16;
 
+/// How long a command waits for a pipe that is started anew with its changed file, which takes a checkpoint.
+const REPLACED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often it looks.
+const REPLACED_LOOK: Duration = Duration::from_millis(20);
+
+type Handles = BTreeMap<String, Handle>;
+
 /// How a process runs its pipes.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
@@ -131,7 +139,7 @@ pub enum Outcome {
 /// All pipes of one process.
 #[derive(Debug)]
 pub struct Runtime {
-    pipes: RwLock<BTreeMap<String, Handle>>,
+    pipes: Arc<RwLock<Handles>>,
     options: RunOptions,
     /// The pipes of the files that the process was started with.
     given: BTreeSet<String>,
@@ -139,8 +147,8 @@ pub struct Runtime {
     engine: Arc<Engine>,
     shutdown: CancellationToken,
     tasks: Mutex<JoinSet<()>>,
-    /// Held while a request makes a pipe.
-    creating: Mutex<()>,
+    /// Held while a pipe is made, or put in another's place.
+    opening: Mutex<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -163,14 +171,14 @@ impl Runtime {
         let state = StateStore::open(&options.state_dir)?;
         let engine = Engine::new(Some(state.folder().join("compiled")))?;
         let runtime = Arc::new(Self {
-            pipes: RwLock::default(),
+            pipes: Arc::default(),
             given: files.iter().map(|file| file.config.pipe.clone()).collect(),
             options,
             state,
             engine,
             shutdown: CancellationToken::new(),
             tasks: Mutex::default(),
-            creating: Mutex::default(),
+            opening: Mutex::default(),
         });
         for file in files {
             runtime.open(file, Origin::File).await?;
@@ -212,7 +220,14 @@ impl Runtime {
             unfit: None,
         };
         supervisor.begin().await?;
-        let additions = files::take_up(&pipe, &file.document, origin).await?;
+        let additions = match files::take_up(&pipe, &file.document, origin).await {
+            // By itself: the other pipes of the process go on, and this one's status says why.
+            Err(error) if error.kind() == ErrorKind::Config => {
+                supervisor.fail(&error).await;
+                None
+            }
+            taken_up => taken_up?,
+        };
         let handle = Handle {
             pipe: Arc::clone(&pipe),
             file: Arc::new(file),
@@ -221,21 +236,26 @@ impl Runtime {
             ended: CancellationToken::new(),
         };
         let ended = handle.ended.clone().drop_guard();
-        let mut tasks = self.tasks.lock().await;
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move {
-            supervisor.run().await;
-            drop(ended);
-        });
-        if let Some(additions) = additions {
-            tasks.spawn(additions.carry_out(pipe, commands));
-        }
-        drop(tasks);
         let name = handle.file.config.pipe.clone();
         self.pipes
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name, handle);
+        let pipes = Arc::clone(&self.pipes);
+        let mut tasks = self.tasks.lock().await;
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            let pipe = Arc::clone(&supervisor.pipe);
+            supervisor.run().await;
+            // Here, since who asked for the drop may be gone by now.
+            if pipe.store.records().dropped {
+                forget(&pipes, &pipe);
+            }
+            drop(ended);
+        });
+        if let Some(additions) = additions {
+            tasks.spawn(additions.carry_out(pipe, commands));
+        }
         Ok(())
     }
 
@@ -261,7 +281,7 @@ impl Runtime {
         Some(Arc::clone(handle.pipe.store.journal()))
     }
 
-    fn handles(&self) -> RwLockReadGuard<'_, BTreeMap<String, Handle>> {
+    fn handles(&self) -> RwLockReadGuard<'_, Handles> {
         self.pipes.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -287,8 +307,8 @@ impl Runtime {
     }
 
     fn handle(&self, name: &str) -> Result<Handle> {
-        let unknown = || Error::new(ErrorKind::Config, format!("no pipe is named `{name}`"));
-        self.handles().get(name).cloned().ok_or_else(unknown)
+        let handle = self.handles().get(name).cloned();
+        handle.ok_or_else(|| unknown(name))
     }
 
     /// Gives a command to a pipe and waits until it is persisted. The document of a pipe that is dropped says what is left of
@@ -297,23 +317,48 @@ impl Runtime {
     /// # Errors
     /// `Config` for an unknown pipe, `IllegalCommand` naming the state where the command has no place.
     pub async fn command(&self, name: &str, command: Command) -> Result<PipeDocument> {
-        let handle = self.handle(name)?;
-        let last = command == Command::Drop;
         let stopped = || Error::new(ErrorKind::Stopped, "the process is shutting down");
-        let (answer, answered) = oneshot::channel();
-        handle
-            .commands
-            .send(Request { command, answer })
-            .await
-            .map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())??;
-        if last {
-            self.pipes
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(name);
+        let began = tokio::time::Instant::now();
+        if matches!(command, Command::Start | Command::Resume) {
+            self.renew_secrets(name).await?;
         }
-        Ok(status::of(&handle.pipe))
+        loop {
+            let handle = self.handle(name)?;
+            let (answer, answered) = oneshot::channel();
+            let request = Request {
+                command: command.clone(),
+                answer,
+            };
+            let heard = match handle.commands.send(request).await {
+                Ok(()) => answered.await.ok(),
+                Err(_) => None,
+            };
+            if let Some(done) = heard {
+                done?;
+                if command == Command::Drop {
+                    handle.ended.cancelled().await;
+                }
+                return Ok(status::of(&handle.pipe));
+            }
+            if self.shutdown.is_cancelled() {
+                return Err(stopped());
+            }
+            if handle.pipe.store.records().dropped {
+                handle.ended.cancelled().await;
+                return match command {
+                    Command::Drop => Ok(status::of(&handle.pipe)),
+                    _ => Err(unknown(name)),
+                };
+            }
+            // Its changed file is being taken up: the command is for the pipe that comes in its place.
+            if began.elapsed() > REPLACED_WITHIN {
+                let message = format!("pipe `{name}` is not started again with its changed file");
+                return Err(Error::new(ErrorKind::Stopped, message).with_hint(
+                    "see what its status says of the file, mend that, and send the command again",
+                ));
+            }
+            tokio::time::sleep(REPLACED_LOOK).await;
+        }
     }
 
     /// Waits until the process has a reason to end by itself: the only pipe that it was started for never ran, and has
@@ -385,6 +430,18 @@ impl Runtime {
             tracing::warn!(hint = error.hint(), "{}", error.chain());
         }
     }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("no pipe is named `{name}`"))
+}
+
+/// Takes a pipe that is dropped off the list; another of its name stays.
+fn forget(pipes: &RwLock<Handles>, dropped: &Arc<Pipe>) {
+    pipes
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .retain(|_, handle| !Arc::ptr_eq(&handle.pipe, dropped));
 }
 
 /// Why a Completed pipe has not copied all that its file says: a table is out of service, or the file has changed since.

@@ -61,7 +61,7 @@ impl Runtime {
         let file = self.read(text).map_err(Refused::Document)?;
         let name = file.config.pipe.clone();
         // One at a time: two requests of one name must not both find it free.
-        let _turn = self.creating.lock().await;
+        let _turn = self.opening.lock().await;
         if self.pipe(&name).is_some() {
             let message = format!("a pipe named `{name}` exists");
             let hint = "choose another name, change that pipe with PATCH, or drop it with DELETE";
@@ -151,7 +151,17 @@ impl Runtime {
         let kept: Vec<(String, Entry<Applied>)> = self.state.list(APPLIED).await?;
         for (key, entry) in kept {
             let name = key.strip_prefix(APPLIED).unwrap_or(&key);
-            if entry.value.origin != Origin::Request || self.pipe(name).is_some() {
+            if self.pipe(name).is_some() {
+                continue;
+            }
+            if entry.value.origin == Origin::File {
+                let hint = "start the process with its file, so that it goes on before the source purges what it has \
+                            not read, or so that it can be dropped";
+                tracing::warn!(
+                    pipe = name,
+                    hint,
+                    "the state folder holds a pipe that no file names: it does not run"
+                );
                 continue;
             }
             let opened = match self.read(&entry.value.document.to_string()) {

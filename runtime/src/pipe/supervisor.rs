@@ -355,7 +355,7 @@ impl Supervisor {
         }
     }
 
-    async fn fail(&mut self, error: &Error) {
+    pub(super) async fn fail(&mut self, error: &Error) {
         tracing::error!(
             pipe = self.pipe.store.pipe(),
             code = error.kind().code(),

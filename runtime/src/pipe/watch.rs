@@ -1,19 +1,20 @@
 //! Folders of pipe files, watched while their pipes run: a new file starts a pipe, a changed one is applied or refused,
 //! one that is gone pauses its pipes.
 //!
-//! A file is looked at once it has kept its size and time from one look to the next, so that one which an editor is
-//! still writing is left alone. A changed pipe is stopped at a checkpoint and started anew, the way a restart of the
-//! process would do it.
+//! A file is looked at once it is the same version from one look to the next, so that one which an editor is still
+//! writing is left alone, and gone when two looks miss it. A changed pipe is stopped at a checkpoint and started anew,
+//! the way a restart of the process would do it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::command::Command;
 use super::document::{Reason, ReasonKind};
-use super::files::Origin;
+use super::files::{self, Origin};
 use super::lifecycle::{PipeEvent, PipeState};
 use super::supervisor::Request;
 use super::{Handle, Runtime, established};
@@ -23,25 +24,46 @@ use crate::error::{Error, ErrorKind, Result};
 /// How soon a change is seen: twice this.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// When a file is tried again that could not be taken up for something outside of it.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// What is watched.
+#[derive(Debug, Default)]
+struct Watch {
+    folders: Vec<PathBuf>,
+    files: BTreeMap<PathBuf, Watched>,
+    /// Pipes whose files are gone and that were not to be paused yet.
+    waiting: BTreeSet<String>,
+    /// Folders that cannot be read, which the log has told of.
+    unread: BTreeSet<PathBuf>,
+}
+
 /// A file as last seen.
 #[derive(Debug, Default)]
 struct Watched {
     seen: Stamp,
     taken_up: Stamp,
     pipes: BTreeSet<String>,
+    /// Whether the last look missed it: one that is written anew by way of another name may be away for a moment.
+    missed: bool,
+    again: Option<Instant>,
+    /// Pipes that another file names as well, with what stands in their status for it.
+    doubled: BTreeMap<String, Reason>,
 }
 
 impl Runtime {
     /// Watches `folders` until the process shuts down.
     pub async fn watch(&self, folders: Vec<PathBuf>) {
-        let mut watched: BTreeMap<PathBuf, Watched> = BTreeMap::new();
-        let mut waiting = BTreeSet::new();
+        let mut watch = Watch {
+            folders,
+            ..Watch::default()
+        };
         for handle in self.handles().values() {
             let file = handle.file.file();
-            if folders.iter().any(|folder| file.parent() == Some(folder)) {
-                let entry = watched.entry(file.to_owned()).or_default();
-                entry.seen = stamp(file);
-                entry.taken_up = entry.seen;
+            if watch.folders.iter().any(|it| file.parent() == Some(it)) {
+                let entry = watch.files.entry(file.to_owned()).or_default();
+                // As it was read: what has changed since then is a change.
+                (entry.seen, entry.taken_up) = (handle.file.stamp(), handle.file.stamp());
                 entry.pipes.insert(handle.file.config.pipe.clone());
             }
         }
@@ -50,48 +72,39 @@ impl Runtime {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = self.shutdown.cancelled() => return,
             }
-            self.look(&folders, &mut watched, &mut waiting).await;
+            self.look(&mut watch).await;
         }
     }
 
-    /// `waiting` are pipes whose files are gone and that were not to be paused yet.
-    async fn look(
-        &self,
-        folders: &[PathBuf],
-        watched: &mut BTreeMap<PathBuf, Watched>,
-        waiting: &mut BTreeSet<String>,
-    ) {
-        let mut present = BTreeSet::new();
-        for folder in folders {
-            match config::pipe_files(folder) {
-                Ok(files) => present.extend(files),
-                // A folder that cannot be read for a moment has not lost its files.
-                Err(error) => {
-                    tracing::warn!("the folder `{}` cannot be read: {error}", folder.display());
-                    return;
-                }
-            }
-        }
+    async fn look(&self, watch: &mut Watch) {
+        let present = watch.present();
         let mut gone: BTreeSet<String> = BTreeSet::new();
-        watched.retain(|path, file| {
-            let there = present.contains(path);
-            if !there {
+        for (path, mut file) in std::mem::take(&mut watch.files) {
+            let missed = !present.contains(&path);
+            if missed && file.missed {
                 gone.append(&mut file.pipes);
+                self.withdraw(file.doubled);
+                continue;
             }
-            there
-        });
+            file.missed = missed;
+            watch.files.insert(path, file);
+        }
         for path in present {
-            let file = watched.entry(path.clone()).or_default();
+            let mut file = watch.files.remove(&path).unwrap_or_default();
             let now = stamp(&path);
             let settled = now.is_some() && file.seen == now;
             file.seen = now;
-            if settled && file.taken_up != now {
-                file.taken_up = now;
-                self.take_up_file(&path, file, &mut gone).await;
+            let due = file.again.is_some_and(|again| again <= Instant::now());
+            if settled && (file.taken_up != now || due) {
+                (file.taken_up, file.again) = (now, None);
+                self.take_up_file(&path, &mut file, &watch.files, &mut gone)
+                    .await;
             }
+            watch.files.insert(path, file);
         }
+        let waiting = &mut watch.waiting;
         // A pipe that has moved to another file is not gone.
-        for file in watched.values() {
+        for file in watch.files.values() {
             gone.retain(|pipe| !file.pipes.contains(pipe));
             waiting.retain(|pipe| !file.pipes.contains(pipe));
         }
@@ -107,16 +120,35 @@ impl Runtime {
         }
     }
 
-    async fn take_up_file(&self, path: &Path, file: &mut Watched, gone: &mut BTreeSet<String>) {
+    /// `others` are the other files that are watched.
+    async fn take_up_file(
+        &self,
+        path: &Path,
+        file: &mut Watched,
+        others: &BTreeMap<PathBuf, Watched>,
+        gone: &mut BTreeSet<String>,
+    ) {
         let paths = [path.to_owned()];
         match config::load_files(&paths, &config::environment, Secrets::Resolve) {
             Ok(pipes) => {
-                let names = pipes.iter().map(|pipe| pipe.config.pipe.clone()).collect();
-                let former = std::mem::replace(&mut file.pipes, names);
-                gone.extend(former.difference(&file.pipes).cloned());
+                let former = std::mem::take(&mut file.pipes);
+                let told = std::mem::take(&mut file.doubled);
                 for pipe in pipes {
-                    self.take_up_pipe(pipe).await;
+                    let name = pipe.config.pipe.clone();
+                    if let Some(other) = self.named_by_another(&name, path, others) {
+                        let reason = self.refuse_double(&name, [path, &other], &told).await;
+                        file.doubled.insert(name, reason);
+                        file.again = Some(Instant::now() + TRY_AGAIN);
+                        continue;
+                    }
+                    file.pipes.insert(name);
+                    if !self.take_up_pipe(pipe).await {
+                        file.again = Some(Instant::now() + TRY_AGAIN);
+                    }
                 }
+                gone.extend(former.difference(&file.pipes).cloned());
+                let over = told.into_iter();
+                self.withdraw(over.filter(|(name, _)| !file.doubled.contains_key(name)));
             }
             Err(problems) => {
                 let error = refusal(&problems);
@@ -130,20 +162,75 @@ impl Runtime {
         }
     }
 
-    /// Starts a new pipe, or takes up the changed file of one that runs.
-    async fn take_up_pipe(&self, file: PipeFile) {
+    /// The other file that names the pipe, and still does.
+    fn named_by_another(
+        &self,
+        name: &str,
+        path: &Path,
+        others: &BTreeMap<PathBuf, Watched>,
+    ) -> Option<PathBuf> {
+        let handles = self.handles();
+        let known = handles.get(name)?.file.file();
+        let names = match others.get(known) {
+            Some(other) => other.pipes.contains(name),
+            // One that the process was given by its name, which nobody watches.
+            None => known != path && known.exists(),
+        };
+        names.then(|| known.to_owned())
+    }
+
+    /// Says once that two files name a pipe, which goes on by the first; returns what stands in its status for that.
+    async fn refuse_double(
+        &self,
+        name: &str,
+        [path, other]: [&Path; 2],
+        told: &BTreeMap<String, Reason>,
+    ) -> Reason {
+        let message = format!(
+            "two files name pipe `{name}`: `{}`, which it goes on by, and `{}`",
+            other.display(),
+            path.display()
+        );
+        let error = Error::new(ErrorKind::Config, message)
+            .with_hint("take the pipe out of one of them, or move that file out of the folder");
+        let reason = Reason::new(ReasonKind::Warning, &error);
+        let handle = self.handles().get(name).cloned();
+        match handle {
+            Some(handle) if told.contains_key(name) => handle.pipe.stand(reason.clone()),
+            Some(handle) => handle.pipe.refuse(reason.clone()).await,
+            None => {}
+        }
+        reason
+    }
+
+    fn withdraw(&self, reasons: impl IntoIterator<Item = (String, Reason)>) {
+        let handles = self.handles();
+        for (name, reason) in reasons {
+            if let Some(handle) = handles.get(&name) {
+                handle.pipe.withdraw(&reason);
+            }
+        }
+    }
+
+    /// Starts a new pipe, or takes up the changed file of one that runs. False where it was stopped for its file and could
+    /// not be started again.
+    async fn take_up_pipe(&self, file: PipeFile) -> bool {
+        let _turn = self.opening.lock().await;
         let name = file.config.pipe.clone();
         let handle = self.handles().get(&name).cloned();
         let result = match &handle {
             None => self.open_beside_others(file).await,
             Some(handle) => self.change_file(handle, file).await,
         };
-        if let Err(error) = result {
-            match handle {
-                Some(_) => self.refuse_file(&name, &error).await,
-                None => tracing::error!(pipe = name, hint = error.hint(), "{}", error.chain()),
-            }
-        }
+        let Err(error) = result else {
+            return true;
+        };
+        let Some(handle) = handle else {
+            tracing::error!(pipe = name, hint = error.hint(), "{}", error.chain());
+            return true;
+        };
+        self.refuse_file(&name, &error).await;
+        !handle.ended.is_cancelled()
     }
 
     async fn open_beside_others(&self, file: PipeFile) -> Result<()> {
@@ -174,7 +261,10 @@ impl Runtime {
             records.state(),
             PipeState::Completed | PipeState::Failed { .. }
         );
-        if handle.file.document == file.document && !returned && by_file {
+        // A secret that a reference leads to may have been rotated under the same text.
+        let same = handle.file.document == file.document
+            && file.config.has_secrets_of(&handle.file.config);
+        if same && !returned && by_file && !handle.ended.is_cancelled() {
             let unchanged = established::ensure_unchanged(&file.config, &pipe.store);
             if let (PipeState::Completed, Err(error)) = (records.state(), unchanged) {
                 pipe.refuse_file(&error).await;
@@ -191,9 +281,54 @@ impl Runtime {
                 )
             })?;
         }
-        pipe.shutdown.cancel();
+        files::ensure_fits(pipe, &file)?;
+        self.put_in_place_of(handle, file, Origin::File).await
+    }
+
+    /// Stops a pipe at a checkpoint, and starts it anew by `file`.
+    async fn put_in_place_of(&self, handle: &Handle, file: PipeFile, origin: Origin) -> Result<()> {
+        handle.pipe.shutdown.cancel();
         handle.ended.cancelled().await;
-        self.open(file, Origin::File).await
+        let opened = self.open(file, origin).await;
+        opened.map_err(|error| {
+            let hint = error.hint().unwrap_or("see the log").to_owned();
+            error.with_hint(format!(
+                "the pipe has stopped at its checkpoint; it starts as soon as this is mended: {hint}"
+            ))
+        })
+    }
+
+    /// Gives a pipe that is about to be started or resumed what the references of its document mean by now.
+    ///
+    /// # Errors
+    /// `Config` where they mean nothing any more.
+    pub(super) async fn renew_secrets(&self, name: &str) -> Result<()> {
+        let _turn = self.opening.lock().await;
+        let handle = self.handle(name)?;
+        let records = handle.pipe.store.records();
+        let rests = matches!(
+            records.state(),
+            PipeState::Paused { .. } | PipeState::Failed { .. }
+        );
+        if !rests || self.shutdown.is_cancelled() {
+            return Ok(());
+        }
+        let origin = records.applied.as_ref().map(|applied| applied.origin);
+        let sent = match origin {
+            Some(Origin::Request) => Some(&self.options.folders),
+            _ => None,
+        };
+        let again = handle.file.read_again(sent, &config::environment);
+        let file = again.map_err(|problems| refusal(&problems))?;
+        if file.config.has_secrets_of(&handle.file.config) && !handle.ended.is_cancelled() {
+            return Ok(());
+        }
+        tracing::info!(
+            pipe = name,
+            "the references of its document mean something else now"
+        );
+        self.put_in_place_of(&handle, file, origin.unwrap_or(Origin::File))
+            .await
     }
 
     async fn refuse_file(&self, name: &str, error: &Error) {
@@ -223,6 +358,35 @@ impl Runtime {
             .refuse(Reason::new(ReasonKind::Warning, &error))
             .await;
         outcome != Absence::Waits
+    }
+}
+
+impl Watch {
+    /// The files that are there. A folder that cannot be read has not lost its files; one that is gone has.
+    fn present(&mut self) -> BTreeSet<PathBuf> {
+        let mut present = BTreeSet::new();
+        for folder in &self.folders {
+            match config::pipe_files(folder) {
+                Ok(files) => {
+                    self.unread.remove(folder);
+                    present.extend(files);
+                }
+                Err(error) => {
+                    if self.unread.insert(folder.clone()) {
+                        let folder = folder.display();
+                        tracing::warn!("the folder `{folder}` cannot be read: {error}");
+                    }
+                    if error.kind() != io::ErrorKind::NotFound {
+                        let known = self
+                            .files
+                            .keys()
+                            .filter(|file| file.parent() == Some(folder));
+                        present.extend(known.cloned());
+                    }
+                }
+            }
+        }
+        present
     }
 }
 

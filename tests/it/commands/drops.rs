@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
@@ -27,6 +28,9 @@ async fn a_pipe_is_dropped_from_whatever_it_is_at(kind: SourceKind) -> Result<()
     while_tables_are_added(&stage().await?)
         .await
         .context("Modifying")?;
+    for_nobody_who_waits(&stage().await?)
+        .await
+        .context("a client that goes away")?;
     while_it_pauses(&stage().await?).await.context("Pausing")?;
     while_tables_are_exchanged(&stage().await?)
         .await
@@ -123,6 +127,57 @@ async fn while_tables_are_added(stage: &Stage) -> Result<()> {
     unlocked?;
     added.context("tables add")?;
     assert_dropped(stage, &pipe, dropped?).await
+}
+
+/// Who asks for the drop goes away before it is over; two others wait for it.
+async fn for_nobody_who_waits(stage: &Stage) -> Result<()> {
+    let pipe = running(stage, &["t", "u"]).await?;
+    let held = lock(stage, "w").await?;
+    let add = Asked::Change(adding(json!({ "source": name_of(stage, "w") })));
+    let forget = async {
+        wait_state(stage, &pipe, "Modifying").await?;
+        let gone = tokio::time::timeout(Duration::from_millis(300), pipe.forget()).await;
+        ensure!(gone.is_err(), "the drop did not wait: {gone:?}");
+        let (one, other) = tokio::join!(pipe.forget(), pipe.forget());
+        Ok((one?, other?))
+    };
+    let unlock = async {
+        wait_state(stage, &pipe, "Modifying").await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        unlock_later(held).await
+    };
+    let (added, dropped, unlocked) = tokio::join!(give_well(&pipe, &add), forget, unlock);
+    unlocked?;
+    added.context("tables add")?;
+    let (one, other) = dropped?;
+    assert_dropped(stage, &pipe, one).await?;
+    assert_dropped(stage, &pipe, other).await?;
+
+    // One that nobody waited for to the end is gone as well, and its name is free.
+    let mut again = stage.pipe_file(&["t"]);
+    again["destination"]["database"] = json!(format!("{}_again", stage.database));
+    let make = || pipe.call(Method::POST, "/v1/pipes", again.to_string());
+    let (status, answer) = make().await?;
+    ensure!(status == 201, "{status}: {answer:#}");
+    wait_state(stage, &pipe, "Running").await?;
+    let held = lock(stage, "w").await?;
+    let forget = async {
+        wait_state(stage, &pipe, "Modifying").await?;
+        let gone = tokio::time::timeout(Duration::from_millis(300), pipe.forget()).await;
+        ensure!(gone.is_err(), "the drop did not wait: {gone:?}");
+        unlock_later(held).await
+    };
+    let (added, forgotten) = tokio::join!(give_well(&pipe, &add), forget);
+    forgotten?;
+    added.context("tables add")?;
+    let until = Instant::now() + CATCH_UP;
+    while pipe.status().await.is_ok() {
+        ensure!(Instant::now() < until, "the pipe is still listed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (status, answer) = make().await?;
+    ensure!(status == 201, "{status}: {answer:#}");
+    pipe.forget().await.map(drop)
 }
 
 async fn while_it_pauses(stage: &Stage) -> Result<()> {

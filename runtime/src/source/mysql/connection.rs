@@ -353,7 +353,7 @@ pub(super) fn denied(
     )
     .with_hint(
         "check `source.user` and `source.password`, and the host that the account is granted for; `pipewright set` gives a \
-         paused or failed pipe others",
+         paused or failed pipe others, and `start` or `resume` reads what references such as `${file:…}` lead to anew",
     )
     .with_source(cause)
 }
