@@ -48,13 +48,14 @@ const fn case(
     }
 }
 
-const CASES: [Case; 25] = [
+const CASES: [Case; 27] = [
     case("panics", "panic", "plugin_trap", "skip"),
     case("overflows", "stack", "plugin_trap", "dead_letter"),
     case("loops", "loop", "plugin_timeout", "skip"),
     case("grows", "memory", "plugin_memory", "dead_letter"),
     case("floods", "flood", "plugin_log", "skip"),
     case("swells", "lookup", "plugin_output_size", "dead_letter"),
+    case("multiplies", "fan_out", "plugin_output_size", "dead_letter"),
     case("garbles", "bad_text", "plugin_output", "skip"),
     case("nulls", "nulls", "plugin_schema", "dead_letter"),
     case("shrinks", "few_rows", "plugin_row_count", "skip"),
@@ -73,6 +74,7 @@ const CASES: [Case; 25] = [
     case("grows_once", "memory", "plugin_memory", "fail"),
     case("floods_once", "flood", "plugin_log", "fail"),
     case("swells_once", "lookup", "plugin_output_size", "fail"),
+    case("multiplies_once", "fan_out", "plugin_output_size", "fail"),
     case("garbles_once", "bad_text", "plugin_output", "fail"),
     case("nulls_once", "nulls", "plugin_schema", "fail"),
     case("shrinks_once", "few_rows", "plugin_row_count", "fail"),
@@ -90,6 +92,8 @@ impl Case {
         let limits = match self.fault {
             "plugin_timeout" => json!({ "time": "500ms" }),
             "plugin_memory" => json!({ "memory": "32MiB", "time": "30s" }),
+            // Two rows are made of each.
+            "plugin_output_size" if self.crime == "fan_out" => json!({ "rows": 1, "time": "30s" }),
             "plugin_output_size" => json!({ "output": "1KiB", "time": "30s" }),
             _ => json!({ "time": "30s" }),
         };

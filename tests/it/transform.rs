@@ -531,6 +531,25 @@ async fn an_endless_loop_ends_within_twice_its_limit_and_blocks_no_task() {
 }
 
 #[tokio::test]
+async fn calls_of_one_plugin_run_at_once() {
+    // Each of two calls takes the whole limit, by the clock: one behind the other would take two. Other cases hold places
+    // in the engine that they share.
+    let engine = Engine::new(None).unwrap();
+    let limit = Duration::from_secs(3);
+    let mut looping = config(hostile(), json!({ "crime": "loop" }));
+    looping.limits.time = limit;
+    let plugin = engine.load("under_test", &looping).await.unwrap();
+    let chain = Chain::bind(&[plugin], schema()).await.unwrap();
+    let start = Instant::now();
+    let (one, other) = tokio::join!(apply(&chain, load_batch()), apply(&chain, load_batch()));
+    for error in [one.unwrap_err(), other.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::PluginTimeout, "{}", error.chain());
+    }
+    let took = start.elapsed();
+    assert!(limit <= took && took < limit * 3 / 2, "{took:?}");
+}
+
+#[tokio::test]
 async fn an_instance_that_trapped_is_not_used_again_and_what_it_did_is_no_fault_of_rows() {
     for on_error in [OnError::Fail, OnError::Skip, OnError::DeadLetter] {
         let mut config = config(hostile(), json!({ "crime": "panic_every_second" }));

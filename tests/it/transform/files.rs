@@ -7,25 +7,43 @@ use pipewright::error::ErrorKind;
 use pipewright::transform::{Engine, build_plugin};
 use serde_json::json;
 
-use super::{config, engine, hostile, load, mask};
+use super::{apply, bind, config, engine, hostile, load, load_batch, mask, texts};
+
+/// A component with other names as long as these in it.
+fn swapped(component: &[u8], from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = component.to_owned();
+    let mut place = 0;
+    while let Some(found) = bytes[place..]
+        .windows(from.len())
+        .position(|window| window == from.as_bytes())
+    {
+        place += found;
+        bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn a_component_built_for_a_later_patch_of_the_contract_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("later.wasm");
+    let good = std::fs::read(mask()).unwrap();
+    let later = swapped(&good, "@0.1.0", "@0.1.9");
+    assert_ne!(good, later);
+    std::fs::write(&path, later).unwrap();
+    let settings = json!({ "columns": ["email"], "method": "redact" });
+    let chain = bind(&path, settings).await.unwrap();
+    let after = apply(&chain, load_batch()).await.unwrap();
+    assert_eq!(after.row_count, load_batch().row_count);
+    assert_ne!(texts(&after, 1), texts(&load_batch(), 1));
+}
 
 #[tokio::test]
 async fn a_file_that_is_no_plugin_for_this_host_is_refused_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     let good = std::fs::read(mask()).unwrap();
-    let swap = |from: &str, to: &str| {
-        assert_eq!(from.len(), to.len());
-        let mut bytes = good.clone();
-        let mut place = 0;
-        while let Some(found) = bytes[place..]
-            .windows(from.len())
-            .position(|window| window == from.as_bytes())
-        {
-            place += found;
-            bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
-        }
-        bytes
-    };
+    let swap = |from: &str, to: &str| swapped(&good, from, to);
     for (bytes, words) in [
         (b"hello".to_vec(), "is no WebAssembly component"),
         (
