@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use testbed::SourceKind;
-use testbed::harness::{Comparison, Pipe, Stage, workspace_folder};
+use testbed::harness::{Comparison, Pipe, Stage, usage_of, workspace_folder};
 
 use crate::connections::{end_connections, with_account};
 use crate::support::{
@@ -25,6 +25,7 @@ once! {
     a_letter_without_a_column_that_its_table_has_by_now_fails_alone: 240,
     a_replaced_plugin_file_is_taken_up_by_a_resume_and_never_by_accident: 300,
     a_plugin_that_takes_no_configuration_in_time_costs_its_own_table: 300,
+    letters_of_a_mebibyte_each_are_kept_in_bounded_memory: 400,
 }
 
 async fn through(stage: &Stage, crime: &str) -> Result<Value> {
@@ -523,4 +524,44 @@ async fn a_plugin_that_takes_no_configuration_in_time_costs_its_own_table() -> R
     .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     stage.assert(Comparison::of("failing")).await.map(drop)
+}
+
+/// What the process may have at its peak for a budget of 64 MiB: engine, code and the guest's instances are beside it.
+const PEAK_BYTES: u64 = 400 << 20;
+
+async fn letters_of_a_mebibyte_each_are_kept_in_bounded_memory() -> Result<()> {
+    const ROWS: u64 = 400;
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    let rows = |from: u64| {
+        format!(
+            "INSERT INTO failing WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20) \
+             SELECT {from} + i, REPEAT(CHAR(65 + i % 26), 1048576) FROM n"
+        )
+    };
+    let inserts = |from: u64| (from..from + ROWS / 2).step_by(20).map(rows);
+    let made = [
+        "CREATE TABLE failing (id BIGINT PRIMARY KEY, body LONGTEXT)",
+        "CREATE TABLE others (id BIGINT PRIMARY KEY)",
+    ];
+    stage.source.execute_all(made).await?;
+    stage.source.execute_all(inserts(0)).await?;
+    let mut file = through(&stage, "panic").await?;
+    file["memory"] = json!("64MiB");
+    let mut pipe = start(launch(&file))?;
+    let streams = |status: &Value| status["tables"][0]["state"] == "Streaming";
+    pipe.wait_for("the load", CATCH_UP, streams).await?;
+    stage.source.execute_all(inserts(ROWS / 2)).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let sql = format!(
+        "SELECT count(), sum(length(JSONExtractString(row, 'body'))) FROM `{}`._pipewright_dead_letters FINAL",
+        stage.database
+    );
+    let kept = stage.clickhouse.query(&sql).await?;
+    ensure!(
+        kept.trim() == format!("{ROWS}\t{}", ROWS << 20),
+        "letters and their bytes: {kept}"
+    );
+    let (_, peak_bytes) = usage_of(pipe.pid().context("the pipe runs")?)?;
+    ensure!(peak_bytes < PEAK_BYTES, "{peak_bytes} bytes at its peak");
+    Ok(())
 }

@@ -324,7 +324,7 @@ pub(super) async fn transform(
     table: &LiveTable,
     batch: ChangeBatch,
     at: &str,
-) -> Result<(Applied, Option<Durable>)> {
+) -> Result<(Applied, Vec<Durable>)> {
     let kept = table.chain.keeps_letters().then(|| batch.clone());
     let inserted = append::inserted(table, &batch);
     let mut applied = table.chain.apply(batch).await?;
@@ -339,7 +339,7 @@ pub(super) async fn transform(
     }
     let letters = match &kept {
         Some(batch) => keep_letters(session, table, batch, &applied.faults, at).await?,
-        None => None,
+        None => Vec::new(),
     };
     Ok((applied, letters))
 }

@@ -84,6 +84,9 @@ impl Records {
     }
 }
 
+/// What letters are made of at once, as bytes of their rows: their texts take a few times as much.
+const LETTER_BYTES: usize = 16 << 20;
+
 /// Writes the dead letters among `faults`, whose rows are those of `batch` as it was before the first plugin.
 ///
 /// # Errors
@@ -94,43 +97,53 @@ pub(super) async fn keep_letters(
     batch: &ChangeBatch,
     faults: &[Fault],
     at: &str,
-) -> Result<Option<Durable>> {
+) -> Result<Vec<Durable>> {
     let letters: Vec<&Fault> = faults.iter().filter(|fault| fault.is_letter).collect();
-    if letters.is_empty() {
-        return Ok(None);
+    let row_bytes = batch.byte_count() / batch.row_count.max(1);
+    let at_once = (LETTER_BYTES / row_bytes.max(1)).max(1);
+    let mut durable = Vec::new();
+    for letters in letters.chunks(at_once) {
+        let letters = made_of(session, table, batch, letters, at)?;
+        durable.push(session.destination.write_letters(&letters).await?);
     }
-    let rows: Vec<usize> = letters.iter().map(|fault| fault.row).collect();
+    Ok(durable)
+}
+
+fn made_of(
+    session: &Session,
+    table: &LiveTable,
+    batch: &ChangeBatch,
+    faults: &[&Fault],
+    at: &str,
+) -> Result<Vec<DeadLetter>> {
+    let rows: Vec<usize> = faults.iter().map(|fault| fault.row).collect();
     let texts = row_texts(batch, &rows).map_err(|error| {
         Error::new(ErrorKind::Internal, "a row cannot be kept as a dead letter")
             .with_table(table.source.name())
             .with_source(error)
     })?;
-    let letters: Vec<DeadLetter> = letters
-        .into_iter()
-        .zip(texts)
-        .map(|(fault, texts)| {
-            let (op, version) = match &batch.changes {
-                Changes::Load => ("load", 0),
-                Changes::Stream { ops, versions } => (name(ops[fault.row]), versions[fault.row]),
-            };
-            DeadLetter {
-                pipe: session.config.pipe.clone(),
-                table: table.source.name().to_string(),
-                load: table.load.clone(),
-                version,
-                key: texts.key,
-                op: op.to_owned(),
-                row: texts.row,
-                position: at.to_owned(),
-                plugin: fault.plugin.clone(),
-                digest: fault.digest.clone(),
-                code: fault.code.clone(),
-                reason: fault.message.clone(),
-                replayed: 0,
-            }
-        })
-        .collect();
-    session.destination.write_letters(&letters).await.map(Some)
+    let letters = faults.iter().zip(texts).map(|(fault, texts)| {
+        let (op, version) = match &batch.changes {
+            Changes::Load => ("load", 0),
+            Changes::Stream { ops, versions } => (name(ops[fault.row]), versions[fault.row]),
+        };
+        DeadLetter {
+            pipe: session.config.pipe.clone(),
+            table: table.source.name().to_string(),
+            load: table.load.clone(),
+            version,
+            key: texts.key,
+            op: op.to_owned(),
+            row: texts.row,
+            position: at.to_owned(),
+            plugin: fault.plugin.clone(),
+            digest: fault.digest.clone(),
+            code: fault.code.clone(),
+            reason: fault.message.clone(),
+            replayed: 0,
+        }
+    });
+    Ok(letters.collect())
 }
 
 fn name(op: Op) -> &'static str {
