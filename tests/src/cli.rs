@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use pipewright::author::{Language, fetch_toolchain};
 use testbed::charsets;
 use testbed::harness::Stage;
-use testbed::soak::{api, commands, corpus, fuzz, large, seeds, types};
+use testbed::soak::{api, commands, corpus, fuzz, large, outage, seeds, types};
 use testbed::{
     ClickHouseOptions, ClickHouseServer, MariaDbExtras, SourceKind, SourceOptions, SourceServer,
 };
@@ -123,6 +123,15 @@ enum SoakWhat {
         #[arg(long, default_value_t = 10_000)]
         count: u32,
     },
+    /// ClickHouse away under writers, beside both servers at once: one binlog connection, bounded memory, both ends equal
+    Outage {
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+        /// Repeats the writers' transactions
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Requests that a property-based checker makes up from the OpenAPI document, against a running pipe: no 5xx, and
     /// every answer as described
     Api {
@@ -234,6 +243,16 @@ fn soak(what: SoakWhat) -> Result<()> {
             }
             Ok(())
         }),
+        SoakWhat::Outage { minutes, seed } => {
+            let (program, seed) = (std::env::current_exe()?, chosen(seed));
+            let away = Duration::from_secs(60 * minutes);
+            let run = |kind| outage::run(kind, &program, away, seed);
+            let (mysql, mariadb) = runtime
+                .block_on(async { tokio::join!(run(SourceKind::MySql), run(SourceKind::MariaDb)) });
+            println!("{}", mysql.context("MySQL")?);
+            println!("{}", mariadb.context("MariaDB")?);
+            Ok(())
+        }
         SoakWhat::Api { seconds, seed } => {
             let program = std::env::current_exe()?;
             let duration = Duration::from_secs(seconds);

@@ -8,5 +8,6 @@ pub mod commands;
 pub mod corpus;
 pub mod fuzz;
 pub mod large;
+pub mod outage;
 pub mod seeds;
 pub mod types;

@@ -30,9 +30,9 @@ const GIVEN: [&str; 4] = [
 ];
 
 /// Statements that fail for what the tables hold or for a statement that was given twice, since its answer was lost: an
-/// unknown or known column, key, or table; a value that a type does not take.
-pub(super) const EXPECTED_ERRORS: [u16; 11] = [
-    1050, 1051, 1054, 1060, 1061, 1091, 1146, 1264, 1265, 1292, 1366,
+/// unknown or known column, key, or table; a value, or NULL, that a type does not take.
+pub(super) const EXPECTED_ERRORS: [u16; 12] = [
+    1050, 1051, 1054, 1060, 1061, 1091, 1138, 1146, 1264, 1265, 1292, 1366,
 ];
 
 /// What the writer knows of the columns that it has added.
