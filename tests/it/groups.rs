@@ -21,6 +21,7 @@ on_both_sources! {
 on_both_mariadbs! {
     a_statement_of_mariadb_is_a_group_by_itself: 240,
     an_alter_in_two_phases_takes_effect_when_it_is_committed: 240,
+    numbers_that_go_back_within_a_domain_fail_the_pipe_by_name: 240,
 }
 
 once! {
@@ -283,4 +284,54 @@ async fn transactions_without_gtids_are_followed_by_file_alone() -> Result<()> {
     assert_caught_up(&stage, &mut pipe, &["t"]).await?;
     let events = events_behind(&stage, &start).await?;
     has_kinds(&events, &["Anonymous_Gtid", "Gtid"])
+}
+
+/// pitfall 80: one number a domain tells what has been read, so what comes with a lower one would be passed over.
+async fn numbers_that_go_back_within_a_domain_fail_the_pipe_by_name(
+    kind: SourceKind,
+) -> Result<()> {
+    let server = move || SourceServer::start(SourceOptions::new(kind));
+    let stage = Stage::with_source(server).await?;
+    let made = "CREATE TABLE t (id INT PRIMARY KEY, v INT)";
+    stage.source.execute(made).await?;
+    let mut pipe = running(&stage, &["t"]).await?;
+    let newest = "SELECT CAST(SUBSTRING_INDEX(@@gtid_binlog_pos, '-', -1) AS UNSIGNED)";
+    let newest = stage.source.number(newest).await?;
+
+    // A gap is no fault.
+    let mut conn = stage.source.connect().await?;
+    for statement in [
+        format!("SET SESSION gtid_seq_no = {}", newest + 100),
+        "INSERT INTO t VALUES (1, 1)".to_owned(),
+    ] {
+        conn.query_drop(statement).await?;
+    }
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    for statement in [
+        "SET SESSION server_id = 7".to_owned(),
+        format!("SET SESSION gtid_seq_no = {}", newest + 1),
+        "INSERT INTO t VALUES (2, 2)".to_owned(),
+    ] {
+        conn.query_drop(statement).await?;
+    }
+    for _ in 0..2 {
+        let failed = pipe.wait_state("Failed", CATCH_UP).await?;
+        let reason = &failed["reasons"][0];
+        let told = reason["message"].to_string();
+        ensure!(
+            reason["code"] == "source_setting"
+                && told.contains(&format!(" to 0-7-{} within domain 0", newest + 1))
+                && reason["remedy"].to_string().contains("gtid_strict_mode"),
+            "{failed:#}"
+        );
+        // As long as the binlog is what it is.
+        ensure!(pipe.command("start").await?.0 == 200);
+    }
+    let strict = "SET GLOBAL gtid_strict_mode = ON";
+    stage.source.execute(strict).await?;
+    pipe.wait_state("Failed", CATCH_UP).await?;
+    ensure!(pipe.command("resync").await?.0 == 200);
+    pipe.wait_state("Running", CATCH_UP).await?;
+    stage.source.execute("INSERT INTO t VALUES (3, 3)").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
 }

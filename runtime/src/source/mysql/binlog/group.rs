@@ -30,7 +30,7 @@ use super::event::{
 use super::fragments::Fragments;
 use super::indirect::Indirect;
 use super::maps::Maps;
-use super::refusal::{incident, unexpected, without_gtid};
+use super::refusal::{goes_back, incident, unexpected, without_gtid};
 use super::shape::RowShape;
 use super::transaction::{RowBuffer, RowEvent, Transaction};
 use super::xa::{Decided, Prepared, Xid};
@@ -245,18 +245,25 @@ impl Grouper {
     }
 
     fn on_maria_gtid(&mut self, event: &RawEvent<'_>) -> Result<Step> {
-        let gtid = MariaGtidEvent::parse(event.body)?;
-        let step = self.open_group(
-            GroupGtid::Maria(MariaGtid {
-                domain: gtid.domain,
-                server: event.server_id,
-                sequence: gtid.sequence,
-            }),
-            None,
-        )?;
+        let parsed = MariaGtidEvent::parse(event.body)?;
+        let gtid = MariaGtid {
+            domain: parsed.domain,
+            server: event.server_id,
+            sequence: parsed.sequence,
+        };
+        let step = self.open_group(GroupGtid::Maria(gtid), None)?;
+        if let Position::MariaGtid { list } = &self.place.position {
+            // A place of one number a domain would pass over whatever comes with a lower one.
+            match list.iter().find(|newest| newest.domain == gtid.domain) {
+                Some(newest) if newest.sequence >= gtid.sequence => {
+                    return Err(goes_back(newest, gtid));
+                }
+                _ => {}
+            }
+        }
         if let Some(group) = &mut self.group {
-            group.begun = !gtid.standalone;
-            group.without_effect = gtid.alter_without_effect;
+            group.begun = !parsed.standalone;
+            group.without_effect = parsed.alter_without_effect;
         }
         Ok(step)
     }

@@ -29,7 +29,7 @@ mod xa;
 pub use begun::{BegunFile, ensure_unbroken};
 pub use filter::TableFilter;
 pub use incomplete::IncompleteRows;
-pub(super) use refusal::purged;
+pub(super) use refusal::{goes_back, purged};
 pub use rows::{ChangeBuilder, Counts};
 pub use stream::{BinlogStream, Idle, Item, Statement, StreamOptions, statements_between};
 pub use table_map::TableMap;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind};
-use crate::source::mysql::position::Position;
+use crate::source::mysql::position::{MariaGtid, Position};
 use crate::source::mysql::wire::ServerError;
 
 const ER_SOURCE_FATAL_ERROR_READING_BINLOG: u16 = 1236;
@@ -310,6 +310,18 @@ pub(super) fn without_gtid() -> Error {
         "the binlog holds a transaction without a GTID",
     )
     .with_hint("SET GLOBAL gtid_mode = ON and resync, or set `source.position: file`")
+}
+
+/// Numbers that fall within a domain, as MariaDB lets them without `gtid_strict_mode`: a session that sets `gtid_seq_no`, or
+/// two servers that write to one domain.
+pub(in crate::source::mysql) fn goes_back(newest: MariaGtid, gtid: MariaGtid) -> Error {
+    Error::new(
+        ErrorKind::SourceSetting,
+        format!("the source's binlog goes back from GTID {newest} to {gtid} within domain {}", gtid.domain),
+    )
+    .with_hint(
+        "SET GLOBAL gtid_strict_mode = ON, or give whoever else writes there a gtid_domain_id of its own, then resync the pipe",
+    )
 }
 
 /// A rollback to a savepoint that the group does not hold.

@@ -12,8 +12,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::binlog::goes_back;
 use super::super::connection::identity_sql;
-use super::super::position::{GtidList, Position, split_file_name};
+use super::super::position::{BinlogState, GtidList, MariaGtid, Position, split_file_name};
 use super::super::sql::{quote_string, quote_table};
 use super::super::wire::{ServerError, WireConn};
 use super::super::{Flavor, ServerVersion, Source};
@@ -463,7 +464,11 @@ pub async fn prove_executed(conn: &mut WireConn, source: &Source, place: &Positi
                 conn.query_value(&sql).await?.as_deref() == Some("1")
             }
             Position::MariaGtid { list } => {
-                mariadb_executed(conn, source).await?.contains_list(list)
+                let executed = mariadb_executed(conn, source).await?.contains_list(list);
+                if !executed {
+                    ensure_went_on(conn, list).await?;
+                }
+                executed
             }
             Position::File {
                 server,
@@ -491,6 +496,24 @@ pub async fn prove_executed(conn: &mut WireConn, source: &Source, place: &Positi
             .with_hint("let `source.host` name one server, or wait until the replica behind it has caught up"));
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A server that has written a transaction and something of a lower number behind it will never be there.
+async fn ensure_went_on(conn: &mut WireConn, list: &GtidList) -> Result<()> {
+    let mut value = async |sql| conn.query_value(sql).await.map(Option::unwrap_or_default);
+    // In this order: what is written in between is not taken for older.
+    let state = value("SELECT @@GLOBAL.gtid_binlog_state").await?;
+    let end: GtidList = value("SELECT @@GLOBAL.gtid_binlog_pos").await?.parse()?;
+    let lacked = BinlogState::parse(&state)?.lacks(list);
+    let written = list.difference(&lacked);
+    let older = |gtid: MariaGtid| {
+        end.iter()
+            .find(|newest| newest.domain == gtid.domain && newest.sequence < gtid.sequence)
+    };
+    match written.iter().find_map(|gtid| Some((gtid, older(gtid)?))) {
+        Some((gtid, newest)) => Err(goes_back(gtid, newest)),
+        None => Ok(()),
     }
 }
 
