@@ -377,7 +377,47 @@ async fn test_shows_what_differs_and_update_writes_it_down() -> Result<()> {
         document["passed"] == 1 && document["failed"] == 0,
         "{document:#}"
     );
+    update_keeps_what_another_kind_of_answer_would_destroy(&mask, folder.path()).await?;
     bench_says_what_a_batch_costs(&mask, &cases).await
+}
+
+/// A plugin that is broken, or a configuration that it refuses, gives an error to every case.
+async fn update_keeps_what_another_kind_of_answer_would_destroy(
+    mask: &str,
+    folder: &Path,
+) -> Result<()> {
+    let cases = folder.join("cases");
+    let (expected, config) = (
+        cases.join("redact/expected.jsonl"),
+        cases.join("redact/case.yaml"),
+    );
+    let before = fs::read_to_string(&expected)?;
+    let cases = cases.display().to_string();
+    let garbage = folder.join("garbage.wasm").display().to_string();
+    fs::write(&garbage, "no component")?;
+    let refused = plugin(&["test", &garbage, "--cases", &cases, "--update"]).await?;
+    ensure!(
+        refused.code == 1 && refused.stderr.contains("is no WebAssembly component"),
+        "{refused:?}"
+    );
+    let good = fs::read_to_string(&config)?;
+    fs::write(&config, "config: { columns: [nope], method: redact }\n")?;
+    let kept = plugin(&["test", mask, "--cases", &cases, "--update"]).await?;
+    ensure!(
+        kept.code == 1
+            && kept.stdout.contains("expected.jsonl is kept")
+            && kept.stdout.contains("column `nope` does not exist"),
+        "{kept:?}"
+    );
+    fs::write(&config, good)?;
+    ensure!(fs::read_to_string(&expected)? == before);
+    ensure!(!expected.with_file_name("expected-error.txt").exists());
+    let absent = plugin(&["test", "absent", "--cases", &cases]).await?;
+    ensure!(
+        absent.code == 2 && absent.stderr.contains("`absent` does not exist"),
+        "{absent:?}"
+    );
+    Ok(())
 }
 
 /// With the share of the boundary, which takes a second plugin that does nothing.

@@ -1,6 +1,6 @@
 //! Rows that a plugin rejects or fails on: kept, shown, and sent again with the versions that they had.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -23,6 +23,7 @@ on_both_sources! {
 once! {
     a_letter_waits_until_its_tombstone_is_there_for_good: 240,
     a_letter_without_a_column_that_its_table_has_by_now_fails_alone: 240,
+    letters_beyond_a_page_are_all_shown_and_all_sent_again: 240,
     a_replaced_plugin_file_is_taken_up_by_a_resume_and_never_by_accident: 300,
     a_plugin_that_takes_no_configuration_in_time_costs_its_own_table: 300,
     letters_of_a_mebibyte_each_are_kept_in_bounded_memory: 400,
@@ -415,6 +416,76 @@ async fn a_letter_without_a_column_that_its_table_has_by_now_fails_alone() -> Re
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     ensure!(stage.assert(Comparison::of("failing")).await? == 5);
     ensure!(letters_of(&stage, &pipe).await?.is_empty());
+    Ok(())
+}
+
+async fn letters_beyond_a_page_are_all_shown_and_all_sent_again() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    let rows: Vec<String> = (1..=2500).map(|id| format!("(3, {id})")).collect();
+    let insert = format!("INSERT INTO failing VALUES {}, (1, 0)", rows.join(", "));
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE failing (kind BIGINT NOT NULL, id INT PRIMARY KEY)",
+            "CREATE TABLE others (id BIGINT PRIMARY KEY)",
+            insert.as_str(),
+        ])
+        .await?;
+    let mut pipe = start(launch(&through(&stage, "reject_three").await?))?;
+    pipe.wait_state("Running", START).await?;
+    all_are_shown(&stage, &pipe).await?;
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_file(&through(&stage, "none").await?);
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    let path = format!("/v1/pipes/{}/dead-letters/replay?limit=700", stage.database);
+    let (status, sent) = pipe.call(Method::POST, &path, "").await?;
+    ensure!(
+        status == 200 && sent["passed"] == 700 && sent["next"].is_string(),
+        "{status} {sent:#}"
+    );
+    let server = pipe.url();
+    let replay = ["dead-letters", "replay", "--json", "--server", &server];
+    let sent = pipe.cli(&replay).await?;
+    let sent: Value = serde_json::from_str(&sent.stdout)?;
+    ensure!(sent == json!({ "passed": 1800, "failing": 0 }), "{sent:#}");
+    ensure!(stage.assert(Comparison::of("failing")).await? == 2501);
+    ensure!(letters_of(&stage, &pipe).await?.is_empty());
+    Ok(())
+}
+
+/// Page by page over REST, and by the command line as many as are asked for.
+async fn all_are_shown(stage: &Stage, pipe: &Pipe) -> Result<()> {
+    let path = format!("/v1/pipes/{}/dead-letters", stage.database);
+    let (mut keys, mut sizes, mut after) = (BTreeSet::new(), Vec::new(), String::new());
+    loop {
+        let listed = pipe.get(&format!("{path}?limit=999{after}")).await?;
+        let letters = listed["dead_letters"].as_array().context("letters")?;
+        keys.extend(letters.iter().map(|letter| letter["key"].to_string()));
+        sizes.push(letters.len());
+        match listed["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    ensure!(sizes == [999, 999, 502], "pages of {sizes:?}");
+    ensure!(keys.len() == 2500, "{} letters", keys.len());
+    let server = pipe.url();
+    let list = ["dead-letters", "list", "--json", "--server", &server];
+    let some = pipe
+        .cli(&[&list[..], &["--limit", "1200"]].concat())
+        .await?;
+    let some: Value = serde_json::from_str(&some.stdout)?;
+    let next = some["next"].as_str().context("there are more")?;
+    let rest = [&list[..], &["--limit", "5000", "--after", next]].concat();
+    let rest: Value = serde_json::from_str(&pipe.cli(&rest).await?.stdout)?;
+    let count = |listed: &Value| listed["dead_letters"].as_array().map(Vec::len);
+    ensure!(
+        count(&some) == Some(1200) && count(&rest) == Some(1300) && rest.get("next").is_none(),
+        "{:?} and {:?}",
+        count(&some),
+        count(&rest)
+    );
     Ok(())
 }
 

@@ -222,7 +222,9 @@ fn numbers(
                 Function::Ceil => value.ceil(),
                 Function::Round(digits) => {
                     let unit = 10_f64.powi((*digits).into());
-                    (value * unit).round() / unit
+                    let rounded = (value * unit).round() / unit;
+                    // One so large has no digits there.
+                    if rounded.is_finite() { rounded } else { value }
                 }
                 _ => value,
             };
@@ -233,7 +235,7 @@ fn numbers(
             let value = |value: i128| match function {
                 Function::Abs => value.checked_abs().unwrap_or(i128::MAX),
                 Function::Floor => value.div_euclid(unit),
-                Function::Ceil => -(-value).div_euclid(unit),
+                Function::Ceil => value.wrapping_neg().div_euclid(unit).wrapping_neg(),
                 Function::Round(digits) => rounded(value, power(scale - digits)),
                 _ => value,
             };

@@ -1,5 +1,6 @@
 //! Sums, products and quotients.
 
+use crate::calendar;
 use crate::syntax::Operator;
 use crate::vector::{Data, Kind, NULL, OVERFLOW, VALUE, Vector, mark};
 
@@ -86,15 +87,15 @@ pub(crate) fn calculate(
 fn moved(days: &[i64], by: &[i128], sign: i128, states: &mut Option<Vec<u8>>) -> Vec<i64> {
     let mut moved = Vec::with_capacity(days.len());
     for (row, (day, by)) in days.iter().zip(by).enumerate() {
-        // Date32 ends five million years from here, and every date that MySQL holds is within 9999.
         let day = by
             .checked_mul(sign)
             .and_then(|by| by.checked_add((*day).into()));
-        let day = day.and_then(|day| i32::try_from(day).ok());
-        if day.is_none() {
+        let day = day.and_then(|day| i64::try_from(day).ok());
+        let day = day.filter(|day| calendar::DAYS.contains(day));
+        if day.is_none() && counts(states, row) {
             mark(states, days.len(), row, OVERFLOW);
         }
-        moved.push(day.unwrap_or_default().into());
+        moved.push(day.unwrap_or_default());
     }
     moved
 }
@@ -114,14 +115,17 @@ fn numbers(
             continue;
         }
         let value = calculate(*left, *right).filter(|value| in_range(*value));
-        // What stands at a NULL may be anything.
-        let counts = states.as_ref().is_none_or(|states| states[row] == VALUE);
-        if value.is_none() && counts {
+        if value.is_none() && counts(states, row) {
             mark(states, rows, row, OVERFLOW);
         }
         values.push(value.unwrap_or_default());
     }
     values
+}
+
+/// What stands at a NULL may be anything.
+fn counts(states: &Option<Vec<u8>>, row: usize) -> bool {
+    states.as_ref().is_none_or(|states| states[row] == VALUE)
 }
 
 fn floats(operator: Operator, left: &[f64], right: &[f64], states: &mut Option<Vec<u8>>) -> Data {
@@ -140,18 +144,25 @@ fn floats(operator: Operator, left: &[f64], right: &[f64], states: &mut Option<V
             }
         }
     }
-    Data::Float(
-        left.iter()
-            .zip(right)
-            .map(|(left, right)| calculate(*left, *right))
-            .collect(),
-    )
+    let pairs = left.iter().zip(right);
+    let values: Vec<f64> = pairs
+        .map(|(left, right)| calculate(*left, *right))
+        .collect();
+    for (row, value) in values.iter().enumerate() {
+        if !value.is_finite() && counts(states, row) {
+            mark(states, values.len(), row, OVERFLOW);
+        }
+    }
+    Data::Float(values)
 }
 
 pub(crate) fn negate(vector: Vector) -> Vector {
     let Vector { mut data, states } = vector;
     match &mut data {
-        Data::Number(values) => values.iter_mut().for_each(|value| *value = -*value),
+        // What stands at a NULL may be anything.
+        Data::Number(values) => values
+            .iter_mut()
+            .for_each(|value| *value = value.wrapping_neg()),
         Data::Float(values) => values.iter_mut().for_each(|value| *value = -*value),
         Data::Bool(_) | Data::Bytes(_) | Data::Moment(_) => {}
     }

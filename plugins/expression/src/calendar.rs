@@ -1,8 +1,15 @@
 //! Moments as people write them.
 
 use std::io::Write;
+use std::ops::RangeInclusive;
 
 const DAY: i64 = 86_400_000_000;
+
+/// Days since 1970-01-01 of the dates that MySQL has: the years 0 to 9999.
+pub(crate) const DAYS: RangeInclusive<i64> = -719_528..=2_932_896;
+
+/// And the span of its TIME: 838:59:59.999999 either way.
+pub(crate) const SPAN: RangeInclusive<i64> = -3_020_399_999_999..=3_020_399_999_999;
 
 /// Year, month and day of days since 1970-01-01: the civil calendar, in eras of 400 years that begin in March.
 pub(crate) fn civil(days: i64) -> (i64, i64, i64) {

@@ -17,6 +17,7 @@ pub(crate) enum Target {
     Bool,
     Number { scale: u8, least: i128, most: i128 },
     Float,
+    Float32,
     Text,
     Bytes,
     Date,
@@ -30,7 +31,7 @@ impl Target {
         match self {
             Target::Bool => Kind::Bool,
             Target::Number { scale, .. } => Kind::Number { scale },
-            Target::Float => Kind::Float,
+            Target::Float | Target::Float32 => Kind::Float,
             Target::Text => Kind::Text,
             Target::Bytes => Kind::Bytes,
             Target::Date => Kind::Date,
@@ -112,7 +113,7 @@ pub(crate) fn target(to: &Spanned<(String, Vec<u8>)>) -> Result<(Target, DataTyp
         ("uint32", []) => whole(0, u32::MAX.into(), DataType::UInt32),
         ("uint64" | "unsigned", []) => whole(0, u64::MAX.into(), DataType::UInt64),
         ("bool" | "boolean", []) => (Target::Bool, DataType::UInt8),
-        ("float32" | "float", []) => (Target::Float, DataType::Float32),
+        ("float32" | "float", []) => (Target::Float32, DataType::Float32),
         ("float64" | "double", []) => (Target::Float, DataType::Float64),
         ("text" | "char" | "varchar" | "string", []) => (Target::Text, DataType::Utf8),
         ("binary" | "bytes", []) => (Target::Bytes, DataType::Binary),
@@ -171,7 +172,7 @@ pub(crate) fn cast(
     or_null: bool,
     rows: usize,
 ) -> Vector {
-    if from == target.kind() && !matches!(target, Target::Number { .. }) {
+    if from == target.kind() && !matches!(target, Target::Number { .. } | Target::Float32) {
         return vector;
     }
     let Vector { data, mut states } = vector;
@@ -189,6 +190,10 @@ pub(crate) fn cast(
             Data::Number(cast.numbers(&data, from, (scale, least, most)))
         }
         Target::Float => Data::Float(cast.floats(&data, from)),
+        Target::Float32 => {
+            let wide = Data::Float(cast.floats(&data, from));
+            Data::Float(cast.narrowed(&wide))
+        }
         Target::Text => Data::Bytes(texts(&data, from)),
         Target::Bytes => data,
         Target::Date | Target::DateTime | Target::Timestamp | Target::Time => {
@@ -305,6 +310,20 @@ impl Casting<'_> {
         })
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a float of 32 bits was asked for"
+    )]
+    fn narrowed(&mut self, wide: &Data) -> Vec<f64> {
+        self.each(|row| match wide {
+            Data::Float(values) => {
+                let narrow = Some(values[row] as f32).filter(|value| value.is_finite());
+                narrow.map(f64::from).ok_or(OVERFLOW)
+            }
+            _ => Err(BAD_CAST),
+        })
+    }
+
     fn moments(&mut self, data: &Data, from: Kind, target: Target) -> Vec<i64> {
         self.each(|row| match data {
             Data::Bytes(texts) => {
@@ -313,7 +332,9 @@ impl Casting<'_> {
                     Target::Date => literal::date(text).or_else(|| {
                         literal::timestamp(text).map(|micros| calendar::split(micros).0)
                     }),
-                    Target::Time => literal::time(text),
+                    Target::Time => {
+                        literal::time(text).filter(|span| calendar::SPAN.contains(span))
+                    }
                     _ => literal::timestamp(text),
                 };
                 moment.ok_or(BAD_CAST)
@@ -333,14 +354,14 @@ impl Casting<'_> {
     }
 }
 
+/// By the digits that the float is written with, as MySQL does: 1.005 is 1.01 with two digits, though no float is 1.005.
 fn from_float(value: f64, scale: u8) -> Option<i128> {
-    let scaled = (value * 10_f64.powi(scale.into())).round();
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "checked against the range before"
-    )]
-    let whole = (scaled.abs() < 1e38).then_some(scaled as i128)?;
-    in_range(whole).then_some(whole)
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if scale == 0 && value.abs() < EXACT {
+        #[expect(clippy::cast_possible_truncation, reason = "below 2^53")]
+        return Some(value.round() as i128);
+    }
+    from_text(&value.to_string(), scale)
 }
 
 /// `-12.345` with so many digits after the point, halves away from zero.

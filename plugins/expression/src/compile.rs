@@ -2,6 +2,7 @@
 
 use pipewright_sdk::{DataType, Field, Read, Shape, Table};
 
+use crate::calendar;
 use crate::cast::{Target, literal_as, target};
 use crate::condition::{Condition, compile_condition};
 use crate::functions::{self, Function};
@@ -16,6 +17,8 @@ pub(crate) struct Typed {
     pub(crate) code: Code,
     /// What a column of it holds, where the expression says so itself.
     pub(crate) declared: Option<DataType>,
+    /// Whether it is a number that stands for a truth, as MySQL stores them: TINYINT(1), which BOOL is another name for.
+    pub(crate) is_truth: bool,
     pub(crate) character: usize,
 }
 
@@ -45,7 +48,17 @@ impl Typed {
             kind,
             code,
             declared: None,
+            is_truth: false,
             character,
+        }
+    }
+
+    /// The same, as a choice among others: a truth where all of them are.
+    pub(crate) fn among(self, others: &[Typed]) -> Self {
+        let is_truth = |typed: &Typed| typed.is_truth || matches!(typed.code, Code::Null);
+        Self {
+            is_truth: self.kind != Kind::Bool && others.iter().all(is_truth),
+            ..self
         }
     }
 
@@ -108,7 +121,7 @@ pub(crate) fn compile(expression: &Expr, table: &Table, shape: &mut Shape) -> Re
             binary(at, left, *operator, right)
         }
         Node::Negate(inner) => {
-            let inner = compile(inner, table, shape)?;
+            let inner = counted(compile(inner, table, shape)?);
             match inner.kind {
                 Kind::Number { .. } | Kind::Float | Kind::Null => {
                     typed(inner.kind, Code::Negate(Box::new(inner)))
@@ -171,6 +184,7 @@ fn column(name: &str, at: usize, table: &Table, shape: &mut Shape) -> Result<Typ
     match kind_of(field.data_type) {
         Some(kind) => Ok(Typed {
             declared: Some(field.data_type),
+            is_truth: field.source_type.eq_ignore_ascii_case("tinyint(1)"),
             ..Typed::new(kind, at, Code::Column(shape.read(index)))
         }),
         None => error(
@@ -191,6 +205,7 @@ fn constant(literal: &Literal, at: usize) -> Result<Typed, Error> {
             Code::Condition(Box::new(Condition::Constant(*value))),
         ),
         Literal::String(text) => Typed::new(Kind::Text, at, Code::Text(text.clone().into_bytes())),
+        Literal::Moment(kind, text) => literal_as(text.as_bytes(), at, *kind)?,
         Literal::Number(text) => {
             let scale = text
                 .split_once('.')
@@ -211,16 +226,20 @@ fn constant(literal: &Literal, at: usize) -> Result<Typed, Error> {
     })
 }
 
+/// Brings two operands to kinds that can be compared: numbers can, however many digits each has after the point.
+pub(crate) fn comparable(left: Typed, right: Typed) -> Result<(Typed, Typed), Error> {
+    match (left.kind, right.kind) {
+        (Kind::Number { .. }, Kind::Number { .. }) => Ok((left, right)),
+        _ => unify(left, right),
+    }
+}
+
 /// Brings two operands to one kind; a string literal becomes what stands beside it.
-pub(crate) fn unify(left: Typed, right: Typed) -> Result<(Typed, Typed), Error> {
+fn unify(left: Typed, right: Typed) -> Result<(Typed, Typed), Error> {
+    let kinds = (left.kind, right.kind);
     let (left, right) = match (&left.code, &right.code) {
         (Code::Text(_), Code::Text(_)) => (left, right),
-        (Code::Text(text), _) => (literal_as(text, left.character, right.kind)?, right),
-        (_, Code::Text(text)) => {
-            let literal = literal_as(text, right.character, left.kind)?;
-            (left, literal)
-        }
-        _ => (left, right),
+        _ => (beside(left, kinds.1)?, beside(right, kinds.0)?),
     };
     let Some(kind) = common(left.kind, right.kind) else {
         return error(
@@ -233,6 +252,30 @@ pub(crate) fn unify(left: Typed, right: Typed) -> Result<(Typed, Typed), Error> 
         );
     };
     Ok((as_kind(left, kind), as_kind(right, kind)))
+}
+
+/// A literal as what stands beside it: a string is anything, and a moment that says what it is the same one in UTC.
+fn beside(typed: Typed, other: Kind) -> Result<Typed, Error> {
+    let at = typed.character;
+    Ok(match (&typed.code, typed.kind, other) {
+        (Code::Text(text), ..) => literal_as(text, at, other)?,
+        (Code::Moment(days), Kind::Date, Kind::Timestamp) => {
+            let moment = calendar::midnight(*days).unwrap_or_default();
+            Typed::new(other, at, Code::Moment(moment))
+        }
+        (Code::Moment(moment), Kind::DateTime, Kind::Timestamp) => {
+            Typed::new(other, at, Code::Moment(*moment))
+        }
+        _ => typed,
+    })
+}
+
+/// A truth as the number that it counts for.
+fn counted(typed: Typed) -> Typed {
+    match typed.kind {
+        Kind::Bool => as_kind(typed, Kind::Number { scale: 0 }),
+        _ => typed,
+    }
 }
 
 fn common(left: Kind, right: Kind) -> Option<Kind> {
@@ -260,11 +303,14 @@ pub(crate) fn as_kind(typed: Typed, kind: Kind) -> Typed {
     if typed.kind == Kind::Null {
         return Typed::new(kind, at, Code::Null);
     }
-    Typed::new(
-        kind,
-        at,
-        Code::Cast(Box::new(typed), Target::of(kind), false),
-    )
+    Typed {
+        is_truth: matches!((typed.kind, kind), (Kind::Bool, Kind::Number { scale: 0 })),
+        ..Typed::new(
+            kind,
+            at,
+            Code::Cast(Box::new(typed), Target::of(kind), false),
+        )
+    }
 }
 
 /// All of one kind.
@@ -307,6 +353,7 @@ fn binary(at: usize, left: Typed, operator: Operator, right: Typed) -> Result<Ty
     if operator == Operator::Concat {
         return functions::call("concat", at, vec![left, right]);
     }
+    let (left, right) = (counted(left), counted(right));
     let code =
         |left: Typed, right: Typed| Code::Arithmetic(operator, Box::new(left), Box::new(right));
     let kind = match (left.kind, operator, right.kind) {
@@ -352,6 +399,23 @@ fn binary(at: usize, left: Typed, operator: Operator, right: Typed) -> Result<Ty
     Ok(Typed::new(kind, at, code(left, right)))
 }
 
+/// The value beside the first condition that holds, else the last.
+pub(crate) fn chosen(
+    kind: Kind,
+    at: usize,
+    conditions: Vec<Condition>,
+    mut values: Vec<Typed>,
+) -> Typed {
+    let typed = Typed::new(kind, at, Code::Null).among(&values);
+    let otherwise = values.pop();
+    let otherwise = otherwise.unwrap_or_else(|| Typed::new(kind, at, Code::Null));
+    let whens = conditions.into_iter().zip(values).collect();
+    Typed {
+        code: Code::Case(whens, Box::new(otherwise)),
+        ..typed
+    }
+}
+
 type Parts<'a> = (Option<&'a Expr>, &'a [(Expr, Expr)], Option<&'a Expr>);
 
 fn case(
@@ -386,12 +450,6 @@ fn case(
         Some(otherwise) => compile(otherwise, table, shape)?,
         None => Typed::new(Kind::Null, at, Code::Null),
     });
-    let (kind, mut values) = unify_all(values)?;
-    let otherwise = Box::new(
-        values
-            .pop()
-            .unwrap_or_else(|| Typed::new(kind, at, Code::Null)),
-    );
-    let whens = conditions.into_iter().zip(values).collect();
-    Ok(Typed::new(kind, at, Code::Case(whens, otherwise)))
+    let (kind, values) = unify_all(values)?;
+    Ok(chosen(kind, at, conditions, values))
 }

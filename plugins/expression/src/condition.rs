@@ -5,7 +5,7 @@
 
 use pipewright_sdk::{DataType, Field, I256, Read, Shape, Table};
 
-use crate::compile::{self, Typed};
+use crate::compile::{self, Code, Typed};
 use crate::literal::{self, Bound, saturated};
 use crate::syntax::{Comparison, Error, Expr, Literal, Node, error};
 use crate::vector::Kind;
@@ -43,6 +43,8 @@ pub(crate) enum Tests {
     Float64(Vec<Test<f64>>),
     Decimal128(Vec<Test<i128>>),
     Decimal256(Vec<Test<I256>>),
+    /// Truths, as 0 and 1.
+    Boolean(Vec<Test<u8>>),
     Bytes(Vec<Test<Vec<u8>>>),
     Like(Pattern),
 }
@@ -101,15 +103,26 @@ pub(crate) fn compile_condition(
         Node::Compare(left, comparison, right) => compare(left, *comparison, right, table, shape),
         Node::In(value, items) => any_of(value, items, table, shape),
         Node::Like(value, pattern) => like(value, pattern, table, shape),
-        _ => {
-            let typed = compile::compile(expression, table, shape)?;
-            match typed.kind {
-                Kind::Bool | Kind::Null => Ok(Condition::Truth(Box::new(typed))),
-                other => error(
-                    expression.character,
-                    format!("a condition is needed here, and this is {}", other.name()),
-                ),
-            }
+        _ => truth_of(compile::compile(expression, table, shape)?),
+    }
+}
+
+/// The truth of a value: a number that stands for one is true when it is not zero.
+///
+/// # Errors
+/// For what is none.
+pub(crate) fn truth_of(typed: Typed) -> Result<Condition, Error> {
+    let at = typed.character;
+    match typed.kind {
+        Kind::Bool | Kind::Null => Ok(Condition::Truth(Box::new(typed))),
+        kind if typed.is_truth => {
+            let zero = Box::new(Typed::new(kind, at, Code::Number(0)));
+            let typed = Box::new(typed);
+            Ok(Condition::Compare(typed, Comparison::NotEqual, zero))
+        }
+        other => {
+            let what = format!("a condition is needed here, and this is {}", other.name());
+            error(at, what)
         }
     }
 }
@@ -134,7 +147,7 @@ fn compare(
     }
     let left = compile::compile(left, table, shape)?;
     let right = compile::compile(right, table, shape)?;
-    let (left, right) = compile::unify(left, right)?;
+    let (left, right) = compile::comparable(left, right)?;
     Ok(Condition::Compare(
         Box::new(left),
         comparison,
@@ -201,7 +214,10 @@ fn like(
     }
     let value = compile::compile(value, table, shape)?;
     match value.kind {
-        Kind::Text | Kind::Null => Ok(Condition::Like(Box::new(value), pattern)),
+        Kind::Text | Kind::Null => {
+            let value = compile::as_kind(value, Kind::Text);
+            Ok(Condition::Like(Box::new(value), pattern))
+        }
         other => error(
             value.character,
             format!("LIKE needs text, not {}", other.name()),
@@ -223,6 +239,7 @@ fn tests(field: &Field, at: usize, literals: &Comparisons<'_>) -> Result<Tests, 
     };
     let whole = || integers(0, |_| None, "a number");
     Ok(match field.data_type {
+        DataType::Boolean => Tests::Boolean(narrow(&integers(0, |_| None, "TRUE or FALSE")?)),
         DataType::Int8 => Tests::Int8(narrow(&whole()?)),
         DataType::Int16 => Tests::Int16(narrow(&whole()?)),
         DataType::Int32 => Tests::Int32(narrow(&whole()?)),
@@ -295,9 +312,25 @@ fn number(
             floor: i128::from(value).into(),
             exact: true,
         }),
-        Literal::Number(_) | Literal::Bool(_) => None,
+        Literal::Moment(kind, text) if beside(field.data_type, *kind) => {
+            from_text(text).map(|value| Bound {
+                floor: i128::from(value).into(),
+                exact: true,
+            })
+        }
+        Literal::Number(_) | Literal::Bool(_) | Literal::Moment(..) => None,
     };
     bound.map_or_else(|| mismatch(field, literal, form), Ok)
+}
+
+/// Whether a moment that says what it is stands beside values of this type.
+fn beside(data_type: DataType, kind: Kind) -> bool {
+    match data_type {
+        DataType::Date32 => kind == Kind::Date,
+        DataType::TimestampMicros { .. } => matches!(kind, Kind::Date | Kind::DateTime),
+        DataType::Time64Micros => kind == Kind::Time,
+        _ => false,
+    }
 }
 
 fn mismatch<T>(field: &Field, literal: (&Literal, usize), form: &str) -> Result<T, Error> {
@@ -317,7 +350,7 @@ fn floats(field: &Field, literals: &Comparisons<'_>) -> Result<Vec<Test<f64>>, E
             let value = match literal.0 {
                 Literal::Number(text) => text.parse().ok().filter(|value: &f64| value.is_finite()),
                 Literal::Bool(value) => Some(f64::from(u8::from(*value))),
-                Literal::String(_) => None,
+                Literal::String(_) | Literal::Moment(..) => None,
             };
             match value {
                 Some(value) => Ok(Test::Compare(*comparison, value)),

@@ -2,8 +2,8 @@
 
 use regex_lite::Regex;
 
-use crate::compile::{Code, Typed, as_kind, unify_all};
-use crate::condition::Condition;
+use crate::compile::{Code, Typed, as_kind, chosen, unify_all};
+use crate::condition::{Condition, truth_of};
 use crate::syntax::{Comparison, Error, error};
 use crate::vector::Kind;
 
@@ -94,12 +94,6 @@ pub(crate) fn call(name: &str, at: usize, arguments: Vec<Typed>) -> Result<Typed
         "now" | "rand" | "uuid" | "curdate" | "current_timestamp" => error(
             at,
             format!("`{name}` is not the same on a replay; a transform is a function of its row"),
-        ),
-        "count" | "sum" | "avg" | "min" | "max" | "group_concat" => error(
-            at,
-            format!(
-                "`{name}` looks at more than one row, and a transform sees each row alone; do it in a view or a query in ClickHouse"
-            ),
         ),
         _ => error(
             at,
@@ -297,7 +291,11 @@ impl Signature<'_> {
             );
         }
         let (kind, parts) = unify_all(self.arguments)?;
-        Ok(Typed::new(kind, self.at, Code::Coalesce(parts)))
+        let typed = Typed::new(kind, self.at, Code::Null).among(&parts);
+        Ok(Typed {
+            code: Code::Coalesce(parts),
+            ..typed
+        })
     }
 
     fn nullif(mut self) -> Result<Typed, Error> {
@@ -305,7 +303,7 @@ impl Signature<'_> {
         let right = self.arguments.remove(1);
         let left = self.arguments.remove(0);
         let (value, declared) = (left.clone(), left.declared);
-        let (left, right) = crate::compile::unify(left, right)?;
+        let (left, right) = crate::compile::comparable(left, right)?;
         let equal = Condition::Compare(Box::new(left), Comparison::Equal, Box::new(right));
         let null = Typed::new(value.kind, self.at, Code::Null);
         let code = Code::Case(vec![(equal, null)], Box::new(value.clone()));
@@ -320,18 +318,8 @@ impl Signature<'_> {
         let otherwise = self.arguments.remove(2);
         let then = self.arguments.remove(1);
         let condition = self.arguments.remove(0);
-        if !matches!(condition.kind, Kind::Bool | Kind::Null) {
-            return error(
-                condition.character,
-                format!(
-                    "a condition is needed here, and this is {}",
-                    condition.kind.name()
-                ),
-            );
-        }
-        let (kind, mut values) = unify_all(vec![then, otherwise])?;
-        let otherwise = Box::new(values.remove(1));
-        let whens = vec![(Condition::Truth(Box::new(condition)), values.remove(0))];
-        Ok(Typed::new(kind, self.at, Code::Case(whens, otherwise)))
+        let condition = truth_of(condition)?;
+        let (kind, values) = unify_all(vec![then, otherwise])?;
+        Ok(chosen(kind, self.at, vec![condition], values))
     }
 }

@@ -22,6 +22,7 @@ pub(crate) enum Token {
     Open,
     Close,
     Comma,
+    Dot,
 }
 
 impl fmt::Display for Token {
@@ -40,6 +41,7 @@ impl fmt::Display for Token {
             Token::Open => f.write_str("`(`"),
             Token::Close => f.write_str("`)`"),
             Token::Comma => f.write_str("`,`"),
+            Token::Dot => f.write_str("`.`"),
         }
     }
 }
@@ -95,6 +97,7 @@ fn token(characters: &[char], at: usize, first: char) -> Result<(Token, usize), 
                 "write strings in 'single quotes' and columns in `backticks`",
             );
         }
+        ('.', next) if next.is_none_or(|next| !next.is_ascii_digit()) => (Token::Dot, at + 1),
         _ if first.is_ascii_digit() || first == '.' => number(characters, at),
         _ if first.is_alphabetic() || first == '_' || first == '$' => {
             let is_part = |c: &char| c.is_alphanumeric() || matches!(c, '_' | '$');

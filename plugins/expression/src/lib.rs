@@ -17,6 +17,7 @@ mod literal;
 mod output;
 mod parse;
 mod projection;
+mod select;
 mod syntax;
 mod truth;
 mod vector;
@@ -24,8 +25,9 @@ mod vector;
 use pipewright_sdk::{Batch, Column, DataType, Failure, Shape, Table};
 
 pub use output::Failed;
-pub use parse::{parse, parse_select};
+pub use parse::parse;
 pub use projection::{OnFailure, Projection};
+pub use select::parse_select;
 pub use syntax::{Error, Expr, Select};
 pub use truth::{FALSE, TRUE, UNKNOWN};
 

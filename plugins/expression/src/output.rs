@@ -1,6 +1,6 @@
 //! From computed values to a column of the type that was declared.
 
-use pipewright_sdk::{BytesBuilder, Column, DataType, Value, ValuesBuilder};
+use pipewright_sdk::{BooleanBuilder, BytesBuilder, Column, DataType, Value, ValuesBuilder};
 
 use crate::truth::{TRUE, has_failed};
 use crate::vector::{BAD_CAST, Data, OVERFLOW, VALUE, Vector};
@@ -48,6 +48,7 @@ pub(crate) fn column(vector: &Vector, data_type: DataType) -> (Column, Vec<Faile
         failed.extend(marked.map(|(row, state)| Failed::new(row, *state)));
     }
     let column = match data_type {
+        DataType::Boolean => booleans(vector),
         DataType::Int8 => integers::<i8>(vector, data_type, &mut failed),
         DataType::Int16 => integers::<i16>(vector, data_type, &mut failed),
         DataType::Int32 => integers::<i32>(vector, data_type, &mut failed),
@@ -77,7 +78,7 @@ pub(crate) fn column(vector: &Vector, data_type: DataType) -> (Column, Vec<Faile
         DataType::Float32 => values_of(
             vector,
             data_type,
-            |row| Some(vector.floats()[row] as f32),
+            |row| Some(vector.floats()[row] as f32).filter(|value| value.is_finite()),
             &mut failed,
         ),
         DataType::Float64 => values_of(
@@ -136,6 +137,14 @@ fn values_of<T: Value>(
             failed.push(Failed::new(row, OVERFLOW));
         }
         builder.push(value);
+    }
+    builder.finish()
+}
+
+fn booleans(vector: &Vector) -> Column {
+    let mut builder = BooleanBuilder::new();
+    for (row, value) in vector.bools().iter().enumerate() {
+        builder.push((vector.state(row) == VALUE).then_some(*value));
     }
     builder.finish()
 }

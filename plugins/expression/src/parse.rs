@@ -4,7 +4,7 @@
 //! or        = and { OR and }
 //! and       = not { AND not }
 //! not       = NOT not | predicate
-//! predicate = sum [ ( = != <> < <= > >= ) sum | IS [NOT] NULL
+//! predicate = sum [ ( = != <> < <= > >= ) sum | IS [NOT] ( NULL | TRUE | FALSE | UNKNOWN )
 //!                 | [NOT] ( IN ( or, ... ) | LIKE sum | BETWEEN sum AND sum ) ]
 //! sum       = product { ( + - || ) product }
 //! product   = unary { ( * / % ) unary }
@@ -13,7 +13,8 @@
 //! ```
 
 use crate::lex::{Token, tokens};
-use crate::syntax::{Comparison, Error, Expr, Literal, Node, Operator, Select, Spanned, error};
+use crate::syntax::{Comparison, Error, Expr, Literal, Node, Operator, Spanned, error};
+use crate::vector::Kind;
 
 /// Nesting of parentheses, functions and NOT; the parser calls itself that often.
 const MAX_DEPTH: usize = 100;
@@ -24,9 +25,20 @@ const KEYWORDS: [&str; 14] = [
     "from",
 ];
 
-/// Clauses that look at more than one row.
-const REFUSED: [&str; 10] = [
-    "group", "having", "order", "limit", "offset", "union", "join", "window", "distinct", "over",
+/// Functions that look at more than one row.
+const AGGREGATES: [&str; 12] = [
+    "count",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "group_concat",
+    "any_value",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "std",
+    "variance",
 ];
 
 /// Reads an expression.
@@ -37,6 +49,7 @@ pub fn parse(text: &str) -> Result<Expr, Error> {
     let tokens = tokens(text)?;
     let mut parser = Parser::new(&tokens, text);
     let expression = parser.or()?;
+    parser.refuse_clauses()?;
     match parser.peek() {
         None => Ok(expression),
         Some(token) => error(
@@ -46,45 +59,7 @@ pub fn parse(text: &str) -> Result<Expr, Error> {
     }
 }
 
-/// Reads a SELECT over one row.
-///
-/// # Errors
-/// What is wrong, and where; clauses that look at more than one row are refused by name.
-pub fn parse_select(text: &str) -> Result<Select, Error> {
-    let tokens = tokens(text)?;
-    let mut parser = Parser::new(&tokens, text);
-    parser.keyword("select")?;
-    parser.refuse_clauses()?;
-    if !parser.take(&Token::Star) {
-        return error(
-            parser.place(),
-            "begin with `SELECT *`: a transform keeps the table's columns; `exclude_columns` in the pipe file leaves some out",
-        );
-    }
-    let mut columns = Vec::new();
-    while parser.take(&Token::Comma) {
-        let value = parser.or()?;
-        parser.keyword("as")?;
-        columns.push((parser.name()?, value));
-    }
-    if parser.take_word("from") {
-        parser.name()?;
-    }
-    let condition = parser.take_word("where").then(|| parser.or()).transpose()?;
-    parser.refuse_clauses()?;
-    match parser.peek() {
-        None => Ok(Select { columns, condition }),
-        Some(token) => error(
-            token.character,
-            format!(
-                "expected `,`, FROM, WHERE or the end, found {}",
-                token.value
-            ),
-        ),
-    }
-}
-
-struct Parser<'a> {
+pub(crate) struct Parser<'a> {
     tokens: &'a [Spanned<Token>],
     next: usize,
     end: usize,
@@ -92,7 +67,7 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(tokens: &'a [Spanned<Token>], text: &str) -> Self {
+    pub(crate) fn new(tokens: &'a [Spanned<Token>], text: &str) -> Self {
         Self {
             tokens,
             next: 0,
@@ -101,15 +76,15 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn peek(&self) -> Option<&'a Spanned<Token>> {
+    pub(crate) fn peek(&self) -> Option<&'a Spanned<Token>> {
         self.tokens.get(self.next)
     }
 
-    fn place(&self) -> usize {
+    pub(crate) fn place(&self) -> usize {
         self.peek().map_or(self.end, |token| token.character)
     }
 
-    fn expected<T>(&self, what: &str) -> Result<T, Error> {
+    pub(crate) fn expected<T>(&self, what: &str) -> Result<T, Error> {
         match self.peek() {
             Some(token) => error(
                 token.character,
@@ -119,23 +94,23 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn take(&mut self, token: &Token) -> bool {
+    pub(crate) fn take(&mut self, token: &Token) -> bool {
         let found = self.peek().is_some_and(|next| next.value == *token);
         self.next += usize::from(found);
         found
     }
 
-    fn at_word(&self, keyword: &str) -> bool {
+    pub(crate) fn at_word(&self, keyword: &str) -> bool {
         matches!(self.peek(), Some(Spanned { value: Token::Word(word), .. }) if word.eq_ignore_ascii_case(keyword))
     }
 
-    fn take_word(&mut self, keyword: &str) -> bool {
+    pub(crate) fn take_word(&mut self, keyword: &str) -> bool {
         let found = self.at_word(keyword);
         self.next += usize::from(found);
         found
     }
 
-    fn keyword(&mut self, keyword: &str) -> Result<(), Error> {
+    pub(crate) fn keyword(&mut self, keyword: &str) -> Result<(), Error> {
         if self.take_word(keyword) {
             return Ok(());
         }
@@ -149,7 +124,7 @@ impl<'a> Parser<'a> {
         self.expected(otherwise)
     }
 
-    fn name(&mut self) -> Result<String, Error> {
+    pub(crate) fn name(&mut self) -> Result<String, Error> {
         match self.peek().map(|token| &token.value) {
             Some(Token::Word(name) | Token::Quoted(name)) => {
                 self.next += 1;
@@ -159,24 +134,11 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn refuse_clauses(&self) -> Result<(), Error> {
-        match REFUSED.iter().find(|word| self.at_word(word)) {
-            None => Ok(()),
-            Some(word) => error(
-                self.place(),
-                format!(
-                    "{} looks at more than one row, and a transform sees each row alone; do it in a view or a query in ClickHouse",
-                    word.to_ascii_uppercase()
-                ),
-            ),
-        }
-    }
-
     fn expr(&self, character: usize, node: Node) -> Expr {
         Expr { node, character }
     }
 
-    fn or(&mut self) -> Result<Expr, Error> {
+    pub(crate) fn or(&mut self) -> Result<Expr, Error> {
         let character = self.place();
         let mut parts = vec![self.and()?];
         while self.take_word("or") {
@@ -231,11 +193,7 @@ impl<'a> Parser<'a> {
         }
         if self.take_word("is") {
             let negated = self.take_word("not");
-            self.keyword("null")?;
-            return Ok(negate(
-                negated,
-                self.expr(character, Node::IsNull(Box::new(left))),
-            ));
+            return Ok(negate(negated, self.is(left)?));
         }
         let negated = self.take_word("not");
         let node = if self.take_word("in") {
@@ -262,6 +220,25 @@ impl<'a> Parser<'a> {
             return Ok(left);
         };
         Ok(negate(negated, self.expr(character, node)))
+    }
+
+    /// What stands behind IS: never unknown itself.
+    fn is(&mut self, left: Expr) -> Result<Expr, Error> {
+        let character = left.character;
+        let is_null = |inner: Expr| Expr {
+            node: Node::IsNull(Box::new(inner)),
+            character,
+        };
+        if self.take_word("null") || self.take_word("unknown") {
+            return Ok(is_null(left));
+        }
+        let is_true = self.take_word("true");
+        if !is_true && !self.take_word("false") {
+            return self.expected("NULL, TRUE, FALSE or UNKNOWN");
+        }
+        let known = negate(true, is_null(left.clone()));
+        let parts = vec![negate(!is_true, left), known];
+        Ok(self.expr(character, Node::And(parts)))
     }
 
     /// `( or, ... )`, one at least.
@@ -347,7 +324,10 @@ impl<'a> Parser<'a> {
         let node = match &token.value {
             Token::Number(number) => Node::Literal(Literal::Number(number.clone())),
             Token::String(text) => Node::Literal(Literal::String(text.clone())),
-            Token::Quoted(name) => Node::Column(name.clone()),
+            Token::Quoted(name) => {
+                self.refuse_table(name)?;
+                Node::Column(name.clone())
+            }
             Token::Open => {
                 let inner = self.or()?;
                 self.close("`)`")?;
@@ -377,8 +357,11 @@ impl<'a> Parser<'a> {
             "true" => Node::Literal(Literal::Bool(true)),
             "false" => Node::Literal(Literal::Bool(false)),
             "null" => Node::Null,
-            // `DATE '2026-01-31'`: the other side's type decides, the word is a courtesy to SQL.
-            "date" | "time" | "timestamp" if at_string => return self.primary(),
+            "date" | "time" | "timestamp" if at_string => self.moment(&lower)?,
+            "select" => return self.looks_further("a subquery", character),
+            "exists" if followed(self, &Token::Open) => {
+                return self.looks_further("EXISTS", character);
+            }
             "case" => return self.case(character),
             "cast" | "try_cast" if followed(self, &Token::Open) => {
                 return self.cast(character, lower == "try_cast");
@@ -387,10 +370,50 @@ impl<'a> Parser<'a> {
                 self.next -= 1;
                 return self.expected("an expression");
             }
-            _ if followed(self, &Token::Open) => Node::Call(lower, self.arguments()?),
-            _ => Node::Column(word.to_owned()),
+            name if followed(self, &Token::Open) && AGGREGATES.contains(&name) => {
+                return self.looks_further(&format!("`{name}`"), character);
+            }
+            _ if followed(self, &Token::Open) => {
+                let arguments = self.arguments()?;
+                if self.at_word("over") {
+                    return self.refuse_clauses().and(self.expected("the end"));
+                }
+                Node::Call(lower, arguments)
+            }
+            _ => {
+                self.refuse_table(word)?;
+                Node::Column(word.to_owned())
+            }
         };
         Ok(self.expr(character, node))
+    }
+
+    /// A column is named without its table.
+    fn refuse_table(&self, name: &str) -> Result<(), Error> {
+        if self.peek().is_none_or(|next| next.value != Token::Dot) {
+            return Ok(());
+        }
+        let place = self.place();
+        error(
+            place,
+            format!("write the column without `{name}.`: there is one table"),
+        )
+    }
+
+    /// `DATE '2026-01-31'`, of which the word has been read.
+    fn moment(&mut self, word: &str) -> Result<Node, Error> {
+        let kind = match word {
+            "date" => Kind::Date,
+            "time" => Kind::Time,
+            _ => Kind::DateTime,
+        };
+        match self.peek().map(|token| &token.value) {
+            Some(Token::String(text)) => {
+                self.next += 1;
+                Ok(Node::Literal(Literal::Moment(kind, text.clone())))
+            }
+            _ => self.expected("a string"),
+        }
     }
 
     fn arguments(&mut self) -> Result<Vec<Expr>, Error> {

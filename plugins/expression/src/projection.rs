@@ -47,7 +47,12 @@ impl Projection {
             shape.may_drop();
         }
         let mut computed = Vec::with_capacity(columns.len());
-        for (name, expression) in columns {
+        for (place, (name, expression)) in columns.iter().enumerate() {
+            if columns[..place].iter().any(|(other, _)| other == name) {
+                return Err(Failure::unsupported(format!(
+                    "column `{name}` is computed twice"
+                )));
+            }
             let value = Computed::bind(expression, table, &mut shape)
                 .map_err(|error| unfit(&format!("column `{name}`"), error))?;
             let field = Field::new(name, value.data_type());

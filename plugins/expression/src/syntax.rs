@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::vector::Kind;
+
 /// What is wrong, and at which character, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
@@ -58,6 +60,8 @@ pub(crate) enum Literal {
     Number(String),
     String(String),
     Bool(bool),
+    /// A text that says what it is: `DATE '2026-01-31'`.
+    Moment(Kind, String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,6 +38,13 @@ fn fields() -> Vec<Field> {
         Field::new("seen", DataType::TimestampMicros { utc: true }),
         Field::new("took", DataType::Time64Micros),
         Field::new("none", DataType::Utf8),
+        Field::new("flag", DataType::Boolean),
+        Field::new("unset", DataType::Boolean),
+        Field::new("large", DataType::Float64),
+        Field {
+            source_type: "tinyint(1)".to_owned(),
+            ..Field::new("active", DataType::Int8)
+        },
     ]
 }
 
@@ -54,6 +61,11 @@ fn row() -> Vec<Cell> {
         Cell::Int(1_709_210_096_500_000),
         Cell::Int(-3_600_000_000),
         Cell::Null,
+        Cell::Bool(true),
+        Cell::Null,
+        Cell::Float(1e300),
+        // As true as 1, and no other number for that.
+        Cell::Int(2),
     ]
 }
 
@@ -114,6 +126,23 @@ fn numbers_are_exact_and_rounded_as_mysql_rounds() {
             computed(expression),
             Ok((data_type, Cell::Int(value))),
             "{expression}"
+        );
+    }
+    for (comparison, truth) in [
+        ("price * 1 > n", 1),
+        ("price = 10.500 * 1", 1),
+        ("price < 10.5001 * 1", 1),
+        ("-price < -10.4999 * 1", 1),
+        ("-price = -10.50 * 1", 1),
+        // More digits than both have together when one is brought to the other's.
+        ("99999999999999999999999999999999999999 * 1 > price", 1),
+        ("price > -99999999999999999999999999999999999999 * 1", 1),
+        ("99999999999999999999999999999999999999 * 1 = price", 0),
+    ] {
+        assert_eq!(
+            computed(comparison),
+            Ok((DataType::UInt8, Cell::Int(truth))),
+            "{comparison}"
         );
     }
     assert_eq!(
@@ -205,11 +234,119 @@ fn moments_have_parts_and_days_can_be_added() {
 }
 
 #[test]
+fn truths_stand_wherever_a_value_or_a_condition_may() {
+    for (expression, value) in [
+        ("flag AND n < 0", Some(1)),
+        ("NOT flag", Some(0)),
+        ("flag = TRUE", Some(1)),
+        ("flag = 1", Some(1)),
+        ("flag <> FALSE", Some(1)),
+        ("flag IN (FALSE, TRUE)", Some(1)),
+        ("flag = (n < 0)", Some(1)),
+        ("flag = (n > 0)", Some(0)),
+        ("unset", None),
+        ("unset OR flag", Some(1)),
+        ("unset AND flag", None),
+        ("unset AND NOT flag", Some(0)),
+        ("unset = TRUE", None),
+        ("coalesce(unset, FALSE)", Some(0)),
+        ("ifnull(unset, flag)", Some(1)),
+        ("nullif(flag, TRUE)", None),
+        ("if(active, flag, unset)", Some(1)),
+        ("active", Some(2)),
+        ("NOT active", Some(0)),
+        ("active AND flag", Some(1)),
+        ("active IS TRUE", Some(1)),
+        ("active = TRUE", Some(0)),
+        ("coalesce(active, FALSE) AND flag", Some(1)),
+        ("if(flag, active, NULL) OR unset", Some(1)),
+        ("CASE flag WHEN TRUE THEN FALSE ELSE TRUE END", Some(0)),
+        ("CASE WHEN active THEN flag END", Some(1)),
+        ("unset IS NULL", Some(1)),
+        ("unset IS TRUE", Some(0)),
+        ("unset IS NOT TRUE", Some(1)),
+        ("flag IS NOT FALSE", Some(1)),
+        ("(none = 'x') IS UNKNOWN", Some(1)),
+        ("NULL IS NOT UNKNOWN", Some(0)),
+        ("CAST('true' AS bool)", Some(1)),
+        ("NULL LIKE 'x'", None),
+    ] {
+        let (_, cell) = computed(expression).unwrap_or_else(|text| panic!("{expression}: {text}"));
+        let found = match cell {
+            Cell::Bool(value) => Some(i64::from(value)),
+            Cell::Int(value) => Some(i64::try_from(value).unwrap()),
+            Cell::Null => None,
+            other => panic!("{expression}: {other:?}"),
+        };
+        assert_eq!(found, value, "{expression}");
+    }
+    let number = |expression| computed(expression).map(|found| found.1);
+    assert_eq!(number("flag + (n < 0) + (n > 0)"), Ok(Cell::Int(2)));
+    assert_eq!(number("-flag"), Ok(Cell::Int(-1)));
+    assert_eq!(number("CAST(flag AS int64) * 3"), Ok(Cell::Int(3)));
+    assert_eq!(number("flag || ''"), Ok(Cell::text("true")));
+    assert_eq!(computed("flag"), Ok((DataType::Boolean, Cell::Bool(true))));
+}
+
+#[test]
+fn a_float_becomes_the_number_that_it_is_written_as() {
+    for (expression, value) in [
+        ("CAST(rate + 2 AS int64)", 3),
+        ("CAST(-rate - 2 AS int64)", -3),
+        ("CAST(1005e-3 AS decimal(10,2))", 101),
+        ("CAST(1e-1 AS decimal(38,30))", 10_i128.pow(29)),
+        ("CAST(1e23 AS decimal(38,0))", 10_i128.pow(23)),
+        ("CAST(9007199254740993e0 AS int64)", 9_007_199_254_740_992),
+    ] {
+        assert_eq!(
+            computed(expression).map(|found| found.1),
+            Ok(Cell::Int(value)),
+            "{expression}"
+        );
+    }
+    let rounded = computed("round(large, 30)").map(|found| found.1);
+    assert_eq!(rounded, Ok(Cell::Float(1e300)));
+}
+
+#[test]
+fn a_date_that_says_so_is_one_wherever_it_stands() {
+    let date = |expression| computed(expression).unwrap_or_else(|text| panic!("{text}"));
+    assert_eq!(
+        date("DATE '2026-01-31'"),
+        (DataType::Date32, Cell::Int(20_484))
+    );
+    assert_eq!(date("DATE '2026-01-31' + 1").1, Cell::Int(20_485));
+    assert_eq!(date("DATE '9999-12-31' - day").1, Cell::Int(2_913_114));
+    for expression in [
+        "day < DATE '2026-01-31'",
+        "seen < DATE '2026-01-31'",
+        "seen < TIMESTAMP '2024-02-29 12:34:57'",
+        "coalesce(seen, seen) < TIMESTAMP '2024-02-29 12:34:57'",
+        "coalesce(seen, seen) > DATE '2024-02-29'",
+        "CAST(seen AS datetime) < TIMESTAMP '2024-02-29 12:34:57'",
+        "took < TIME '00:00:00'",
+    ] {
+        assert_eq!(date(expression).1, Cell::Int(1), "{expression}");
+    }
+}
+
+#[test]
 fn what_cannot_be_rejects_the_row_unless_it_is_not_chosen() {
     for (expression, code) in [
         ("CAST(name AS int64)", "bad-cast"),
         ("CAST(n AS uint8)", "overflow"),
         ("CAST(name AS date)", "bad-cast"),
+        ("DATE '9999-12-31' + 1", "overflow"),
+        ("DATE '0000-01-01' - 1", "overflow"),
+        ("CAST('839:00:00' AS time)", "bad-cast"),
+        ("CAST(large AS int64)", "overflow"),
+        ("CAST(large AS float32)", "overflow"),
+        ("CAST(CAST(large AS float32) AS float64)", "overflow"),
+        ("large * large", "overflow"),
+        ("CAST(2147483648 AS int32)", "overflow"),
+        ("CAST(-1 AS uint64)", "overflow"),
+        ("id + 9223372036854775807", "overflow"),
+        ("99999999999999999999999999999999999999 + 1", "overflow"),
         (
             "id * 18446744073709551615 * 18446744073709551615",
             "overflow",
@@ -228,6 +365,8 @@ fn what_cannot_be_rejects_the_row_unless_it_is_not_chosen() {
     }
     for (expression, value) in [
         ("TRY_CAST(name AS int64)", Cell::Null),
+        ("TRY_CAST(large AS int64)", Cell::Null),
+        ("TRY_CAST(large AS float32)", Cell::Null),
         (
             "CASE WHEN n > 0 THEN CAST(name AS int64) ELSE 1 END",
             Cell::Int(1),
@@ -262,10 +401,7 @@ fn what_does_not_fit_is_told_at_its_character() {
             "now()",
             "in column `r`, at character 1: `now` is not the same on a replay",
         ),
-        (
-            "sum(n)",
-            "in column `r`, at character 1: `sum` looks at more than one row",
-        ),
+        ("sum(n)", "at character 1: `sum` looks at more than one row"),
         (
             "CAST(n AS money)",
             "in column `r`, at character 11: `money` is no type here",
@@ -302,6 +438,35 @@ fn what_does_not_fit_is_told_at_its_character() {
         (
             "1 -",
             "at character 4: expected an expression, found the end",
+        ),
+        (
+            "row_number() OVER (ORDER BY id)",
+            "at character 14: OVER looks at more than one row",
+        ),
+        ("n > 1 LIMIT 3", "at character 7: LIMIT looks at"),
+        ("count(*)", "at character 1: `count` looks at"),
+        ("(SELECT 1)", "at character 2: a subquery looks at"),
+        ("n IN (SELECT n FROM t)", "at character 7: a subquery looks"),
+        ("EXISTS (SELECT 1)", "at character 1: EXISTS looks at"),
+        (
+            "t.n + 1",
+            "at character 2: write the column without `t.`: there is one table",
+        ),
+        (
+            "n IS 1",
+            "at character 6: expected NULL, TRUE, FALSE or UNKNOWN, found 1",
+        ),
+        (
+            "flag = 'yes'",
+            "in column `r`, at character 8: column `flag` is ``: compare it with TRUE or FALSE",
+        ),
+        (
+            "DATE '2026-02-30'",
+            "in column `r`, at character 1: this is not a date",
+        ),
+        (
+            "took < DATE '2026-01-31'",
+            "in column `r`, at character 8: column `took`",
         ),
     ] {
         let text = harness(expression).map(drop).unwrap_err();

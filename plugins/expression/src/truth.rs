@@ -3,13 +3,16 @@
 //! With false, unknown and true as 0, 1 and 2, AND is the smaller, OR the larger, NOT the distance from 2: SQL's logic.
 //! Above that stand failures, which count only where the other side does not decide.
 
-use pipewright_sdk::{Batch, Bytes, Column, Failure, Value};
+use std::cmp::Ordering;
 
+use pipewright_sdk::{Batch, Booleans, Bytes, Column, Failure, Value};
+
+use crate::arithmetic::power;
 use crate::compile::Typed;
 use crate::condition::{Condition, Pattern, PatternPart, Test, Tests};
 use crate::evaluate as compute;
 use crate::syntax::Comparison;
-use crate::vector::{Data, NULL, OVERFLOW, VALUE, Vector};
+use crate::vector::{Data, Kind, NULL, OVERFLOW, VALUE, Vector};
 
 /// The row does not match.
 pub const FALSE: u8 = 0;
@@ -139,6 +142,7 @@ fn compared(
     batch: &Batch,
 ) -> Result<Vec<u8>, Failure> {
     let rows = batch.len();
+    let scales = (scale(left), scale(right));
     let (left, right) = (
         compute::evaluate(left, batch)?,
         compute::evaluate(right, batch)?,
@@ -153,7 +157,8 @@ fn compared(
             holds(comparison, &left[row], &right[row])
         }),
         (Data::Number(left), Data::Number(right)) => decided(&states, rows, |row| {
-            holds(comparison, &left[row], &right[row])
+            let order = numbers_ordered(left[row], right[row], scales);
+            holds(comparison, &order, &Ordering::Equal)
         }),
         (Data::Float(left), Data::Float(right)) => decided(&states, rows, |row| {
             holds(comparison, &left[row], &right[row])
@@ -166,6 +171,23 @@ fn compared(
         }),
         _ => return Err(Failure::failed("a comparison of two types")),
     })
+}
+
+fn scale(typed: &Typed) -> u8 {
+    match typed.kind {
+        Kind::Number { scale } => scale,
+        _ => 0,
+    }
+}
+
+/// Exact for all digits: the one with more of them after the point is cut, and what was cut decides where the rest is equal.
+fn numbers_ordered(left: i128, right: i128, (has, other): (u8, u8)) -> Ordering {
+    if has > other {
+        return numbers_ordered(right, left, (other, has)).reverse();
+    }
+    let unit = power(other - has);
+    left.cmp(&right.div_euclid(unit))
+        .then_with(|| 0.cmp(&right.rem_euclid(unit)))
 }
 
 fn any(column: &Column, tests: &Tests) -> Result<Vec<u8>, Failure> {
@@ -182,6 +204,7 @@ fn any(column: &Column, tests: &Tests) -> Result<Vec<u8>, Failure> {
         Tests::Float64(tests) => values(column, tests, |value: f64| value),
         Tests::Decimal128(tests) => values(column, tests, |value: i128| value),
         Tests::Decimal256(tests) => values(column, tests, |value| value),
+        Tests::Boolean(tests) => Ok(booleans(&column.booleans()?, tests)),
         Tests::Bytes(tests) => Ok(bytes(&column.bytes()?, tests, column.len())),
         Tests::Like(pattern) => {
             let strings = column.strings()?;
@@ -232,6 +255,22 @@ fn values<V: Value, T: PartialOrd + Copy>(
         });
     }
     Ok(all.unwrap_or_else(|| vec![FALSE; column.len()]))
+}
+
+fn booleans(values: &Booleans<'_>, tests: &[Test<u8>]) -> Vec<u8> {
+    let holds = |value: bool| {
+        tests.iter().any(|test| match test {
+            Test::Always(answer) => *answer,
+            Test::Compare(comparison, constant) => holds(*comparison, &u8::from(value), constant),
+        })
+    };
+    let (no, yes) = (truth(holds(false)), truth(holds(true)));
+    let of = |value| match value {
+        Some(true) => yes,
+        Some(false) => no,
+        None => UNKNOWN,
+    };
+    values.iter().map(of).collect()
 }
 
 fn bytes(values: &Bytes<'_>, tests: &[Test<Vec<u8>>], rows: usize) -> Vec<u8> {

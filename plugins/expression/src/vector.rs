@@ -198,6 +198,7 @@ pub(crate) fn blank(kind: Kind, rows: usize) -> Data {
 /// What a column of the table is computed as; none: it cannot be.
 pub(crate) fn kind_of(data_type: DataType) -> Option<Kind> {
     Some(match data_type {
+        DataType::Boolean => Kind::Bool,
         DataType::Int8
         | DataType::Int16
         | DataType::Int32
@@ -225,6 +226,10 @@ pub(crate) fn load(batch: &Batch, read: Read) -> Result<Vector, Failure> {
     let column = batch.column(read);
     let numbers = |values: Vec<i128>| Data::Number(values);
     let data = match column.data_type() {
+        DataType::Boolean => {
+            let values = column.booleans()?;
+            Data::Bool(values.iter().map(Option::unwrap_or_default).collect())
+        }
         DataType::Int8 => numbers(column.values::<i8>()?.iter_raw().map(i128::from).collect()),
         DataType::Int16 => numbers(column.values::<i16>()?.iter_raw().map(i128::from).collect()),
         DataType::Int32 => numbers(column.values::<i32>()?.iter_raw().map(i128::from).collect()),

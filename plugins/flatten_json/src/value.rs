@@ -300,7 +300,11 @@ fn offset(text: &str) -> Option<i64> {
         return Some(0);
     }
     let (hours, minutes) = text.get(1..)?.split_once(':')?;
-    let seconds = digits(hours, 2)? * 3600 + digits(minutes, 2)? * 60;
+    let (hours, minutes) = (digits(hours, 2)?, digits(minutes, 2)?);
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let seconds = hours * 3600 + minutes * 60;
     Some(if text.starts_with('-') {
         -seconds
     } else {

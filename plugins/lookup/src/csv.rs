@@ -5,7 +5,8 @@ use crate::file::{Record, Records};
 /// Reads a whole file; Err says what is wrong and in which line.
 pub(crate) fn read(text: &str) -> Result<Records, String> {
     let mut reader = Reader {
-        rest: text,
+        // The mark that spreadsheets write at the start belongs to no name.
+        rest: text.strip_prefix('\u{feff}').unwrap_or(text),
         line: 1,
     };
     let header: Option<Vec<String>> = reader.record()?.into_iter().flatten().collect();
@@ -122,5 +123,9 @@ mod tests {
         assert_eq!(records, expected);
         assert!(read("a,b\n1\n").is_err_and(|text| text.starts_with("line 2: 1 fields")));
         assert!(read("").is_err());
+        assert!(read("\u{feff}").is_err());
+        for marked in ["\u{feff}a,b\n1,2", "\u{feff}\"a\",b\r\n1,2\r\n"] {
+            assert_eq!(read(marked).unwrap().header, ["a", "b"]);
+        }
     }
 }

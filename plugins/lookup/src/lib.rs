@@ -70,9 +70,15 @@ impl Transform for Lookup {
             .map_err(|message| one("/file", format!("`{}`: {message}", config.file)))?;
         let mut problems = Vec::new();
         let mut place = |path: String, name: &str| {
-            let place = header.iter().position(|column| column == name);
-            if place.is_none() {
-                let message = format!("`{}` has no column `{name}`", config.file);
+            let mut places = (0..header.len()).filter(|place| header[*place] == name);
+            let (place, other) = (places.next(), places.next());
+            if place.is_none() || other.is_some() {
+                let how = if place.is_none() {
+                    "no"
+                } else {
+                    "more than one"
+                };
+                let message = format!("`{}` has {how} column `{name}`", config.file);
                 problems.push(Problem::at(path, message));
             }
             place.unwrap_or_default()

@@ -91,6 +91,20 @@ mod tests {
     }
 
     #[test]
+    fn the_table_may_be_named_as_sql_does() {
+        for from in [
+            "",
+            "FROM people",
+            "FROM shop.people",
+            "FROM shop.people AS p",
+            "FROM `people` p",
+        ] {
+            let harness = harness(&format!("SELECT *, age AS years {from} WHERE age > 1"));
+            assert!(harness.is_ok(), "{from}: {harness:?}");
+        }
+    }
+
+    #[test]
     fn what_looks_at_more_than_one_row_is_refused_by_name() {
         for (query, word) in [
             (
@@ -112,6 +126,49 @@ mod tests {
             (
                 "SELECT DISTINCT * FROM t",
                 "DISTINCT looks at more than one row",
+            ),
+            (
+                "SELECT * FROM t LEFT JOIN u ON u.id = t.id",
+                "at character 17: JOIN looks at more than one row",
+            ),
+            ("SELECT * FROM t AS a JOIN u", "JOIN looks at"),
+            ("SELECT * FROM t, u", "a second table looks at"),
+            ("SELECT * FROM (SELECT 1) s", "a subquery looks at"),
+            (
+                "SELECT *, (SELECT 1) AS one FROM t",
+                "at character 12: a subquery looks at more than one row",
+            ),
+            (
+                "SELECT * FROM t WHERE id IN (SELECT id FROM u)",
+                "a subquery looks at more than one row",
+            ),
+            ("SELECT * FROM t WHERE EXISTS (SELECT 1)", "EXISTS looks at"),
+            (
+                "WITH a AS (SELECT 1) SELECT * FROM a",
+                "at character 1: WITH looks at",
+            ),
+            (
+                "SELECT *, row_number() OVER (ORDER BY id) AS n FROM t",
+                "at character 24: OVER looks at more than one row",
+            ),
+            (
+                "SELECT *, sum(age) OVER () AS n FROM t",
+                "`sum` looks at more than one row",
+            ),
+            (
+                "SELECT *, count(*) AS n FROM t",
+                "at character 11: `count` looks at more than one row",
+            ),
+            ("SELECT * FROM t UNION SELECT * FROM u", "UNION looks at"),
+            ("SELECT * FROM t HAVING age > 1", "HAVING looks at"),
+            ("SELECT * FROM t a GROUP BY name", "GROUP looks at"),
+            (
+                "SELECT *, upper(name) FROM t",
+                "expected AS and the name of the column, found `FROM`",
+            ),
+            (
+                "SELECT *, 1 AS a, 2 AS a FROM t",
+                "column `a` is computed twice",
             ),
             ("SELECT id FROM t", "begin with `SELECT *`"),
             (

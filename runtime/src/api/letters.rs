@@ -11,13 +11,16 @@ use super::body::Asked;
 use super::openapi::Catalogue;
 use super::problem::Problem;
 use super::routes::{Shared, find};
-use crate::pipe::{DeadLetter, Replayed};
+use crate::pipe::{DeadLetter, LetterPage, LetterPlace, Letters, Replayed};
 
 /// Letters of one answer, which hold whole rows, unless more or fewer are asked for.
 const LETTERS_SHOWN: u64 = 100;
 
 /// And at most.
 const LETTERS_SHOWN_MAX: u64 = 1000;
+
+/// Letters that one request sends again, at most, where it says how many.
+const LETTERS_SENT_MAX: u64 = 10_000;
 
 /// Which dead letters are shown.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -28,6 +31,8 @@ struct Shown {
     /// How many at most; 100 when absent. Rows of more than 16 MiB together are never one answer, but for a single one.
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<u64>,
+    /// Only those behind this place: `next` of the answer before.
+    after: Option<LetterPlace>,
 }
 
 /// Which dead letters are sent again.
@@ -36,12 +41,20 @@ struct Shown {
 struct Sent {
     /// Only those of this source table, as `database.table`.
     table: Option<String>,
+    /// How many at most; all of them when absent, which may take longer than a client waits.
+    #[schemars(range(min = 1, max = 10_000))]
+    limit: Option<u64>,
+    /// Only those behind this place: `next` of the answer before.
+    after: Option<LetterPlace>,
 }
 
-/// Dead letters, in order of their versions.
+/// Dead letters, in order of their tables and versions.
 #[derive(Debug, Serialize, JsonSchema)]
 struct LetterList {
     dead_letters: Vec<DeadLetter>,
+    /// Behind which to go on, as `after`; absent when there are no more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<LetterPlace>,
 }
 
 /// Registers both routes.
@@ -67,17 +80,29 @@ async fn list<P: Pipes>(
 ) -> Result<Json<LetterList>, Problem> {
     find(&*shared.pipes, &name)?;
     let limit = which.limit.unwrap_or(LETTERS_SHOWN);
-    if !(1..=LETTERS_SHOWN_MAX).contains(&limit) {
-        let detail = format!("`limit` is {limit}, and must be between 1 and {LETTERS_SHOWN_MAX}");
-        return Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "query",
-            detail,
-        ));
+    ensure_within(limit, LETTERS_SHOWN_MAX)?;
+    let which = Letters {
+        table: which.table.as_deref(),
+        after: which.after,
+        limit: Some(limit),
+    };
+    let LetterPage { letters, next } = shared.pipes.letters(&name, &which).await?;
+    Ok(Json(LetterList {
+        dead_letters: letters,
+        next,
+    }))
+}
+
+fn ensure_within(limit: u64, most: u64) -> Result<(), Problem> {
+    if (1..=most).contains(&limit) {
+        return Ok(());
     }
-    let read = shared.pipes.letters(&name, which.table.as_deref(), limit);
-    let dead_letters = read.await?;
-    Ok(Json(LetterList { dead_letters }))
+    let detail = format!("`limit` is {limit}, and must be between 1 and {most}");
+    Err(Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "query",
+        detail,
+    ))
 }
 
 async fn replay<P: Pipes>(
@@ -86,6 +111,14 @@ async fn replay<P: Pipes>(
     Asked(which): Asked<Sent>,
 ) -> Result<Json<Replayed>, Problem> {
     find(&*shared.pipes, &name)?;
-    let replayed = shared.pipes.replay_letters(&name, which.table.as_deref());
+    if let Some(limit) = which.limit {
+        ensure_within(limit, LETTERS_SENT_MAX)?;
+    }
+    let which = Letters {
+        table: which.table.as_deref(),
+        after: which.after,
+        limit: which.limit,
+    };
+    let replayed = shared.pipes.replay_letters(&name, which);
     Ok(Json(replayed.await?))
 }

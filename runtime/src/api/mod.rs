@@ -33,7 +33,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipe::document::PipeDocument;
 use crate::pipe::journal::Journal;
 use crate::pipe::requests::{Refused, Validation};
-use crate::pipe::{Command, DeadLetter, Replayed, Runtime};
+use crate::pipe::{Command, LetterPage, Letters, Replayed, Runtime};
 use crate::source::mysql::inspect::Inspection;
 
 /// What the interface needs of the pipes behind it.
@@ -55,19 +55,18 @@ pub trait Pipes: Send + Sync + 'static {
         command: Command,
     ) -> impl Future<Output = Result<PipeDocument>> + Send;
 
-    /// The dead letters of a pipe, of one table or of all, that have not been replayed; `limit` at most.
+    /// Dead letters of a pipe that have not been replayed.
     fn letters(
         &self,
         name: &str,
-        table: Option<&str>,
-        limit: u64,
-    ) -> impl Future<Output = Result<Vec<DeadLetter>>> + Send;
+        which: &Letters<'_>,
+    ) -> impl Future<Output = Result<LetterPage>> + Send;
 
     /// Sends dead letters through the present plugins.
     fn replay_letters(
         &self,
         name: &str,
-        table: Option<&str>,
+        which: Letters<'_>,
     ) -> impl Future<Output = Result<Replayed>> + Send;
 
     /// Makes a pipe of a document that was sent.
@@ -100,17 +99,12 @@ impl Pipes for Runtime {
         self.command(name, command).await
     }
 
-    async fn letters(
-        &self,
-        name: &str,
-        table: Option<&str>,
-        limit: u64,
-    ) -> Result<Vec<DeadLetter>> {
-        self.letters(name, table, limit).await
+    async fn letters(&self, name: &str, which: &Letters<'_>) -> Result<LetterPage> {
+        self.letters(name, which).await
     }
 
-    async fn replay_letters(&self, name: &str, table: Option<&str>) -> Result<Replayed> {
-        self.replay_letters(name, table).await
+    async fn replay_letters(&self, name: &str, which: Letters<'_>) -> Result<Replayed> {
+        self.replay_letters(name, which).await
     }
 
     async fn create(&self, text: &str) -> Result<PipeDocument, Refused> {

@@ -347,6 +347,8 @@ async fn history_and_dead_letters_are_filtered_and_bounded() {
         "events?after=-1",
         "dead-letters?limit=0",
         "dead-letters?limit=1001",
+        "dead-letters?after=what",
+        "dead-letters?after=",
     ] {
         let (status, kind, _) = served.get(&format!("/v1/pipes/shop/{query}")).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}");

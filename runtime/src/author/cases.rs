@@ -103,9 +103,19 @@ pub fn read_cases(folder: &Path) -> Result<Vec<Case>> {
     })?;
     let mut folders: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.join("case.yaml").is_file())
         .collect();
     folders.sort();
+    for folder in folders.iter().filter(|folder| is_meant_as_case(folder)) {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!(
+                "`{}` has no case.yaml, so it would never be run",
+                folder.display()
+            ),
+        )
+        .with_hint("write one: config: {}"));
+    }
+    folders.retain(|path| path.join("case.yaml").is_file());
     if folders.is_empty() {
         return Err(Error::new(
             ErrorKind::Config,
@@ -115,12 +125,28 @@ pub fn read_cases(folder: &Path) -> Result<Vec<Case>> {
     folders.iter().map(|case| read_case(folder, case)).collect()
 }
 
+/// Whether a folder holds something of a case, and not what makes it one.
+fn is_meant_as_case(folder: &Path) -> bool {
+    let of_cases = [
+        "case.yml",
+        "rows.jsonl",
+        "rows.csv",
+        "expected.jsonl",
+        "expected-error.txt",
+    ];
+    !folder.join("case.yaml").is_file() && of_cases.iter().any(|name| folder.join(name).is_file())
+}
+
 fn read_case(cases: &Path, folder: &Path) -> Result<Case> {
     let path = folder.join("case.yaml");
     let at = |path: &Path, what: String| {
         Error::new(ErrorKind::Config, format!("`{}`: {what}", path.display()))
     };
     let file: CaseFile = read_yaml(&path)?;
+    if file.transform.contains_key("plugin") {
+        let what = "`plugin` has no place here: it is the one that is tested";
+        return Err(at(&path, what.to_owned()));
+    }
     let schema = match &file.table {
         Some(table) => table.schema().map_err(|what| at(&path, what))?,
         None => read_table(&cases.join("table.yaml"))?,
@@ -175,19 +201,24 @@ fn read_expected(folder: &Path) -> Result<Expected> {
             .with_hint(
                 "write down a part of the message, or delete it and run `plugin test --update`",
             )),
-            words => Ok(Expected::Error(words.to_owned())),
+            words => Ok(Expected::Error(words.replace("\r\n", "\n"))),
         },
         (false, false) => Ok(Expected::Nothing),
     }
 }
 
+/// Without the mark that some editors write at the start.
 fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|error| {
+    let text = std::fs::read_to_string(path).map_err(|error| {
         Error::new(
             ErrorKind::Config,
             format!("`{}` cannot be read", path.display()),
         )
         .with_source(error)
+    })?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
     })
 }
 
@@ -450,6 +481,55 @@ mod tests {
             Value::Object(csv[0].transform.clone()),
             json!({ "config": { "a": "n" } })
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_windows_line_ends_change_nothing() {
+        let read = |file: &str, rows: &str, words: &str| {
+            let files = [
+                ("table.yaml", TABLE),
+                ("one/case.yaml", "{}\r\n"),
+                (file, rows),
+                ("one/expected-error.txt", words),
+            ];
+            case(&files).expect("a case").remove(0)
+        };
+        let plain = read("one/rows.csv", "id,note\n1,\"a\"\n2,b\n", "one\ntwo\n");
+        let windows = [
+            read(
+                "one/rows.csv",
+                "\u{feff}id,note\r\n1,\"a\"\r\n2,b\r\n",
+                "one\r\ntwo\r\n",
+            ),
+            read(
+                "one/rows.jsonl",
+                "\u{feff}{\"id\": 1, \"note\": \"a\"}\r\n\r\n{\"id\": 2, \"note\": \"b\"}\r\n",
+                "\u{feff}one\r\ntwo\r\n",
+            ),
+        ];
+        for case in windows {
+            let rows = |case: &Case| batch_to_json(&case.batch.rows(0..2).expect("rows"));
+            assert_eq!(rows(&case), rows(&plain));
+            assert_eq!(case.expected, plain.expected);
+        }
+    }
+
+    #[test]
+    fn a_case_that_would_never_be_run_is_named() {
+        let files = [
+            ("table.yaml", TABLE),
+            ("one/case.yml", "{}\n"),
+            ("one/rows.jsonl", ""),
+        ];
+        let text = case(&files).expect_err("no case.yaml").chain();
+        assert!(text.contains("one` has no case.yaml"), "{text}");
+        let files = [
+            ("table.yaml", TABLE),
+            ("one/case.yaml", "plugin: x.wasm\n"),
+            ("one/rows.jsonl", ""),
+        ];
+        let text = case(&files).expect_err("another plugin").chain();
+        assert!(text.contains("`plugin` has no place here"), "{text}");
     }
 
     #[test]

@@ -46,7 +46,10 @@ pub(super) fn column(column: &Column, cells: &[Value]) -> Result<ArrayRef, Strin
                 clippy::cast_possible_truncation,
                 reason = "a column of 32 bits holds no more"
             )]
-            float(cell).map(|value| value as f32)
+            float(cell).and_then(|value| {
+                let narrow = value as f32;
+                (narrow.is_finite() || !value.is_finite()).then_some(narrow)
+            })
         })?,
         ColumnType::Float64 => values::<Float64Type>(column, cells, float)?,
         ColumnType::Decimal { precision, scale } => decimals(column, cells, precision, scale)?,
@@ -103,14 +106,21 @@ fn decimals(
     precision: u8,
     scale: u8,
 ) -> Result<ArrayRef, String> {
-    let scale = scale.cast_signed();
+    // The parser would round: what has more digits than the column is no value of it.
+    let text = |cell: &Value| {
+        let text = text(cell)?;
+        let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+        let digits = fraction.trim_end_matches('0').len();
+        (digits <= scale.into() && !text.contains(['e', 'E'])).then_some(text)
+    };
+    let signed = scale.cast_signed();
     if precision <= 38 {
         return values::<Decimal128Type>(column, cells, |cell| {
-            parse_decimal::<Decimal128Type>(&text(cell)?, precision, scale).ok()
+            parse_decimal::<Decimal128Type>(&text(cell)?, precision, signed).ok()
         });
     }
     values::<Decimal256Type>(column, cells, |cell| {
-        parse_decimal::<Decimal256Type>(&text(cell)?, precision, scale).ok()
+        parse_decimal::<Decimal256Type>(&text(cell)?, precision, signed).ok()
     })
 }
 
@@ -454,6 +464,25 @@ mod tests {
         };
         let text = column(&described, &[json!(1), json!(256)]).expect_err("256");
         assert_eq!(text, "row 2: the value of column `age` is no uint8");
+        for (type_name, cell) in [
+            ("float32", json!(1e300)),
+            ("decimal(10,2)", json!("1.005")),
+            ("decimal(10,2)", json!(1e-7)),
+            ("decimal(10,2)", json!(100_000_000)),
+            ("int64", json!(1.0)),
+            ("uint8", json!(-1)),
+            ("text", json!(1)),
+            ("date", json!("2026-02-30")),
+            ("bool", json!("true")),
+        ] {
+            let described = Column {
+                column_type: parse_type(type_name).expect("a type"),
+                ..described.clone()
+            };
+            let text = column(&described, std::slice::from_ref(&cell)).expect_err(type_name);
+            let expected = format!("row 1: the value of column `age` is no {type_name}");
+            assert_eq!(text, expected, "{cell}");
+        }
         let text = column(&described, &[Value::Null]).expect_err("NULL");
         assert_eq!(text, "row 1: column `age` may not be NULL");
     }

@@ -99,12 +99,17 @@ pub fn scaffold(folder: &Path, language: Language) -> Result<()> {
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default();
     ensure_name(&name)?;
-    if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Error::new(
-            ErrorKind::Config,
-            format!("`{}` is not empty", folder.display()),
-        )
-        .with_hint("name a folder that does not exist yet"));
+    let is_empty = |mut entries: std::fs::ReadDir| entries.next().is_none();
+    let what = match std::fs::read_dir(folder) {
+        _ if !folder.exists() => None,
+        Ok(entries) => (!is_empty(entries)).then_some("is not empty"),
+        Err(_) => Some("is no folder that can be read"),
+    };
+    if let Some(what) = what {
+        return Err(
+            Error::new(ErrorKind::Config, format!("`{}` {what}", folder.display()))
+                .with_hint("name a folder that does not exist yet"),
+        );
     }
     let own: &[(&str, &str)] = match language {
         Language::Rust => &RUST,
@@ -197,6 +202,20 @@ fn unwritten(path: &Path, error: std::io::Error) -> Error {
     .with_source(error)
 }
 
+/// Names that Rust has given away, and those of the crates that a new plugin needs.
+const TAKEN: [&str; 10] = [
+    "test",
+    "core",
+    "std",
+    "alloc",
+    "self",
+    "super",
+    "crate",
+    "serde",
+    "pipewright-sdk",
+    "pipewright_sdk",
+];
+
 /// What cargo, a file system and a pipe file all take.
 fn ensure_name(name: &str) -> Result<()> {
     let letters = |letter: char| {
@@ -205,9 +224,16 @@ fn ensure_name(name: &str) -> Result<()> {
     let sound = name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.len() <= 64
         && name.chars().all(letters)
-        && !["test", "core", "std", "alloc", "self", "super", "crate"].contains(&name);
+        && !TAKEN.contains(&name);
     if sound {
         return Ok(());
+    }
+    if TAKEN.contains(&name) {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("`{name}` is the name of something that every plugin needs"),
+        )
+        .with_hint(format!("take another: pipewright plugin new my-{name}")));
     }
     Err(Error::new(ErrorKind::Config, format!("`{name}` is no name for a plugin"))
         .with_hint("take lower-case letters, digits, `_` and `-`, a letter first: pipewright plugin new mask-phone"))
@@ -252,7 +278,12 @@ mod tests {
         assert!(!plugin.join(".pipewright/sdk").exists());
         let error = scaffold(&plugin, Language::Python).expect_err("it is there");
         assert!(error.message().ends_with("is not empty"));
-        for name in ["Tidy", "1st", "a b", "", "std"] {
+        let file = folder.path().join("file");
+        std::fs::write(&file, "kept").expect("a file");
+        let error = scaffold(&file, Language::Rust).expect_err("a file");
+        assert!(error.message().ends_with("is no folder that can be read"));
+        assert_eq!(std::fs::read_to_string(&file).expect("a file"), "kept");
+        for name in ["Tidy", "1st", "a b", "", "std", "pipewright-sdk", "serde"] {
             assert!(
                 scaffold(&folder.path().join(name), Language::Rust).is_err(),
                 "{name}"

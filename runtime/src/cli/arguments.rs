@@ -96,7 +96,8 @@ pub(super) enum Verb {
 #[derive(Debug, Subcommand)]
 pub(super) enum DeadLetters {
     /// Show the rows, with the reason and the plugin of each.
-    List(Letters),
+    #[command(after_help = LETTERS_EXAMPLES)]
+    List(Shown),
     /// Send the rows through the present plugins, with the versions that they had: what has changed since wins.
     #[command(after_help = LETTERS_EXAMPLES)]
     Replay(Letters),
@@ -105,7 +106,21 @@ pub(super) enum DeadLetters {
 const LETTERS_EXAMPLES: &str = "\
 Examples:
   pipewright dead-letters list shop --table shop.orders
+  pipewright dead-letters list shop --limit 100000
   pipewright dead-letters replay shop";
+
+/// Options of `dead-letters list`.
+#[derive(Debug, Args)]
+pub(super) struct Shown {
+    #[command(flatten)]
+    pub(super) which: Letters,
+    /// How many at most.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) limit: u64,
+    /// Only those behind this place, which a list that ended before the last letter has named.
+    #[arg(long, value_name = "PLACE")]
+    pub(super) after: Option<String>,
+}
 
 /// Options of the verbs below `dead-letters`.
 #[derive(Debug, Args)]

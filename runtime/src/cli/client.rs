@@ -8,14 +8,13 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::arguments::{Ask, DeadLetters, OneTable, Server, Set, Status, Tables};
+use super::arguments::{Ask, OneTable, Server, Set, Status, Tables};
 use super::connection::Connection;
 use super::exit::Exit;
 use super::output::{self, Failure, Result};
 use super::progress::view;
 use crate::error::{Error, ErrorKind};
 use crate::pipe::document::PipeDocument;
-use crate::pipe::{DeadLetter, Replayed};
 
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -26,11 +25,6 @@ const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 #[derive(Deserialize)]
 struct PipeList {
     pipes: Vec<PipeDocument>,
-}
-
-#[derive(Deserialize)]
-struct LetterList {
-    dead_letters: Vec<DeadLetter>,
 }
 
 pub(super) async fn status(options: &Status, as_json: bool) -> Result<Exit> {
@@ -172,74 +166,6 @@ pub(super) async fn drop_pipe(options: &Ask, as_json: bool) -> Result<Exit> {
     let name = named(options).await?;
     let path = format!("/{name}");
     send(&options.server, Method::DELETE, &path, None, as_json).await
-}
-
-pub(super) async fn dead_letters(verb: DeadLetters, as_json: bool) -> Result<Exit> {
-    let (options, replays) = match verb {
-        DeadLetters::List(options) => (options, false),
-        DeadLetters::Replay(options) => (options, true),
-    };
-    let name = named(&options.ask).await?;
-    let mut path = match replays {
-        true => format!("/v1/pipes/{name}/dead-letters/replay"),
-        false => format!("/v1/pipes/{name}/dead-letters"),
-    };
-    if let Some(table) = &options.table {
-        // Only to write the name as a query does.
-        let query = reqwest::Url::parse_with_params("http://localhost", [("table", table)]);
-        let query = query.expect("an address that is written here");
-        path.push_str(&format!("?{}", query.query().unwrap_or_default()));
-    }
-    let connection = Connection::new(&options.ask.server)?;
-    if replays {
-        let replayed: Replayed = connection.send(Method::POST, &path, None).await?;
-        match as_json {
-            true => output::data(&json!(replayed)),
-            false => output::text(&told(&replayed)),
-        }
-        return Ok(match replayed.failing + replayed.waiting {
-            0 => Exit::Done,
-            _ => Exit::Failed,
-        });
-    }
-    let list: LetterList = connection.get(&path).await?;
-    match as_json {
-        true => output::data(&json!({ "dead_letters": list.dead_letters })),
-        false => {
-            let lines = list.dead_letters.iter().map(|letter| {
-                format!(
-                    "{} {} {} version {}: plugin {}: {}: {}\n  {}\n",
-                    letter.table,
-                    letter.key,
-                    letter.op,
-                    letter.version,
-                    letter.plugin,
-                    letter.code,
-                    letter.reason,
-                    letter.row
-                )
-            });
-            output::text(&lines.collect::<String>());
-        }
-    }
-    Ok(Exit::Done)
-}
-
-/// What became of letters, for people.
-fn told(replayed: &Replayed) -> String {
-    let mut text = format!(
-        "{} passed, {} fail still\n",
-        replayed.passed, replayed.failing
-    );
-    if replayed.waiting > 0 {
-        let waiting = replayed.waiting;
-        text += &format!("{waiting} are of rows beyond the checkpoint: replay them in a moment\n");
-    }
-    for unfit in &replayed.unfit {
-        let (letters, table) = (unfit.letters, &unfit.table);
-        text += &format!("{letters} of {table}: {}: {}\n", unfit.reason, unfit.remedy);
-    }
-    text
 }
 
 pub(super) async fn export(options: &Ask, as_json: bool) -> Result<Exit> {

@@ -5,6 +5,7 @@ mod client;
 mod connection;
 mod events;
 mod exit;
+mod letters;
 mod manual;
 mod output;
 mod plugin;
@@ -85,7 +86,7 @@ fn verb(arguments: Arguments) -> Result<Exit> {
         Verb::Tables(verb) => block_on(client::tables(verb, as_json)),
         Verb::Set(options) => block_on(client::set(options, as_json)),
         Verb::Drop(options) => block_on(client::drop_pipe(&options, as_json)),
-        Verb::DeadLetters(verb) => block_on(client::dead_letters(verb, as_json)),
+        Verb::DeadLetters(verb) => block_on(letters::dead_letters(verb, as_json)),
         Verb::Plugin(verb) => plugin::plugin(&verb, as_json),
         Verb::Completions(options) => manual::completions(options.shell),
         Verb::Man(options) => manual::man(options.dir.as_deref()),

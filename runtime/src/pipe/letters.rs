@@ -23,11 +23,22 @@ use crate::batch::{
     ChangeBatch, Changes, Op, TableName, TableSchema, UnfitRow, Version, rows_from_texts,
 };
 use crate::destination::clickhouse::ClickHouse;
-pub use crate::destination::clickhouse::DeadLetter;
+pub use crate::destination::clickhouse::{DeadLetter, LetterPage, LetterPlace};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Letters that are read at once, where their rows are small.
 const LETTERS_AT_ONCE: u64 = 10_000;
+
+/// Letters of a pipe: which are meant, from where on, and how many.
+#[derive(Clone, Debug, Default)]
+pub struct Letters<'a> {
+    /// Only those of this source table.
+    pub table: Option<&'a str>,
+    /// Only those behind this place.
+    pub after: Option<LetterPlace>,
+    /// This many at most.
+    pub limit: Option<u64>,
+}
 
 /// What became of letters that were sent again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +53,9 @@ pub struct Replayed {
     /// What does not fit its table's present columns. These letters are among the failing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfit: Vec<Unfit>,
+    /// Behind which to go on, as `after`: there are more than were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<LetterPlace>,
 }
 
 /// Letters of one table that do not fit its present columns, all for one reason.
@@ -64,7 +78,9 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl Replayed {
-    fn add(&mut self, more: Self) {
+    /// Counts the letters behind these too.
+    pub fn add(&mut self, more: Self) {
+        self.next = more.next;
         self.passed += more.passed;
         self.failing += more.failing;
         self.waiting += more.waiting;
@@ -79,15 +95,16 @@ impl Replayed {
     }
 }
 
-/// The first letters of a pipe, of one table or of all: `limit` at most, and fewer where their rows are large.
+/// Letters of a pipe: as many as were asked for at most, and fewer where their rows are large.
 ///
 /// # Errors
 /// Whatever the destination fails with.
-pub(super) async fn list(pipe: &Pipe, table: Option<&str>, limit: u64) -> Result<Vec<DeadLetter>> {
+pub(super) async fn list(pipe: &Pipe, which: &Letters<'_>) -> Result<LetterPage> {
     let destination = ClickHouse::connect(&pipe.effective_config()?.destination).await?;
-    let loads = loads(pipe, table);
+    let loads = loads(pipe, which.table);
+    let limit = which.limit.unwrap_or(LETTERS_AT_ONCE);
     destination
-        .read_letters(pipe.store.pipe(), &loads, None, limit)
+        .read_letters(pipe.store.pipe(), &loads, which.after.as_ref(), limit)
         .await
 }
 
@@ -106,30 +123,35 @@ fn loads(pipe: &Pipe, table: Option<&str>) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Sends the letters of a pipe, of one table or of all, through the present plugins.
+/// Sends letters of a pipe through the present plugins: all of them, or as many as were asked for.
 ///
 /// # Errors
 /// Whatever a plugin or the destination fails with; letters that have passed until then stay passed. `IllegalCommand` while
 /// rows pass through former plugins once more.
-pub(super) async fn replay(pipe: &Pipe, table: Option<&str>) -> Result<Replayed> {
+pub(super) async fn replay(pipe: &Pipe, which: Letters<'_>) -> Result<Replayed> {
     let _letters = pipe.store.letters().lock().await;
     let session = connected_anew(pipe).await?;
-    let loads = loads(pipe, table);
-    let mut replayed = Replayed::default();
-    let mut last = None;
-    loop {
+    let loads = loads(pipe, which.table);
+    let mut replayed = Replayed {
+        next: which.after,
+        ..Replayed::default()
+    };
+    let mut left = which.limit.unwrap_or(u64::MAX);
+    while left > 0 {
         // Before the letters: one that is there with its checkpoint has its tombstone.
         let records = pipe.store.records();
-        let (name, behind) = (pipe.store.pipe(), last.as_ref());
+        let (name, after) = (pipe.store.pipe(), replayed.next.take());
+        let at_once = left.min(LETTERS_AT_ONCE);
         let read = session
             .destination
-            .read_letters(name, &loads, behind, LETTERS_AT_ONCE);
-        let letters = read.await?;
-        if letters.is_empty() {
+            .read_letters(name, &loads, after.as_ref(), at_once);
+        let LetterPage { letters, next } = read.await?;
+        left -= letters.len() as u64;
+        let page = replay_page(&session, &records, letters).await?;
+        replayed.add(Replayed { next, ..page });
+        if replayed.next.is_none() {
             break;
         }
-        last = letters.last().cloned();
-        replayed.add(replay_page(&session, &records, letters).await?);
     }
     for unfit in &replayed.unfit {
         let Unfit { table, reason, .. } = unfit;

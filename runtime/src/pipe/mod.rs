@@ -86,7 +86,7 @@ use crate::transform::Engine;
 
 pub use command::Command;
 pub use ddl::{Forecast, forecast};
-pub use letters::{DeadLetter, Replayed, Unfit};
+pub use letters::{DeadLetter, LetterPage, LetterPlace, Letters, Replayed, Unfit};
 pub use plan::{Plan, plan, validate_online};
 pub use sample::{Sample, sample};
 
@@ -285,25 +285,20 @@ impl Runtime {
         self.pipes.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The dead letters of a pipe, of one table or of all; `limit` at most.
+    /// Dead letters of a pipe.
     ///
     /// # Errors
     /// `Config` for an unknown pipe, else whatever the destination fails with.
-    pub async fn letters(
-        &self,
-        name: &str,
-        table: Option<&str>,
-        limit: u64,
-    ) -> Result<Vec<DeadLetter>> {
-        letters::list(&self.handle(name)?.pipe, table, limit).await
+    pub async fn letters(&self, name: &str, which: &Letters<'_>) -> Result<LetterPage> {
+        letters::list(&self.handle(name)?.pipe, which).await
     }
 
-    /// Sends the dead letters of a pipe, of one table or of all, through the present plugins.
+    /// Sends dead letters of a pipe through the present plugins.
     ///
     /// # Errors
     /// As [`Runtime::letters`], or whatever a plugin fails with.
-    pub async fn replay_letters(&self, name: &str, table: Option<&str>) -> Result<Replayed> {
-        letters::replay(&self.handle(name)?.pipe, table).await
+    pub async fn replay_letters(&self, name: &str, which: Letters<'_>) -> Result<Replayed> {
+        letters::replay(&self.handle(name)?.pipe, which).await
     }
 
     fn handle(&self, name: &str) -> Result<Handle> {

@@ -461,3 +461,7 @@ pub(super) fn join_keep(answers: &[Answer]) -> Option<BooleanBuffer> {
     let keep = keep.finish();
     (keep.count_set_bits() < keep.len()).then_some(keep)
 }
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

@@ -25,16 +25,11 @@ impl Pipes for FixedPipes {
         self.pipes().into_iter().find(|pipe| pipe.pipe == name)
     }
 
-    async fn letters(
-        &self,
-        _name: &str,
-        _table: Option<&str>,
-        _limit: u64,
-    ) -> Result<Vec<DeadLetter>> {
-        Ok(Vec::new())
+    async fn letters(&self, _name: &str, _which: &Letters<'_>) -> Result<LetterPage> {
+        Ok(LetterPage::default())
     }
 
-    async fn replay_letters(&self, _name: &str, _table: Option<&str>) -> Result<Replayed> {
+    async fn replay_letters(&self, _name: &str, _which: Letters<'_>) -> Result<Replayed> {
         Ok(Replayed {
             passed: 2,
             failing: 1,

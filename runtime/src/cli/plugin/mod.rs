@@ -30,16 +30,32 @@ pub(super) fn plugin(verb: &Plugin, as_json: bool) -> Result<Exit> {
 }
 
 fn new(options: &New, as_json: bool) -> Result<Exit> {
-    author::scaffold(&options.folder, options.lang)?;
-    let folder = options.folder.display();
+    author::scaffold(&options.folder, options.lang).map_err(|error| {
+        let exit = match error.kind() {
+            ErrorKind::Config => Exit::Usage,
+            other => Exit::over(other),
+        };
+        Failure::Error { exit, error }
+    })?;
+    let folder = options.folder.display().to_string();
     if as_json {
-        output::data(&json!({ "folder": folder.to_string() }));
+        output::data(&json!({ "folder": folder }));
     } else {
+        let quoted = quoted(&folder);
         output::text(&format!(
-            "{folder}: a plugin that trims text; begin with\n  cd {folder}\n  pipewright plugin build\n  pipewright plugin test\n"
+            "{folder}: a plugin that trims text; begin with\n  cd {quoted}\n  pipewright plugin build\n  pipewright plugin test\n"
         ));
     }
     Ok(Exit::Done)
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-~+@:".contains(c);
+    match path.chars().all(plain) {
+        true => path.to_owned(),
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
 }
 
 fn build(options: &Build, as_json: bool) -> Result<Exit> {
@@ -88,6 +104,12 @@ impl Which {
                 folder: Some(self.path.clone()),
             });
         }
+        if !self.path.exists() {
+            return Err(usage(
+                &format!("`{}` does not exist", self.path.display()),
+                "name a component's file or a plugin's folder",
+            ));
+        }
         let name = self
             .path
             .file_stem()
@@ -110,6 +132,12 @@ impl Cases {
 }
 
 impl Component {
+    /// That it is a component at all: what a case is told of one that is none is nothing to be expected.
+    async fn ensure_one(&self, engine: &Arc<Engine>) -> Result<()> {
+        engine.inspect(&self.path).await?;
+        Ok(())
+    }
+
     /// The cases of a folder, or of the plugin's own.
     fn cases(&self, folder: Option<&Path>, only: Option<&str>) -> Result<Vec<Case>> {
         let own = self.folder.as_ref().map(|folder| folder.join("cases"));
@@ -151,6 +179,7 @@ fn test(options: &Test, as_json: bool) -> Result<Exit> {
     let (component, cases) = options.of.read()?;
     let engine = engine()?;
     let reports = super::block_on(async {
+        component.ensure_one(&engine).await?;
         let mut reports: Vec<Report> = Vec::with_capacity(cases.len());
         for case in &cases {
             let report = author::check(
@@ -201,6 +230,7 @@ fn bench(options: &Bench, as_json: bool) -> Result<Exit> {
     let engine = engine()?;
     let rows = options.rows as usize;
     let figures = super::block_on(async {
+        component.ensure_one(&engine).await?;
         let mut all = Vec::with_capacity(cases.len());
         for case in &cases {
             let figures =

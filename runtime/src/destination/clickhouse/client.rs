@@ -24,6 +24,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a definition statement or a small query may take.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// What the server takes as one statement unless it is told that there is more; the names of thousands of tables are.
+const STATEMENT_BYTES: usize = 256 * 1024;
+
 /// `ReplacingMergeTree(version, is_deleted)` exists from this version on.
 const OLDEST: (u32, u32) = (23, 2);
 
@@ -249,11 +252,14 @@ impl Inner {
         doing: Doing<'_>,
         limit: Duration,
     ) -> Result<Vec<T>> {
-        let query = self
+        let mut query = self
             .client
             .query_raw(sql)
             .with_setting("wait_end_of_query", "1")
             .with_setting("output_format_json_quote_64bit_integers", "0");
+        if sql.len() > STATEMENT_BYTES {
+            query = query.with_setting("max_query_size", (2 * sql.len()).to_string());
+        }
         let answer = async {
             let mut cursor = query.fetch_bytes("JSONEachRow")?;
             cursor.collect().await

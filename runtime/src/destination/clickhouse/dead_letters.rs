@@ -3,6 +3,10 @@
 //! A letter is named by pipe, table, load, version and key, so that writing it again changes nothing. One that was replayed,
 //! or that a TRUNCATE has overtaken, is written a second time with `replayed` 1, which wins.
 
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +15,7 @@ use super::failure::Doing;
 use super::letters_ddl as ddl;
 use super::writer::Durable;
 use crate::batch::{TableName, Version};
-use crate::error::Result;
+use crate::error;
 
 /// The name of the table, in each pipe's database.
 pub const DEAD_LETTERS_TABLE: &str = "_pipewright_dead_letters";
@@ -49,6 +53,88 @@ pub struct DeadLetter {
     pub replayed: u8,
 }
 
+/// The place of a letter among those of its pipe, in the order in which they are read. For others it is a word without a
+/// meaning, which goes into an address as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(into = "String", try_from = "String")]
+#[schemars(with = "String")]
+pub struct LetterPlace {
+    table: String,
+    version: u64,
+    key: String,
+}
+
+impl LetterPlace {
+    pub(super) fn table(&self) -> &str {
+        &self.table
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl From<&DeadLetter> for LetterPlace {
+    fn from(letter: &DeadLetter) -> Self {
+        Self {
+            table: letter.table.clone(),
+            version: letter.version,
+            key: letter.key.clone(),
+        }
+    }
+}
+
+impl From<LetterPlace> for String {
+    fn from(place: LetterPlace) -> Self {
+        let LetterPlace {
+            table,
+            version,
+            key,
+        } = place;
+        let text = serde_json::to_vec(&(table, version, key)).expect("texts and a number are JSON");
+        URL_SAFE_NO_PAD.encode(text)
+    }
+}
+
+/// What is no place of a letter. It does not show what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoLetterPlace;
+
+impl fmt::Display for NoLetterPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not the `next` of an answer about dead letters")
+    }
+}
+
+impl std::error::Error for NoLetterPlace {}
+
+impl TryFrom<String> for LetterPlace {
+    type Error = NoLetterPlace;
+
+    fn try_from(text: String) -> Result<Self, NoLetterPlace> {
+        let text = URL_SAFE_NO_PAD.decode(text).map_err(|_| NoLetterPlace)?;
+        let (table, version, key) = serde_json::from_slice(&text).map_err(|_| NoLetterPlace)?;
+        Ok(Self {
+            table,
+            version,
+            key,
+        })
+    }
+}
+
+/// Letters that were read at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LetterPage {
+    /// In order of tables, versions and keys.
+    pub letters: Vec<DeadLetter>,
+    /// Behind which to go on, where there are more.
+    pub next: Option<LetterPlace>,
+}
+
 /// Bytes of letters that are read at once: a table may have a million of them, and a row a hundred megabytes.
 const BYTES_AT_ONCE: u64 = 16 << 20;
 
@@ -72,14 +158,14 @@ impl ClickHouse {
     ///
     /// # Errors
     /// As any insert.
-    pub async fn write_letters(&self, letters: &[DeadLetter]) -> Result<Durable> {
+    pub async fn write_letters(&self, letters: &[DeadLetter]) -> error::Result<Durable> {
         self.ensure_letters().await?;
         let sql = ddl::insert_letters(self.database(), DEAD_LETTERS_TABLE);
         let bytes = self.insert_rows(&sql, letters, DOING).await?;
         Ok(Durable::of_letters(letters.len() as u64, bytes))
     }
 
-    /// The open letters of a pipe's tables, each given with its load, in order of tables and versions, behind `last`:
+    /// The open letters of a pipe's tables, each given with its load, in order of tables, versions and keys, behind `after`:
     /// `limit` at most, and fewer where they are large, but one where there is one.
     ///
     /// # Errors
@@ -88,32 +174,37 @@ impl ClickHouse {
         &self,
         pipe: &str,
         loads: &[(String, String)],
-        last: Option<&DeadLetter>,
+        after: Option<&LetterPlace>,
         limit: u64,
-    ) -> Result<Vec<DeadLetter>> {
+    ) -> error::Result<LetterPage> {
+        let behind = |table: &str| after.is_none_or(|after| table >= after.table());
+        let loads = loads.iter().filter(|(table, _)| behind(table));
+        let loads: Vec<&(String, String)> = loads.collect();
         if loads.is_empty() {
-            return Ok(Vec::new());
+            return Ok(LetterPage::default());
         }
         self.ensure_letters().await?;
-        let select = |asked, limit| {
-            let page = (last, limit);
-            ddl::select_letters(
-                asked,
-                self.database(),
-                DEAD_LETTERS_TABLE,
-                pipe,
-                loads,
-                page,
-            )
+        let open = ddl::Open {
+            pipe,
+            loads: &loads,
+            after,
         };
-        let sizes: Vec<Size> = self.rows(&select(ddl::Asked::Size, limit), DOING).await?;
-        match fitting(sizes.iter().map(|size| size.bytes)) {
-            0 => Ok(Vec::new()),
-            fitting => {
-                let sql = select(ddl::Asked::Whole, fitting);
-                self.rows(&sql, DOING).await
-            }
+        let select = |asked, limit| {
+            ddl::select_letters(asked, self.database(), DEAD_LETTERS_TABLE, open, limit)
+        };
+        // One more than is wanted tells whether there are more.
+        let sql = select(ddl::Asked::Size, limit.saturating_add(1));
+        let sizes: Vec<Size> = self.rows(&sql, DOING).await?;
+        let fitting = fitting(sizes.iter().map(|size| size.bytes)).min(limit);
+        if fitting == 0 {
+            return Ok(LetterPage::default());
         }
+        let sql = select(ddl::Asked::Whole, fitting);
+        let letters: Vec<DeadLetter> = self.rows(&sql, DOING).await?;
+        let are_more = sizes.len() as u64 > fitting;
+        let last = letters.last().filter(|_| are_more);
+        let next = last.map(LetterPlace::from);
+        Ok(LetterPage { letters, next })
     }
 
     /// Closes the letters of one load of a table whose rows are older than `version`. Repeatable.
@@ -126,7 +217,7 @@ impl ClickHouse {
         table: &TableName,
         load: &str,
         version: Version,
-    ) -> Result<()> {
+    ) -> error::Result<()> {
         if self.inspect(DEAD_LETTERS_TABLE).await?.is_none() {
             return Ok(());
         }
@@ -140,7 +231,7 @@ impl ClickHouse {
         self.run(&sql, DOING, STATEMENT_TIMEOUT).await
     }
 
-    async fn ensure_letters(&self) -> Result<()> {
+    async fn ensure_letters(&self) -> error::Result<()> {
         let sql = ddl::create_letters(self.database(), DEAD_LETTERS_TABLE, self.is_fsync());
         self.run(&sql, DOING, STATEMENT_TIMEOUT).await
     }
@@ -149,6 +240,26 @@ impl ClickHouse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_comes_back_from_an_address_and_anything_else_is_none() {
+        let place = LetterPlace {
+            table: "shop.o'ders".to_owned(),
+            version: u64::MAX,
+            key: r#"["\u0000\\ä"]"#.to_owned(),
+        };
+        let text = String::from(place.clone());
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        assert!(text.chars().all(plain), "{text}");
+        assert_eq!(LetterPlace::try_from(text.clone()), Ok(place));
+        for text in ["", "1", "~", "WyJhIl0", &text[1..], &format!("{text}=")] {
+            assert_eq!(
+                LetterPlace::try_from(text.to_owned()),
+                Err(NoLetterPlace),
+                "{text}"
+            );
+        }
+    }
 
     #[test]
     fn large_letters_are_read_few_at_once_and_the_largest_alone() {

@@ -1,7 +1,7 @@
 //! Statements about the table of dead letters.
 
 use super::ddl::{qualified, settings, text};
-use super::dead_letters::DeadLetter;
+use super::dead_letters::LetterPlace;
 use crate::batch::Version;
 
 /// One row a letter; a replayed one outranks the same letter as it was written.
@@ -63,25 +63,30 @@ pub(super) enum Asked {
     Whole,
 }
 
-/// Open letters, behind the last one that was read.
+/// Open letters of a pipe's tables, each given with its load, behind a place.
+#[derive(Clone, Copy)]
+pub(super) struct Open<'a> {
+    pub(super) pipe: &'a str,
+    pub(super) loads: &'a [&'a (String, String)],
+    pub(super) after: Option<&'a LetterPlace>,
+}
+
+/// The first of them. The place is compared part by part, by which the server passes over what it need not read.
 pub(super) fn select_letters(
     asked: Asked,
     database: &str,
     name: &str,
-    pipe: &str,
-    loads: &[(String, String)],
-    (last, limit): (Option<&DeadLetter>, u64),
+    Open { pipe, loads, after }: Open<'_>,
+    limit: u64,
 ) -> String {
     let what = match asked {
         Asked::Size => "length(key) + length(row) + length(reason) AS bytes".to_owned(),
         Asked::Whole => format!("{LETTER_COLUMNS}, replayed"),
     };
-    let behind = last.map_or_else(String::new, |last| {
-        let (table, key) = (text(&last.table), text(&last.key));
-        format!(
-            " AND (table, version, key) > ({table}, {}, {key})",
-            last.version
-        )
+    let behind = after.map_or_else(String::new, |after| {
+        let (table, version, key) = (text(after.table()), after.version(), text(after.key()));
+        let same = format!("version > {version} OR (version = {version} AND key > {key})");
+        format!(" AND (table > {table} OR (table = {table} AND ({same})))")
     });
     let loads: Vec<String> = loads
         .iter()

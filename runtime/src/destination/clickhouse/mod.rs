@@ -38,7 +38,7 @@ mod writer;
 pub use alter::{Alteration, DroppedColumns};
 pub use checkpoints::{CHECKPOINTS_TABLE, Mirror, MirrorRow};
 pub use client::{ClickHouse, ServerFacts};
-pub use dead_letters::{DEAD_LETTERS_TABLE, DeadLetter};
+pub use dead_letters::{DEAD_LETTERS_TABLE, DeadLetter, LetterPage, LetterPlace};
 pub use exchange::{Fresh, statement_to_drop};
 pub use forms::LabelsByColumn;
 pub use tables::{ExistingColumn, ExistingTable, Owner, TableUuid};

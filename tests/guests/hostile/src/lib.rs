@@ -296,10 +296,13 @@ impl BoundHostile {
             Crime::LoopOnThree if three()?.is_some() => loop {
                 std::hint::black_box(());
             },
-            Crime::RejectThree => Ok(match three()? {
-                Some(row) => good.reject(row, "is-three", "as configured"),
-                None => good,
-            }),
+            Crime::RejectThree => {
+                let ids = self.ids(batch)?;
+                let rows = (0..).zip(ids.iter()).filter(|(_, id)| **id == 3);
+                Ok(rows.fold(good, |outcome, (row, _)| {
+                    outcome.reject(row, "is-three", "as configured")
+                }))
+            }
             Crime::PanicOnMany if rows > 2 => panic!("too many"),
             Crime::Loop => loop {
                 std::hint::black_box(());
