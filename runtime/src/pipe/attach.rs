@@ -147,7 +147,7 @@ async fn bound(pipe: &Pipe) -> Result<(Session, Vec<TableName>)> {
         past.as_ref(),
     )
     .await?;
-    let names: Vec<TableName> = pipe.store.records().tables.keys().cloned().collect();
+    let names = pipe.store.records().carried();
     let matched = recorded(&session.config, &names)?;
     let changed = session.bind_recorded(&pipe.store, &matched).await?;
     Ok((session, changed))

@@ -40,7 +40,7 @@ pub(super) fn prepare(pipe: &Pipe, list: Option<Vec<serde_json::Value>>) -> Resu
     }
     let edit = move |draft: &mut Records| {
         draft.pipe_mut().overlay.exclude = list;
-        for name in draft.names_where(|table| table.state != TableState::Removed) {
+        for name in draft.carried() {
             if excludes(&config, &name) {
                 take_out(draft, &name)?;
             }

@@ -22,7 +22,6 @@ use super::record::Records;
 use super::session::Session;
 use super::store::PipeStore;
 use super::supervisor::Pipe;
-use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{Cascades, Mode};
 use crate::error::{ErrorKind, Result};
@@ -68,7 +67,7 @@ impl Kinship {
             return Ok(Self::default());
         }
         // Also those that are out of service: what follows meanwhile is in no stream that brings them back.
-        let names = records.names_where(|table| table.state != TableState::Removed);
+        let names = records.carried();
         let mut conn = session.source.control().await?;
         let found = unlogged_cascades(&mut conn, &names).await;
         conn.disconnect().await.ok();

@@ -395,6 +395,22 @@ impl Records {
             .collect()
     }
 
+    /// The tables that the pipe has, and that have not left it. Those that have left hold no target.
+    pub fn carried(&self) -> Vec<TableName> {
+        self.names_where(|table| table.state != TableState::Removed)
+    }
+
+    /// The highest number that a table beside this target has had, whichever table's target it was: one that has left may
+    /// have had it before another got it, and what its loads have left may still be there.
+    pub(super) fn generation_beside(&self, target: &str) -> u32 {
+        let has_it = |table: &&Arc<TableRecord>| {
+            let left = table.left.iter().map(String::as_str);
+            table.targets().chain(left).any(|name| name == target)
+        };
+        let have_it = self.tables.values().filter(has_it);
+        have_it.map(|table| table.generation).max().unwrap_or(0)
+    }
+
     /// Why the first table that is out of service is so.
     pub fn quarantined(&self) -> Option<&Failure> {
         self.tables.values().find_map(|table| match &table.state {

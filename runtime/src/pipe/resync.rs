@@ -161,12 +161,8 @@ fn is_connected(
 async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
     let records = pipe.store.records();
     let taken_out = records.names_where(TableRecord::is_taken_out);
-    let names: Vec<TableName> = setup::matched_tables(session)
-        .await?
-        .into_iter()
-        .map(|(_, name)| name)
-        .filter(|name| !taken_out.contains(name))
-        .collect();
+    let matched = setup::matched_tables(session, &taken_out).await?;
+    let names: Vec<TableName> = matched.into_iter().map(|(_, name)| name).collect();
     if names.is_empty() {
         return Err(Error::new(
             ErrorKind::IllegalCommand,
@@ -196,7 +192,7 @@ async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
         // Nothing is prepared at the new place, and nothing before it counts.
         draft.prepared.clear();
         // The source has no such table: nobody took it out.
-        let mut gone = draft.names_where(|table| table.state != TableState::Removed);
+        let mut gone = draft.carried();
         gone.retain(|name| !names.contains(name));
         for name in gone {
             take_out(draft, &name)?;
@@ -247,6 +243,7 @@ impl Fresh {
         let lost: Vec<TableName> = names.iter().filter(was_out).cloned().collect();
         for fresh in self.tables {
             let name = fresh.source.name().clone();
+            let used = draft.generation_beside(&fresh.target);
             let event = draft.tables.get(&name).map(|table| match table.state {
                 TableState::Removed => TableEvent::Add,
                 _ => TableEvent::Resync,
@@ -272,6 +269,7 @@ impl Fresh {
             table.excluded = false;
             (table.source, table.plugins) = (fresh.source, fresh.plugins);
             (table.target, table.routed) = (fresh.target, fresh.routed);
+            table.generation = table.generation.max(used);
             (table.routing, table.appends) = (fresh.routing, fresh.appends);
             let now: Vec<String> = table.targets().map(str::to_owned).collect();
             table.left.retain(|left| !now.contains(left));
@@ -402,7 +400,8 @@ pub(super) async fn check_targets(
     for table in bound.iter().skip(first) {
         match records.tables.get(table.source.name()) {
             Some(record) => {
-                let shadow = next_shadow(record, false);
+                let next = records.generation_beside(&record.target) + 1;
+                let shadow = shadow(&record.target, next, false);
                 targets.extend(table.targets().map(|target| {
                     target.with_name(shadow.name_for(target.name(), table.target.name()))
                 }));
@@ -423,19 +422,19 @@ pub(super) async fn check_targets(
     setup::refuse(&findings)
 }
 
-/// Every table of the pipe, so that each entry of the file means at least one, and those in question.
+/// Every table that is in the pipe, and those in question. One that has left is none: another may have its target.
 fn known(pipe: &Pipe, names: &[TableName]) -> Vec<TableName> {
-    let mut known: Vec<TableName> = pipe.store.records().tables.keys().cloned().collect();
+    let mut known = pipe.store.records().carried();
     known.extend(names.iter().cloned());
     known.sort();
     known.dedup();
     known
 }
 
-/// The next table beside the live one, of a name never used before.
-fn next_shadow(table: &TableRecord, alone: bool) -> Shadow {
+/// The table beside the live one that has this number.
+fn shadow(target: &str, generation: u32, alone: bool) -> Shadow {
     Shadow {
-        name: format!("{}_resync_{}", table.target, table.generation + 1),
+        name: format!("{target}_resync_{generation}"),
         alone,
         exchange: None,
         routed: BTreeMap::new(),
@@ -448,8 +447,11 @@ fn load_beside(draft: &mut Records, name: &TableName, alone: bool) {
     let table = draft.table_mut(name);
     let was_alone = table.shadow.as_ref().is_some_and(|shadow| shadow.alone);
     table.give_up_shadow();
-    table.shadow = Some(next_shadow(table, alone || was_alone));
-    table.generation += 1;
+    let target = table.target.clone();
+    let generation = draft.generation_beside(&target) + 1;
+    let table = draft.table_mut(name);
+    table.shadow = Some(shadow(&target, generation, alone || was_alone));
+    table.generation = generation;
     (table.partitions, table.load_end, table.in_snapshot) = (None, None, false);
     (table.rows_loaded, table.bytes_loaded, table.rows_estimated) = (0, 0, None);
     table.skip = Skip::No;

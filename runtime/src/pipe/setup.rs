@@ -39,9 +39,17 @@ pub(super) struct Prepared {
     pub(super) findings: Vec<Finding>,
 }
 
-/// The tables that the pipe file means, as the source has them now.
-pub(super) async fn matched_tables(session: &Session) -> Result<Vec<(TableConfig, TableName)>> {
-    matched(&session.config.tables, &listed(&session.source).await?)
+/// The tables that the pipe file means, as the source has them now, without those that are `out`: their targets are free.
+pub(super) async fn matched_tables(session: &Session, out: &[TableName]) -> Result<Matched> {
+    let listed = listed(&session.source).await?;
+    let (out, names): (Vec<_>, Vec<_>) = listed.into_iter().partition(|name| out.contains(name));
+    let means = |entry: &TableConfig, names: &[TableName]| {
+        let mut names = names.iter();
+        names.any(|name| entry.source.matches(name))
+    };
+    let mut entries = session.config.tables.clone();
+    entries.retain(|entry| means(entry, &names) || !means(entry, &out));
+    matched(&entries, &names)
 }
 
 /// The recorded tables with their entries. An entry whose tables the pipe has yet to take in means none of them.
@@ -283,7 +291,7 @@ pub(super) fn refuse(findings: &[Finding]) -> Result<()> {
 pub(super) async fn set_up(session: &Session, store: &PipeStore) -> Result<()> {
     let owner = Owner::new(store.pipe(), store.record().id);
     if store.record().checkpoint.is_some() {
-        let names: Vec<TableName> = store.records().tables.keys().cloned().collect();
+        let names = store.records().carried();
         let changed = session
             .bind_recorded(store, &recorded(&session.config, &names)?)
             .await?;
@@ -309,7 +317,7 @@ pub(super) async fn set_up(session: &Session, store: &PipeStore) -> Result<()> {
         }
         refuse(&prepared.findings)?;
         keep_number_apart(session, store).await?;
-        let matched = matched_tables(session).await?;
+        let matched = matched_tables(session, &[]).await?;
         let (start, sources) =
             start_place::take(session, &matched, store.record().server_id).await?;
         let mut tables = Vec::new();

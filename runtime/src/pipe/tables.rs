@@ -85,9 +85,8 @@ pub(super) async fn add(
     if whose == Whose::File {
         return add_what_can_be(&session, pipe, asked).await;
     }
-    let mut matched = setup::matched_tables(&session).await?;
-    matched.retain(|(_, name)| asked.iter().any(|entry| entry.source.matches(name)));
     let records = pipe.store.records();
+    let matched = matched_beside(&session, &records, asked).await?;
     let (present, new): (Matched, Matched) = matched
         .into_iter()
         .partition(|(_, name)| is_carried(&records, name));
@@ -102,6 +101,30 @@ pub(super) async fn add(
         draft.pipe_mut().overlay = overlay;
         edit(draft)
     })))
+}
+
+/// The tables that are asked for, with their entries, beside those of the pipe. What else the source has, and two of it
+/// may be meant to go to one target, keeps none out.
+///
+/// # Errors
+/// Everything that stands against the tables that are asked for.
+async fn matched_beside(
+    session: &Session,
+    records: &Records,
+    asked: &[TableConfig],
+) -> Result<Matched> {
+    let listed = listed(session).await?;
+    let is_asked_for = |name: &TableName| asked.iter().any(|entry| entry.source.matches(name));
+    let mut absent = asked.to_vec();
+    absent.retain(|entry| !listed.iter().any(|name| entry.source.matches(name)));
+    setup::matched(&absent, &listed)?;
+    let mut names = records.carried();
+    names.extend(listed.into_iter().filter(is_asked_for));
+    names.sort();
+    names.dedup();
+    let mut matched = setup::recorded(&session.config, &names)?;
+    matched.retain(|(_, name)| is_asked_for(name));
+    Ok(matched)
 }
 
 /// Whether the table is the pipe's, and has not left it.
@@ -194,9 +217,8 @@ async fn listed(session: &Session) -> Result<Vec<TableName>> {
 /// # Errors
 /// `Config` for the first that is not, naming the keys.
 fn ensure_as_asked(pipe: &Pipe, records: &Records, asked: &Matched) -> Result<()> {
-    let names: Vec<TableName> = records.tables.keys().cloned().collect();
     let config = pipe.effective_config()?;
-    let running = setup::recorded(&config, &names)?;
+    let running = setup::recorded(&config, &records.carried())?;
     for (entry, name) in asked {
         let Some((present, _)) = running.iter().find(|(_, running)| running == name) else {
             continue;
@@ -304,8 +326,7 @@ async fn keep_able(
     pipe: &Pipe,
     unseen: impl Iterator<Item = TableName>,
 ) -> Result<Joining> {
-    let carried = |table: &TableRecord| table.state != TableState::Removed;
-    let mut known = pipe.store.records().names_where(carried);
+    let mut known = pipe.store.records().carried();
     let mut joining = Joining {
         able: Matched::new(),
         refused: Vec::new(),
