@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -36,6 +36,25 @@ impl<S: Send + Sync> FromRequest<S> for Body {
                 "body",
                 "the request's body did not come in time",
             )),
+        }
+    }
+}
+
+/// The pipe that a path names.
+pub(super) struct Named(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(name)) => Ok(Self(name)),
+            Err(rejection) => {
+                Err(
+                    Problem::new(StatusCode::NOT_FOUND, "unknown_pipe", rejection.body_text())
+                        .with_hint("a pipe's name has letters, digits, `_` and `-`"),
+                )
+            }
         }
     }
 }

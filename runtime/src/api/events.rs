@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Pipes;
-use super::body::Asked;
+use super::body::{Asked, Named};
 use super::problem::Problem;
 use super::routes::{Shared, find};
 use crate::pipe::document::Timestamp;
@@ -49,7 +49,7 @@ pub(super) struct EventList {
 
 pub(super) async fn events<P: Pipes>(
     State(shared): State<Shared<P>>,
-    Path(name): Path<String>,
+    Named(name): Named,
     Asked(which): Asked<Which>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -113,6 +113,8 @@ impl Follower {
         let newest = journal.subscribe();
         let last = *newest.borrow();
         let seen = match (after, since) {
+            // An id of a former pipe of this name, or of a state that was put back, tells nothing of this one.
+            (Some(after), _) if after > last => 0,
             (Some(after), _) => after,
             (None, None) => last,
             (None, Some(_)) => journal

@@ -1,13 +1,13 @@
 //! Dead letters over REST: shown, and sent through the plugins again.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Pipes;
-use super::body::Asked;
+use super::body::{Asked, Named};
 use super::openapi::Catalogue;
 use super::problem::Problem;
 use super::routes::{Shared, find};
@@ -75,7 +75,7 @@ pub(super) fn describe<P: Pipes>(mut routes: Catalogue<Shared<P>>) -> Catalogue<
 
 async fn list<P: Pipes>(
     State(shared): State<Shared<P>>,
-    Path(name): Path<String>,
+    Named(name): Named,
     Asked(which): Asked<Shown>,
 ) -> Result<Json<LetterList>, Problem> {
     find(&*shared.pipes, &name)?;
@@ -107,7 +107,7 @@ fn ensure_within(limit: u64, most: u64) -> Result<(), Problem> {
 
 async fn replay<P: Pipes>(
     State(shared): State<Shared<P>>,
-    Path(name): Path<String>,
+    Named(name): Named,
     Asked(which): Asked<Sent>,
 ) -> Result<Json<Replayed>, Problem> {
     find(&*shared.pipes, &name)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware;
 use axum::response::IntoResponse;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::access::{self, Gate};
-use super::body::{BODY_BYTES_MAX, Body};
+use super::body::{BODY_BYTES_MAX, Body, Named};
 use super::commands::{PipeBody, StateBody};
 use super::events::{EventList, Which, events};
 use super::openapi::{Catalogue, JSON, Operation, TEXT, YAML};
@@ -183,14 +183,14 @@ async fn list<P: Pipes>(State(shared): State<Shared<P>>) -> Json<PipeList> {
 
 async fn show<P: Pipes>(
     State(shared): State<Shared<P>>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Json<PipeDocument>, Problem> {
     find(&*shared.pipes, &name).map(Json)
 }
 
 async fn tables<P: Pipes>(
     State(shared): State<Shared<P>>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Json<TableList>, Problem> {
     let tables = find(&*shared.pipes, &name)?.tables;
     Ok(Json(TableList { tables }))
@@ -198,43 +198,54 @@ async fn tables<P: Pipes>(
 
 async fn command<P: Pipes>(
     State(shared): State<Shared<P>>,
-    Path(name): Path<String>,
+    Named(name): Named,
     Body(body): Body,
 ) -> Result<Json<PipeDocument>, Problem> {
     find(&*shared.pipes, &name)?;
     let command = commands::state(&body)?;
-    Ok(Json(shared.pipes.command(&name, command).await?))
+    whole(async move { Ok(Json(shared.pipes.command(&name, command).await?)) }).await
 }
 
 async fn change<P: Pipes>(
     State(shared): State<Shared<P>>,
-    Path(name): Path<String>,
+    Named(name): Named,
     Body(body): Body,
 ) -> Result<Json<PipeDocument>, Problem> {
     let mut document = find(&*shared.pipes, &name)?;
-    for command in commands::change(&body)? {
-        document = shared.pipes.command(&name, command).await?;
-    }
-    Ok(Json(document))
+    let commands = commands::change(&body)?;
+    whole(async move {
+        for command in commands {
+            document = shared.pipes.command(&name, command).await?;
+        }
+        Ok(Json(document))
+    })
+    .await
 }
 
 async fn forget<P: Pipes>(
     State(shared): State<Shared<P>>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Json<PipeDocument>, Problem> {
     find(&*shared.pipes, &name)?;
-    Ok(Json(shared.pipes.command(&name, Command::Drop).await?))
+    whole(async move { Ok(Json(shared.pipes.command(&name, Command::Drop).await?)) }).await
 }
 
 async fn create<P: Pipes>(
     State(shared): State<Shared<P>>,
     Body(body): Body,
 ) -> Result<(StatusCode, Json<PipeDocument>), Problem> {
-    let (pipes, text) = (Arc::clone(&shared.pipes), text(&body)?.to_owned());
-    // In a task of its own: who asked may go away in the middle of it, and a pipe is made whole or not at all.
-    let made = tokio::spawn(async move { pipes.create(&text).await }).await;
-    let pipe = made.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))?;
-    Ok((StatusCode::CREATED, Json(pipe)))
+    let text = text(&body)?.to_owned();
+    whole(async move {
+        let pipe = shared.pipes.create(&text).await?;
+        Ok((StatusCode::CREATED, Json(pipe)))
+    })
+    .await
+}
+
+/// In a task of its own: who asked may go away in the middle of it, and what was begun is done to its end.
+async fn whole<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))
 }
 
 async fn validate<P: Pipes>(
@@ -255,7 +266,7 @@ async fn inspect<P: Pipes>(
 
 async fn file<P: Pipes>(
     State(shared): State<Shared<P>>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Json<Value>, Problem> {
     find(&*shared.pipes, &name)?;
     let detail = "the pipe is being made, and has no document yet";

@@ -241,6 +241,7 @@ Example:
 #[derive(Debug, Args)]
 pub(super) struct Ask {
     /// The pipe; for status all when absent, for commands the only one.
+    #[arg(value_parser = pipe_name)]
     pub(super) pipe: Option<String>,
     #[command(flatten)]
     pub(super) server: Server,
@@ -380,6 +381,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(super) struct TableEntries {
     /// The pipe.
+    #[arg(value_parser = pipe_name)]
     pub(super) pipe: String,
     /// Tables, written database.table; * stands for any characters.
     #[arg(required = true, value_name = "TABLE")]
@@ -392,6 +394,7 @@ pub(super) struct TableEntries {
 #[derive(Debug, Args)]
 pub(super) struct TableNames {
     /// The pipe.
+    #[arg(value_parser = pipe_name)]
     pub(super) pipe: String,
     /// Tables, written database.table.
     #[arg(required = true, value_name = "TABLE")]
@@ -404,6 +407,7 @@ pub(super) struct TableNames {
 #[derive(Debug, Args)]
 pub(super) struct OneTable {
     /// The pipe.
+    #[arg(value_parser = pipe_name)]
     pub(super) pipe: String,
     /// The table, written database.table.
     pub(super) table: String,
@@ -415,6 +419,7 @@ pub(super) struct OneTable {
 #[derive(Debug, Args)]
 pub(super) struct Set {
     /// The pipe.
+    #[arg(value_parser = pipe_name)]
     pub(super) pipe: String,
     /// Keys of `sync` with their values, or of `source` and `destination`, such as source.host=db2; or `exclude` with
     /// tables, commas between them.
@@ -445,6 +450,14 @@ back by themselves.
 
 How a pipe reaches its servers is changed while it is paused or has failed. The new way is tried first: a server that lacks
 what was read or written is refused.";
+
+/// A pipe's name as pipe files have it: it stands in the addresses that are asked.
+fn pipe_name(text: &str) -> std::result::Result<String, String> {
+    match crate::config::is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("a pipe's name has letters, digits, `_` and `-`, 64 at most".to_owned()),
+    }
+}
 
 /// `key=value`; the value a number where it is one.
 fn setting(text: &str) -> Result<(String, serde_json::Value), String> {

@@ -41,7 +41,7 @@ pub(super) async fn status(options: &Status, as_json: bool) -> Result<Exit> {
     let clear = std::io::stdout().is_terminal();
     loop {
         let (document, text) = look(&connection, options).await?;
-        output::text(&match (as_json, clear) {
+        output::flow(&match (as_json, clear) {
             (true, _) => format!("{document}\n"),
             (false, true) => format!("{CLEAR}{text}"),
             (false, false) => format!("{text}\n"),

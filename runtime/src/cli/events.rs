@@ -34,9 +34,13 @@ pub(super) async fn events(options: &Events, as_json: bool) -> Result<Exit> {
         }
         return Ok(Exit::Done);
     }
-    let after = events.last().map_or(0, |event| event.id);
     events.iter().for_each(|event| show(event, as_json));
-    follow(&connection, &format!("{path}?after={after}"), as_json).await
+    let from = match (events.last(), &options.since) {
+        (Some(event), _) => format!("after={}", event.id),
+        (None, Some(since)) => format!("since={since}"),
+        (None, None) => "after=0".to_owned(),
+    };
+    follow(&connection, &format!("{path}?{from}"), as_json).await
 }
 
 /// Shows events as they come, until the process or the pipe is gone.
@@ -59,9 +63,9 @@ async fn follow(connection: &Connection, path: &str, as_json: bool) -> Result<Ex
 
 fn show(event: &Event, as_json: bool) {
     if as_json {
-        output::text(&format!("{}\n", json!(event)));
+        output::flow(&format!("{}\n", json!(event)));
     } else {
-        output::text(&line(event));
+        output::flow(&line(event));
     }
 }
 

@@ -193,6 +193,15 @@ pub(super) fn text(text: &str) {
         .ok();
 }
 
+/// The same of what goes on until nobody listens any more, which ends the process.
+pub(super) fn flow(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        std::process::exit(0);
+    }
+}
+
 /// Text to standard error.
 pub(super) fn note(text: &str) {
     std::io::stderr().lock().write_all(text.as_bytes()).ok();

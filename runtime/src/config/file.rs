@@ -224,8 +224,15 @@ pub fn pipe_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
         let yaml = path
             .extension()
             .is_some_and(|extension| extension == "yaml" || extension == "yml");
-        if yaml && path.is_file() {
-            files.push(path);
+        if !yaml {
+            continue;
+        }
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => files.push(path),
+            Ok(_) => {}
+            // Gone since, or a link to nothing. Whatever else stands in the way is no proof of that.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     files.sort();

@@ -402,7 +402,7 @@ fn default_system_columns() -> SystemColumns {
     }
 }
 
-pub(super) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     text.len() <= 64
         && !text.is_empty()
         && text

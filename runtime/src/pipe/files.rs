@@ -447,11 +447,7 @@ impl Pipe {
 
     /// Lets it stand that the changed file is not taken up; returns the reason.
     pub(super) async fn refuse_file(&self, error: &Error) -> Reason {
-        let message = format!("the changed pipe file is not taken up: {}", error.message());
-        let hint = error.hint();
-        let hint = hint.unwrap_or("correct the file; the pipe goes on as it was");
-        let refused = Error::new(error.kind(), message).with_hint(hint);
-        let reason = Reason::new(ReasonKind::Warning, &refused);
+        let reason = not_taken_up(error);
         self.refuse(reason.clone()).await;
         reason
     }
@@ -470,14 +466,15 @@ impl Pipe {
             .unwrap_or_else(PoisonError::into_inner)
             .push(reason);
     }
+}
 
-    /// A file that is as it was applied has nothing to be refused.
-    pub(super) fn accept(&self) {
-        self.refused
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-    }
+/// That a changed file is not taken up.
+pub(super) fn not_taken_up(error: &Error) -> Reason {
+    let message = format!("the changed pipe file is not taken up: {}", error.message());
+    let hint = error.hint();
+    let hint = hint.unwrap_or("correct the file; the pipe goes on as it was");
+    let refused = Error::new(error.kind(), message).with_hint(hint);
+    Reason::new(ReasonKind::Warning, &refused)
 }
 
 /// The applied document with what commands have laid over it, as it may be shown; none for a pipe that has none yet.

@@ -93,13 +93,16 @@ pub use sample::{Sample, sample};
 /// Commands waiting for a pipe: more than a person or script sends before the first is answered.
 const COMMANDS_WAITING: usize = 16;
 
-/// How long a command waits for a pipe that is started anew with its changed file, which takes a checkpoint.
-const REPLACED_WITHIN: Duration = Duration::from_secs(30);
-
-/// How often it looks.
-const REPLACED_LOOK: Duration = Duration::from_millis(20);
-
 type Handles = BTreeMap<String, Handle>;
+
+/// What a pipe is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// To run: whoever started the process or gave the file has had the chance to mend what failed.
+    Anew,
+    /// To take a command, which decides what becomes of it.
+    ForCommand,
+}
 
 /// How a process runs its pipes.
 #[derive(Clone, Debug)]
@@ -181,7 +184,7 @@ impl Runtime {
             opening: Mutex::default(),
         });
         for file in files {
-            runtime.open(file, Origin::File).await?;
+            runtime.open(file, Origin::File, Opening::Anew).await?;
         }
         runtime.open_requested().await?;
         runtime.go_on_dropping().await?;
@@ -189,7 +192,7 @@ impl Runtime {
     }
 
     /// Starts one pipe where it was, or anew.
-    async fn open(&self, file: PipeFile, origin: Origin) -> Result<()> {
+    async fn open(&self, file: PipeFile, origin: Origin, opening: Opening) -> Result<()> {
         let store = PipeStore::open(Arc::clone(&self.state), &file.config.pipe).await?;
         let had_run = match store.records().state() {
             PipeState::Provisioning | PipeState::Setup => false,
@@ -219,7 +222,7 @@ impl Runtime {
             told: Vec::new(),
             unfit: None,
         };
-        supervisor.begin().await?;
+        supervisor.begin(opening).await?;
         let additions = match files::take_up(&pipe, &file.document, origin).await {
             // By itself: the other pipes of the process go on, and this one's status says why.
             Err(error) if error.kind() == ErrorKind::Config => {
@@ -313,9 +316,8 @@ impl Runtime {
     /// `Config` for an unknown pipe, `IllegalCommand` naming the state where the command has no place.
     pub async fn command(&self, name: &str, command: Command) -> Result<PipeDocument> {
         let stopped = || Error::new(ErrorKind::Stopped, "the process is shutting down");
-        let began = tokio::time::Instant::now();
         if matches!(command, Command::Start | Command::Resume) {
-            self.renew_secrets(name).await?;
+            self.renew_secrets(name, &command).await?;
         }
         loop {
             let handle = self.handle(name)?;
@@ -338,21 +340,15 @@ impl Runtime {
             if self.shutdown.is_cancelled() {
                 return Err(stopped());
             }
+            handle.ended.cancelled().await;
             if handle.pipe.store.records().dropped {
-                handle.ended.cancelled().await;
                 return match command {
                     Command::Drop => Ok(status::of(&handle.pipe)),
                     _ => Err(unknown(name)),
                 };
             }
-            // Its changed file is being taken up: the command is for the pipe that comes in its place.
-            if began.elapsed() > REPLACED_WITHIN {
-                let message = format!("pipe `{name}` is not started again with its changed file");
-                return Err(Error::new(ErrorKind::Stopped, message).with_hint(
-                    "see what its status says of the file, mend that, and send the command again",
-                ));
-            }
-            tokio::time::sleep(REPLACED_LOOK).await;
+            // The command is for the pipe that comes in its place.
+            self.ensure_replaced(name, &handle).await?;
         }
     }
 

@@ -7,13 +7,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Runtime;
 use super::document::PipeDocument;
 use super::files::{self, Applied, Origin};
 use super::leftovers::{self, Left};
 use super::plan::findings_with;
 use super::setup;
 use super::store::APPLIED;
+use super::{Opening, Runtime};
 use crate::config::{self, PipeFile, Problem};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Finding, Result, Severity};
@@ -70,7 +70,7 @@ impl Runtime {
                 .into());
         }
         self.ensure_apart(&file)?;
-        self.open(file, Origin::Request).await?;
+        self.open(file, Origin::Request, Opening::Anew).await?;
         let gone = || Error::new(ErrorKind::Stopped, "the pipe was dropped at once");
         self.pipe(&name).ok_or_else(|| gone().into())
     }
@@ -166,7 +166,7 @@ impl Runtime {
             }
             let opened = match self.read(&entry.value.document.to_string()) {
                 Ok(file) => match self.ensure_apart(&file) {
-                    Ok(()) => self.open(file, Origin::Request).await,
+                    Ok(()) => self.open(file, Origin::Request, Opening::Anew).await,
                     Err(error) => Err(error),
                 },
                 Err(problems) => {

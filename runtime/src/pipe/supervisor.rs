@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::Opening;
 use super::command::{Change, Command};
 use super::document::{Reason, ReasonKind};
 use super::journal::{EventKind, Level, Note};
@@ -16,7 +17,7 @@ use super::lifecycle::{Failure, PipeEvent, PipeState};
 use super::obstacles::Obstacles;
 use super::operate::operate;
 use super::plugin_files::PluginFiles;
-use super::progress::Progress;
+use super::progress::{Alarm, Progress};
 use super::record::{Records, random_server_id};
 use super::session::Session;
 use super::store::PipeStore;
@@ -91,9 +92,14 @@ impl Supervisor {
                 PipeState::Resync => self.swap().await,
                 PipeState::Pausing { .. } => {
                     let pausing = |state: &PipeState| matches!(state, PipeState::Pausing { .. });
-                    self.pipe
+                    let drained = self
+                        .pipe
                         .transition_where(pausing, PipeEvent::Drained)
-                        .await
+                        .await;
+                    // Nothing is tried any more, and nobody measures how far behind it is.
+                    self.pipe.progress.set_reasons(Vec::new());
+                    self.pipe.progress.set_alarm(Alarm::Lag, None);
+                    drained
                 }
                 // The process ended before the change was recorded.
                 PipeState::Modifying { .. } => self.pipe.transition(PipeEvent::Modified).await,
@@ -104,6 +110,7 @@ impl Supervisor {
                 }
                 PipeState::Completed | PipeState::Failed { .. } => {
                     self.pipe.progress.clear_alarms();
+                    self.pipe.progress.set_reasons(Vec::new());
                     self.drive(std::future::pending(), None).await
                 }
             };
@@ -147,11 +154,11 @@ impl Supervisor {
     }
 
     /// Makes the records of a new pipe. A pipe that failed before is started again, since whoever started the process has
-    /// had the chance to mend it; a paused one stays paused.
+    /// had the chance to mend it, unless it is opened for a command alone; a paused one stays paused.
     ///
     /// # Errors
     /// When the state store fails.
-    pub(super) async fn begin(&mut self) -> Result<()> {
+    pub(super) async fn begin(&mut self, opening: Opening) -> Result<()> {
         let pipe = &self.pipe;
         pipe.store
             .begin(
@@ -161,9 +168,11 @@ impl Supervisor {
                     .map_or_else(random_server_id, |id| id.get()),
             )
             .await?;
-        command::go_on_with_all(pipe).await?;
-        if let PipeState::Failed { .. } = pipe.store.records().state() {
-            pipe.transition(PipeEvent::Start).await?;
+        if opening == Opening::Anew {
+            command::go_on_with_all(pipe).await?;
+            if let PipeState::Failed { .. } = pipe.store.records().state() {
+                pipe.transition(PipeEvent::Start).await?;
+            }
         }
         if let Err(error) = established::ensure_unchanged(&pipe.config, &pipe.store) {
             match pipe.store.records().state() {

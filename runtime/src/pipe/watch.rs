@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -17,7 +18,7 @@ use super::document::{Reason, ReasonKind};
 use super::files::{self, Origin};
 use super::lifecycle::{PipeEvent, PipeState};
 use super::supervisor::Request;
-use super::{Handle, Runtime, established};
+use super::{Handle, Opening, Runtime, established};
 use crate::config::{self, PipeFile, Problem, Secrets, Stamp, stamp};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -34,9 +35,13 @@ struct Watch {
     files: BTreeMap<PathBuf, Watched>,
     /// Pipes whose files are gone and that were not to be paused yet.
     waiting: BTreeSet<String>,
+    /// What stands in the status of pipes for what is wrong with their files.
+    said: Said,
     /// Folders that cannot be read, which the log has told of.
     unread: BTreeSet<PathBuf>,
 }
+
+type Said = BTreeMap<String, Reason>;
 
 /// A file as last seen.
 #[derive(Debug, Default)]
@@ -47,6 +52,8 @@ struct Watched {
     /// Whether the last look missed it: one that is written anew by way of another name may be away for a moment.
     missed: bool,
     again: Option<Instant>,
+    /// Why it is of no use, where no pipe's status can say so.
+    useless: Option<String>,
     /// Pipes that another file names as well, with what stands in their status for it.
     doubled: BTreeMap<String, Reason>,
 }
@@ -97,8 +104,7 @@ impl Runtime {
             let due = file.again.is_some_and(|again| again <= Instant::now());
             if settled && (file.taken_up != now || due) {
                 (file.taken_up, file.again) = (now, None);
-                self.take_up_file(&path, &mut file, &watch.files, &mut gone)
-                    .await;
+                self.take_up_file(&path, &mut file, watch, &mut gone).await;
             }
             watch.files.insert(path, file);
         }
@@ -109,42 +115,51 @@ impl Runtime {
             waiting.retain(|pipe| !file.pipes.contains(pipe));
         }
         for pipe in std::mem::take(waiting) {
-            if !self.file_gone(&pipe, true).await {
+            if !self.file_gone(&pipe, true, &mut watch.said).await {
                 waiting.insert(pipe);
             }
         }
         for pipe in gone {
-            if !self.file_gone(&pipe, false).await {
+            if !self.file_gone(&pipe, false, &mut watch.said).await {
                 waiting.insert(pipe);
             }
         }
     }
 
-    /// `others` are the other files that are watched.
+    /// `watch` has the other files. One that is refused is tried again by and by: a secret, a server or another pipe may have
+    /// stood against it.
     async fn take_up_file(
         &self,
         path: &Path,
         file: &mut Watched,
-        others: &BTreeMap<PathBuf, Watched>,
+        watch: &mut Watch,
         gone: &mut BTreeSet<String>,
     ) {
         let paths = [path.to_owned()];
+        let again = Some(Instant::now() + TRY_AGAIN);
         match config::load_files(&paths, &config::environment, Secrets::Resolve) {
             Ok(pipes) => {
                 let former = std::mem::take(&mut file.pipes);
                 let told = std::mem::take(&mut file.doubled);
                 for pipe in pipes {
                     let name = pipe.config.pipe.clone();
-                    if let Some(other) = self.named_by_another(&name, path, others) {
+                    if let Some(other) = self.named_by_another(&name, path, &watch.files) {
                         let reason = self.refuse_double(&name, [path, &other], &told).await;
                         file.doubled.insert(name, reason);
-                        file.again = Some(Instant::now() + TRY_AGAIN);
+                        file.again = again;
                         continue;
                     }
-                    file.pipes.insert(name);
-                    if !self.take_up_pipe(pipe).await {
-                        file.again = Some(Instant::now() + TRY_AGAIN);
+                    file.pipes.insert(name.clone());
+                    match self.take_up_pipe(pipe, &mut watch.said).await {
+                        Ok(()) => {}
+                        Err(error) => {
+                            file.again = again;
+                            self.refuse_pipe(&name, &error, file, &mut watch.said).await;
+                        }
                     }
+                }
+                if file.again.is_none() {
+                    file.useless = None;
                 }
                 gone.extend(former.difference(&file.pipes).cloned());
                 let over = told.into_iter();
@@ -152,11 +167,12 @@ impl Runtime {
             }
             Err(problems) => {
                 let error = refusal(&problems);
-                for name in &file.pipes {
-                    self.refuse_file(name, &error).await;
+                file.again = again;
+                for name in file.pipes.clone() {
+                    self.refuse_pipe(&name, &error, file, &mut watch.said).await;
                 }
                 if file.pipes.is_empty() {
-                    tracing::error!(hint = error.hint(), "{}", error.message());
+                    file.tell(&error);
                 }
             }
         }
@@ -169,14 +185,17 @@ impl Runtime {
         path: &Path,
         others: &BTreeMap<PathBuf, Watched>,
     ) -> Option<PathBuf> {
+        let mut others_that_do = others
+            .iter()
+            .filter(|(_, other)| other.pipes.contains(name));
+        if let Some((other, _)) = others_that_do.next() {
+            return Some(other.to_owned());
+        }
         let handles = self.handles();
         let known = handles.get(name)?.file.file();
-        let names = match others.get(known) {
-            Some(other) => other.pipes.contains(name),
-            // One that the process was given by its name, which nobody watches.
-            None => known != path && known.exists(),
-        };
-        names.then(|| known.to_owned())
+        // One that the process was given by its name, which nobody watches.
+        let unwatched = known != path && !others.contains_key(known) && known.exists();
+        unwatched.then(|| known.to_owned())
     }
 
     /// Says once that two files name a pipe, which goes on by the first; returns what stands in its status for that.
@@ -212,30 +231,28 @@ impl Runtime {
         }
     }
 
-    /// Starts a new pipe, or takes up the changed file of one that runs. False where it was stopped for its file and could
-    /// not be started again.
-    async fn take_up_pipe(&self, file: PipeFile) -> bool {
+    /// Starts a new pipe, or takes up the changed file of one that runs.
+    async fn take_up_pipe(&self, file: PipeFile, said: &mut Said) -> Result<()> {
         let _turn = self.opening.lock().await;
-        let name = file.config.pipe.clone();
-        let handle = self.handles().get(&name).cloned();
-        let result = match &handle {
+        let handle = self.handles().get(&file.config.pipe).cloned();
+        match &handle {
             None => self.open_beside_others(file).await,
-            Some(handle) => self.change_file(handle, file).await,
-        };
-        let Err(error) = result else {
-            return true;
-        };
-        let Some(handle) = handle else {
-            tracing::error!(pipe = name, hint = error.hint(), "{}", error.chain());
-            return true;
-        };
-        self.refuse_file(&name, &error).await;
-        !handle.ended.is_cancelled()
+            Some(handle) => self.change_file(handle, file, said).await,
+        }
+    }
+
+    /// Says what stands against a pipe's file: in its status, else in the log.
+    async fn refuse_pipe(&self, name: &str, error: &Error, file: &mut Watched, said: &mut Said) {
+        let handle = self.handles().get(name).cloned();
+        match handle {
+            Some(handle) => say(&handle, said, files::not_taken_up(error)).await,
+            None => file.tell(error),
+        }
     }
 
     async fn open_beside_others(&self, file: PipeFile) -> Result<()> {
         self.ensure_apart(&file)?;
-        self.open(file, Origin::File).await
+        self.open(file, Origin::File, Opening::Anew).await
     }
 
     /// Nothing stands against running `file` beside all pipes but the one of its own name.
@@ -250,9 +267,8 @@ impl Runtime {
         Err(refusal(&problems))
     }
 
-    async fn change_file(&self, handle: &Handle, file: PipeFile) -> Result<()> {
+    async fn change_file(&self, handle: &Handle, file: PipeFile, said: &mut Said) -> Result<()> {
         let pipe = &handle.pipe;
-        pipe.accept();
         let records = pipe.store.records();
         let applied = records.applied.as_deref();
         let returned = applied.is_some_and(|applied| applied.gone);
@@ -266,9 +282,13 @@ impl Runtime {
             && file.config.has_secrets_of(&handle.file.config);
         if same && !returned && by_file && !handle.ended.is_cancelled() {
             let unchanged = established::ensure_unchanged(&file.config, &pipe.store);
-            if let (PipeState::Completed, Err(error)) = (records.state(), unchanged) {
-                pipe.refuse_file(&error).await;
+            match (records.state(), unchanged) {
+                (PipeState::Completed, Err(error)) => {
+                    say(handle, said, files::not_taken_up(&error)).await;
+                }
+                _ => unsay(handle, said),
             }
+            self.note_file(handle, file);
             return Ok(());
         }
         self.ensure_apart(&file)?;
@@ -282,14 +302,30 @@ impl Runtime {
             })?;
         }
         files::ensure_fits(pipe, &file)?;
-        self.put_in_place_of(handle, file, Origin::File).await
+        said.remove(pipe.store.pipe());
+        let place = (Origin::File, Opening::Anew);
+        self.put_in_place_of(handle, file, place).await
+    }
+
+    /// The same document may stand in another file by now.
+    fn note_file(&self, handle: &Handle, file: PipeFile) {
+        let mut pipes = self.pipes.write().unwrap_or_else(PoisonError::into_inner);
+        let listed = pipes.get_mut(handle.pipe.store.pipe());
+        if let Some(listed) = listed.filter(|listed| Arc::ptr_eq(&listed.pipe, &handle.pipe)) {
+            listed.file = Arc::new(file);
+        }
     }
 
     /// Stops a pipe at a checkpoint, and starts it anew by `file`.
-    async fn put_in_place_of(&self, handle: &Handle, file: PipeFile, origin: Origin) -> Result<()> {
+    async fn put_in_place_of(
+        &self,
+        handle: &Handle,
+        file: PipeFile,
+        (origin, opening): (Origin, Opening),
+    ) -> Result<()> {
         handle.pipe.shutdown.cancel();
         handle.ended.cancelled().await;
-        let opened = self.open(file, origin).await;
+        let opened = self.open(file, origin, opening).await;
         opened.map_err(|error| {
             let hint = error.hint().unwrap_or("see the log").to_owned();
             error.with_hint(format!(
@@ -298,26 +334,37 @@ impl Runtime {
         })
     }
 
+    /// A pipe that has ended is replaced by whoever stopped it, or here where that has failed.
+    ///
+    /// # Errors
+    /// What it cannot be started for.
+    pub(super) async fn ensure_replaced(&self, name: &str, ended: &Handle) -> Result<()> {
+        let _turn = self.opening.lock().await;
+        let listed = self.handle(name)?;
+        if self.shutdown.is_cancelled() || !Arc::ptr_eq(&listed.pipe, &ended.pipe) {
+            return Ok(());
+        }
+        let origin = origin_of(&listed);
+        let file = PipeFile::clone(&listed.file);
+        self.open(file, origin, Opening::ForCommand).await
+    }
+
     /// Gives a pipe that is about to be started or resumed what the references of its document mean by now.
     ///
     /// # Errors
     /// `Config` where they mean nothing any more.
-    pub(super) async fn renew_secrets(&self, name: &str) -> Result<()> {
-        let _turn = self.opening.lock().await;
-        let handle = self.handle(name)?;
-        let records = handle.pipe.store.records();
-        let rests = matches!(
-            records.state(),
-            PipeState::Paused { .. } | PipeState::Failed { .. }
-        );
-        if !rests || self.shutdown.is_cancelled() {
+    pub(super) async fn renew_secrets(&self, name: &str, command: &Command) -> Result<()> {
+        // One that is at work, or that refuses the command, is left alone, whatever others are waited for.
+        if !is_started_by(command, &self.handle(name)?) {
             return Ok(());
         }
-        let origin = records.applied.as_ref().map(|applied| applied.origin);
-        let sent = match origin {
-            Some(Origin::Request) => Some(&self.options.folders),
-            _ => None,
-        };
+        let _turn = self.opening.lock().await;
+        let handle = self.handle(name)?;
+        if !is_started_by(command, &handle) || self.shutdown.is_cancelled() {
+            return Ok(());
+        }
+        let origin = origin_of(&handle);
+        let sent = (origin == Origin::Request).then_some(&self.options.folders);
         let again = handle.file.read_again(sent, &config::environment);
         let file = again.map_err(|problems| refusal(&problems))?;
         if file.config.has_secrets_of(&handle.file.config) && !handle.ended.is_cancelled() {
@@ -327,23 +374,16 @@ impl Runtime {
             pipe = name,
             "the references of its document mean something else now"
         );
-        self.put_in_place_of(&handle, file, origin.unwrap_or(Origin::File))
-            .await
-    }
-
-    async fn refuse_file(&self, name: &str, error: &Error) {
-        let handle = self.handles().get(name).cloned();
-        if let Some(handle) = handle {
-            handle.pipe.accept();
-            handle.pipe.refuse_file(error).await;
-        }
+        let place = (origin, Opening::ForCommand);
+        self.put_in_place_of(&handle, file, place).await
     }
 
     /// Pauses a pipe whose file is gone, which resumes when the file is back, and says so. False when its state does not
     /// take that yet.
-    async fn file_gone(&self, name: &str, told: bool) -> bool {
+    async fn file_gone(&self, name: &str, told: bool, said: &mut Said) -> bool {
         let handle = self.handles().get(name).cloned();
-        let Some(handle) = handle else {
+        // One that a request has made since goes on without.
+        let Some(handle) = handle.filter(|handle| origin_of(handle) == Origin::File) else {
             return true;
         };
         let outcome = pause_without_file(&handle).await;
@@ -352,12 +392,53 @@ impl Runtime {
         }
         let message = format!("its pipe file is gone: `{}`", handle.file.file().display());
         let error = Error::new(ErrorKind::Config, message).with_hint(outcome.remedy());
-        handle.pipe.accept();
-        handle
-            .pipe
-            .refuse(Reason::new(ReasonKind::Warning, &error))
-            .await;
+        let reason = Reason::new(ReasonKind::Warning, &error);
+        say(&handle, said, reason).await;
         outcome != Absence::Waits
+    }
+}
+
+/// Lets stand what is wrong with a pipe's file, in place of what stood there for it.
+async fn say(handle: &Handle, said: &mut Said, reason: Reason) {
+    let is_same = |one: &Reason| (&one.message, &one.remedy) == (&reason.message, &reason.remedy);
+    if handle.pipe.refused().iter().any(is_same) {
+        return;
+    }
+    unsay(handle, said);
+    said.insert(handle.pipe.store.pipe().to_owned(), reason.clone());
+    handle.pipe.refuse(reason).await;
+}
+
+fn unsay(handle: &Handle, said: &mut Said) {
+    if let Some(former) = said.remove(handle.pipe.store.pipe()) {
+        handle.pipe.withdraw(&former);
+    }
+}
+
+/// Whether the command makes a pipe go on that rests.
+fn is_started_by(command: &Command, handle: &Handle) -> bool {
+    let state = handle.pipe.store.records().state();
+    let rests = matches!(state, PipeState::Paused { .. } | PipeState::Failed { .. });
+    rests
+        && command
+            .event(&state)
+            .is_some_and(|event| state.apply(event).is_ok())
+}
+
+/// Where the pipe's document comes from.
+fn origin_of(handle: &Handle) -> Origin {
+    let records = handle.pipe.store.records();
+    let applied = records.applied.as_deref();
+    applied.map_or(Origin::File, |applied| applied.origin)
+}
+
+impl Watched {
+    /// Says once that it is of no use.
+    fn tell(&mut self, error: &Error) {
+        if self.useless.as_deref() != Some(error.message()) {
+            self.useless = Some(error.message().to_owned());
+            tracing::error!(hint = error.hint(), "{}", error.chain());
+        }
     }
 }
 

@@ -143,7 +143,7 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
 fn migrate(connection: &mut Connection, from: i64, path: &Path) -> rusqlite::Result<()> {
     let kept = path.with_extension(format!("v{from}.sqlite"));
     if !kept.exists() {
-        connection.execute("VACUUM INTO ?1", [kept.display().to_string()])?;
+        keep(connection, &kept)?;
     }
     for (version, step) in (1..VERSION)
         .zip(STEPS)
@@ -160,6 +160,26 @@ fn migrate(connection: &mut Connection, from: i64, path: &Path) -> rusqlite::Res
         );
     }
     Ok(())
+}
+
+/// Copies the database, whole or not at all, and readable for nobody else.
+fn keep(connection: &Connection, kept: &Path) -> rusqlite::Result<()> {
+    let begun = kept.with_extension("part");
+    let failed = |error: std::io::Error| {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+        rusqlite::Error::SqliteFailure(code, Some(format!("{}: {error}", kept.display())))
+    };
+    match std::fs::remove_file(&begun) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    // SQLite takes an empty file, with the permissions that it has.
+    restrict(&begun).map_err(failed)?;
+    connection.execute("VACUUM INTO ?1", [begun.display().to_string()])?;
+    let copied = std::fs::File::open(&begun).and_then(|file| file.sync_all());
+    copied
+        .and_then(|()| std::fs::rename(&begun, kept))
+        .map_err(failed)
 }
 
 /// Version 2: each record has a checksum.
