@@ -10,7 +10,7 @@ pub const VARIABLE: &str = "PIPEWRIGHT_KILL_AT";
 
 /// Every point, in the order in which work comes to them. The tests kill at each.
 #[cfg(feature = "faults")]
-pub const POINTS: [&str; 24] = [
+pub const POINTS: [&str; 26] = [
     // A change of tables has been asked for: the state is Modifying; what it needs is known; the pipe has stopped.
     "modify:1", "modify:2", "change:1", "change:2", // A resync's checks are made.
     "resync:1",
@@ -25,6 +25,8 @@ pub const POINTS: [&str; 24] = [
     "alter:3", // A term: its claim is at the destination, and not yet in the state.
     "term:1",  // A flush: its rows are at the destination, and it has no checkpoint.
     "flush:1",
+    // A changed pipe file: all of it but new tables is recorded; these are in the pipe, and the file is not remembered.
+    "file:1", "file:2",
 ];
 
 /// Ends the process when it was asked to end here.

@@ -28,7 +28,7 @@ on_both_sources! {
 }
 
 /// The identity of the target: another after an exchange.
-async fn identity(stage: &Stage, table: &str) -> Result<String> {
+pub(crate) async fn identity(stage: &Stage, table: &str) -> Result<String> {
     let sql = format!(
         "SELECT toString(uuid) FROM system.tables WHERE database = '{}' AND name = '{table}'",
         stage.database

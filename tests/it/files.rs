@@ -12,12 +12,18 @@ use misfits::{
     a_file_that_does_not_fit_what_commands_have_set_is_refused_and_ends_no_other_pipe,
     a_second_file_of_a_pipe_is_refused_until_the_first_goes,
 };
-use watched::a_watched_folder_starts_changes_and_pauses_pipes;
+use watched::{
+    a_folder_whose_files_are_put_in_place_of_others_is_taken_up,
+    a_watched_folder_starts_changes_and_pauses_pipes,
+};
 
-use crate::support::{CATCH_UP, START, on_both_sources, once, running_with};
+use crate::support::{
+    CATCH_UP, START, assert_caught_up, ends_at, on_both_sources, once, running_with,
+};
 
 on_both_sources! {
     a_changed_file_is_taken_up_as_commands_would_except_where_a_command_was_first: 300,
+    a_changed_file_is_taken_up_whole_though_the_process_ends_within: 300,
 }
 
 once! {
@@ -25,6 +31,7 @@ once! {
     a_watched_folder_starts_changes_and_pauses_pipes: 300,
     a_file_that_does_not_fit_what_commands_have_set_is_refused_and_ends_no_other_pipe: 300,
     a_second_file_of_a_pipe_is_refused_until_the_first_goes: 300,
+    a_folder_whose_files_are_put_in_place_of_others_is_taken_up: 240,
 }
 
 async fn with_tables(kind: SourceKind) -> Result<Stage> {
@@ -184,6 +191,46 @@ async fn a_changed_file_is_taken_up_as_commands_would_except_where_a_command_was
     ensure!(
         drift(&document, "sync.interval").is_null() && !has_reason(&document, "sync"),
         "{document}"
+    );
+    Ok(())
+}
+
+/// Once before its new table is asked for, and once when that is in the pipe and nothing says so.
+async fn a_changed_file_is_taken_up_whole_though_the_process_ends_within(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = with_tables(kind).await?;
+    let mut pipe = running_with(&stage.pipe_file(&["a", "b"])).await?;
+    for (point, tables, interval) in [
+        ("file:1", ["a", "b", "c"], "150ms"),
+        ("file:2", ["a", "c", "d"], "250ms"),
+    ] {
+        ensure!(pipe.stop().await? == 0);
+        let mut file = stage.pipe_file(&tables);
+        file["sync"]["interval"] = json!(interval);
+        pipe.change_file(&file);
+        ends_at(&mut pipe, point).await?;
+        let update = |table: &str| format!("UPDATE {table} SET n = n + 1");
+        stage.source.execute_all(tables.map(update)).await?;
+        pipe.restart()?;
+        let taken_up = |document: &Value| {
+            let there = tables
+                .iter()
+                .all(|name| table(&stage, document, name)["state"] == "Streaming");
+            document["state"] == "Running" && there
+        };
+        let document = pipe.wait_for("the tables", START, taken_up).await?;
+        ensure!(
+            document["reasons"] == json!([]) && document["drift"] == json!([]),
+            "after {point}: {document:#}"
+        );
+        assert_caught_up(&stage, &mut pipe, &tables).await?;
+        stage.assert_no_load_left().await?;
+    }
+    let document = pipe.status().await?;
+    ensure!(
+        table(&stage, &document, "b")["state"] == "Removed",
+        "{document:#}"
     );
     Ok(())
 }

@@ -331,6 +331,8 @@ fn every_point_is_killed_at() {
         .chain(&ALTER)
         // The last one where plugins change: `plugins`.
         .chain(&["resync:1", "term:1", "flush:1"])
+        // Where a pipe file changes: `files`.
+        .chain(&["file:1", "file:2"])
         .copied()
         .collect();
     assert_eq!(killed, BTreeSet::from(POINTS));

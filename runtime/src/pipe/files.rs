@@ -26,6 +26,7 @@ use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{self, Difference, PipeConfig, PipeFile, source_of};
 use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::fault;
 
 /// How long to wait before a server that did not answer is asked again for a table that the file added.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -156,6 +157,7 @@ pub(super) async fn take_up(
             Ok(())
         })
         .await?;
+    fault::point("file:1");
     Ok((!entries.is_empty()).then_some(Additions { entries, whole }))
 }
 
@@ -415,6 +417,7 @@ impl Additions {
                 Err(error) => pipe.refuse(Reason::new(ReasonKind::Warning, &error)).await,
                 Ok(()) => {}
             }
+            fault::point("file:2");
             if let Err(error) = remember(&pipe, self.whole).await {
                 tracing::error!(pipe = pipe.store.pipe(), "{}", error.chain());
             }

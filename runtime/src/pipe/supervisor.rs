@@ -33,6 +33,9 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 /// The longest wait: a server that is back is noticed within it.
 const BACKOFF_LONGEST: Duration = Duration::from_secs(5);
 
+/// How long a pipe that is dropped may take to finish what is in flight: an end that does not answer is not waited for.
+const DRAINED_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long a pipe tries again before that counts as trouble that somebody should know of.
 const RETRYING_IS_TROUBLE: Duration = Duration::from_secs(60);
 
@@ -226,8 +229,8 @@ impl Supervisor {
         self.drive(work, Some(&stop)).await
     }
 
-    /// Runs `work` while taking commands. With `stop`, work ends by itself when a command or the shutdown cancels it;
-    /// without, it is dropped.
+    /// Runs `work` while taking commands. With `stop`, work ends by itself when a command or the shutdown cancels it, unless
+    /// the pipe is dropped and it takes its time; without, it is dropped.
     async fn drive(
         &mut self,
         work: impl Future<Output = Result<()>>,
@@ -235,6 +238,7 @@ impl Supervisor {
     ) -> Result<()> {
         let mut work = std::pin::pin!(work);
         let shutdown = self.pipe.shutdown.clone();
+        let mut is_dropped = false;
         loop {
             // A change that waits goes before the next command.
             let free = self.pending.is_none();
@@ -243,6 +247,7 @@ impl Supervisor {
                 result = &mut work => return result,
                 Some(request) = self.commands.recv(), if free => {
                     let before = self.pipe.store.records().state();
+                    let drops = request.command == Command::Drop;
                     self.on_command(request).await;
                     let after = self.pipe.store.records().state();
                     let same = after == before || after.is_same_work(&before);
@@ -253,7 +258,10 @@ impl Supervisor {
                         Some(stop) => stop.cancel(),
                         None => return Ok(()),
                     }
+                    is_dropped = drops && self.pending.is_some();
                 }
+                // It is then as it would be had the process ended here.
+                () = tokio::time::sleep(DRAINED_WITHIN), if is_dropped => return Ok(()),
                 () = shutdown.cancelled(), if stop.is_none() => return Ok(()),
             }
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{Pipe, Stage};
+use testbed::harness::{Pipe, Proxy, Stage};
 use tokio::task::JoinHandle;
 
 use super::effects::{loads, newest_kind};
@@ -14,20 +14,26 @@ use super::{
     Asked, adding, give_well, lock, name_of, state, unlock_later, wait_state, with_tables,
 };
 use crate::support::{
-    CATCH_UP, START, SlowInserts, SlowReader, launch, on_both_sources, running, start,
+    CATCH_UP, START, SlowInserts, SlowReader, launch, on_both_sources, running, running_with, start,
 };
 
 on_both_sources! {
     a_pipe_is_dropped_from_whatever_it_is_at: 900,
+    a_pipe_is_dropped_in_time_though_an_end_of_it_hangs: 300,
 }
+
+/// What is left at a ClickHouse that does not answer is tried for half a minute.
+const DROPPED_WITHIN: Duration = Duration::from_secs(50);
 
 async fn a_pipe_is_dropped_from_whatever_it_is_at(kind: SourceKind) -> Result<()> {
     let stage = || with_tables(kind, 6);
     while_it_is_set_up(&stage().await?).await.context("Setup")?;
     while_it_loads(&stage().await?).await.context("Snapshot")?;
-    while_tables_are_added(&stage().await?)
-        .await
-        .context("Modifying")?;
+    for paused in [false, true] {
+        while_tables_are_added(&stage().await?, paused)
+            .await
+            .with_context(|| format!("Modifying, paused: {paused}"))?;
+    }
     for_nobody_who_waits(&stage().await?)
         .await
         .context("a client that goes away")?;
@@ -111,8 +117,12 @@ async fn while_it_loads(stage: &Stage) -> Result<()> {
     dropped
 }
 
-async fn while_tables_are_added(stage: &Stage) -> Result<()> {
+async fn while_tables_are_added(stage: &Stage, paused: bool) -> Result<()> {
     let pipe = running(stage, &["t", "u"]).await?;
+    if paused {
+        give_well(&pipe, &state("pause")).await?;
+        wait_state(stage, &pipe, "Paused").await?;
+    }
     let held = lock(stage, "w").await?;
     let add = Asked::Change(adding(json!({ "source": name_of(stage, "w") })));
     let forget = async {
@@ -224,4 +234,43 @@ async fn without_its_source(stage: &Stage) -> Result<()> {
     pipe.restart()?;
     wait_state(stage, &pipe, "Failed").await?;
     assert_drops(stage, &pipe).await
+}
+
+/// A machine that takes connections and never answers; what was open stands still.
+async fn a_pipe_is_dropped_in_time_though_an_end_of_it_hangs(kind: SourceKind) -> Result<()> {
+    let insert = "INSERT INTO u (a) VALUES ('on its way')";
+    for hanging in ["source", "destination"] {
+        let stage = with_tables(kind, 1).await?;
+        let mut file = stage.pipe_file(&["t", "u"]);
+        let proxy = match hanging {
+            "source" => {
+                let proxy = Proxy::before(stage.source_server.port()).await?;
+                file["source"]["port"] = json!(proxy.port());
+                proxy
+            }
+            _ => {
+                let proxy = Proxy::before(stage.clickhouse_server.http_port()).await?;
+                file["destination"]["url"] = json!(proxy.url());
+                proxy
+            }
+        };
+        let pipe = running_with(&file).await?;
+        proxy.hang();
+        stage.source.execute(insert).await?;
+        // For the flush that it is in.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let begun = Instant::now();
+        let (status, answer) = pipe.forget().await.context(hanging)?;
+        let took = begun.elapsed();
+        ensure!(
+            status == 200 && took < DROPPED_WITHIN && pipe.status().await.is_err(),
+            "{hanging}, after {took:?}: {status}: {answer:#}"
+        );
+        let told = answer["reasons"].to_string();
+        ensure!(
+            told.contains("the pipe is dropped") == (hanging == "destination"),
+            "{hanging}: {answer:#}"
+        );
+    }
+    Ok(())
 }

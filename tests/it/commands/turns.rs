@@ -6,21 +6,25 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
+use pipewright::pipe::lifecycle::PipeState;
 use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
 
 use super::{
-    Asked, adding, give, give_well, lock, name_of, newest_event, removing, small_partitions, state,
-    unlock, unlock_later, wait_partitions, wait_state, wait_told, with_tables,
+    Asked, adding, assert_stays, give, give_well, lock, name_of, newest_event, removing,
+    small_partitions, state, unlock, unlock_later, wait_partitions, wait_state, wait_told,
+    with_tables,
 };
+use crate::definitions::identity;
 use crate::support::{
     CATCH_UP, START, SlowReader, assert_caught_up, launch, on_both_sources, running, start,
 };
 
 on_both_sources! {
-    commands_that_come_while_tables_are_added_wait_for_their_turn: 400,
+    commands_that_come_while_tables_are_added_wait_for_their_turn: 600,
     a_setting_holds_from_the_next_run_on_whatever_the_pipe_is_at: 400,
+    a_pipe_that_copies_once_takes_commands_during_its_exchange: 240,
 }
 
 /// What is answered to each of these, given while `w` is added and a lock keeps that from being over.
@@ -156,12 +160,79 @@ async fn while_it_is_paused(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
         drift.contains("250ms") && drift.contains("localhost"),
         "{document:#}"
     );
-    let asked = [state("resume")];
+    what_leaves_it_paused(stage, pipe).await?;
+    for asked in [state("resume"), state("start"), state("resync")] {
+        let newest = newest_event(stage, pipe).await?;
+        let given = std::slice::from_ref(&asked);
+        for (status, answer) in answers_at_modifying(stage, pipe, given).await? {
+            ensure!(status == 200, "{asked:?}: {status}: {answer:#}");
+        }
+        wait_told(stage, pipe, newest, "Paused to Snapshot").await?;
+        pipe.wait_state("Running", CATCH_UP).await?;
+        assert_caught_up(stage, pipe, &["t", "u", "w"]).await?;
+        stage.assert_no_load_left().await?;
+        give_well(pipe, &state("pause")).await?;
+        pipe.wait_state("Paused", CATCH_UP).await?;
+    }
+    give_well(pipe, &state("resume")).await?;
+    pipe.wait_state("Running", CATCH_UP).await.map(drop)
+}
+
+/// Other tables, ways back for one that needs none, and the removal of the very table that is added.
+async fn what_leaves_it_paused(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    let asked = [
+        Asked::Change(adding(json!({ "source": name_of(stage, "w") }))),
+        Asked::Change(json!({ "exclude": ["no.such*", "neither.such"] })),
+        of_table(stage, "retry", "t"),
+        of_table(stage, "skip", "t"),
+    ];
     for (status, answer) in answers_at_modifying(stage, pipe, &asked).await? {
         ensure!(status == 200, "{status}: {answer:#}");
     }
-    pipe.wait_state("Running", CATCH_UP).await?;
-    assert_caught_up(stage, pipe, &["t", "u", "w"]).await
+    let document = pipe.wait_state("Paused", CATCH_UP).await?;
+    ensure!(
+        is_there(stage, &document, "w") && document["drift"].to_string().contains("neither.such"),
+        "{document:#}"
+    );
+    let asked = [Asked::Change(removing(stage, "w"))];
+    for (status, answer) in answers_at_modifying(stage, pipe, &asked).await? {
+        ensure!(status == 200, "{status}: {answer:#}");
+    }
+    let document = pipe.wait_state("Paused", CATCH_UP).await?;
+    ensure!(!is_there(stage, &document, "w"), "{document:#}");
+    Ok(())
+}
+
+/// A reader keeps the exchange from being over.
+async fn a_pipe_that_copies_once_takes_commands_during_its_exchange(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = with_tables(kind, 8).await?;
+    let mut file = stage.pipe_file(&["t", "u"]);
+    file["mode"] = json!("snapshot");
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_state("Completed", START).await?;
+    let tables = ["t", "u"];
+    let mut before = Vec::new();
+    for table in tables {
+        before.push(identity(&stage, table).await?);
+    }
+    stage.source.execute("DELETE FROM t WHERE id < 10").await?;
+    let reader = SlowReader::begin(&stage, "t").await?;
+    give_well(&pipe, &state("resync")).await?;
+    pipe.wait_state("Resync", CATCH_UP).await?;
+    reader.wait_in_the_way().await?;
+    // A table that is being exchanged is asked back in vain, and told so.
+    assert_stays(&stage, &pipe, &PipeState::Resync).await?;
+    reader.end().await?;
+    let document = pipe.wait_state("Completed", CATCH_UP).await?;
+    ensure!(document["reasons"] == json!([]), "{document:#}");
+    for (table, before) in tables.into_iter().zip(before) {
+        stage.assert_same(table).await?;
+        let now = identity(&stage, table).await?;
+        ensure!(now != before, "{table} is the table that was loaded before");
+    }
+    stage.assert_no_load_left().await
 }
 
 /// With an interval of an hour, which no row outwaits here.

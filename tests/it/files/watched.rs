@@ -263,6 +263,61 @@ pub(super) async fn a_watched_folder_starts_changes_and_pauses_pipes() -> Result
     a_completed_pipe_takes_its_changed_file_up_by_a_resync(&base, &pipe, folder.path()).await
 }
 
+/// An editor writes beside the file and renames over it. Kubernetes keeps files in a folder of their own, to which a link
+/// leads through another link, and puts a new link in its place when they have changed.
+pub(super) async fn a_folder_whose_files_are_put_in_place_of_others_is_taken_up() -> Result<()> {
+    let stage = with_tables(SourceKind::MySql).await?;
+    let base = with_tables(SourceKind::MariaDb).await?;
+    let folder = tempfile::tempdir()?;
+    let mounted = folder.path().join("mounted");
+    std::fs::create_dir(&mounted)?;
+    let version = |number: u32, tables: &[&str]| -> Result<()> {
+        let name = format!("..2026_{number}");
+        std::fs::create_dir(mounted.join(&name))?;
+        let path = mounted.join(&name).join("one.yaml");
+        write(&path, &stage.pipe_file(tables))?;
+        std::os::unix::fs::symlink(&name, mounted.join("..data_tmp"))?;
+        std::fs::rename(mounted.join("..data_tmp"), mounted.join("..data"))?;
+        let former = mounted.join(format!("..2026_{}", number - 1));
+        std::fs::remove_dir_all(former).ok();
+        Ok(())
+    };
+    version(1, &["a"])?;
+    std::os::unix::fs::symlink("..data/one.yaml", mounted.join("one.yaml"))?;
+    let launched = launch(&base.pipe_file(&["a"])).argument(mounted.display().to_string());
+    let mut pipe = start(launched)?;
+    let name = &stage.database;
+    let running = |document: &Value| document["state"] == "Running";
+    wait_for_pipe(&pipe, name, "Running", running).await?;
+    // Through the links first, then by a file in the place of the link.
+    version(2, &["a", "b"])?;
+    let streams = |document: &Value, joined: &str| {
+        running(document) && table(&stage, document, joined)["state"] == "Streaming"
+    };
+    let joined = |document: &Value| streams(document, "b");
+    wait_for_pipe(&pipe, name, "the new version's table", joined).await?;
+    version(3, &["b", "c"])?;
+    wait_for_pipe(&pipe, name, "another version's tables", |document| {
+        streams(document, "c") && table(&stage, document, "a")["state"] == "Removed"
+    })
+    .await?;
+    let beside = folder.path().join("one.yaml.new");
+    write(&beside, &stage.pipe_file(&["b", "d"]))?;
+    std::fs::rename(&beside, mounted.join("one.yaml"))?;
+    let document = wait_for_pipe(&pipe, name, "the renamed file's tables", |document| {
+        streams(document, "d") && table(&stage, document, "c")["state"] == "Removed"
+    })
+    .await?;
+    ensure!(document["reasons"] == json!([]), "{document:#}");
+    let updates = ["b", "d"].map(|table| format!("UPDATE {table} SET n = n + 1"));
+    stage.source.execute_all(updates).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    for table in ["b", "d"] {
+        stage.assert_same(table).await?;
+    }
+    Ok(())
+}
+
 async fn a_completed_pipe_takes_its_changed_file_up_by_a_resync(
     stage: &Stage,
     pipe: &Pipe,

@@ -47,6 +47,11 @@ async fn what_a_binlog_leaves_out_is_told_with_what_reading_it_takes() -> Result
         &["binlog_row_image", "gtid_mode"],
     )?;
     assert_setup_tells(&file, &found).await?;
+    // A wildcard is no less specific about its tables than their names are.
+    let t = format!("{}.t", stage.database);
+    let wild = stage.pipe_file_of(vec![entry(t), entry("else*.u*".to_owned())]);
+    let wild = told(&pipe, &wild).await?;
+    wild.ensure(&["binlog_filter", "binlog_row_image"], &["gtid_mode"])?;
 
     follow(&stage, &found.found, "SET GLOBAL enforce_gtid_consistency").await?;
     let mut file = stage.pipe_file(&["t"]);

@@ -23,13 +23,14 @@ pub struct Proxy {
     _task: JoinSet<()>,
 }
 
-/// How many answers of inserts are still to be lost, and how many were; who is to lose everything; whether nobody
-/// gets in; whether the next insert is held, and the one that is; whose inserts wait, and whether one does.
+/// How many answers of inserts are still to be lost, and how many were; who is to lose everything; whether whoever
+/// comes is left waiting, or does not get in; whether the next insert is held, and the one that is; whose inserts wait, and whether one does.
 #[derive(Debug, Default)]
 struct Losses {
     wanted: AtomicU32,
     done: AtomicU32,
     stalls: watch::Sender<()>,
+    hangs: AtomicBool,
     shut: AtomicBool,
     holds: AtomicBool,
     held: Mutex<Option<Vec<u8>>>,
@@ -69,6 +70,12 @@ impl Proxy {
     /// forgotten them. New ones are carried.
     pub fn stall(&self) {
         self.losses.stalls.send_replace(());
+    }
+
+    /// From now on nothing crosses any connection, and new ones are taken all the same.
+    pub fn hang(&self) {
+        self.losses.hangs.store(true, Ordering::SeqCst);
+        self.stall();
     }
 
     /// Whether new connections end at once; those that are open go on.
@@ -177,6 +184,11 @@ async fn accept(listener: TcpListener, port: u16, losses: Arc<Losses>) {
         }
         let losses = Arc::clone(&losses);
         connections.spawn(async move {
+            if losses.hangs.load(Ordering::SeqCst) {
+                // With it the socket would close.
+                let _client = client;
+                return std::future::pending().await;
+            }
             // Either end may go away at any moment; then so does the other.
             carry(client, port, losses).await.ok();
         });

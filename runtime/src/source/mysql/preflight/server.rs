@@ -7,7 +7,8 @@ use mysql_async::{Conn, Row};
 use super::super::snapshot::boundary::binlog_status_sql;
 use super::super::{Flavor, Source};
 use super::{Variables, ask, ask_rows, finding, tables, to_gtids};
-use crate::config::{PipeConfig, PositionMode, SourceConfig, TlsMode};
+use crate::batch::TableName;
+use crate::config::{PipeConfig, PositionMode, SourceConfig, TablePattern, TlsMode};
 use crate::error::{ErrorKind, Finding, Result, Severity};
 
 /// What providers keep the binlog for at the least, so that a stop of a day is survivable.
@@ -130,24 +131,42 @@ async fn check_filters(
         names.map(str::to_owned).collect()
     };
     let (only, never) = (list(2), list(3));
-    for entry in &config.tables {
-        let name = &entry.source.database;
-        if entry.source.is_wildcard() && name.contains('*') {
-            continue;
-        }
-        if never.contains(name) || !(only.is_empty() || only.contains(name)) {
-            findings.push(finding(
-                Severity::Error,
-                ErrorKind::SourceSetting,
-                "binlog_filter",
-                format!("the binlog leaves out database `{name}`"),
-                "changes of every replicated database in the binlog",
-                "restart the server without binlog-do-db and binlog-ignore-db, or with the database among them",
-            ));
-        }
+    if only.is_empty() && never.is_empty() {
+        return Ok(());
     }
-    findings.dedup();
+    let existing = tables::existing(conn).await?;
+    let is_left_out =
+        |name: &String| never.contains(name) || !(only.is_empty() || only.contains(name));
+    let mut left_out: Vec<&String> = databases(config, &existing).collect();
+    left_out.retain(|name| is_left_out(name));
+    left_out.sort();
+    left_out.dedup();
+    findings.extend(left_out.into_iter().map(|name| {
+        finding(
+            Severity::Error,
+            ErrorKind::SourceSetting,
+            "binlog_filter",
+            format!("the binlog leaves out database `{name}`"),
+            "changes of every replicated database in the binlog",
+            "restart the server without binlog-do-db and binlog-ignore-db, or with the database among them",
+        )
+    }));
     Ok(())
+}
+
+/// The databases that the entries name, and those whose tables a wildcard of databases means.
+fn databases<'a>(
+    config: &'a PipeConfig,
+    existing: &'a [TableName],
+) -> impl Iterator<Item = &'a String> {
+    let entries = config.tables.iter().map(|entry| &entry.source);
+    let is_open = |source: &&TablePattern| source.is_wildcard() && source.database.contains('*');
+    let (open, named): (Vec<_>, Vec<_>) = entries.partition(is_open);
+    let meant = existing
+        .iter()
+        .filter(move |name| open.iter().any(|source| source.matches(name)));
+    let named = named.into_iter().map(|source| &source.database);
+    named.chain(meant.map(|name| &name.database))
 }
 
 /// A load starts at no place between the PREPARE and the end of an XA transaction.

@@ -81,7 +81,8 @@ fn may_append(entry: &TableConfig) -> bool {
     entry.engine == Engine::Append || entry.keyless == Keyless::Append
 }
 
-async fn existing(conn: &mut Conn) -> Result<Vec<TableName>> {
+/// The tables that an account can see, in order.
+pub(super) async fn existing(conn: &mut Conn) -> Result<Vec<TableName>> {
     let names: Vec<(String, String)> = conn
         .query(
             "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', \
