@@ -28,6 +28,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// When a file is tried again that could not be taken up for something outside of it.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
+/// What stands in the status of a pipe whose file is not there.
+const GONE: &str = "its pipe file is gone";
+
 /// What is watched.
 #[derive(Debug, Default)]
 struct Watch {
@@ -272,6 +275,10 @@ impl Runtime {
         let records = pipe.store.records();
         let applied = records.applied.as_deref();
         let returned = applied.is_some_and(|applied| applied.gone);
+        let told = said.get(pipe.store.pipe());
+        if told.is_some_and(|reason| reason.message.starts_with(GONE)) {
+            unsay(handle, said);
+        }
         let by_file = applied.is_some_and(|applied| applied.origin == Origin::File);
         let rests = matches!(
             records.state(),
@@ -390,7 +397,7 @@ impl Runtime {
         if told && outcome == Absence::Waits {
             return false;
         }
-        let message = format!("its pipe file is gone: `{}`", handle.file.file().display());
+        let message = format!("{GONE}: `{}`", handle.file.file().display());
         let error = Error::new(ErrorKind::Config, message).with_hint(outcome.remedy());
         let reason = Reason::new(ReasonKind::Warning, &error);
         say(&handle, said, reason).await;
