@@ -105,7 +105,7 @@ pub fn read_cases(folder: &Path) -> Result<Vec<Case>> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .collect();
     folders.sort();
-    for folder in folders.iter().filter(|folder| is_meant_as_case(folder)) {
+    if let Some(folder) = folders.iter().find(|folder| is_meant_as_case(folder)) {
         return Err(Error::new(
             ErrorKind::Config,
             format!(

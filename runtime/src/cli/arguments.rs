@@ -452,7 +452,7 @@ How a pipe reaches its servers is changed while it is paused or has failed. The 
 what was read or written is refused.";
 
 /// A pipe's name as pipe files have it: it stands in the addresses that are asked.
-fn pipe_name(text: &str) -> std::result::Result<String, String> {
+fn pipe_name(text: &str) -> Result<String, String> {
     match crate::config::is_name(text) {
         true => Ok(text.to_owned()),
         false => Err("a pipe's name has letters, digits, `_` and `-`, 64 at most".to_owned()),

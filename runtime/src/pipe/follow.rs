@@ -34,6 +34,7 @@ use super::supervisor::Pipe;
 use super::track::Track;
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::binlog::ddl::Class;
 use crate::source::mysql::binlog::{
     BinlogStream, Decided, Idle, Item, Prepared, RowEvent, RowEvents, Statement, Transaction, Xid,
 };
@@ -329,7 +330,8 @@ impl Follower<'_> {
         } = decided;
         let committed_at_us = self.dated(committed_at_us);
         self.passed.meet(&gtid, &end.position);
-        let passed_over = commit && self.pace == Pace::PassOverFirst;
+        let passed_over =
+            commit && self.pace == Pace::PassOverFirst && self.is_concerned(open, &xid).await?;
         if passed_over {
             self.pass_over_first(&end).await?;
         }
@@ -446,7 +448,7 @@ impl Follower<'_> {
         self.kinship
             .learn(self.session, self.store, &statement)
             .await?;
-        if self.pace == Pace::PassOverFirst {
+        if self.pace == Pace::PassOverFirst && self.is_named(&statement) {
             self.pass_over_first(&end).await?;
         } else if !self.is_passed(&statement) {
             self.flush_and_wait(open).await?;
@@ -492,6 +494,42 @@ impl Follower<'_> {
             .filter(|name| self.track.carries(&records, name))
             .peekable();
         ours.peek().is_some() && ours.all(|name| self.passed.contains(name))
+    }
+
+    /// Whether an XA transaction that is decided holds rows of a table of this stream. What was not read may.
+    async fn is_concerned(&self, open: &mut Open, xid: &Xid) -> Result<bool> {
+        let id = match open.waiting.get(xid) {
+            None => return Ok(true),
+            Some(Waiting {
+                rows: Some(rows), ..
+            }) => {
+                let records = self.store.records();
+                return Ok(rows
+                    .tables()
+                    .any(|table| self.track.carries(&records, table)));
+            }
+            Some(waiting) => waiting.id.clone(),
+        };
+        // Its rows may be on their way into the state.
+        self.flush_and_wait(open).await?;
+        let records = self.store.records();
+        let mut pieces = records.prepared.get(&id).into_iter();
+        Ok(pieces.any(|kept| {
+            let mut tables = kept.pieces.iter();
+            tables.any(|(table, _)| self.track.carries(&records, table))
+        }))
+    }
+
+    /// Whether the statement concerns a table of this stream, or may: what no table is known of concerns each.
+    fn is_named(&self, statement: &Statement) -> bool {
+        let records = self.store.records();
+        let told = |name: &TableName| records.tables.contains_key(name);
+        let mut tables = statement.tables.iter();
+        match &statement.class {
+            Class::Unknown if !statement.tables.iter().any(told) => true,
+            Class::DropDatabase(_) => true,
+            _ => tables.any(|name| self.track.carries(&records, name)),
+        }
     }
 
     /// Records that what ends at `end` is passed over for this table, and goes on as configured.

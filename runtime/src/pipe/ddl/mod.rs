@@ -95,6 +95,7 @@ pub(super) async fn apply(stand: Stand<'_>, statement: &Statement) -> Result<Out
         let end = Some(statement.end.position.clone());
         return Ok(Outcome::Ask(Command::FollowStatement { fates, end }));
     }
+    announce(stand, statement, &verdicts).await?;
     let mut durable = Vec::new();
     let mut definitions: Vec<(TableName, SourceTable)> = Vec::new();
     for (name, verdict) in verdicts {
@@ -127,6 +128,20 @@ pub(super) async fn apply(stand: Stand<'_>, statement: &Statement) -> Result<Out
         })
         .await?;
     Ok(Outcome::Applied)
+}
+
+/// What a statement does at ClickHouse is *sent* before it is done, as rows are: a server that lacks the statement is
+/// then refused, where the target would otherwise stay truncated or altered for it, unseen.
+async fn announce(
+    stand: Stand<'_>,
+    statement: &Statement,
+    verdicts: &[(TableName, Verdict)],
+) -> Result<()> {
+    let acts = |verdict: &Verdict| matches!(verdict, Verdict::Truncate | Verdict::Alter(_));
+    if verdicts.iter().any(|(_, verdict)| acts(verdict)) {
+        stand.track.begin(stand.store, &statement.end).await?;
+    }
+    Ok(())
 }
 
 /// The target does not hold what it held before the alteration.
