@@ -97,6 +97,8 @@ pub enum ErrorKind {
     PluginLog,
     /// A plugin failed on rows together and on none of them alone: its result depends on how rows are cut into batches.
     PluginCutDependent,
+    /// The search for the rows on which a plugin fails took so much of the time that all tables of the pipe fell behind.
+    PluginHoldsUp,
     /// A plugin rejected rows.
     PluginRejected,
     /// The stream is further behind than the pipe file allows; nothing failed.
@@ -161,6 +163,7 @@ impl ErrorKind {
             | ErrorKind::PluginKey
             | ErrorKind::PluginLog
             | ErrorKind::PluginCutDependent
+            | ErrorKind::PluginHoldsUp
             | ErrorKind::PluginRejected
             | ErrorKind::Internal => Scope::Table,
             // Credentials and grants are an account's, and the next table would be refused as well.
@@ -215,6 +218,7 @@ impl ErrorKind {
             | ErrorKind::PluginKey
             | ErrorKind::PluginLog
             | ErrorKind::PluginCutDependent
+            | ErrorKind::PluginHoldsUp
             | ErrorKind::PluginRejected
             | ErrorKind::LagBeyondObjective
             | ErrorKind::RetentionBelowObjective

@@ -55,6 +55,7 @@ impl Exit {
             | ErrorKind::PluginKey
             | ErrorKind::PluginLog
             | ErrorKind::PluginCutDependent
+            | ErrorKind::PluginHoldsUp
             | ErrorKind::PluginRejected
             | ErrorKind::LagBeyondObjective
             | ErrorKind::RetentionBelowObjective

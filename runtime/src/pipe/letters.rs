@@ -251,7 +251,7 @@ async fn replay_table(
             versions: letters.iter().map(|letter| letter.version).collect(),
         },
     };
-    let applied = table.chain.apply(batch).await?;
+    let applied = table.chain.apart().apply(batch).await?;
     for (output, batch) in applied.batches {
         let batches = [batch];
         for target in table.stream_targets_of(output) {

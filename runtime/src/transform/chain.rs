@@ -5,31 +5,27 @@
 //! a row which stops matching a filter disappears. A row dropped from a load was never there and needs no delete. How rows
 //! that go to several targets converge stands in `outputs`, what becomes of rows that fail in `faults`.
 
+mod calls;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use arrow::array::new_empty_array;
 use arrow::error::ArrowError;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::binding::{Binding, WriteKind};
 use super::engine::blocking;
-use super::faults::{BadRow, Fault, START_TRIES, Search, is_limit, is_of_rows, not_started};
-use super::instance::{Instance, Plugin, keeps_reasons};
+use super::faults::{BadRow, Fault, is_limit};
+use super::instance::Plugin;
 use super::limits::INPUT_PART_OF_MEMORY;
 use super::outputs::{self, Unfit};
 use super::passing::{Gone, Passing};
 use super::verdict::Answer;
-use super::version::GuestInput;
 use super::{addresses, blank, convert, verdict};
 use crate::batch::{ChangeBatch, Changes, Op, TableSchema};
 use crate::config::{OnError, OnRejected};
 use crate::error::{Error, ErrorKind, Result};
-
-/// Before a start is tried once more, and twice that before the last time. On a thread of its own.
-const START_PAUSE: Duration = Duration::from_millis(200);
 
 /// The plugins of one table, bound to its columns. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,6 +33,8 @@ pub struct Chain {
     steps: Vec<Arc<Step>>,
     input: Arc<TableSchema>,
     outputs: Vec<ChainOutput>,
+    /// Whether no other table waits for its batches.
+    is_apart: bool,
 }
 
 /// Where a chain's rows go.
@@ -112,6 +110,7 @@ impl Chain {
             steps,
             input: schema,
             outputs,
+            is_apart: false,
         })
     }
 
@@ -122,6 +121,15 @@ impl Chain {
             step.tells_history.store(true, Ordering::Relaxed);
         }
         self
+    }
+
+    /// The same, for batches that no other table waits for: failing rows may be searched for however often.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self {
+            is_apart: true,
+            ..self.clone()
+        }
     }
 
     /// Where rows go: one place at least.
@@ -184,7 +192,10 @@ impl Chain {
         };
         for step in &self.steps {
             let gone = passing.gone.clone();
-            let (batch, answers) = Step::answers(step, passing.batch, gone).await?;
+            // Loads wait for nobody, and nobody for them.
+            let is_stream = matches!(passing.batch.changes, Changes::Stream { .. });
+            let holds_up = is_stream && !self.is_apart;
+            let (batch, answers) = Step::answers(step, passing.batch, gone, holds_up).await?;
             passing.batch = batch;
             step.note_faults(&passing, &answers, &mut faults);
             if self.is_routing() {
@@ -295,6 +306,7 @@ impl Step {
         step: &Arc<Self>,
         batch: ChangeBatch,
         gone: Gone,
+        holds_up: bool,
     ) -> Result<(ChangeBatch, Vec<Answer>)> {
         let byte_limit = step.plugin.limits.memory_bytes / INPUT_PART_OF_MEMORY;
         let byte_limit = usize::try_from(byte_limit).unwrap_or(usize::MAX);
@@ -306,140 +318,13 @@ impl Step {
             let gone = gone.clone();
             async move {
                 let permit = step.plugin.engine.permit().await?;
-                blocking(move || step.call(&batch, range, &gone, permit)).await
+                blocking(move || step.call(&batch, range, &gone, holds_up, permit)).await
             }
         });
         let at_once = std::thread::available_parallelism().map_or(1, usize::from);
         let answers: Vec<Vec<Answer>> = stream::iter(calls).buffered(at_once).try_collect().await?;
         let batch = Arc::try_unwrap(batch).unwrap_or_else(|shared| (*shared).clone());
         Ok((batch, answers.into_iter().flatten().collect()))
-    }
-
-    /// One call of the guest, on a thread that may block; more of them to find rows that fail, where these are passed over.
-    /// The permit is held until the guest has really ended, also when nobody waits for it any more.
-    fn call(
-        &self,
-        batch: &ChangeBatch,
-        range: std::ops::Range<usize>,
-        gone: &Gone,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Vec<Answer>> {
-        let passes_over = self.plugin.on_error != OnError::Fail;
-        match self.attempt(batch, range.clone(), false) {
-            Ok(answer) if passes_over => Ok(vec![answer]),
-            Ok(answer) => {
-                let counts = |bad: &&BadRow| !gone.holds(batch, range.start + bad.row);
-                let bad: Vec<_> = answer.bad.iter().filter(counts).collect();
-                match bad.as_slice() {
-                    [first, ..] => Err(self.rejected(first, bad.len())),
-                    [] => Ok(vec![answer]),
-                }
-            }
-            Err(error) if passes_over && is_of_rows(error.kind()) => {
-                // Other tables and pipes have their turn between the calls of a search.
-                drop(permit);
-                let runtime = tokio::runtime::Handle::current();
-                let engine = &self.plugin.engine;
-                let attempt = |range| {
-                    let _permit = runtime.block_on(engine.permit())?;
-                    self.attempt(batch, range, true)
-                };
-                Search::new(&self.binding, &self.plugin, &attempt)
-                    .run(range, error)
-                    .map_err(|error| error.with_table(&self.binding.input.name))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// One call of the guest: in an instance that waits, or in a fresh one. What fails in an instance that has served others
-    /// says nothing of these rows yet, so they are tried once more in one without a history.
-    fn attempt(
-        &self,
-        batch: &ChangeBatch,
-        range: std::ops::Range<usize>,
-        fresh: bool,
-    ) -> Result<Answer> {
-        let schema = &self.binding.input;
-        let input = convert::input(&self.binding, batch, &range).map_err(|column| {
-            let column = &schema.columns[column].name;
-            let name = self.plugin.name();
-            Error::new(
-                ErrorKind::PluginRejected,
-                format!("column `{column}` holds bytes that are not UTF-8, and plugin `{name}` reads it as text"),
-            )
-            .with_table(&schema.name)
-            .with_hint(format!(
-                "mend the column's values at the source, exclude the column, or take `{name}` out of the table's `transforms`"
-            ))
-        })?;
-        let pool = &self.plugin.engine.pool;
-        let waiting = if fresh { None } else { pool.take(self.id) };
-        if let Some(instance) = waiting {
-            let tells = self.tells_history.load(Ordering::Relaxed);
-            let has_history = instance.has_served() && !tells;
-            match self.enter(instance, batch, &range, &input) {
-                Err(error) if has_history && is_of_rows(error.kind()) => {}
-                outcome => return outcome,
-            }
-        }
-        let instance = self.start(schema)?;
-        self.enter(instance, batch, &range, &input)
-    }
-
-    /// One more instance. Many that start at once, as when a load begins, take longer than one.
-    fn start(&self, schema: &TableSchema) -> Result<Instance> {
-        let mut tries = 1;
-        loop {
-            match self.plugin.instance(schema) {
-                Ok(instance) => return Ok(instance),
-                Err(error) if tries < START_TRIES && is_of_rows(error.kind()) => {
-                    std::thread::sleep(START_PAUSE * tries);
-                    tries += 1;
-                }
-                Err(error) => return Err(not_started(self.plugin.name(), error)),
-            }
-        }
-    }
-
-    /// One call of an instance, which serves others only after a sound answer.
-    fn enter(
-        &self,
-        mut instance: Instance,
-        batch: &ChangeBatch,
-        range: &std::ops::Range<usize>,
-        input: &GuestInput<'_>,
-    ) -> Result<Answer> {
-        let schema = &self.binding.input;
-        let outcome = instance.transform(&self.plugin, schema, input)?;
-        let answer = verdict::check(&self.binding, range.len(), outcome)
-            .map_err(|breach| self.plugin.breach(&breach).with_table(&schema.name))?;
-        let most = self.plugin.limits.rows;
-        if answer.output_rows() as u64 > most.max(range.len() as u64) {
-            let error = self.plugin.too_much(format!("{most} rows"), "rows");
-            return Err(error.with_table(&schema.name));
-        }
-        for (place, target) in self.binding.targets.iter().enumerate() {
-            outputs::ensure_distinct(target, place, batch, range, &answer)
-                .map_err(|unfit| self.unfit(unfit))?;
-        }
-        if instance.may_serve() {
-            let bytes = instance.memory_bytes();
-            self.plugin.engine.pool.put(self.id, bytes, instance);
-        }
-        Ok(answer)
-    }
-
-    fn rejected(&self, first: &BadRow, count: usize) -> Error {
-        let name = self.plugin.name();
-        let (code, message) = (&first.code, &first.message);
-        Error::new(
-            ErrorKind::PluginRejected,
-            format!("plugin `{name}` rejected {count} of a batch's rows"),
-        )
-        .with_table(&self.binding.input.name)
-        .with_hint(keeps_reasons(name))
-        .with_words(format!("the first with `{code}`: {message}"))
     }
 
     /// Takes down the rows that failed, by their places before the first plugin.

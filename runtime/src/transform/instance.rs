@@ -11,6 +11,7 @@ use wasmtime::{Store, Trap};
 use super::component::{self, BUILD_HINT, refused};
 use super::engine::{Engine, blocking};
 use super::faults::short;
+use super::hold_up::HoldUps;
 use super::limits::{
     CALLS_PER_INSTANCE, GuestState, LIFTED_TOO_MUCH, Lookups, begin_call, lifted_bytes, watch_time,
 };
@@ -37,6 +38,7 @@ pub struct Plugin {
     pub(super) limits: LimitsConfig,
     pub(super) on_error: OnError,
     pub(super) on_rejected: OnRejected,
+    pub(super) hold_ups: HoldUps,
     config_json: String,
     lookups: Arc<Lookups>,
     linked: Box<dyn Linked>,
@@ -144,6 +146,7 @@ impl Plugin {
             digest,
             bytes,
             engine,
+            hold_ups: HoldUps::new(config.limits.time),
             limits: config.limits,
             on_error: config.on_error,
             on_rejected: config.on_rejected,

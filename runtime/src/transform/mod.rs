@@ -20,6 +20,7 @@ mod component;
 mod convert;
 mod engine;
 mod faults;
+mod hold_up;
 mod inspect;
 mod instance;
 mod limits;
