@@ -298,6 +298,19 @@ impl Error {
         self
     }
 
+    /// The same error for another place that it is met in: what is underneath is kept as one line.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let mut again = Self::new(self.kind(), self.message()).with_words(self.0.words.clone());
+        again.0.table.clone_from(&self.0.table);
+        again.0.hint.clone_from(&self.0.hint);
+        let under: Vec<String> = self.underneath().collect();
+        match under.is_empty() {
+            true => again,
+            false => again.with_source(under.join(": ")),
+        }
+    }
+
     /// What one step has met of several tables: the first error, with the others beside it. None without any.
     pub fn of_each(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
         let mut errors = errors.into_iter();
@@ -338,14 +351,13 @@ impl Error {
 
     /// Message, table and chain in one line, for logs and terminals. The hint is left to the caller.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(error) = next {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            next = error.source();
-        }
-        text
+        let texts = std::iter::once(self.to_string()).chain(self.underneath());
+        texts.collect::<Vec<_>>().join(": ")
+    }
+
+    fn underneath(&self) -> impl Iterator<Item = String> {
+        let errors = std::iter::successors(std::error::Error::source(self), |error| error.source());
+        errors.map(ToString::to_string)
     }
 }
 

@@ -7,6 +7,7 @@ use mysql_async::prelude::Queryable;
 use serde_json::json;
 use testbed::harness::{Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
+use tokio::task::JoinHandle;
 
 use crate::support::{
     CATCH_UP, START, Seed, Workload, assert_caught_up, end_of_binlog, events_behind, has_kinds,
@@ -30,6 +31,7 @@ once! {
     minimal_row_images_are_refused_by_name: 240,
     tagged_gtids_and_gaps_carry_a_pipe_over_a_restart: 300,
     by_file_a_load_does_not_miss_what_waits_for_a_replica_to_acknowledge_it: 300,
+    by_file_a_table_that_is_added_does_not_miss_what_waits_for_an_acknowledgement: 300,
     offsets_that_mariadb_11_leaves_out_of_transactions_are_not_needed: 420,
 }
 
@@ -105,32 +107,55 @@ async fn by_file_loads_end_on_a_source_that_has_written_nothing_since_its_file_b
     assert_caught_up(&stage, &mut pipe, &["t"]).await
 }
 
-/// The server waits behind its binlog and before its engine: the transaction is in the binlog, and in no SELECT. No load waits
-/// with it.
-async fn by_file_a_load_does_not_miss_what_waits_for_a_replica_to_acknowledge_it() -> Result<()> {
+/// A server with `t` and `u` whose next commit waits behind its binlog and before its engine, for a replica that never
+/// acknowledges it: the transaction is in the binlog, and in no SELECT.
+async fn with_commits_that_wait() -> Result<Stage> {
     let stage =
         Stage::with_source(|| SourceServer::start(SourceOptions::new(SourceKind::MySql))).await?;
     stage
         .source
         .execute_all([
             "CREATE TABLE t (id INT PRIMARY KEY)",
+            "CREATE TABLE u (id INT PRIMARY KEY)",
             "INSERT INTO t VALUES (1)",
+            "INSERT INTO u VALUES (1)",
             "FLUSH BINARY LOGS",
             "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
             "SET GLOBAL rpl_semi_sync_source_timeout = 600000",
-            "SET GLOBAL rpl_semi_sync_source_enabled = ON",
         ])
         .await?;
-    let before = end_of_binlog(&stage).await?;
+    Ok(stage)
+}
+
+/// A writer whose row of `table` is in the binlog, and in no SELECT.
+async fn write_and_wait(stage: &Stage, table: &str) -> Result<JoinHandle<Result<()>>> {
+    const WAIT: &str = "SET GLOBAL rpl_semi_sync_source_enabled = ON";
+    stage.source.execute(WAIT).await?;
+    let before = end_of_binlog(stage).await?;
     let source = stage.source.clone();
-    let writer = tokio::spawn(async move { source.execute("INSERT INTO t VALUES (2)").await });
+    let insert = format!("INSERT INTO {table} VALUES (2)");
+    let writer = tokio::spawn(async move { source.execute(&insert).await });
     let until = Instant::now() + CATCH_UP;
-    while end_of_binlog(&stage).await? == before {
+    while end_of_binlog(stage).await? == before {
         ensure!(Instant::now() < until, "nothing was written");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let shown = stage.source.number("SELECT COUNT(*) FROM t").await?;
+    let count = format!("SELECT COUNT(*) FROM {table}");
+    let shown = stage.source.number(&count).await?;
     ensure!(shown == 1, "the server does not wait");
+    Ok(writer)
+}
+
+async fn let_go(stage: &Stage, writer: JoinHandle<Result<()>>) -> Result<()> {
+    const GO_ON: &str = "SET GLOBAL rpl_semi_sync_source_enabled = OFF";
+    stage.source.execute(GO_ON).await?;
+    writer.await?
+}
+
+/// No load waits with the transaction: the pipe begins where the file does.
+async fn by_file_a_load_does_not_miss_what_waits_for_a_replica_to_acknowledge_it() -> Result<()> {
+    let stage = with_commits_that_wait().await?;
+    let writer = write_and_wait(&stage, "t").await?;
     let mut file = stage.pipe_file(&["t"]);
     file["source"]["position"] = json!("file");
     let mut pipe = running_with(&file).await?;
@@ -138,12 +163,35 @@ async fn by_file_a_load_does_not_miss_what_waits_for_a_replica_to_acknowledge_it
         !writer.is_finished(),
         "the server did not wait for the load"
     );
-    stage
-        .source
-        .execute("SET GLOBAL rpl_semi_sync_source_enabled = OFF")
-        .await?;
-    writer.await??;
+    let_go(&stage, writer).await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
+/// The stream has passed the transaction before the table was the pipe's, so its load waits with it.
+async fn by_file_a_table_that_is_added_does_not_miss_what_waits_for_an_acknowledgement()
+-> Result<()> {
+    let stage = with_commits_that_wait().await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["position"] = json!("file");
+    let mut pipe = running_with(&file).await?;
+    let writer = write_and_wait(&stage, "u").await?;
+    let (_, end) = end_of_binlog(&stage).await?;
+    let place = format!(":{end}");
+    pipe.wait_for("a checkpoint behind it", CATCH_UP, |status| {
+        let at = status["checkpoint"]["position"].as_str();
+        at.is_some_and(|at| at.ends_with(&place))
+    })
+    .await?;
+    let add = json!({ "tables": { "add": [{ "source": format!("{}.u", stage.database) }] } });
+    let (status, document) = pipe.change(add).await?;
+    ensure!(status == 200, "{document:#}");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    ensure!(!writer.is_finished(), "the server does not wait");
+    let there = format!("SELECT count() FROM `{}`.u_current", stage.database);
+    let loaded = stage.clickhouse.number(&there).await.unwrap_or_default();
+    ensure!(loaded == 0, "the load has not waited: {loaded} rows");
+    let_go(&stage, writer).await?;
+    assert_caught_up(&stage, &mut pipe, &["t", "u"]).await
 }
 
 async fn binlog_files_may_be_rotated_under_the_stream(kind: SourceKind) -> Result<()> {

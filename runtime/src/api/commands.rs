@@ -21,14 +21,14 @@ pub(super) struct StateBody {
     /// What to do: `start`, `pause` (or `stop`), `resume`, `resync`, `retry` or `skip`.
     #[schemars(extend("enum" = ["start", "pause", "stop", "resume", "resync", "retry", "skip"]))]
     command: String,
-    /// The table, written `database.table`: needed by `retry` and `skip`, allowed for `resync`.
+    /// The table, written `database.table`, a database with a dot between backticks: needed by `retry` and `skip`, allowed for `resync`.
     table: Option<String>,
     /// Keys of `snapshot` to load with from now on; for `resync`.
     snapshot: Option<Map<String, Value>>,
 }
 
 /// Other tables or settings for a pipe, carried out in the order `source` with `destination`, `add`, `remove`, `exclude`,
-/// `sync`.
+/// `sync`. Where one is refused, those before it stand, and the answer names them.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PipeBody {
@@ -103,8 +103,9 @@ pub(super) fn state(body: &Bytes) -> Result<Command, Problem> {
     }
 }
 
-/// The commands of a request for other tables or settings, in the order in which they are to be carried out.
-pub(super) fn change(body: &Bytes) -> Result<Vec<Command>, Problem> {
+/// The commands of a request for other tables or settings, in the order in which they are to be carried out, each with the
+/// part of the body that it carries out.
+pub(super) fn change(body: &Bytes) -> Result<Vec<(&'static str, Command)>, Problem> {
     let PipeBody {
         tables,
         exclude,
@@ -118,29 +119,28 @@ pub(super) fn change(body: &Bytes) -> Result<Vec<Command>, Problem> {
     let mut commands = Vec::new();
     let (source, destination) = (source.unwrap_or_default(), destination.unwrap_or_default());
     if !source.is_empty() || !destination.is_empty() {
-        commands.push(Command::Connect {
+        let command = Command::Connect {
             source: source.into(),
             destination: destination.into(),
-        });
+        };
+        commands.push(("source and destination", command));
     }
     if let Some(TablesBody { add, remove }) = tables {
         if !add.is_empty() {
-            commands.push(Command::AddTables {
-                entries: add.into_iter().map(Value::Object).collect(),
-            });
+            let entries = add.into_iter().map(Value::Object).collect();
+            commands.push(("tables.add", Command::AddTables { entries }));
         }
         if !remove.is_empty() {
             let names = remove.iter().map(|name| table_name(name));
-            commands.push(Command::RemoveTables {
-                tables: names.collect::<Result<_, _>>()?,
-            });
+            let tables = names.collect::<Result<_, _>>()?;
+            commands.push(("tables.remove", Command::RemoveTables { tables }));
         }
     }
     if let Some(list) = exclude {
-        commands.push(Command::Exclude { list });
+        commands.push(("exclude", Command::Exclude { list }));
     }
     if let Some(sync) = sync {
-        commands.push(Command::Configure { sync });
+        commands.push(("sync", Command::Configure { sync }));
     }
     Ok(commands)
 }
@@ -171,15 +171,8 @@ pub(super) fn read<T: DeserializeOwned>(body: &Bytes, example: &str) -> Result<T
 }
 
 fn table_name(text: &str) -> Result<TableName, Problem> {
-    match text.split_once('.') {
-        Some((database, table)) if !database.is_empty() && !table.is_empty() => {
-            Ok(TableName::new(database, table))
-        }
-        _ => Err(meaningless(
-            "table",
-            "a table is written as `database.table`",
-        )),
-    }
+    let detail = "a table is written as `database.table`, a database with a dot between backticks";
+    TableName::parse(text).ok_or_else(|| meaningless("table", detail))
 }
 
 fn meaningless(key: &str, why: &str) -> Problem {

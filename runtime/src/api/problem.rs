@@ -61,6 +61,17 @@ impl Problem {
         self
     }
 
+    /// The same of one part of a request, whose other parts are carried out.
+    pub(super) fn behind(mut self, done: &[&str], part: &str) -> Self {
+        if !done.is_empty() {
+            let done = done.join("`, `");
+            let detail = &self.detail;
+            self.detail =
+                format!("`{done}` of the request are carried out, `{part}` is not: {detail}");
+        }
+        self
+    }
+
     /// What stands against a pipe document.
     pub(super) fn of_document(problems: Vec<crate::config::Problem>) -> Self {
         let detail = "the pipe document has faults";

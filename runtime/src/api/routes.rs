@@ -214,8 +214,11 @@ async fn change<P: Pipes>(
     let mut document = find(&*shared.pipes, &name)?;
     let commands = commands::change(&body)?;
     whole(async move {
-        for command in commands {
-            document = shared.pipes.command(&name, command).await?;
+        let mut done = Vec::new();
+        for (part, command) in commands {
+            let carried_out = shared.pipes.command(&name, command).await;
+            document = carried_out.map_err(|error| Problem::from(error).behind(&done, part))?;
+            done.push(part);
         }
         Ok(Json(document))
     })

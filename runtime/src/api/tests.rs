@@ -109,6 +109,16 @@ async fn commands_carry_their_tables_and_settings() {
         pipe["state"].to_string().contains("interval"),
         "the last of the three"
     );
+    let body = r#"{"tables":{"remove":["`a.b`.c"]},"exclude":[],"sync":{"unknown":"2s"}}"#;
+    let (status, _, problem) = served.ask(Method::PATCH, "/v1/pipes/shop", body).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(
+        detail.starts_with(
+            "`tables.remove`, `exclude` of the request are carried out, `sync` is not: "
+        ),
+        "{detail}"
+    );
     let (status, _, pipe) = served.ask(Method::DELETE, "/v1/pipes/shop", "").await;
     assert_eq!(
         (status, pipe["state"].as_str()),

@@ -23,6 +23,44 @@ impl TableName {
             table: table.into(),
         }
     }
+
+    /// A text that no other table has: as the name is displayed, but for dots in the database's name.
+    pub fn key(&self) -> String {
+        let database = self.database.replace('%', "%25").replace('.', "%2E");
+        format!("{database}.{}", self.table)
+    }
+
+    /// Reads `database.table`. A database with a dot in its name stands between backticks, as MySQL writes it; so may any
+    /// name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (database, rest) = take_name(text)?;
+        let rest = rest.strip_prefix('.')?;
+        let table = match rest.starts_with('`') {
+            true => take_name(rest).filter(|(_, rest)| rest.is_empty())?.0,
+            false => rest.to_owned(),
+        };
+        (!database.is_empty() && !table.is_empty()).then(|| Self::new(database, table))
+    }
+}
+
+/// A name at the beginning, between backticks or up to the first dot, and what follows it.
+fn take_name(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('`') else {
+        let end = text.find('.').unwrap_or(text.len());
+        return Some((text[..end].to_owned(), &text[end..]));
+    };
+    let (mut name, mut rest) = (String::new(), quoted);
+    loop {
+        let (part, behind) = rest.split_once('`')?;
+        name.push_str(part);
+        match behind.strip_prefix('`') {
+            Some(behind) => {
+                name.push('`');
+                rest = behind;
+            }
+            None => return Some((name, behind)),
+        }
+    }
 }
 
 impl fmt::Display for TableName {
@@ -247,5 +285,54 @@ impl TableSchema {
     /// The index of the column of that name, compared as ClickHouse does: with case.
     pub fn index_of(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_as_mysql_writes_it() {
+        for (text, database, table) in [
+            ("shop.orders", "shop", "orders"),
+            ("shop.a.b", "shop", "a.b"),
+            ("`my.shop`.orders", "my.shop", "orders"),
+            ("`my.shop`.`a.b`", "my.shop", "a.b"),
+            ("`a``b`.c", "a`b", "c"),
+            ("shop.a`b", "shop", "a`b"),
+        ] {
+            assert_eq!(
+                TableName::parse(text),
+                Some(TableName::new(database, table))
+            );
+        }
+        for text in [
+            "",
+            "shop",
+            "shop.",
+            ".orders",
+            "`shop.orders",
+            "``.a",
+            "`a`b.c",
+            "a.`b`c",
+        ] {
+            assert_eq!(TableName::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_two_tables_have_one_key() {
+        let names = [
+            ("a", "b.c"),
+            ("a.b", "c"),
+            ("a%2Eb", "c"),
+            ("a", ".b.c"),
+            ("a.", "b.c"),
+        ];
+        let keys = names.map(|(database, table)| TableName::new(database, table).key());
+        let distinct: std::collections::BTreeSet<&String> = keys.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "{keys:?}");
+        assert_eq!(TableName::new("shop", "a.b").key(), "shop.a.b");
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::record::Records;
 use super::store::applied_key;
+use crate::batch::TableName;
 use crate::error::Result;
 use crate::state::Write;
 
@@ -86,7 +87,7 @@ impl Difference<'_> {
         for (name, table) in &draft.tables {
             let old = before.tables.get(name);
             if old.is_none_or(|old| !Arc::ptr_eq(old, table)) {
-                self.put(format!("table/{}/{name}", self.pipe), &**table)?;
+                self.put(table_key(self.pipe, name), &**table)?;
             }
         }
         Ok(())
@@ -99,7 +100,7 @@ impl Difference<'_> {
                 continue;
             }
             let pipe = self.pipe;
-            let key = |part| format!("part/{pipe}/{name}/{part}");
+            let key = |part: &u32| part_key(pipe, name, *part);
             for part in parts.iter() {
                 if old.is_none_or(|old| !old.contains(part)) {
                     self.put(key(part), &(name, part))?;
@@ -115,12 +116,12 @@ impl Difference<'_> {
     fn prepared(&mut self, before: &Records, draft: &Records) -> Result<()> {
         for (id, record) in &draft.prepared {
             if before.prepared.get(id) != Some(record) {
-                self.put(format!("xa/{}/{id}", self.pipe), &**record)?;
+                self.put(prepared_key(self.pipe, id), &**record)?;
             }
         }
         for id in before.prepared.keys() {
             if !draft.prepared.contains_key(id) {
-                self.delete(format!("xa/{}/{id}", self.pipe));
+                self.delete(prepared_key(self.pipe, id));
             }
         }
         Ok(())
@@ -129,19 +130,43 @@ impl Difference<'_> {
     fn counts(&mut self, before: &Records, draft: &Records) -> Result<()> {
         for (name, rows) in &draft.rows {
             if before.rows.get(name) != Some(rows) {
-                self.put(format!("rows/{}/{name}", self.pipe), &(name, rows))?;
+                self.put(rows_key(self.pipe, name), &(name, rows))?;
             }
         }
         for (name, values) in &draft.values {
             if before.values.get(name) != Some(values) {
-                self.put(format!("values/{}/{name}", self.pipe), &(name, values))?;
+                self.put(values_key(self.pipe, name), &(name, values))?;
             }
         }
         for (name, faults) in &draft.faults {
             if before.faults.get(name) != Some(faults) {
-                self.put(format!("faults/{}/{name}", self.pipe), &(name, faults))?;
+                self.put(faults_key(self.pipe, name), &(name, faults))?;
             }
         }
         Ok(())
     }
+}
+
+pub(super) fn table_key(pipe: &str, name: &TableName) -> String {
+    format!("table/{pipe}/{}", name.key())
+}
+
+pub(super) fn part_key(pipe: &str, name: &TableName, part: u32) -> String {
+    format!("part/{pipe}/{}/{part}", name.key())
+}
+
+pub(super) fn rows_key(pipe: &str, name: &TableName) -> String {
+    format!("rows/{pipe}/{}", name.key())
+}
+
+pub(super) fn values_key(pipe: &str, name: &TableName) -> String {
+    format!("values/{pipe}/{}", name.key())
+}
+
+pub(super) fn faults_key(pipe: &str, name: &TableName) -> String {
+    format!("faults/{pipe}/{}", name.key())
+}
+
+pub(super) fn prepared_key(pipe: &str, id: &str) -> String {
+    format!("xa/{pipe}/{id}")
 }

@@ -96,7 +96,8 @@ struct Inner {
     clock: Option<SourceClock>,
     /// The oldest commit of each flush that is being gathered or applied.
     pending: VecDeque<Commit>,
-    newest: Option<Split>,
+    /// Where the time of the newest flush went, and when it was durable.
+    newest: Option<(Split, Instant)>,
     /// How far reading is behind while there is nothing of ours in what is read; none while there is.
     idle: Option<Duration>,
     /// When the source had last nothing more than is durable, by its own clock.
@@ -112,6 +113,10 @@ impl Inner {
 
 /// A commit of that age is what has just happened, as far as clocks can be compared.
 const PRESENT: Duration = Duration::from_secs(2);
+
+/// So long what the newest flush took is the lag. A source that has sent nothing since then has nothing more, which it says
+/// itself with its next heartbeat only.
+const SHOWN: Duration = Duration::from_secs(1);
 
 impl Lag {
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -178,7 +183,7 @@ impl Lag {
         if inner.pending.front().copied() == oldest {
             inner.pending.pop_front();
         }
-        inner.newest = split.or(inner.newest);
+        inner.newest = split.map(|split| (split, Instant::now())).or(inner.newest);
     }
 
     /// Nothing of ours is in what was read last. `passed` is when the source committed the last of that; none when the
@@ -204,13 +209,18 @@ impl Lag {
         let inner = self.lock();
         match inner.pending.front() {
             Some(oldest) => Some(oldest.age()),
-            None => inner.idle.or(inner.newest.map(|split| split.total())),
+            None => inner
+                .idle
+                .or(inner.newest.map(|(split, at)| match at.elapsed() < SHOWN {
+                    true => split.total(),
+                    false => Duration::ZERO,
+                })),
         }
     }
 
     /// Where the time of the newest flush went.
     pub(super) fn newest(&self) -> Option<Split> {
-        self.lock().newest
+        self.lock().newest.map(|(split, _)| split)
     }
 }
 
@@ -252,7 +262,14 @@ mod tests {
             lag.now() < Some(Duration::from_secs(30)),
             "the newer one is left"
         );
-        lag.applied(Some(newer), None);
+        let split = Split {
+            read: Duration::from_secs(3_600),
+            ..Split::default()
+        };
+        lag.applied(Some(newer), Some(split));
+        assert_eq!(lag.now(), Some(split.total()), "as of just now");
+        std::thread::sleep(SHOWN);
+        assert_eq!(lag.now(), Some(Duration::ZERO), "nothing waits");
         lag.idle(None);
         assert_eq!(lag.now(), Some(Duration::ZERO));
         lag.idle(Some(40_000_000));

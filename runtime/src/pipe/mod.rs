@@ -45,6 +45,7 @@ mod progress;
 mod pulse;
 mod quarantine;
 pub mod record;
+mod replace;
 pub mod requests;
 mod resync;
 mod sample;
@@ -58,6 +59,7 @@ mod swap;
 pub mod table_state;
 mod tables;
 mod track;
+mod turns;
 pub mod values;
 mod waits;
 mod watch;
@@ -79,6 +81,7 @@ use self::plugin_files::PluginFiles;
 use self::progress::Progress;
 use self::store::PipeStore;
 use self::supervisor::{Pipe, Request, Supervisor};
+use self::turns::Turns;
 use crate::config::{Folders, PipeFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::StateStore;
@@ -150,7 +153,9 @@ pub struct Runtime {
     engine: Arc<Engine>,
     shutdown: CancellationToken,
     tasks: Mutex<JoinSet<()>>,
-    /// Held while a pipe is made, or put in another's place.
+    /// Of those who make pipes, or put them in another's place.
+    turns: Turns,
+    /// Held while it is looked at whether a pipe has a place beside the others, until it is among them.
     opening: Mutex<()>,
 }
 
@@ -181,6 +186,7 @@ impl Runtime {
             engine,
             shutdown: CancellationToken::new(),
             tasks: Mutex::default(),
+            turns: Turns::default(),
             opening: Mutex::default(),
         });
         for file in files {

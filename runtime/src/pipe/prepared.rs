@@ -115,7 +115,7 @@ pub(super) async fn kept(
 }
 
 fn piece_key(id: &str, table: &TableName, number: u32) -> String {
-    format!("{id}/{number:08}/{table}")
+    format!("{id}/{number:08}/{}", table.key())
 }
 
 /// Records what a flush has kept.

@@ -60,8 +60,8 @@ impl Runtime {
     pub async fn create(&self, text: &str) -> Result<PipeDocument, Refused> {
         let file = self.read(text).map_err(Refused::Document)?;
         let name = file.config.pipe.clone();
-        // One at a time: two requests of one name must not both find it free.
-        let _turn = self.opening.lock().await;
+        // Two requests of one name must not both find it free.
+        let _turn = self.turns.of(&name).await;
         if self.pipe(&name).is_some() {
             let message = format!("a pipe named `{name}` exists");
             let hint = "choose another name, change that pipe with PATCH, or drop it with DELETE";
@@ -69,8 +69,8 @@ impl Runtime {
                 .with_hint(hint)
                 .into());
         }
-        self.ensure_apart(&file)?;
-        self.open(file, Origin::Request, Opening::Anew).await?;
+        self.open_beside_others(file, Origin::Request, Opening::Anew)
+            .await?;
         let gone = || Error::new(ErrorKind::Stopped, "the pipe was dropped at once");
         self.pipe(&name).ok_or_else(|| gone().into())
     }

@@ -140,6 +140,7 @@ impl Session {
             match plugin {
                 Ok(plugin) => drop(plugins.insert(name, plugin)),
                 Err(error) if error.kind().scope() == Scope::Table => {
+                    files.keep_failed(&name, &error);
                     failed.insert(name, error);
                 }
                 Err(error) => return Err(error),
@@ -256,11 +257,7 @@ impl Session {
         }
         let plugin = |transform: &String| {
             if let Some(error) = self.failed.get(transform) {
-                let again = Error::new(error.kind(), error.message()).with_table(name);
-                return Err(match error.hint() {
-                    Some(hint) => again.with_hint(hint),
-                    None => again,
-                });
+                return Err(error.again().with_table(name));
             }
             let plugin = self.plugins.get(transform).cloned();
             plugin.ok_or_else(|| {

@@ -8,10 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::difference::difference;
+use super::difference::{
+    difference, faults_key, part_key, prepared_key, rows_key, table_key, values_key,
+};
 use super::faults::FaultCounts;
 use super::files::Applied;
 use super::journal::{self, Event, Journal, Note};
@@ -54,55 +58,41 @@ impl PipeStore {
             revisions.insert(applied_key(pipe), entry.revision);
             records.applied = Some(Arc::new(entry.value));
         }
-        let tables: Vec<(String, Entry<TableRecord>)> =
-            store.list(&format!("table/{pipe}/")).await?;
-        for (key, entry) in tables {
-            revisions.insert(key, entry.revision);
-            records
-                .tables
-                .insert(entry.value.source.name().clone(), Arc::new(entry.value));
+        let mut read = Reading {
+            store: &store,
+            pipe,
+            revisions,
+            moved: Vec::new(),
+        };
+        let key = |table: &TableRecord| table_key(pipe, table.source.name());
+        for table in read.all("table", key).await? {
+            let name = table.source.name().clone();
+            records.tables.insert(name, Arc::new(table));
         }
-        let done: Vec<(String, Entry<(TableName, u32)>)> =
-            store.list(&format!("part/{pipe}/")).await?;
-        for (key, entry) in done {
-            revisions.insert(key, entry.revision);
-            Arc::make_mut(records.done.entry(entry.value.0).or_default()).insert(entry.value.1);
+        let key = |(name, part): &(TableName, u32)| part_key(pipe, name, *part);
+        for (name, part) in read.all("part", key).await? {
+            Arc::make_mut(records.done.entry(name).or_default()).insert(part);
         }
-        let rows: Vec<(String, Entry<(TableName, RowCounts)>)> =
-            store.list(&format!("rows/{pipe}/")).await?;
-        for (key, entry) in rows {
-            revisions.insert(key, entry.revision);
-            records.rows.insert(entry.value.0, entry.value.1);
-        }
-        let values: Vec<(String, Entry<(TableName, ValueCounts)>)> =
-            store.list(&format!("values/{pipe}/")).await?;
-        for (key, entry) in values {
-            revisions.insert(key, entry.revision);
-            records.values.insert(entry.value.0, entry.value.1);
-        }
-        let prepared: Vec<(String, Entry<PreparedRecord>)> =
-            store.list(&format!("xa/{pipe}/")).await?;
-        for (key, entry) in prepared {
-            revisions.insert(key, entry.revision);
-            let record = Arc::new(entry.value);
-            records.prepared.insert(record.id.clone(), record);
+        let key = |(name, _): &(TableName, RowCounts)| rows_key(pipe, name);
+        records.rows = read.all("rows", key).await?.into_iter().collect();
+        let key = |(name, _): &(TableName, ValueCounts)| values_key(pipe, name);
+        records.values = read.all("values", key).await?.into_iter().collect();
+        let key = |(name, _): &(TableName, FaultCounts)| faults_key(pipe, name);
+        records.faults = read.all("faults", key).await?.into_iter().collect();
+        let key = |record: &PreparedRecord| prepared_key(pipe, &record.id);
+        for record in read.all("xa", key).await? {
+            records.prepared.insert(record.id.clone(), Arc::new(record));
         }
         if records.prepared.is_empty() {
             // Rows that were kept for records which never came to be.
-            store.remove(&rows_key(pipe, "")).await?;
+            store.remove(&kept_key(pipe, "")).await?;
         }
-        let faults: Vec<(String, Entry<(TableName, FaultCounts)>)> =
-            store.list(&format!("faults/{pipe}/")).await?;
-        for (key, entry) in faults {
-            revisions.insert(key, entry.revision);
-            records.faults.insert(entry.value.0, entry.value.1);
-        }
-        let mut events = Vec::new();
-        let kept: Vec<(String, Entry<Event>)> = store.list(&format!("event/{pipe}/")).await?;
-        for (key, entry) in kept {
-            revisions.insert(key, entry.revision);
-            events.push(entry.value);
-        }
+        let key = |event: &Event| event_key(pipe, event.id);
+        let events = read.all("event", key).await?;
+        let Reading {
+            revisions, moved, ..
+        } = read;
+        store.write(moved).await?;
         Ok(Arc::new(Self {
             store,
             pipe: pipe.to_owned(),
@@ -129,7 +119,7 @@ impl PipeStore {
     /// # Errors
     /// When the store fails.
     pub async fn keep_rows(&self, key: String, rows: Vec<u8>) -> Result<()> {
-        let write = Write::bytes(rows_key(&self.pipe, &key), &rows);
+        let write = Write::bytes(kept_key(&self.pipe, &key), &rows);
         self.store.write(vec![write]).await
     }
 
@@ -138,7 +128,7 @@ impl PipeStore {
     /// # Errors
     /// When the store fails.
     pub async fn kept_rows(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        self.store.bytes(&rows_key(&self.pipe, key)).await
+        self.store.bytes(&kept_key(&self.pipe, key)).await
     }
 
     /// A way to wait for the next commit.
@@ -352,7 +342,7 @@ impl PipeStore {
         draft: Option<Records>,
     ) -> Result<()> {
         let (events, outdated) = self.journal.number(notes);
-        let key = |id: u64| format!("event/{}/{id:020}", self.pipe);
+        let key = |id: u64| event_key(&self.pipe, id);
         for event in &events {
             let key = key(event.id);
             writes.push((key.clone(), Write::put(key, event, 0)?));
@@ -389,20 +379,59 @@ impl PipeStore {
     }
 }
 
+/// A pipe's records, as they are read.
+struct Reading<'a> {
+    store: &'a Arc<StateStore>,
+    pipe: &'a str,
+    revisions: BTreeMap<String, i64>,
+    /// Records that stand under the keys of an earlier version, which two tables could share.
+    moved: Vec<Write>,
+}
+
+impl Reading<'_> {
+    /// Every record of a kind, each of which belongs under that key.
+    async fn all<T: Serialize + DeserializeOwned>(
+        &mut self,
+        kind: &str,
+        key: impl Fn(&T) -> String,
+    ) -> Result<Vec<T>> {
+        let prefix = format!("{kind}/{}/", self.pipe);
+        let mut all = Vec::new();
+        for (found, Entry { value, revision }) in self.store.list(&prefix).await? {
+            let wanted = key(&value);
+            let revision = match found == wanted {
+                true => revision,
+                false => {
+                    self.moved.push(Write::put(wanted.clone(), &value, 0)?);
+                    self.moved.push(Write::delete(found, revision));
+                    1
+                }
+            };
+            self.revisions.insert(wanted, revision);
+            all.push(value);
+        }
+        Ok(all)
+    }
+}
+
 /// Where rows of prepared XA transactions are kept.
-fn rows_key(pipe: &str, key: &str) -> String {
+fn kept_key(pipe: &str, key: &str) -> String {
     format!("xarows/{pipe}/{key}")
 }
 
 /// The rows that no record of the draft names any more, as prefixes of their keys.
 fn forgotten_rows(pipe: &str, before: &Records, draft: &Records) -> Vec<String> {
     if draft.dropped {
-        return vec![rows_key(pipe, "")];
+        return vec![kept_key(pipe, "")];
     }
     let gone = before.prepared.keys();
     gone.filter(|id| !draft.prepared.contains_key(*id))
-        .map(|id| rows_key(pipe, &format!("{id}/")))
+        .map(|id| kept_key(pipe, &format!("{id}/")))
         .collect()
+}
+
+fn event_key(pipe: &str, id: u64) -> String {
+    format!("event/{pipe}/{id:020}")
 }
 
 /// The prefix of the keys that hold what pipes were told.
@@ -415,6 +444,37 @@ pub(super) fn applied_key(pipe: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn tables_whose_names_read_the_same_keep_records_of_their_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = StateStore::open(folder.path()).expect("it opens");
+        let twins = [TableName::new("a", "b.c"), TableName::new("a.b", "c")];
+        // As an earlier version wrote one of them.
+        let rows = (&twins[1], RowCounts::default());
+        let former = Write::put(format!("rows/shop/{}", twins[1]), &rows, 0).expect("a record");
+        state.write(vec![former]).await.expect("it is written");
+        for inserted in 1..4 {
+            let store = PipeStore::open(Arc::clone(&state), "shop").await;
+            let store = store.expect("it opens");
+            store.begin(1).await.expect("a record");
+            assert_eq!(
+                store.records().rows.len(),
+                if inserted == 1 { 1 } else { 2 }
+            );
+            let edit = |draft: &mut Records| {
+                for (name, counts) in twins.iter().zip([inserted, 10 * inserted]) {
+                    draft.rows.entry(name.clone()).or_default().inserted = counts;
+                }
+                Ok(())
+            };
+            store.commit(edit).await.expect("both are written");
+        }
+        let store = PipeStore::open(state, "shop").await.expect("it opens");
+        let rows = store.records();
+        let counts = twins.map(|name| rows.rows[&name].inserted);
+        assert_eq!(counts, [3, 30]);
+    }
 
     #[tokio::test]
     async fn records_of_earlier_versions_of_the_state_are_read() {

@@ -8,18 +8,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::command::Command;
 use super::document::{Reason, ReasonKind};
 use super::files::{self, Origin};
 use super::lifecycle::{PipeEvent, PipeState};
+use super::replace::{origin_of, refusal};
 use super::supervisor::Request;
 use super::{Handle, Opening, Runtime, established};
-use crate::config::{self, PipeFile, Problem, Secrets, Stamp, stamp};
+use crate::config::{self, PipeFile, Secrets, Stamp, stamp};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How soon a change is seen: twice this.
@@ -27,9 +29,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// When a file is tried again that could not be taken up for something outside of it.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
-
-/// What stands in the status of a pipe whose file is not there.
-const GONE: &str = "its pipe file is gone";
 
 /// What is watched.
 #[derive(Debug, Default)]
@@ -44,7 +43,15 @@ struct Watch {
     unread: BTreeSet<PathBuf>,
 }
 
-type Said = BTreeMap<String, Reason>;
+type Said = Mutex<BTreeMap<String, Told>>;
+
+/// What is said of a pipe's file.
+#[derive(Debug)]
+struct Told {
+    reason: Reason,
+    /// That it is not there.
+    is_gone: bool,
+}
 
 /// A file as last seen.
 #[derive(Debug, Default)]
@@ -99,6 +106,7 @@ impl Runtime {
             file.missed = missed;
             watch.files.insert(path, file);
         }
+        let mut read = Vec::new();
         for path in present {
             let mut file = watch.files.remove(&path).unwrap_or_default();
             let now = stamp(&path);
@@ -107,10 +115,11 @@ impl Runtime {
             let due = file.again.is_some_and(|again| again <= Instant::now());
             if settled && (file.taken_up != now || due) {
                 (file.taken_up, file.again) = (now, None);
-                self.take_up_file(&path, &mut file, watch, &mut gone).await;
+                read.extend(self.read_file(&path, &mut file, watch, &mut gone).await);
             }
             watch.files.insert(path, file);
         }
+        self.take_up(read, watch).await;
         let waiting = &mut watch.waiting;
         // A pipe that has moved to another file is not gone.
         for file in watch.files.values() {
@@ -118,65 +127,89 @@ impl Runtime {
             waiting.retain(|pipe| !file.pipes.contains(pipe));
         }
         for pipe in std::mem::take(waiting) {
-            if !self.file_gone(&pipe, true, &mut watch.said).await {
+            if !self.file_gone(&pipe, true, &watch.said).await {
                 waiting.insert(pipe);
             }
         }
         for pipe in gone {
-            if !self.file_gone(&pipe, false, &mut watch.said).await {
+            if !self.file_gone(&pipe, false, &watch.said).await {
                 waiting.insert(pipe);
             }
         }
     }
 
-    /// `watch` has the other files. One that is refused is tried again by and by: a secret, a server or another pipe may have
-    /// stood against it.
-    async fn take_up_file(
+    /// The pipes of a file that are to be taken up. `watch` has the other files. One that is refused is tried again by and by:
+    /// a secret, a server or another pipe may have stood against it.
+    async fn read_file(
         &self,
         path: &Path,
         file: &mut Watched,
-        watch: &mut Watch,
+        watch: &Watch,
         gone: &mut BTreeSet<String>,
-    ) {
+    ) -> Vec<(PathBuf, PipeFile)> {
         let paths = [path.to_owned()];
         let again = Some(Instant::now() + TRY_AGAIN);
-        match config::load_files(&paths, &config::environment, Secrets::Resolve) {
-            Ok(pipes) => {
-                let former = std::mem::take(&mut file.pipes);
-                let told = std::mem::take(&mut file.doubled);
-                for pipe in pipes {
-                    let name = pipe.config.pipe.clone();
-                    if let Some(other) = self.named_by_another(&name, path, &watch.files) {
-                        let reason = self.refuse_double(&name, [path, &other], &told).await;
-                        file.doubled.insert(name, reason);
-                        file.again = again;
-                        continue;
-                    }
-                    file.pipes.insert(name.clone());
-                    match self.take_up_pipe(pipe, &mut watch.said).await {
-                        Ok(()) => {}
-                        Err(error) => {
-                            file.again = again;
-                            self.refuse_pipe(&name, &error, file, &mut watch.said).await;
-                        }
-                    }
-                }
-                if file.again.is_none() {
-                    file.useless = None;
-                }
-                gone.extend(former.difference(&file.pipes).cloned());
-                let over = told.into_iter();
-                self.withdraw(over.filter(|(name, _)| !file.doubled.contains_key(name)));
-            }
+        let pipes = match config::load_files(&paths, &config::environment, Secrets::Resolve) {
+            Ok(pipes) => pipes,
             Err(problems) => {
                 let error = refusal(&problems);
                 file.again = again;
                 for name in file.pipes.clone() {
-                    self.refuse_pipe(&name, &error, file, &mut watch.said).await;
+                    self.refuse_pipe(&name, &error, file, &watch.said).await;
                 }
                 if file.pipes.is_empty() {
                     file.tell(&error);
                 }
+                return Vec::new();
+            }
+        };
+        let former = std::mem::take(&mut file.pipes);
+        let told = std::mem::take(&mut file.doubled);
+        let mut read = Vec::new();
+        for pipe in pipes {
+            let name = pipe.config.pipe.clone();
+            if let Some(other) = self.named_by_another(&name, path, &watch.files) {
+                let reason = self.refuse_double(&name, [path, &other], &told).await;
+                file.doubled.insert(name, reason);
+                file.again = again;
+                continue;
+            }
+            file.pipes.insert(name);
+            read.push((path.to_owned(), pipe));
+        }
+        gone.extend(former.difference(&file.pipes).cloned());
+        let over = told.into_iter();
+        self.withdraw(over.filter(|(name, _)| !file.doubled.contains_key(name)));
+        read
+    }
+
+    /// Takes up what was read, all pipes at once: one that takes long to stop holds up no other.
+    async fn take_up(&self, read: Vec<(PathBuf, PipeFile)>, watch: &mut Watch) {
+        if read.is_empty() {
+            return;
+        }
+        let paths: BTreeSet<PathBuf> = read.iter().map(|(path, _)| path.clone()).collect();
+        let said = &watch.said;
+        let taking = read.into_iter().map(|(path, pipe)| async move {
+            let name = pipe.config.pipe.clone();
+            let outcome = self.take_up_pipe(pipe, said).await;
+            (path, name, outcome)
+        });
+        let outcomes = join_all(taking).await;
+        let moved = outcomes.iter().any(|(.., outcome)| outcome.is_ok());
+        for (path, name, outcome) in outcomes {
+            let (Err(error), Some(file)) = (outcome, watch.files.get_mut(&path)) else {
+                continue;
+            };
+            // One that has just been taken up may have stood against it.
+            let wait = if moved { Duration::ZERO } else { TRY_AGAIN };
+            file.again = Some(Instant::now() + wait);
+            self.refuse_pipe(&name, &error, file, &watch.said).await;
+        }
+        for path in &paths {
+            let taken_up = watch.files.get_mut(path);
+            if let Some(file) = taken_up.filter(|file| file.again.is_none()) {
+                file.useless = None;
             }
         }
     }
@@ -235,48 +268,34 @@ impl Runtime {
     }
 
     /// Starts a new pipe, or takes up the changed file of one that runs.
-    async fn take_up_pipe(&self, file: PipeFile, said: &mut Said) -> Result<()> {
-        let _turn = self.opening.lock().await;
+    async fn take_up_pipe(&self, file: PipeFile, said: &Said) -> Result<()> {
+        let _turn = self.turns.of(&file.config.pipe).await;
         let handle = self.handles().get(&file.config.pipe).cloned();
         match &handle {
-            None => self.open_beside_others(file).await,
+            None => {
+                self.open_beside_others(file, Origin::File, Opening::Anew)
+                    .await
+            }
             Some(handle) => self.change_file(handle, file, said).await,
         }
     }
 
     /// Says what stands against a pipe's file: in its status, else in the log.
-    async fn refuse_pipe(&self, name: &str, error: &Error, file: &mut Watched, said: &mut Said) {
+    async fn refuse_pipe(&self, name: &str, error: &Error, file: &mut Watched, said: &Said) {
         let handle = self.handles().get(name).cloned();
         match handle {
-            Some(handle) => say(&handle, said, files::not_taken_up(error)).await,
+            Some(handle) => say(&handle, said, of_text(error)).await,
             None => file.tell(error),
         }
     }
 
-    async fn open_beside_others(&self, file: PipeFile) -> Result<()> {
-        self.ensure_apart(&file)?;
-        self.open(file, Origin::File, Opening::Anew).await
-    }
-
-    /// Nothing stands against running `file` beside all pipes but the one of its own name.
-    pub(super) fn ensure_apart(&self, file: &PipeFile) -> Result<()> {
-        let handles = self.handles();
-        let others = handles.values().map(|handle| &*handle.file);
-        let others = others.filter(|other| other.config.pipe != file.config.pipe);
-        let problems = config::apart(others.chain([file]));
-        if problems.is_empty() {
-            return Ok(());
-        }
-        Err(refusal(&problems))
-    }
-
-    async fn change_file(&self, handle: &Handle, file: PipeFile, said: &mut Said) -> Result<()> {
+    async fn change_file(&self, handle: &Handle, file: PipeFile, said: &Said) -> Result<()> {
         let pipe = &handle.pipe;
         let records = pipe.store.records();
         let applied = records.applied.as_deref();
         let returned = applied.is_some_and(|applied| applied.gone);
-        let told = said.get(pipe.store.pipe());
-        if told.is_some_and(|reason| reason.message.starts_with(GONE)) {
+        let of_absence = |told: &Told| told.is_gone;
+        if lock(said).get(pipe.store.pipe()).is_some_and(of_absence) {
             unsay(handle, said);
         }
         let by_file = applied.is_some_and(|applied| applied.origin == Origin::File);
@@ -291,7 +310,7 @@ impl Runtime {
             let unchanged = established::ensure_unchanged(&file.config, &pipe.store);
             match (records.state(), unchanged) {
                 (PipeState::Completed, Err(error)) => {
-                    say(handle, said, files::not_taken_up(&error)).await;
+                    say(handle, said, of_text(&error)).await;
                 }
                 _ => unsay(handle, said),
             }
@@ -309,7 +328,7 @@ impl Runtime {
             })?;
         }
         files::ensure_fits(pipe, &file)?;
-        said.remove(pipe.store.pipe());
+        lock(said).remove(pipe.store.pipe());
         let place = (Origin::File, Opening::Anew);
         self.put_in_place_of(handle, file, place).await
     }
@@ -323,71 +342,9 @@ impl Runtime {
         }
     }
 
-    /// Stops a pipe at a checkpoint, and starts it anew by `file`.
-    async fn put_in_place_of(
-        &self,
-        handle: &Handle,
-        file: PipeFile,
-        (origin, opening): (Origin, Opening),
-    ) -> Result<()> {
-        handle.pipe.shutdown.cancel();
-        handle.ended.cancelled().await;
-        let opened = self.open(file, origin, opening).await;
-        opened.map_err(|error| {
-            let hint = error.hint().unwrap_or("see the log").to_owned();
-            error.with_hint(format!(
-                "the pipe has stopped at its checkpoint; it starts as soon as this is mended: {hint}"
-            ))
-        })
-    }
-
-    /// A pipe that has ended is replaced by whoever stopped it, or here where that has failed.
-    ///
-    /// # Errors
-    /// What it cannot be started for.
-    pub(super) async fn ensure_replaced(&self, name: &str, ended: &Handle) -> Result<()> {
-        let _turn = self.opening.lock().await;
-        let listed = self.handle(name)?;
-        if self.shutdown.is_cancelled() || !Arc::ptr_eq(&listed.pipe, &ended.pipe) {
-            return Ok(());
-        }
-        let origin = origin_of(&listed);
-        let file = PipeFile::clone(&listed.file);
-        self.open(file, origin, Opening::ForCommand).await
-    }
-
-    /// Gives a pipe that is about to be started or resumed what the references of its document mean by now.
-    ///
-    /// # Errors
-    /// `Config` where they mean nothing any more.
-    pub(super) async fn renew_secrets(&self, name: &str, command: &Command) -> Result<()> {
-        // One that is at work, or that refuses the command, is left alone, whatever others are waited for.
-        if !is_started_by(command, &self.handle(name)?) {
-            return Ok(());
-        }
-        let _turn = self.opening.lock().await;
-        let handle = self.handle(name)?;
-        if !is_started_by(command, &handle) || self.shutdown.is_cancelled() {
-            return Ok(());
-        }
-        let origin = origin_of(&handle);
-        let sent = (origin == Origin::Request).then_some(&self.options.folders);
-        let again = handle.file.read_again(sent, &config::environment);
-        let file = again.map_err(|problems| refusal(&problems))?;
-        if file.config.has_secrets_of(&handle.file.config) && !handle.ended.is_cancelled() {
-            return Ok(());
-        }
-        tracing::info!(
-            pipe = name,
-            "the references of its document mean something else now"
-        );
-        let place = (origin, Opening::ForCommand);
-        self.put_in_place_of(&handle, file, place).await
-    }
-
     /// Pauses a pipe whose file is gone, which resumes when the file is back, and says so. False when its state does not
     /// take that yet.
-    async fn file_gone(&self, name: &str, told: bool, said: &mut Said) -> bool {
+    async fn file_gone(&self, name: &str, told: bool, said: &Said) -> bool {
         let handle = self.handles().get(name).cloned();
         // One that a request has made since goes on without.
         let Some(handle) = handle.filter(|handle| origin_of(handle) == Origin::File) else {
@@ -397,46 +354,44 @@ impl Runtime {
         if told && outcome == Absence::Waits {
             return false;
         }
-        let message = format!("{GONE}: `{}`", handle.file.file().display());
+        let message = format!("its pipe file is gone: `{}`", handle.file.file().display());
         let error = Error::new(ErrorKind::Config, message).with_hint(outcome.remedy());
-        let reason = Reason::new(ReasonKind::Warning, &error);
-        say(&handle, said, reason).await;
+        let told = Told {
+            reason: Reason::new(ReasonKind::Warning, &error),
+            is_gone: true,
+        };
+        say(&handle, said, told).await;
         outcome != Absence::Waits
     }
 }
 
 /// Lets stand what is wrong with a pipe's file, in place of what stood there for it.
-async fn say(handle: &Handle, said: &mut Said, reason: Reason) {
+async fn say(handle: &Handle, said: &Said, told: Told) {
+    let reason = told.reason.clone();
     let is_same = |one: &Reason| (&one.message, &one.remedy) == (&reason.message, &reason.remedy);
     if handle.pipe.refused().iter().any(is_same) {
         return;
     }
     unsay(handle, said);
-    said.insert(handle.pipe.store.pipe().to_owned(), reason.clone());
+    lock(said).insert(handle.pipe.store.pipe().to_owned(), told);
     handle.pipe.refuse(reason).await;
 }
 
-fn unsay(handle: &Handle, said: &mut Said) {
-    if let Some(former) = said.remove(handle.pipe.store.pipe()) {
-        handle.pipe.withdraw(&former);
+fn unsay(handle: &Handle, said: &Said) {
+    if let Some(former) = lock(said).remove(handle.pipe.store.pipe()) {
+        handle.pipe.withdraw(&former.reason);
     }
 }
 
-/// Whether the command makes a pipe go on that rests.
-fn is_started_by(command: &Command, handle: &Handle) -> bool {
-    let state = handle.pipe.store.records().state();
-    let rests = matches!(state, PipeState::Paused { .. } | PipeState::Failed { .. });
-    rests
-        && command
-            .event(&state)
-            .is_some_and(|event| state.apply(event).is_ok())
+fn of_text(error: &Error) -> Told {
+    Told {
+        reason: files::not_taken_up(error),
+        is_gone: false,
+    }
 }
 
-/// Where the pipe's document comes from.
-fn origin_of(handle: &Handle) -> Origin {
-    let records = handle.pipe.store.records();
-    let applied = records.applied.as_deref();
-    applied.map_or(Origin::File, |applied| applied.origin)
+fn lock(said: &Said) -> MutexGuard<'_, BTreeMap<String, Told>> {
+    said.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Watched {
@@ -530,23 +485,4 @@ async fn pause_without_file(handle: &Handle) -> Absence {
         Some(applied) if applied.gone => Absence::Pauses,
         _ => Absence::Rests,
     }
-}
-
-/// Problems of a file as one error.
-fn refusal(problems: &[Problem]) -> Error {
-    let texts: Vec<String> = problems
-        .iter()
-        .map(|problem| {
-            let (file, line) = (problem.file.display(), problem.line);
-            format!(
-                "{file}:{line}: {}: found {}, expected {}",
-                problem.path, problem.found, problem.expected
-            )
-        })
-        .collect();
-    let remedies: Vec<&str> = problems
-        .iter()
-        .map(|problem| problem.remedy.as_str())
-        .collect();
-    Error::new(ErrorKind::Config, texts.join("; ")).with_hint(remedies.join("; "))
 }

@@ -104,7 +104,32 @@ pub(super) fn is_limit(kind: ErrorKind) -> bool {
 }
 
 /// How often a start is tried: the next may succeed on a machine that has more time or memory left then.
-pub(super) const START_TRIES: u32 = 3;
+const START_TRIES: u32 = 3;
+
+/// Before a start is tried once more, and twice that before the last time. On a thread of its own.
+const START_PAUSE: Duration = Duration::from_millis(200);
+
+/// Starts something of a plugin, which is tried anew after what may pass.
+pub(super) fn start<T>(
+    may_pass: impl Fn(ErrorKind) -> bool,
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let mut tries = 1;
+    loop {
+        match attempt() {
+            Err(error) if tries < START_TRIES && may_pass(error.kind()) => {
+                std::thread::sleep(START_PAUSE * tries);
+                tries += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// What may pass of a plugin that starts for the first time: the machine may have been busy. Anything else is its own.
+pub(super) fn is_time(kind: ErrorKind) -> bool {
+    kind == ErrorKind::PluginTimeout
+}
 
 /// What became of one more instance of a plugin that has started before. The rows that wait for it are not at fault.
 pub(super) fn not_started(plugin: &str, error: Error) -> Error {

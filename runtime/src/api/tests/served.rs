@@ -67,7 +67,11 @@ impl Pipes for FixedPipes {
 
     async fn command(&self, _name: &str, command: Command) -> Result<PipeDocument> {
         let mut pipe = self.0.lock().expect("no panic");
-        if pipe.state == "Failed" {
+        let is_refused = match &command {
+            Command::Configure { sync } => sync.contains_key("unknown"),
+            _ => pipe.state == "Failed",
+        };
+        if is_refused {
             return Err(Error::new(
                 ErrorKind::IllegalCommand,
                 "a pipe that is Failed cannot pause",

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::convert;
-use super::super::faults::{BadRow, START_TRIES, Search, is_of_rows, not_started};
+use super::super::faults::{self, BadRow, Search, is_of_rows, not_started};
 use super::super::instance::{Instance, keeps_reasons};
 use super::super::outputs;
 use super::super::passing::Gone;
@@ -17,9 +17,6 @@ use super::Step;
 use crate::batch::{ChangeBatch, TableSchema};
 use crate::config::OnError;
 use crate::error::{Error, ErrorKind, Result};
-
-/// Before a start is tried once more, and twice that before the last time. On a thread of its own.
-const START_PAUSE: Duration = Duration::from_millis(200);
 
 impl Step {
     /// One call of the guest, on a thread that may block; more of them to find rows that fail, where these are passed over.
@@ -121,17 +118,8 @@ impl Step {
 
     /// One more instance. Many that start at once, as when a load begins, take longer than one.
     fn start(&self, schema: &TableSchema) -> Result<Instance> {
-        let mut tries = 1;
-        loop {
-            match self.plugin.instance(schema) {
-                Ok(instance) => return Ok(instance),
-                Err(error) if tries < START_TRIES && is_of_rows(error.kind()) => {
-                    std::thread::sleep(START_PAUSE * tries);
-                    tries += 1;
-                }
-                Err(error) => return Err(not_started(self.plugin.name(), error)),
-            }
-        }
+        let started = faults::start(is_of_rows, || self.plugin.instance(schema));
+        started.map_err(|error| not_started(self.plugin.name(), error))
     }
 
     /// One call of an instance, which serves others only after a sound answer.

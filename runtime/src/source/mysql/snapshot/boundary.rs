@@ -477,7 +477,7 @@ pub async fn prove_executed(conn: &mut WireConn, source: &Source, place: &Positi
                 ..
             } => {
                 ensure_file_exists_yet(conn, source, &server.0, file, *offset).await?;
-                true
+                *offset <= FILE_START || shows_file_place(conn, source, (file, *offset)).await?
             }
         };
         if executed {
@@ -493,10 +493,36 @@ pub async fn prove_executed(conn: &mut WireConn, source: &Source, place: &Positi
                     EXECUTED_DEADLINE.as_secs()
                 ),
             )
-            .with_hint("let `source.host` name one server, or wait until the replica behind it has caught up"));
+            .with_hint("let `source.host` name one server, or wait until the replica behind it has caught up; by file and offset, until no commit waits for a semi-synchronous replica, or FLUSH BINARY LOGS"));
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Whether SELECT shows everything up to a place within a file. MariaDB says so; MySQL does where a later file has begun, or
+/// where no commit waits between its binlog and its engine for a replica's acknowledgement.
+async fn shows_file_place(
+    conn: &mut WireConn,
+    source: &Source,
+    (file, offset): (&str, u64),
+) -> Result<bool> {
+    let place = (file_number(file), offset);
+    if source.flavor() == Flavor::MariaDb {
+        let (shown, at, _) = mariadb_snapshot(conn, source).await?;
+        return Ok((file_number(&shown), at) >= place);
+    }
+    let waiting = conn
+        .query_text("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_%_wait_sessions'")
+        .await?;
+    let waits = |row: &Vec<Option<Vec<u8>>>| {
+        let count = row.get(1).and_then(Option::as_deref);
+        count.is_some_and(|count| count != b"0")
+    };
+    if !waiting.iter().any(waits) {
+        return Ok(true);
+    }
+    let (current, _) = binlog_end(conn, source).await?;
+    Ok(file_number(&current) > file_number(file))
 }
 
 /// A server that has written a transaction and something of a lower number behind it will never be there.
