@@ -202,7 +202,7 @@ async fn metrics_tell_states_rows_and_lag() {
     for line in [
         r#"pipewright_pipe_state{pipe="shop",state="Running"} 1"#,
         r#"pipewright_pipe_state{pipe="shop",state="Failed"} 0"#,
-        r#"pipewright_rows_written_total{pipe="shop",op="load"} 300"#,
+        r#"pipewright_rows_written_total{pipe="shop",op="load"} 350"#,
         r#"pipewright_rows_written_total{pipe="shop",op="update"} 2"#,
         r#"pipewright_snapshot_partitions{pipe="shop",state="done"} 3"#,
         r#"pipewright_snapshot_partitions{pipe="shop",state="pending"} 2"#,
@@ -210,7 +210,7 @@ async fn metrics_tell_states_rows_and_lag() {
         r#"pipewright_values_changed_total{pipe="shop",table="shop.orders",column="born",policy="zero_dates"} 4"#,
         r#"pipewright_source_lag_seconds{pipe="shop"} 0.25"#,
         r#"pipewright_lag_part_seconds{pipe="shop",part="insert"} 0.125"#,
-        r#"pipewright_bytes_written_total{pipe="shop",kind="load"} 3000"#,
+        r#"pipewright_bytes_written_total{pipe="shop",kind="load"} 3500"#,
         r#"pipewright_bytes_written_total{pipe="shop",kind="stream"} 120"#,
         r#"pipewright_snapshot_rows_per_second{pipe="shop"} 50.0"#,
         r#"pipewright_snapshot_seconds_left{pipe="shop"} 4.0"#,

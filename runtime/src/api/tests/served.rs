@@ -134,6 +134,8 @@ pub(super) async fn served_with(access: &Access) -> Served {
                 rows: 300,
                 rows_estimated: Some(500),
                 bytes: 3_000,
+                rows_before: 50,
+                bytes_before: 500,
                 rows_per_second: Some(50.0),
                 seconds_left: Some(4.0),
             },
