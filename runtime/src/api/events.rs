@@ -22,6 +22,7 @@ use super::problem::Problem;
 use super::routes::{Shared, find};
 use crate::pipe::document::Timestamp;
 use crate::pipe::journal::{EVENTS_KEPT, Event, Journal};
+use crate::pipe::unknown_pipe;
 
 /// Events of one answer, unless more or fewer are asked for.
 const EVENTS_SHOWN: usize = 100;
@@ -64,7 +65,8 @@ pub(super) async fn events<P: Pipes>(
         ));
     }
     // Dropped in between.
-    let journal = shared.pipes.journal(&name).ok_or_else(|| gone(&name))?;
+    let journal = shared.pipes.journal(&name);
+    let journal = journal.ok_or_else(|| unknown_pipe(&name))?;
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let streamed = text(header::ACCEPT).is_some_and(|accept| accept.contains("text/event-stream"));
     if streamed {
@@ -85,11 +87,6 @@ pub(super) async fn events<P: Pipes>(
     events.retain(|event| which.since.is_none_or(|since| event.time >= since));
     events.truncate(limit);
     Ok(Json(EventList { events }).into_response())
-}
-
-fn gone(name: &str) -> Problem {
-    let detail = format!("pipe `{}` was dropped", name.escape_debug());
-    Problem::new(StatusCode::NOT_FOUND, "unknown_pipe", detail)
 }
 
 /// Reads the journal as it grows. It holds no more than the journal does, however slow the reader.

@@ -21,9 +21,9 @@ use super::openapi::{Catalogue, JSON, Operation, TEXT, YAML};
 use super::problem::Problem;
 use super::{Pipes, commands, letters, metrics};
 use crate::config::{pipe_file_schema, source_schema};
-use crate::pipe::Command;
 use crate::pipe::document::{PipeDocument, TableDocument};
 use crate::pipe::requests::Validation;
+use crate::pipe::{Command, unknown_pipe};
 use crate::source::mysql::inspect::Inspection;
 
 pub(super) struct Shared<P> {
@@ -268,10 +268,17 @@ async fn file<P: Pipes>(
     State(shared): State<Shared<P>>,
     Named(name): Named,
 ) -> Result<Json<Value>, Problem> {
+    if let Some(document) = shared.pipes.file(&name) {
+        return Ok(Json(document));
+    }
+    // Asked afterwards: a pipe that was dropped before is not one that is being made.
     find(&*shared.pipes, &name)?;
     let detail = "the pipe is being made, and has no document yet";
-    let early = || Problem::new(StatusCode::CONFLICT, "illegal_command", detail);
-    shared.pipes.file(&name).map(Json).ok_or_else(early)
+    Err(Problem::new(
+        StatusCode::CONFLICT,
+        "illegal_command",
+        detail,
+    ))
 }
 
 fn text(body: &[u8]) -> Result<&str, Problem> {
@@ -303,14 +310,8 @@ async fn ready<P: Pipes>(State(shared): State<Shared<P>>) -> Result<&'static str
 }
 
 pub(super) fn find(pipes: &impl Pipes, name: &str) -> Result<PipeDocument, Problem> {
-    pipes.pipe(name).ok_or_else(|| {
-        Problem::new(
-            StatusCode::NOT_FOUND,
-            "unknown_pipe",
-            format!("no pipe is named `{}`", name.escape_debug()),
-        )
-        .with_hint("`pipewright status`, or GET /v1/pipes, lists the pipes of this process")
-    })
+    let pipe = pipes.pipe(name);
+    pipe.ok_or_else(|| unknown_pipe(name).into())
 }
 
 async fn no_such_path() -> Problem {

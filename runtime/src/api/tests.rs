@@ -51,6 +51,16 @@ async fn an_unknown_pipe_is_404_with_a_hint() {
 }
 
 #[tokio::test]
+async fn a_pipe_that_is_dropped_before_its_command_is_404() {
+    let served = served().await;
+    served.pipes.0.lock().expect("no panic").state = "Dropped".to_owned();
+    let (status, problem) = served.command("shop", r#"{"command":"pause"}"#).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(problem["code"], "unknown_pipe");
+    assert!(problem["hint"].is_string());
+}
+
+#[tokio::test]
 async fn pause_and_resume_answer_with_the_new_state() {
     let served = served().await;
     for (command, state) in [
