@@ -70,6 +70,7 @@ pub(super) async fn events<P: Pipes>(
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let streamed = text(header::ACCEPT).is_some_and(|accept| accept.contains("text/event-stream"));
     if streamed {
+        shared.ensure_staying()?;
         let last_seen = text(header::HeaderName::from_static("last-event-id"));
         let after = last_seen
             .and_then(|id| id.trim().parse().ok())

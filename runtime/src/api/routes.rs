@@ -42,6 +42,20 @@ impl<P> Clone for Shared<P> {
     }
 }
 
+impl<P> Shared<P> {
+    /// Refuses what has no end of its own once the process is about to end.
+    pub(super) fn ensure_staying(&self) -> Result<(), Problem> {
+        if !self.draining.is_cancelled() {
+            return Ok(());
+        }
+        Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopped",
+            "the process is shutting down",
+        ))
+    }
+}
+
 /// All routes, behind what guards them.
 pub(super) fn router<P: Pipes>(
     pipes: Arc<P>,
@@ -299,14 +313,7 @@ async fn scrape<P: Pipes>(State(shared): State<Shared<P>>) -> impl IntoResponse 
 
 /// A failed pipe does not make the process unready: it still serves the others, and its own status.
 async fn ready<P: Pipes>(State(shared): State<Shared<P>>) -> Result<&'static str, Problem> {
-    if shared.draining.is_cancelled() {
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "stopped",
-            "the process is shutting down",
-        ));
-    }
-    Ok("ok\n")
+    shared.ensure_staying().map(|()| "ok\n")
 }
 
 pub(super) fn find(pipes: &impl Pipes, name: &str) -> Result<PipeDocument, Problem> {
