@@ -111,6 +111,8 @@ pub enum ErrorKind {
     State,
     /// The state folder or the pipe belongs to another process.
     Busy,
+    /// No pipe of the process has that name.
+    UnknownPipe,
     /// An illegal command for the present state.
     IllegalCommand,
     /// The process is shutting down; nothing went wrong.
@@ -180,6 +182,7 @@ impl ErrorKind {
             | ErrorKind::ReplicaStopped
             | ErrorKind::State
             | ErrorKind::Busy
+            | ErrorKind::UnknownPipe
             | ErrorKind::IllegalCommand
             | ErrorKind::Stopped => Scope::Pipe,
         }
@@ -224,6 +227,7 @@ impl ErrorKind {
             | ErrorKind::RetentionBelowObjective
             | ErrorKind::ReplicaStopped
             | ErrorKind::Busy
+            | ErrorKind::UnknownPipe
             | ErrorKind::IllegalCommand => Retry::AfterOperator,
             ErrorKind::Stopped | ErrorKind::Internal => Retry::Never,
         }

@@ -5,12 +5,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use testbed::SourceKind;
 use testbed::harness::{Finished, Stage, run_to_end};
 
-use crate::support::{CATCH_UP, on_both_sources, once, program, running};
+use crate::connections::{rotate, with_account};
+use crate::support::{CATCH_UP, on_both_sources, once, program, running, running_with};
 
 on_both_sources! {
     plan_shows_what_setup_would_make_and_makes_nothing: 240,
@@ -24,6 +26,7 @@ once! {
     help_teaches: 60,
     a_wrong_command_line_ends_with_2: 60,
     changes_come_by_while_they_are_watched: 240,
+    a_followed_history_goes_on_through_a_renewed_secret_and_ends_with_the_pipe: 240,
     refusals_keep_the_code_of_the_process: 240,
 }
 
@@ -291,6 +294,18 @@ impl Watching {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+
+    /// The exit code, once it ends by itself.
+    async fn wait_exit(&mut self) -> Result<Option<i32>> {
+        let until = Instant::now() + CATCH_UP;
+        loop {
+            if let Some(code) = self.child.try_wait()? {
+                return Ok(code.code());
+            }
+            ensure!(Instant::now() < until, "it does not end");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 impl Drop for Watching {
@@ -342,17 +357,60 @@ async fn changes_come_by_while_they_are_watched() -> Result<()> {
     }
     // Both end with the process: one has nobody to ask any more, the other has seen everything.
     ensure!(pipe.stop().await? == 0);
-    let until = Instant::now() + CATCH_UP;
     for (watching, expected) in [(&mut documents, 69), (&mut events, 0)] {
-        let code = loop {
-            if let Some(code) = watching.child.try_wait()? {
-                break code.code();
-            }
-            ensure!(Instant::now() < until, "it goes on without the process");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
+        let code = watching.wait_exit().await?;
         ensure!(code == Some(expected), "{code:?} in place of {expected}");
     }
+    Ok(())
+}
+
+/// A secret that means something else puts another pipe in the place of the one that is resumed.
+async fn a_followed_history_goes_on_through_a_renewed_secret_and_ends_with_the_pipe() -> Result<()>
+{
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT PRIMARY KEY)")
+        .await?;
+    let user = with_account(&stage, "canary-1").await?;
+    let folder = tempfile::tempdir()?;
+    let secret = folder.path().join("password");
+    std::fs::write(&secret, "canary-1\n")?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["user"] = json!(user);
+    file["source"]["password"] = json!(format!("${{file:{}}}", secret.display()));
+    let pipe = running_with(&file).await?;
+    let (name, address) = (stage.database.as_str(), pipe.url());
+    let arguments = ["events", name, "--follow", "--json", "--server", &address];
+    let mut events = Watching::begin(&arguments)?;
+    let json = |line: &str| -> Value { serde_json::from_str(line).unwrap_or_default() };
+    ensure!(pipe.command("pause").await?.0 == 200);
+    events
+        .wait_for("Paused", |line| json(line)["text"] == "Pausing to Paused")
+        .await?;
+    rotate(&stage, &user, "canary-2").await?;
+    std::fs::write(&secret, "canary-2\n")?;
+    ensure!(pipe.command("resume").await?.0 == 200);
+    events
+        .wait_for("Running", |line| json(line)["text"] == "Paused to Running")
+        .await?;
+    let path = format!("/v1/pipes/{name}");
+    let (status, answer) = pipe.call(Method::DELETE, &path, "").await?;
+    ensure!(status == 200, "{status}: {answer:#}");
+    let code = events.wait_exit().await?;
+    let printed = std::fs::read_to_string(events.out.path())?;
+    ensure!(
+        code == Some(1) && printed.contains("the pipe was dropped"),
+        "{code:?}: {printed}"
+    );
+    let ids: Vec<u64> = printed
+        .lines()
+        .filter_map(|line| json(line)["id"].as_u64())
+        .collect();
+    ensure!(
+        ids.iter().zip(1..).all(|(id, expected)| *id == expected),
+        "lost or told twice: {printed}"
+    );
     Ok(())
 }
 

@@ -51,7 +51,7 @@ pub(crate) async fn with_account(stage: &Stage, password: &str) -> Result<String
 }
 
 /// Another password for the account, and no connection left that was made with the former one.
-async fn rotate(stage: &Stage, user: &str, password: &str) -> Result<()> {
+pub(crate) async fn rotate(stage: &Stage, user: &str, password: &str) -> Result<()> {
     stage
         .source
         .execute(format!("ALTER USER {user}@'%' IDENTIFIED BY '{password}'"))

@@ -6,7 +6,7 @@ mod membership;
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rand::Rng;
 use serde_json::{Value, json};
 use testbed::SourceKind;
@@ -65,6 +65,17 @@ async fn resync(pipe: &Pipe) -> Result<()> {
     let (status, document) = pipe.command("resync").await?;
     ensure!(status == 200, "resync: {status} {document:#}");
     Ok(())
+}
+
+/// What the metrics say that loads have written.
+async fn rows_of_loads(pipe: &Pipe) -> Result<u64> {
+    let metrics = pipe.get_text("/metrics").await?;
+    let counted = metrics.lines().find_map(|line| {
+        let (name, count) = line.rsplit_once(' ')?;
+        let is_it = name.starts_with("pipewright_rows_written_total{") && name.contains("\"load\"");
+        is_it.then_some(count)
+    });
+    Ok(counted.context("no such metric")?.parse()?)
 }
 
 async fn two_tables(kind: SourceKind) -> Result<Stage> {
@@ -409,6 +420,7 @@ async fn a_failed_or_completed_pipe_is_loaded_anew(kind: SourceKind) -> Result<(
     file["mode"] = json!("snapshot");
     let mut pipe = start(launch(&file))?;
     pipe.wait_state("Completed", START).await?;
+    ensure!(rows_of_loads(&pipe).await? == 6);
     other
         .source
         .execute_all([
@@ -421,6 +433,10 @@ async fn a_failed_or_completed_pipe_is_loaded_anew(kind: SourceKind) -> Result<(
         status["state"] == "Completed" && table(status, "u")["snapshot"]["rows"] == 4
     })
     .await?;
+    ensure!(
+        rows_of_loads(&pipe).await? == 12,
+        "a counter counts what the first load wrote, too"
+    );
     other.assert_same("t").await?;
     other.assert_same("u").await.map(drop)
 }

@@ -91,7 +91,7 @@ fn register_rows(registry: &mut Registry, pipes: &[PipeDocument]) {
             pipe.tables.iter().map(count).sum()
         };
         for (op, count) in [
-            ("load", sum(|table| table.snapshot.rows)),
+            ("load", sum(|table| table.snapshot.rows_in_all())),
             ("insert", sum(|table| table.rows.inserted)),
             ("update", sum(|table| table.rows.updated)),
             ("delete", sum(|table| table.rows.deleted)),
@@ -107,7 +107,8 @@ fn register_rows(registry: &mut Registry, pipes: &[PipeDocument]) {
     );
     let bytes: Family<Labels, Counter> = Family::default();
     for pipe in pipes {
-        let loads = pipe.tables.iter().map(|table| table.snapshot.bytes).sum();
+        let snapshots = pipe.tables.iter().map(|table| table.snapshot);
+        let loads = snapshots.map(|snapshot| snapshot.bytes_in_all()).sum();
         let streamed = pipe.tables.iter().map(|table| table.rows.bytes).sum();
         for (kind, count) in [("load", loads), ("stream", streamed)] {
             let labels = vec![("pipe", pipe.pipe.clone()), ("kind", kind.to_owned())];

@@ -86,6 +86,7 @@ impl Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let status = match error.kind() {
+            ErrorKind::UnknownPipe => StatusCode::NOT_FOUND,
             ErrorKind::IllegalCommand => StatusCode::CONFLICT,
             ErrorKind::Stopped
             | ErrorKind::SourceUnavailable

@@ -11,24 +11,27 @@ use axum::response::IntoResponse;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{self, Gate};
 use super::body::{BODY_BYTES_MAX, Body, Named};
 use super::commands::{PipeBody, StateBody};
-use super::events::{EventList, Which, events};
+use super::events::{EventList, STREAMS_MAX, Which, events};
 use super::openapi::{Catalogue, JSON, Operation, TEXT, YAML};
 use super::problem::Problem;
 use super::{Pipes, commands, letters, metrics};
 use crate::config::{pipe_file_schema, source_schema};
-use crate::pipe::Command;
 use crate::pipe::document::{PipeDocument, TableDocument};
 use crate::pipe::requests::Validation;
+use crate::pipe::{Command, unknown_pipe};
 use crate::source::mysql::inspect::Inspection;
 
 pub(super) struct Shared<P> {
     pub(super) pipes: Arc<P>,
     pub(super) draining: CancellationToken,
+    /// A permit for each event stream that may still be opened.
+    pub(super) streams: Arc<Semaphore>,
     description: Arc<Value>,
 }
 
@@ -37,8 +40,23 @@ impl<P> Clone for Shared<P> {
         Self {
             pipes: Arc::clone(&self.pipes),
             draining: self.draining.clone(),
+            streams: Arc::clone(&self.streams),
             description: Arc::clone(&self.description),
         }
+    }
+}
+
+impl<P> Shared<P> {
+    /// Refuses what has no end of its own once the process is about to end.
+    pub(super) fn ensure_staying(&self) -> Result<(), Problem> {
+        if !self.draining.is_cancelled() {
+            return Ok(());
+        }
+        Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopped",
+            "the process is shutting down",
+        ))
     }
 }
 
@@ -53,6 +71,7 @@ pub(super) fn router<P: Pipes>(
     let shared = Shared {
         pipes,
         draining,
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         description: Arc::new(description),
     };
     router
@@ -271,10 +290,17 @@ async fn file<P: Pipes>(
     State(shared): State<Shared<P>>,
     Named(name): Named,
 ) -> Result<Json<Value>, Problem> {
+    if let Some(document) = shared.pipes.file(&name) {
+        return Ok(Json(document));
+    }
+    // Asked afterwards: a pipe that was dropped before is not one that is being made.
     find(&*shared.pipes, &name)?;
     let detail = "the pipe is being made, and has no document yet";
-    let early = || Problem::new(StatusCode::CONFLICT, "illegal_command", detail);
-    shared.pipes.file(&name).map(Json).ok_or_else(early)
+    Err(Problem::new(
+        StatusCode::CONFLICT,
+        "illegal_command",
+        detail,
+    ))
 }
 
 fn text(body: &[u8]) -> Result<&str, Problem> {
@@ -295,25 +321,12 @@ async fn scrape<P: Pipes>(State(shared): State<Shared<P>>) -> impl IntoResponse 
 
 /// A failed pipe does not make the process unready: it still serves the others, and its own status.
 async fn ready<P: Pipes>(State(shared): State<Shared<P>>) -> Result<&'static str, Problem> {
-    if shared.draining.is_cancelled() {
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "stopped",
-            "the process is shutting down",
-        ));
-    }
-    Ok("ok\n")
+    shared.ensure_staying().map(|()| "ok\n")
 }
 
 pub(super) fn find(pipes: &impl Pipes, name: &str) -> Result<PipeDocument, Problem> {
-    pipes.pipe(name).ok_or_else(|| {
-        Problem::new(
-            StatusCode::NOT_FOUND,
-            "unknown_pipe",
-            format!("no pipe is named `{}`", name.escape_debug()),
-        )
-        .with_hint("`pipewright status`, or GET /v1/pipes, lists the pipes of this process")
-    })
+    let pipe = pipes.pipe(name);
+    pipe.ok_or_else(|| unknown_pipe(name).into())
 }
 
 async fn no_such_path() -> Problem {

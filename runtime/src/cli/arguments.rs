@@ -293,7 +293,8 @@ pub(super) struct Events {
     /// How many at most, the newest.
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) limit: u32,
-    /// Then go on with what happens, until Ctrl-C; with --json a document a line.
+    /// Then go on with what happens, until Ctrl-C or the end of the process, or, with exit code 1, until the pipe is
+    /// dropped; with --json a document a line.
     #[arg(long)]
     pub(super) follow: bool,
 }

@@ -62,6 +62,7 @@ impl Exit {
             | ErrorKind::ReplicaStopped
             | ErrorKind::State
             | ErrorKind::Busy
+            | ErrorKind::UnknownPipe
             | ErrorKind::IllegalCommand
             | ErrorKind::Internal => Exit::Failed,
         }

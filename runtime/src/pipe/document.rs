@@ -190,6 +190,12 @@ pub struct SnapshotDocument {
     /// Bytes sent to ClickHouse.
     #[serde(default)]
     pub bytes: u64,
+    /// Rows that all loads before it read, since the pipe was made.
+    #[serde(default)]
+    pub rows_before: u64,
+    /// Bytes that they sent to ClickHouse.
+    #[serde(default)]
+    pub bytes_before: u64,
     /// Rows a second since this process took the load up; none while it does not run.
     #[serde(default)]
     pub rows_per_second: Option<f64>,
@@ -274,6 +280,18 @@ impl Reason {
             since: Timestamp::now(),
             remedy: error.hint().map(str::to_owned),
         }
+    }
+}
+
+impl SnapshotDocument {
+    /// Rows of all loads, which never get fewer.
+    pub fn rows_in_all(&self) -> u64 {
+        self.rows_before + self.rows
+    }
+
+    /// Bytes of all loads, likewise.
+    pub fn bytes_in_all(&self) -> u64 {
+        self.bytes_before + self.bytes
     }
 }
 

@@ -297,7 +297,7 @@ impl Runtime {
     /// Dead letters of a pipe.
     ///
     /// # Errors
-    /// `Config` for an unknown pipe, else whatever the destination fails with.
+    /// `UnknownPipe`, else whatever the destination fails with.
     pub async fn letters(&self, name: &str, which: &Letters<'_>) -> Result<LetterPage> {
         letters::list(&self.handle(name)?.pipe, which).await
     }
@@ -312,14 +312,14 @@ impl Runtime {
 
     fn handle(&self, name: &str) -> Result<Handle> {
         let handle = self.handles().get(name).cloned();
-        handle.ok_or_else(|| unknown(name))
+        handle.ok_or_else(|| unknown_pipe(name))
     }
 
     /// Gives a command to a pipe and waits until it is persisted. The document of a pipe that is dropped says what is left of
     /// it at the destination.
     ///
     /// # Errors
-    /// `Config` for an unknown pipe, `IllegalCommand` naming the state where the command has no place.
+    /// `UnknownPipe`, `IllegalCommand` naming the state where the command has no place.
     pub async fn command(&self, name: &str, command: Command) -> Result<PipeDocument> {
         let stopped = || Error::new(ErrorKind::Stopped, "the process is shutting down");
         if matches!(command, Command::Start | Command::Resume) {
@@ -350,7 +350,7 @@ impl Runtime {
             if handle.pipe.store.records().dropped {
                 return match command {
                     Command::Drop => Ok(status::of(&handle.pipe)),
-                    _ => Err(unknown(name)),
+                    _ => Err(unknown_pipe(name)),
                 };
             }
             // The command is for the pipe that comes in its place.
@@ -429,8 +429,11 @@ impl Runtime {
     }
 }
 
-fn unknown(name: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("no pipe is named `{name}`"))
+/// What is said of a name that no pipe has, or has no longer.
+pub(crate) fn unknown_pipe(name: &str) -> Error {
+    let message = format!("no pipe is named `{}`", name.escape_debug());
+    Error::new(ErrorKind::UnknownPipe, message)
+        .with_hint("`pipewright status`, or GET /v1/pipes, lists the pipes of this process")
 }
 
 /// Takes a pipe that is dropped off the list; another of its name stays.

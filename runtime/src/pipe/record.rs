@@ -221,6 +221,12 @@ pub struct TableRecord {
     /// Bytes sent to the destination by the load.
     #[serde(default)]
     pub bytes_loaded: u64,
+    /// Rows read by all loads before it.
+    #[serde(default)]
+    pub rows_loaded_before: u64,
+    /// Bytes sent to the destination by all loads before it.
+    #[serde(default)]
+    pub bytes_loaded_before: u64,
     /// Rows that the source expected the table to have when the load was planned.
     pub rows_estimated: Option<u64>,
 }
@@ -319,6 +325,8 @@ impl TableRecord {
             plugins: Vec::new(),
             rows_loaded: 0,
             bytes_loaded: 0,
+            rows_loaded_before: 0,
+            bytes_loaded_before: 0,
             rows_estimated: None,
         }
     }

@@ -9,6 +9,7 @@
 //! no row has had before. Rows that were deleted at the source are not carried over.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 
 use super::clock::now_us;
@@ -453,6 +454,33 @@ fn load_beside(draft: &mut Records, name: &TableName, alone: bool) {
     table.shadow = Some(shadow(&target, generation, alone || was_alone));
     table.generation = generation;
     (table.partitions, table.load_end, table.in_snapshot) = (None, None, false);
-    (table.rows_loaded, table.bytes_loaded, table.rows_estimated) = (0, 0, None);
+    table.rows_loaded_before += mem::take(&mut table.rows_loaded);
+    table.bytes_loaded_before += mem::take(&mut table.bytes_loaded);
+    table.rows_estimated = None;
     table.skip = Skip::No;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipe::lost::tests::table;
+
+    #[test]
+    fn what_earlier_loads_came_to_is_kept_when_another_begins() {
+        let mut draft = Records::default();
+        let (name, loaded) = table("t", |table| {
+            (table.rows_loaded, table.bytes_loaded) = (3, 30);
+        });
+        draft.tables.insert(name.clone(), loaded);
+        load_beside(&mut draft, &name, false);
+        let record = draft.table_mut(&name);
+        assert_eq!((record.rows_loaded, record.bytes_loaded), (0, 0));
+        (record.rows_loaded, record.bytes_loaded) = (4, 40);
+        // Given up before it was whole: what it wrote was written all the same.
+        load_beside(&mut draft, &name, false);
+        let record = &draft.tables[&name];
+        assert_eq!((record.rows_loaded, record.bytes_loaded), (0, 0));
+        let before = (record.rows_loaded_before, record.bytes_loaded_before);
+        assert_eq!(before, (7, 70));
+    }
 }

@@ -170,6 +170,8 @@ fn table_document(
             rows: table.rows_loaded,
             rows_estimated: table.rows_estimated,
             bytes: table.bytes_loaded,
+            rows_before: table.rows_loaded_before,
+            bytes_before: table.bytes_loaded_before,
             rows_per_second: speed.map(|speed| speed.rows_per_second),
             seconds_left: speed.and_then(|speed| speed.seconds_left),
         },

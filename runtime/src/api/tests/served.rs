@@ -12,6 +12,7 @@ use crate::pipe::document::{
     RetentionDocument, RowsDocument, SnapshotDocument, TableDocument, Timestamp,
 };
 use crate::pipe::journal::{Event, EventKind, Level};
+use crate::pipe::unknown_pipe;
 
 /// Pipes that answer from one document.
 pub(super) struct FixedPipes(pub(super) Mutex<PipeDocument>, pub(super) Arc<Journal>);
@@ -65,8 +66,11 @@ impl Pipes for FixedPipes {
         None
     }
 
-    async fn command(&self, _name: &str, command: Command) -> Result<PipeDocument> {
+    async fn command(&self, name: &str, command: Command) -> Result<PipeDocument> {
         let mut pipe = self.0.lock().expect("no panic");
+if pipe.state == "Dropped" {
+            return Err(unknown_pipe(name));
+        }
         let is_refused = match &command {
             Command::Configure { sync } => sync.contains_key("unknown"),
             _ => pipe.state == "Failed",
@@ -138,6 +142,8 @@ pub(super) async fn served_with(access: &Access) -> Served {
                 rows: 300,
                 rows_estimated: Some(500),
                 bytes: 3_000,
+                rows_before: 50,
+                bytes_before: 500,
                 rows_per_second: Some(50.0),
                 seconds_left: Some(4.0),
             },
