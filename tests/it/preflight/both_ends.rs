@@ -150,6 +150,12 @@ async fn a_source_that_cannot_be_followed_is_told_alike_by_all(kind: SourceKind)
         .find(|finding| finding["check"] == "table");
     let view = view.context("the view")?;
     ensure!(view["found"].to_string().contains("view"), "{view:#}");
+    // A load alone needs it too.
+    let binlog = said_of(&told.found, "log_bin");
+    ensure!(
+        binlog.contains("log_bin=binlog") && !binlog.contains("mode: snapshot"),
+        "{binlog}"
+    );
     assert_setup_tells(&file, &told).await?;
     if kind.is_mariadb() {
         let server = said_of(&told.found, "server");

@@ -121,7 +121,7 @@ fn check_binlog(
             "log_bin",
             "OFF",
             "ON",
-            "start the server with log_bin=binlog and a server_id, or use `mode: snapshot`",
+            "start the server with log_bin=binlog and a server_id",
         ));
         return;
     }
