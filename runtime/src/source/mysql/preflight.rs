@@ -251,10 +251,18 @@ async fn check_grants(
         }
         Flavor::MySql => {}
         // Here it takes another one, so the grants are read.
-        Flavor::MariaDb => match Grants::read(conn).await?.has("REPLICATION SLAVE", None) {
-            Some(true) | None => {}
-            Some(false) => lacks(Severity::Error, "REPLICATION SLAVE", "not granted"),
-        },
+        Flavor::MariaDb => {
+            if Grants::read(conn).await?.has("REPLICATION SLAVE", None) == Some(false) {
+                lacks(Severity::Error, "REPLICATION SLAVE", "not granted");
+            }
+            if replicas.is_none() && config.source.server_id.is_some() {
+                lacks(
+                    Severity::Warning,
+                    "REPLICATION MASTER ADMIN",
+                    "not granted: nobody notices another replica that has the number in `source.server_id`",
+                );
+            }
+        }
     }
     if ask(conn, "XA RECOVER").await?.is_none()
         && let Some(privilege) = see_xa
