@@ -43,7 +43,14 @@ pub(super) async fn check(
 ) -> Result<()> {
     let mut named = Vec::new();
     for sql in NAMES {
-        named.extend(ask(conn, sql).await?.into_iter().flatten().flatten().flatten());
+        named.extend(
+            ask(conn, sql)
+                .await?
+                .into_iter()
+                .flatten()
+                .flatten()
+                .flatten(),
+        );
     }
     match other(&named.join(" ")) {
         Some(other) => findings.push(other),
