@@ -49,6 +49,11 @@ struct GrantRow {
 }
 
 #[derive(Deserialize)]
+struct ReplicaRow {
+    readonly: u8,
+}
+
+#[derive(Deserialize)]
 struct DiskRow {
     name: String,
     free: u64,
@@ -259,6 +264,37 @@ impl ClickHouse {
         }
     }
 
+    /// A replica that has lost Keeper takes no rows: the pipe waits for it.
+    async fn check_replica(&self, target: &TargetTable, findings: &mut Vec<Finding>) -> Result<()> {
+        let sql = ddl::replica(target);
+        let doing = Doing::Definition("to look at replicas");
+        let replicas: Vec<ReplicaRow> = match self.rows(&sql, doing).await {
+            Ok(replicas) => replicas,
+            // Some accounts may not ask.
+            Err(error) if error.kind() == ErrorKind::DestinationDenied => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if replicas.iter().any(|replica| replica.readonly != 0) {
+            findings.push(Finding {
+                severity: Severity::Warning,
+                check: "replica".to_owned(),
+                found: format!(
+                    "table `{}`: target {} is read-only",
+                    target.source(),
+                    ddl::table(target)
+                ),
+                needed: "a replica with a session at Keeper, which takes rows".to_owned(),
+                remedy: format!(
+                    "see that Keeper answers, and what `zookeeper_exception` in system.replicas says; then SYSTEM RESTART \
+                     REPLICA {}",
+                    ddl::table(target)
+                ),
+                kind: ErrorKind::DestinationUnavailable,
+            });
+        }
+        Ok(())
+    }
+
     async fn check_target(
         &self,
         target: &TargetTable,
@@ -266,6 +302,9 @@ impl ClickHouse {
         findings: &mut Vec<Finding>,
     ) -> Result<()> {
         if let Some(existing) = self.inspect(target.name()).await? {
+            if existing.engine.starts_with("Replicated") {
+                self.check_replica(target, findings).await?;
+            }
             match occupation(target, &existing, owner) {
                 Some(problem) => findings.push(finding(
                     "target_table",
