@@ -195,7 +195,7 @@ async fn everything_that_stands_in_the_way_is_found_at_once(kind: SourceKind) ->
     let mut pipe = start(launch(&file))?;
     let found = findings(&pipe).await?;
     let refusing: &[&str] = &[
-        "destination",
+        "destination_denied",
         "binlog_filter",
         "exclude_columns",
         "key",

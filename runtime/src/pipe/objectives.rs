@@ -20,12 +20,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::Source;
 use crate::source::mysql::following::Following;
 use crate::source::mysql::position::Position;
+use crate::source::mysql::retention::Expiry;
 
 /// How often the source is asked what it still holds: seldom enough to cost nothing, and no alarm is later than that.
 const CHECK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The headroom below which a person should know, where the pipe file does not say: a night.
 const HEADROOM: Duration = Duration::from_secs(6 * 3600);
+
+/// What a source is asked to keep that keeps too little: a weekend and a bit.
+const LONGER_SECONDS: u64 = 3 * 86_400;
 
 /// Compares the stream's lag with its objective; that of a replica which is the source is part of it.
 pub(super) fn check_lag(pipe: &Pipe) {
@@ -129,10 +133,10 @@ async fn check_retention(pipe: &Pipe, source: &Source) -> Result<Option<Error>> 
     check_replica(pipe, source.following(&mut conn).await?);
     let mut purged = None;
     let mut least: Option<(Duration, Option<TableName>)> = None;
-    let mut keeps = None;
+    let mut expiry = None;
     for held in places(pipe, &pipe.store.records()) {
         let found = source.retention(&mut conn, &held.position).await?;
-        keeps = found.keeps;
+        expiry = found.expiry;
         let headroom = match found.purged {
             Some(_) => Some(Duration::ZERO),
             None => found.headroom(held.age),
@@ -148,11 +152,11 @@ async fn check_retention(pipe: &Pipe, source: &Source) -> Result<Option<Error>> 
     }
     conn.disconnect().await.ok();
     pipe.progress.set_retention(Some(RetentionDocument {
-        keeps_seconds: keeps.map(|keeps| keeps.as_secs_f64()),
+        keeps_seconds: expiry.map(|expiry| expiry.keeps.as_secs_f64()),
         headroom_seconds: least.as_ref().map(|(headroom, _)| headroom.as_secs_f64()),
         checked_at: Timestamp::now(),
     }));
-    let reason = least.and_then(|(headroom, table)| low(pipe, headroom, keeps, table));
+    let reason = least.and_then(|(headroom, table)| low(pipe, headroom, expiry, table));
     pipe.progress.set_alarm(Alarm::Retention, reason);
     Ok(purged)
 }
@@ -214,10 +218,10 @@ fn places(pipe: &Pipe, records: &Records) -> Vec<Held> {
 fn low(
     pipe: &Pipe,
     headroom: Duration,
-    keeps: Option<Duration>,
+    expiry: Option<Expiry>,
     table: Option<TableName>,
 ) -> Option<Reason> {
-    let keeps = keeps.unwrap_or(Duration::MAX);
+    let keeps = expiry.map_or(Duration::MAX, |expiry| expiry.keeps);
     let objective = pipe
         .config
         .objectives
@@ -234,10 +238,17 @@ fn low(
             shown(headroom),
             shown(objective)
         );
-        let hint = match &table {
-            None => "let the pipe read on, or keep the binlog for longer: SET GLOBAL binlog_expire_logs_seconds = 259200",
-            Some(_) => "`retry`, `skip` or `resync` the table, or keep the binlog for longer: SET GLOBAL \
-                        binlog_expire_logs_seconds = 259200",
+        let read_on = match &table {
+            None => "let the pipe read on",
+            Some(_) => "`retry`, `skip` or `resync` the table",
+        };
+        let hint = match expiry {
+            Some(expiry) => format!(
+                "{read_on}, or keep the binlog for longer: {}",
+                expiry.statement(LONGER_SECONDS)
+            ),
+            // It was purged by hand, or for its size.
+            None => read_on.to_owned(),
         };
         let error = Error::new(ErrorKind::RetentionBelowObjective, message).with_hint(hint);
         let error = match &table {

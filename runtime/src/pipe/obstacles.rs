@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::setup;
 use crate::config::PipeConfig;
 use crate::destination::clickhouse::ClickHouse;
-use crate::error::{Error, Finding, Result, Retry, Severity};
+use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
 use crate::source::mysql::Source;
 
 /// Everything that stands in the way of a session.
@@ -71,10 +71,61 @@ async fn at_destination(
     destination?.preflight_server(config).await
 }
 
+/// What stands in the way at an end is told by the kind of its error: that it is away is another thing than a password.
 fn obstacle(check: &str, error: &Error) -> Finding {
+    let needed = match error.kind() {
+        ErrorKind::SourceUnavailable | ErrorKind::DestinationUnavailable => "a server that answers",
+        ErrorKind::SourceDenied | ErrorKind::DestinationDenied => "an account that is let in",
+        ErrorKind::SourceSetting => "a server that is as `source` in the pipe file says",
+        ErrorKind::DestinationRejected => "a ClickHouse that can do what a pipe asks of it",
+        _ => {
+            return Finding {
+                check: check.to_owned(),
+                needed: format!("a {check} that takes part"),
+                ..setup::finding(error)
+            };
+        }
+    };
     Finding {
-        check: check.to_owned(),
-        needed: format!("a {check} that takes part"),
+        needed: needed.to_owned(),
         ..setup::finding(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_the_way_at_an_end_is_told_apart() {
+        let told = |check: &str, kind| {
+            let told = obstacle(check, &Error::new(kind, "refused"));
+            (told.check, told.needed)
+        };
+        let pair = |check: &str, needed: &str| (check.to_owned(), needed.to_owned());
+        for (end, kind, expected) in [
+            (
+                "source",
+                ErrorKind::SourceUnavailable,
+                pair("source_unavailable", "a server that answers"),
+            ),
+            (
+                "destination",
+                ErrorKind::DestinationDenied,
+                pair("destination_denied", "an account that is let in"),
+            ),
+            (
+                "source",
+                ErrorKind::Unsupported,
+                pair("source", "a source that takes part"),
+            ),
+            (
+                "plugin",
+                ErrorKind::PluginRefused,
+                pair("plugin", "a plugin that takes part"),
+            ),
+        ] {
+            assert_eq!(told(end, kind), expected);
+        }
     }
 }

@@ -61,19 +61,22 @@ async fn what_one_end_lacks_is_told_though_the_other_refuses_or_is_away(
     refused["source"]["password"] = json!("wrong");
     let mut away = file.clone();
     away["source"]["port"] = json!(closed_port()?);
-    for file in [refused, away] {
+    for (file, code) in [(refused, "source_denied"), (away, "source_unavailable")] {
         let found = told(&pipe, &file).await?;
-        found.ensure(&["source", "database"], &[])?;
+        found.ensure(&[code, "database"], &[])?;
         assert_setup_tells(&file, &found).await?;
     }
     let mut away = file.clone();
     away["destination"]["url"] = json!(format!("http://127.0.0.1:{}", closed_port()?));
     let mut old = file;
     old["destination"]["url"] = json!(old_clickhouse().await?);
-    for (file, said) in [(away, "cannot be reached"), (old, "is version 22.8")] {
+    for (file, code, said) in [
+        (away, "destination_unavailable", "cannot be reached"),
+        (old, "destination_rejected", "is version 22.8"),
+    ] {
         let found = told(&pipe, &file).await?;
-        found.ensure(&["destination", "key"], &[])?;
-        let destination = said_of(&found.found, "destination");
+        found.ensure(&[code, "key"], &[])?;
+        let destination = said_of(&found.found, code);
         ensure!(destination.contains(said), "{destination}");
         assert_setup_tells(&file, &found).await?;
     }

@@ -11,6 +11,7 @@ use testbed::{
 };
 
 use super::{codes, findings_at, said_of};
+use crate::bad_input::closed_port;
 use crate::support::{CATCH_UP, launch, on_both_sources, once, running_with, start};
 
 on_both_sources! {
@@ -150,6 +151,12 @@ async fn a_source_that_cannot_be_followed_is_told_alike_by_all(kind: SourceKind)
         .find(|finding| finding["check"] == "table");
     let view = view.context("the view")?;
     ensure!(view["found"].to_string().contains("view"), "{view:#}");
+    // A load alone needs it too.
+    let binlog = said_of(&told.found, "log_bin");
+    ensure!(
+        binlog.contains("log_bin=binlog") && !binlog.contains("mode: snapshot"),
+        "{binlog}"
+    );
     assert_setup_tells(&file, &told).await?;
     if kind.is_mariadb() {
         let server = said_of(&told.found, "server");
@@ -196,20 +203,32 @@ fn by(file: &Value, user: &str) -> Value {
     file
 }
 
-/// ClickHouse keeps for itself all of its disk but half a GiB.
-async fn assert_full_disk_told(stage: &Stage, pipe: &Pipe) -> Result<()> {
+/// ClickHouse keeps for itself all of its disk but half a GiB, and its Keeper is away.
+async fn assert_full_disk_and_read_only_replica_told(stage: &Stage, pipe: &Pipe) -> Result<()> {
     let total = stage
         .clickhouse
         .number("SELECT total_space FROM system.disks")
         .await?;
     let kept = total.saturating_sub(512 << 20);
-    let disk = format!(
+    let configured = format!(
         "<storage_configuration><disks><default><keep_free_space_bytes>{kept}</keep_free_space_bytes></default></disks>\
-         </storage_configuration>"
+         </storage_configuration>\
+         <zookeeper><node><host>127.0.0.1</host><port>{}</port></node></zookeeper>",
+        closed_port()?
     );
-    tokio::task::block_in_place(|| stage.clickhouse_server.start_again_configured(&disk))?;
+    tokio::task::block_in_place(|| stage.clickhouse_server.start_again_configured(&configured))?;
+    // As a server does when it starts; no replica could be made without Keeper.
+    let replica = format!(
+        "ATTACH TABLE `{}`.taken UUID '11111111-2222-4333-8444-555555555555' \
+         (id Int32, _version UInt64, _is_deleted UInt8) \
+         ENGINE = ReplicatedReplacingMergeTree('/taken', 'one', _version, _is_deleted) ORDER BY id",
+        stage.database
+    );
+    stage.clickhouse.query(&replica).await?;
     let found = told(pipe, &stage.pipe_file(&["taken"])).await?;
-    found.ensure(&[], &["disk"])?;
+    found.ensure(&[], &["disk", "replica"])?;
+    let replica = said_of(&found.found, "replica");
+    ensure!(replica.contains("taken` is read-only"), "{replica}");
     let disk = said_of(&found.found, "disk");
     ensure!(disk.contains("MiB left"), "{disk}");
     Ok(())
@@ -286,7 +305,7 @@ async fn a_destination_that_cannot_be_written_to_is_told_alike_by_all() -> Resul
     assert_setup_tells(&file, &found).await?;
     file["destination"]["database"] = json!(format!("{}_m", stage.database));
     told(&pipe, &file).await?.ensure(&["database"], &[])?;
-    assert_full_disk_told(&stage, &pipe).await?;
+    assert_full_disk_and_read_only_replica_told(&stage, &pipe).await?;
     assert_own_number_told(&asked, &pipe, number).await?;
     // The pipe that has the number is none the worse for it, and is not warned of others.
     asked.wait_caught_up(&mut pipe, CATCH_UP).await

@@ -439,6 +439,15 @@ pub(super) fn disks() -> &'static str {
     "SELECT name, unreserved_space AS free FROM system.disks WHERE total_space > 0"
 }
 
+/// What a replicated table says of itself.
+pub(super) fn replica(target: &TargetTable) -> String {
+    format!(
+        "SELECT is_readonly AS readonly FROM system.replicas WHERE database = {} AND table = {}",
+        text(target.database()),
+        text(target.name())
+    )
+}
+
 /// Evaluates the partition expression on no row, so that a wrong one is found before anything is created.
 pub(super) fn probe_partition(target: &TargetTable, expression: &str) -> String {
     let columns = target

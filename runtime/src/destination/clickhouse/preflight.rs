@@ -49,6 +49,11 @@ struct GrantRow {
 }
 
 #[derive(Deserialize)]
+struct ReplicaRow {
+    readonly: u8,
+}
+
+#[derive(Deserialize)]
 struct DiskRow {
     name: String,
     free: u64,
@@ -168,14 +173,18 @@ impl ClickHouse {
             .map(|privilege| (*privilege, database.as_str()))
             .collect();
         wanted.extend(engines.map(|engine| ("TABLE ENGINE", engine)));
-        let Some(list) = self.missing_grants(&wanted).await? else {
-            return Ok(());
-        };
-        findings.push(Finding {
-            severity: Severity::Error,
-            needed: "the grants with which tables are created and written".to_owned(),
-            ..self.without_grants(&list)
-        });
+        let needed = "the grants with which tables are created and written".to_owned();
+        match self.missing_grants(&wanted).await? {
+            None => findings.push(Finding {
+                needed,
+                ..self.untold_grants(&wanted, &database)
+            }),
+            Some(missing) if missing.is_empty() => {}
+            Some(missing) => findings.push(Finding {
+                needed,
+                ..self.without_grants(&missing)
+            }),
+        }
         Ok(())
     }
 
@@ -190,20 +199,21 @@ impl ClickHouse {
             .into_iter()
             .map(|privilege| (privilege, database.as_str()))
             .collect();
-        if let Some(list) = self.missing_grants(&wanted).await? {
+        let missing = self.missing_grants(&wanted).await?.unwrap_or_default();
+        if !missing.is_empty() {
             findings.push(Finding {
                 severity: Severity::Warning,
                 needed:
                     "the grants with which statements of the source are followed, as `ddl` has it"
                         .to_owned(),
-                ..self.without_grants(&list)
+                ..self.without_grants(&missing)
             });
         }
         Ok(())
     }
 
-    /// Those privileges that the account lacks, in words; none where it has all, or nobody can tell.
-    async fn missing_grants(&self, wanted: &[(&str, &str)]) -> Result<Option<String>> {
+    /// Those privileges that the account lacks; none where nobody can tell.
+    async fn missing_grants(&self, wanted: &[(&str, &str)]) -> Result<Option<Vec<String>>> {
         let mut missing = Vec::new();
         for (privilege, object) in wanted {
             let sql = ddl::check_grant(privilege, object);
@@ -220,10 +230,30 @@ impl ClickHouse {
                 Err(error) => return Err(error),
             }
         }
-        Ok((!missing.is_empty()).then(|| missing.join(", ")))
+        Ok(Some(missing))
     }
 
-    fn without_grants(&self, list: &str) -> Finding {
+    /// Of a server that has no CHECK GRANT, or not for all of these.
+    fn untold_grants(&self, wanted: &[(&str, &str)], database: &str) -> Finding {
+        // What such a server may not know either is about no database.
+        let about_it = wanted.iter().filter(|(_, object)| *object == database);
+        let list: Vec<&str> = about_it.map(|(privilege, _)| *privilege).collect();
+        let list = list.join(", ");
+        let user = ddl::ident(self.user());
+        Finding {
+            severity: Severity::Warning,
+            check: "grants".to_owned(),
+            found: format!(
+                "this ClickHouse refuses CHECK GRANT: nobody can tell beforehand what user {user} lacks"
+            ),
+            needed: String::new(),
+            remedy: format!("GRANT {list} ON {database} TO {user}"),
+            kind: ErrorKind::DestinationDenied,
+        }
+    }
+
+    fn without_grants(&self, missing: &[String]) -> Finding {
+        let list = missing.join(", ");
         Finding {
             severity: Severity::Error,
             check: "grants".to_owned(),
@@ -234,6 +264,37 @@ impl ClickHouse {
         }
     }
 
+    /// A replica that has lost Keeper takes no rows: the pipe waits for it.
+    async fn check_replica(&self, target: &TargetTable, findings: &mut Vec<Finding>) -> Result<()> {
+        let sql = ddl::replica(target);
+        let doing = Doing::Definition("to look at replicas");
+        let replicas: Vec<ReplicaRow> = match self.rows(&sql, doing).await {
+            Ok(replicas) => replicas,
+            // Some accounts may not ask.
+            Err(error) if error.kind() == ErrorKind::DestinationDenied => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if replicas.iter().any(|replica| replica.readonly != 0) {
+            findings.push(Finding {
+                severity: Severity::Warning,
+                check: "replica".to_owned(),
+                found: format!(
+                    "table `{}`: target {} is read-only",
+                    target.source(),
+                    ddl::table(target)
+                ),
+                needed: "a replica with a session at Keeper, which takes rows".to_owned(),
+                remedy: format!(
+                    "see that Keeper answers, and what `zookeeper_exception` in system.replicas says; then SYSTEM RESTART \
+                     REPLICA {}",
+                    ddl::table(target)
+                ),
+                kind: ErrorKind::DestinationUnavailable,
+            });
+        }
+        Ok(())
+    }
+
     async fn check_target(
         &self,
         target: &TargetTable,
@@ -241,6 +302,9 @@ impl ClickHouse {
         findings: &mut Vec<Finding>,
     ) -> Result<()> {
         if let Some(existing) = self.inspect(target.name()).await? {
+            if existing.engine.starts_with("Replicated") {
+                self.check_replica(target, findings).await?;
+            }
             match occupation(target, &existing, owner) {
                 Some(problem) => findings.push(finding(
                     "target_table",

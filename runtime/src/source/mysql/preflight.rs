@@ -37,7 +37,7 @@ pub async fn preflight(
     config: &PipeConfig,
 ) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    check_version(source, &mut findings);
+    findings.extend(too_old(source.flavor(), source.version()));
     let variables = variables(conn).await?;
     check_binlog(source, config, &variables, &mut findings);
     check_completion(source, config, &variables, &mut findings);
@@ -69,21 +69,21 @@ fn finding(
     }
 }
 
-fn check_version(source: &Source, findings: &mut Vec<Finding>) {
-    let (name, least) = match source.flavor() {
+fn too_old(flavor: Flavor, version: ServerVersion) -> Option<Finding> {
+    let (name, least) = match flavor {
         Flavor::MySql => ("MySQL", ServerVersion(8, 0, 0)),
         Flavor::MariaDb => ("MariaDB", ServerVersion(10, 5, 0)),
     };
-    if source.version() < least {
-        findings.push(finding(
+    (version < least).then(|| {
+        finding(
             Severity::Error,
             ErrorKind::Unsupported,
             "version",
-            format!("{name} {}", source.version()),
+            format!("{name} {version}"),
             format!("{name} {least} or later"),
             format!("upgrade the server to {name} {least} or later"),
-        ));
-    }
+        )
+    })
 }
 
 pub(super) type Variables = HashMap<String, String>;
@@ -121,7 +121,7 @@ fn check_binlog(
             "log_bin",
             "OFF",
             "ON",
-            "start the server with log_bin=binlog and a server_id, or use `mode: snapshot`",
+            "start the server with log_bin=binlog and a server_id",
         ));
         return;
     }
@@ -251,10 +251,18 @@ async fn check_grants(
         }
         Flavor::MySql => {}
         // Here it takes another one, so the grants are read.
-        Flavor::MariaDb => match Grants::read(conn).await?.has("REPLICATION SLAVE", None) {
-            Some(true) | None => {}
-            Some(false) => lacks(Severity::Error, "REPLICATION SLAVE", "not granted"),
-        },
+        Flavor::MariaDb => {
+            if Grants::read(conn).await?.has("REPLICATION SLAVE", None) == Some(false) {
+                lacks(Severity::Error, "REPLICATION SLAVE", "not granted");
+            }
+            if replicas.is_none() && config.source.server_id.is_some() {
+                lacks(
+                    Severity::Warning,
+                    "REPLICATION MASTER ADMIN",
+                    "not granted: nobody notices another replica that has the number in `source.server_id`",
+                );
+            }
+        }
     }
     if ask(conn, "XA RECOVER").await?.is_none()
         && let Some(privilege) = see_xa
@@ -424,6 +432,19 @@ fn text(value: Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_older_than_the_oldest_of_its_family_is_refused() {
+        let told = too_old(Flavor::MySql, ServerVersion(5, 7, 44)).expect("it is too old");
+        assert_eq!(
+            (told.check.as_str(), told.found.as_str()),
+            ("version", "MySQL 5.7.44")
+        );
+        assert_eq!(told.needed, "MySQL 8.0.0 or later");
+        assert_eq!(too_old(Flavor::MySql, ServerVersion(8, 0, 0)), None);
+        assert!(too_old(Flavor::MariaDb, ServerVersion(10, 4, 34)).is_some());
+        assert_eq!(too_old(Flavor::MariaDb, ServerVersion(10, 5, 0)), None);
+    }
 
     #[test]
     fn gtids_are_reached_by_one_statement_a_step() {

@@ -40,11 +40,60 @@ fn micros_of(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
+const DAY_SECONDS: u64 = 86_400;
+
+/// No server takes more for `expire_logs_days`.
+const MOST_DAYS: u64 = 99;
+
+/// What a server is told of its binlog's age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// How long it keeps its binlog.
+    pub keeps: Duration,
+    by: Variable,
+}
+
+/// By which of its two variables a server purges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variable {
+    Seconds,
+    /// MySQL 8.0, where the seconds are 0.
+    DaysBesideSeconds,
+    /// MariaDB before 10.6, which has no other.
+    Days,
+}
+
+impl Expiry {
+    /// The variable's name.
+    pub fn variable(&self) -> &'static str {
+        match self.by {
+            Variable::Seconds => "binlog_expire_logs_seconds",
+            Variable::DaysBesideSeconds | Variable::Days => "expire_logs_days",
+        }
+    }
+
+    /// What is said to the server so that it keeps its binlog for `seconds`, or longer.
+    pub fn statement(&self, seconds: u64) -> String {
+        let in_seconds = format!("SET GLOBAL binlog_expire_logs_seconds = {seconds}");
+        match (self.by, seconds.div_ceil(DAY_SECONDS)) {
+            (Variable::Seconds, _) => in_seconds,
+            // MySQL refuses seconds while there are days.
+            (Variable::DaysBesideSeconds, _) => {
+                format!("SET GLOBAL expire_logs_days = 0; {in_seconds}")
+            }
+            (Variable::Days, days @ ..=MOST_DAYS) => {
+                format!("SET GLOBAL expire_logs_days = {days}")
+            }
+            (Variable::Days, _) => "SET GLOBAL expire_logs_days = 0".to_owned(),
+        }
+    }
+}
+
 /// What the source holds beyond a place.
 #[derive(Debug)]
 pub struct Retention {
-    /// How long the server keeps its binlog; none when it purges nothing by age.
-    pub keeps: Option<Duration>,
+    /// What the server purges by age; none when that is nothing.
+    pub expiry: Option<Expiry>,
     /// Whether anything was committed behind the place.
     pub behind: bool,
     /// What has been purged that was not read yet; none while all is there.
@@ -54,7 +103,7 @@ pub struct Retention {
 impl Retention {
     /// How long the place is safe, when the newest commit before it is `age` old; none when it is for ever.
     pub fn headroom(&self, age: Duration) -> Option<Duration> {
-        let keeps = self.keeps?;
+        let Expiry { keeps, .. } = self.expiry?;
         Some(match self.behind {
             true => keeps.saturating_sub(age),
             false => keeps,
@@ -96,14 +145,14 @@ impl Source {
     /// # Errors
     /// A broken connection.
     pub async fn retention(&self, conn: &mut Conn, place: &Position) -> Result<Retention> {
-        let keeps = keeps(&variables(conn).await?);
+        let expiry = expiry(&variables(conn).await?);
         let (behind, purged) = match place {
             Position::Gtid { set } => beyond_set(conn, set).await?,
             Position::MariaGtid { list } => beyond_list(conn, list).await?,
             Position::File { file, offset, .. } => self.beyond_file(conn, (file, *offset)).await?,
         };
         Ok(Retention {
-            keeps,
+            expiry,
             behind,
             purged,
         })
@@ -176,17 +225,24 @@ async fn binlogs(conn: &mut Conn) -> Result<Vec<String>> {
         .collect())
 }
 
-/// How long the server keeps its binlog by age. MariaDB before 10.6 knows days only; 0 keeps everything, and so does a
-/// server that was told not to purge by itself.
-pub(super) fn keeps(variables: &Variables) -> Option<Duration> {
+/// How long the server keeps its binlog by age. MariaDB before 10.6 knows days only, and MySQL 8.0 goes by them where the
+/// seconds are 0. Nothing but zeros keeps everything, and so does a server that was told not to purge by itself.
+pub(super) fn expiry(variables: &Variables) -> Option<Expiry> {
     let number = |name: &str| variables.get(name)?.parse::<f64>().ok();
     let automatic = variables
         .get("binlog_expire_logs_auto_purge")
         .is_none_or(|value| value != "OFF");
-    number("binlog_expire_logs_seconds")
-        .or_else(|| number("expire_logs_days").map(|days| days * 86_400.0))
-        .filter(|seconds| automatic && *seconds >= 1.0)
-        .map(Duration::from_secs_f64)
+    let seconds = number("binlog_expire_logs_seconds");
+    let days = number("expire_logs_days").map(|days| days * DAY_SECONDS as f64);
+    let (by, kept) = match (seconds, days) {
+        (Some(seconds), Some(days)) if seconds == 0.0 => (Variable::DaysBesideSeconds, days),
+        (Some(seconds), _) => (Variable::Seconds, seconds),
+        (None, days) => (Variable::Days, days?),
+    };
+    (automatic && kept >= 1.0).then(|| Expiry {
+        keeps: Duration::from_secs_f64(kept),
+        by,
+    })
 }
 
 #[cfg(test)]
@@ -195,7 +251,10 @@ mod tests {
 
     fn retention(keeps: Option<u64>, behind: bool) -> Retention {
         Retention {
-            keeps: keeps.map(Duration::from_secs),
+            expiry: keeps.map(|seconds| Expiry {
+                keeps: Duration::from_secs(seconds),
+                by: Variable::Seconds,
+            }),
             behind,
             purged: None,
         }
@@ -215,21 +274,64 @@ mod tests {
         assert_eq!(headroom(None, true), None);
     }
 
+    fn read(pairs: &[(&str, &str)]) -> Option<Expiry> {
+        let variables = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        expiry(&variables)
+    }
+
     #[test]
     fn what_is_kept_is_read_from_either_variable() {
-        let of = |pairs: &[(&str, &str)]| {
-            let variables = pairs
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect();
-            keeps(&variables).map(|kept| kept.as_secs())
-        };
+        let of = |pairs: &[(&str, &str)]| read(pairs).map(|expiry| expiry.keeps.as_secs());
         assert_eq!(of(&[("binlog_expire_logs_seconds", "3600")]), Some(3600));
         assert_eq!(of(&[("expire_logs_days", "0.5")]), Some(43_200));
         assert_eq!(of(&[("binlog_expire_logs_seconds", "0")]), None);
+        let none = ("binlog_expire_logs_seconds", "0");
+        assert_eq!(of(&[none, ("expire_logs_days", "2")]), Some(172_800));
+        assert_eq!(of(&[none, ("expire_logs_days", "0")]), None);
         let off = ("binlog_expire_logs_auto_purge", "OFF");
         assert_eq!(of(&[("binlog_expire_logs_seconds", "3600"), off]), None);
         assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn each_server_is_told_by_a_variable_that_it_has() {
+        let of = |pairs: &[(&str, &str)], seconds| {
+            let expiry = read(pairs).expect("something is purged");
+            (expiry.variable(), expiry.statement(seconds))
+        };
+        let days = ("expire_logs_days", "1");
+        for (pairs, seconds, variable, statement) in [
+            (
+                // MariaDB 10.6 shows one by the other.
+                &[("binlog_expire_logs_seconds", "86400"), days][..],
+                259_200,
+                "binlog_expire_logs_seconds",
+                "SET GLOBAL binlog_expire_logs_seconds = 259200",
+            ),
+            (
+                &[("binlog_expire_logs_seconds", "0"), days],
+                259_200,
+                "expire_logs_days",
+                "SET GLOBAL expire_logs_days = 0; SET GLOBAL binlog_expire_logs_seconds = 259200",
+            ),
+            (
+                &[days],
+                259_201,
+                "expire_logs_days",
+                "SET GLOBAL expire_logs_days = 4",
+            ),
+            (
+                &[days],
+                100 * DAY_SECONDS,
+                "expire_logs_days",
+                "SET GLOBAL expire_logs_days = 0",
+            ),
+        ] {
+            assert_eq!(of(pairs, seconds), (variable, statement.to_owned()));
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use mysql_async::Conn;
 
-use super::super::retention::keeps;
+use super::super::retention::{Expiry, expiry};
 use super::{Variables, ask, finding};
 use crate::batch::TableName;
 use crate::config::{Mode, PipeConfig};
@@ -24,14 +24,14 @@ pub(super) async fn check(
     variables: &Variables,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
-    let Some(kept) = keeps(variables) else {
+    let Some(expiry) = expiry(variables) else {
         return Ok(());
     };
     let bytes = match config.mode {
         Mode::Cdc | Mode::Snapshot => size(conn, config).await?,
         Mode::CdcOnly => 0,
     };
-    findings.extend(too_short(kept.as_secs(), bytes));
+    findings.extend(too_short(&expiry, bytes));
     Ok(())
 }
 
@@ -52,7 +52,8 @@ async fn size(conn: &mut Conn, config: &PipeConfig) -> Result<u64> {
         .fold(0, |sum, (_, bytes)| sum.saturating_add(bytes)))
 }
 
-fn too_short(kept_seconds: u64, bytes: u64) -> Option<Finding> {
+fn too_short(expiry: &Expiry, bytes: u64) -> Option<Finding> {
+    let kept_seconds = expiry.keeps.as_secs();
     let load_seconds = bytes / LOAD_BYTES_PER_SECOND;
     let needed_seconds = load_seconds.saturating_mul(LOADS_KEPT).max(STOP_SECONDS);
     (kept_seconds < needed_seconds).then(|| {
@@ -66,13 +67,10 @@ fn too_short(kept_seconds: u64, bytes: u64) -> Option<Finding> {
         finding(
             Severity::Warning,
             ErrorKind::SourceSetting,
-            "binlog_expire_logs_seconds",
+            expiry.variable(),
             format!("{kept_seconds} s{load}"),
             format!("{needed_seconds} s or more, or 0"),
-            format!(
-                "SET GLOBAL binlog_expire_logs_seconds = {}",
-                needed_seconds.max(3 * STOP_SECONDS)
-            ),
+            expiry.statement(needed_seconds.max(3 * STOP_SECONDS)),
         )
     })
 }
@@ -85,15 +83,24 @@ mod tests {
     fn the_binlog_is_kept_for_a_day_and_for_three_loads() {
         let gib = |count: u64| count << 30;
         let day = STOP_SECONDS;
-        assert_eq!(too_short(day, 0), None);
-        assert!(too_short(day - 1, 0).is_some());
+        let short = |variable: &str, kept: String, bytes| {
+            let variables = Variables::from([(variable.to_owned(), kept)]);
+            too_short(&expiry(&variables).expect("something is purged"), bytes)
+        };
+        let kept =
+            |seconds: u64, bytes| short("binlog_expire_logs_seconds", seconds.to_string(), bytes);
+        assert_eq!(kept(day, 0), None);
+        assert!(kept(day - 1, 0).is_some());
         // 300 GiB are read within 8.5 hours, a third of a day and a bit.
-        assert_eq!(too_short(day, gib(280)), None);
-        let told = too_short(day, gib(300)).expect("three loads take longer than a day");
+        assert_eq!(kept(day, gib(280)), None);
+        let told = kept(day, gib(300)).expect("three loads take longer than a day");
         assert!(told.found.contains("300 GiB may take 30720 s"), "{told:?}");
         assert!(told.needed.starts_with("92160 s"), "{told:?}");
         assert!(told.remedy.ends_with("= 259200"), "{told:?}");
-        let told = too_short(3 * day, gib(3000)).expect("so does a larger one");
+        let told = kept(3 * day, gib(3000)).expect("so does a larger one");
         assert!(told.remedy.ends_with("= 921600"), "{told:?}");
+        let told = short("expire_logs_days", "1".to_owned(), gib(300)).expect("by days too");
+        assert_eq!(told.check, "expire_logs_days");
+        assert_eq!(told.remedy, "SET GLOBAL expire_logs_days = 3");
     }
 }

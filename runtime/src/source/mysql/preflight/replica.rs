@@ -2,9 +2,9 @@
 
 use mysql_async::{Conn, Row};
 
-use super::super::Source;
 use super::super::following::channels;
-use super::{Variables, finding};
+use super::super::{Flavor, Source};
+use super::{Variables, account, finding};
 use crate::error::{ErrorKind, Finding, Result, Severity};
 
 /// The columns of `SHOW REPLICA STATUS` that say what a replica leaves out of what its primary sends. The last two are
@@ -27,7 +27,13 @@ pub(super) async fn check(
     variables: &Variables,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
-    let channels = channels(source, conn).await?.unwrap_or_default();
+    let Some(channels) = channels(source, conn).await? else {
+        // On MySQL it takes the right to see the binlog's end, which is told of.
+        if source.flavor() == Flavor::MariaDb {
+            findings.push(hidden(&account(conn).await?));
+        }
+        return Ok(());
+    };
     let logs = variables
         .get("log_replica_updates")
         .or_else(|| variables.get("log_slave_updates"));
@@ -53,6 +59,19 @@ pub(super) async fn check(
         ));
     }
     Ok(())
+}
+
+/// Such a source has an empty binlog that looks like an idle one.
+fn hidden(account: &str) -> Finding {
+    finding(
+        Severity::Warning,
+        ErrorKind::SourceDenied,
+        "slave_monitor",
+        "not granted: nobody notices a source that is a replica itself and logs nothing or not all of what its primary \
+         sends, or that lags or stands still",
+        "SLAVE MONITOR on *.*",
+        format!("GRANT SLAVE MONITOR ON *.* TO {account}"),
+    )
 }
 
 /// The filters of one channel that are set.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use mysql_async::{Conn, Row};
 
 use super::super::snapshot::boundary::binlog_status_sql;
-use super::super::{Flavor, Source};
+use super::super::{Flavor, ServerVersion, Source};
 use super::{Variables, ask, ask_rows, finding, tables, to_gtids};
 use crate::batch::TableName;
 use crate::config::{PipeConfig, PositionMode, SourceConfig, TablePattern, TlsMode};
@@ -26,6 +26,13 @@ const OTHERS: [(&str, &str); 5] = [
     ("maxscale", "MaxScale"),
 ];
 
+/// By what a server names itself. A proxy hands the former on to a server behind it; ProxySQL answers the latter itself, as
+/// it is written here, with which the client of every MySQL begins.
+const NAMES: [&str; 2] = [
+    "SELECT VERSION(), @@version_comment",
+    "select @@version_comment limit 1",
+];
+
 /// Looks at the server apart from its binlog's format and the account's grants.
 pub(super) async fn check(
     source: &Source,
@@ -34,9 +41,21 @@ pub(super) async fn check(
     variables: &Variables,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
-    let named = ask(conn, "SELECT VERSION(), @@version_comment").await?;
-    let named = named.into_iter().flatten().flatten().flatten();
-    findings.extend(other(&named.collect::<Vec<_>>().join(" ")));
+    let mut named = Vec::new();
+    for sql in NAMES {
+        named.extend(
+            ask(conn, sql)
+                .await?
+                .into_iter()
+                .flatten()
+                .flatten()
+                .flatten(),
+        );
+    }
+    match other(&named.join(" ")) {
+        Some(other) => findings.push(other),
+        None => findings.extend(between(conn.server_version(), source.version())),
+    }
     findings.extend(no_gtid(source, config, variables));
     findings.extend(no_server_id(variables));
     findings.extend(unprotected(&config.source));
@@ -58,6 +77,23 @@ fn other(named: &str) -> Option<Finding> {
         "a MySQL or MariaDB server itself, whose binlog can be followed",
         "set `source.host` and `source.port` to the server behind it",
     ))
+}
+
+/// What greets with a version of its own, before it knows which server it will speak for.
+fn between(greeted: (u16, u16, u16), version: ServerVersion) -> Option<Finding> {
+    let greeted = ServerVersion(greeted.0, greeted.1, greeted.2);
+    // None, and what MariaDB once put before its own, which the driver takes for all of it where more follows than that.
+    let unknown = [ServerVersion(0, 0, 0), ServerVersion(5, 5, 5)];
+    (greeted != version && !unknown.contains(&greeted)).then(|| {
+        finding(
+            Severity::Warning,
+            ErrorKind::SourceSetting,
+            "proxy",
+            format!("the connection begins as one to version {greeted}, and is one to {version}: a proxy stands between"),
+            "the server itself: a proxy may hand on no binlog, or that of another server each time",
+            "set `source.host` and `source.port` to the server behind it",
+        )
+    })
 }
 
 /// By file and offset the pipe is bound to this one server.
@@ -257,6 +293,16 @@ async fn check_packet(
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_greeting_with_another_version_is_a_proxys() {
+        let version = ServerVersion(8, 0, 36);
+        let told = between((8, 0, 11), version).expect("another version");
+        assert!(told.found.contains("8.0.11") && told.found.contains("8.0.36"));
+        for itself in [(8, 0, 36), (0, 0, 0), (5, 5, 5)] {
+            assert_eq!(between(itself, version), None, "{itself:?}");
+        }
+    }
+
     /// pitfall 137
     #[test]
     fn servers_that_only_speak_the_protocol_are_named() {
@@ -264,7 +310,7 @@ mod tests {
         let tidb = check("8.0.11-TiDB-v8.5.0 TiDB Server (Apache License 2.0)");
         assert!(tidb.is_some_and(|found| found.contains("TiDB")));
         assert!(check("8.0.30-Vitess vitess").is_some());
-        assert!(check("8.4.0 (ProxySQL)").is_some());
+        assert!(check("8.0.36 MySQL Community Server - GPL (ProxySQL)").is_some());
         for itself in [
             "9.7.0 MySQL Community Server - GPL",
             "10.11.11-MariaDB-deb12 Debian 12",

@@ -13,7 +13,9 @@ use super::super::sql::{quote_identifier, quote_string, quote_table};
 use super::super::{Flavor, Source};
 use super::{Grants, account, ask, finding};
 use crate::batch::TableName;
-use crate::config::{Engine, Keyless, Mode, PipeConfig, TableConfig, TablePattern, without_table};
+use crate::config::{
+    Cascades, Engine, Keyless, Mode, PipeConfig, TableConfig, TablePattern, without_table,
+};
 use crate::error::{ErrorKind, Finding, Result, Severity};
 
 /// Looks at all tables that the file names or its wildcards match.
@@ -70,7 +72,7 @@ pub(super) async fn check(
         }
     }
     if config.mode != Mode::Snapshot {
-        check_cascades(conn, &seen, findings).await?;
+        check_cascades(conn, config, &seen, findings).await?;
         check_merges(conn, &seen, findings).await?;
     }
     Ok(())
@@ -291,6 +293,7 @@ async fn check_columns(
 
 async fn check_cascades(
     conn: &mut Conn,
+    config: &PipeConfig,
     tables: &BTreeSet<TableName>,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
@@ -299,29 +302,52 @@ async fn check_cascades(
         .into_iter()
         .filter(|(table, _)| tables.contains(table))
     {
-        for Cascade {
-            parent,
-            on_delete,
-            on_update,
-        } in cascades
-        {
-            let events = match (on_delete, on_update) {
-                (true, true) => "DELETE and UPDATE",
-                (true, false) => "DELETE",
-                (false, _) => "UPDATE",
-            };
-            findings.push(finding(
-                Severity::Warning,
-                ErrorKind::SourceSetting,
-                "foreign_key_cascade",
-                format!("rows of `{table}` follow every {events} of `{parent}` by a foreign key"),
-                "no cascading foreign key: what InnoDB changes for it is written to no binlog",
-                "set `cascades: reload`, with both tables in the pipe; or let the application or triggers change the \
-                 child rows; or resync the table after such changes",
-            ));
-        }
+        let followed = |cascade: Cascade| {
+            let carried = tables.contains(&cascade.parent);
+            cascade_of(&table, &cascade, config, carried)
+        };
+        findings.extend(cascades.into_iter().filter_map(followed));
     }
     Ok(())
+}
+
+/// A foreign key to a parent that the pipe carries or not. With `cascades: reload` a change of one that it carries has the
+/// child loaded again.
+fn cascade_of(
+    table: &TableName,
+    cascade: &Cascade,
+    config: &PipeConfig,
+    carried: bool,
+) -> Option<Finding> {
+    let Cascade {
+        parent,
+        on_delete,
+        on_update,
+    } = cascade;
+    let first = match (config.mode, config.cascades) {
+        // Which loads nothing.
+        (Mode::CdcOnly, _) => String::new(),
+        (_, Cascades::Reload) if carried => return None,
+        (_, Cascades::Reload) => format!("take `{parent}` into the pipe; or "),
+        (_, Cascades::Warn) => {
+            "set `cascades: reload`, with both tables in the pipe; or ".to_owned()
+        }
+    };
+    let events = match (on_delete, on_update) {
+        (true, true) => "DELETE and UPDATE",
+        (true, false) => "DELETE",
+        (false, _) => "UPDATE",
+    };
+    Some(finding(
+        Severity::Warning,
+        ErrorKind::SourceSetting,
+        "foreign_key_cascade",
+        format!("rows of `{table}` follow every {events} of `{parent}` by a foreign key"),
+        "no cascading foreign key: what InnoDB changes for it is written to no binlog",
+        format!(
+            "{first}let the application or triggers change the child rows; or resync the table after such changes"
+        ),
+    ))
 }
 
 /// What goes through a table of the engine MERGE is logged as rows of that one.

@@ -186,7 +186,7 @@ pub(super) fn file_position(source: &Source, file: String, offset: u64) -> Posit
 
 fn no_binlog() -> Error {
     Error::new(ErrorKind::SourceSetting, "the source writes no binlog")
-        .with_hint("start the server with log_bin, or use `mode: snapshot`")
+        .with_hint("start the server with log_bin")
 }
 
 /// Where the current binlog file begins. A file begins only when everything of the one before is committed, also in the
