@@ -15,6 +15,7 @@ use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, once, running_
 on_both_sources! {
     rows_that_follow_a_foreign_key_are_loaded_again: 400,
     rows_that_followed_changes_which_are_passed_over_are_loaded_again: 400,
+    rows_that_follow_others_of_their_own_table_are_loaded_again: 300,
 }
 
 once! {
@@ -87,6 +88,35 @@ async fn identities(stage: &Stage) -> Result<Vec<String>> {
 /// logs it by default, but not in sessions that were reset, as those of the harness's pool.
 async fn rows_that_follow_a_foreign_key_are_loaded_again(kind: SourceKind) -> Result<()> {
     heals(&Stage::shared(kind).await?).await
+}
+
+/// pitfall 99: a table may be the parent of itself.
+async fn rows_that_follow_others_of_their_own_table_are_loaded_again(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE tree (id INT PRIMARY KEY, up INT NULL, \
+             FOREIGN KEY (up) REFERENCES tree (id) ON DELETE CASCADE)",
+            "INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2), (4, NULL)",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["tree"]);
+    file["cascades"] = json!("reload");
+    let mut pipe = running_with(&file).await?;
+    ensure!(stage.assert_same("tree").await? == 4);
+    stage.source.execute("DELETE FROM tree WHERE id = 1").await?;
+    ensure!(stage.source.number("SELECT COUNT(*) FROM tree").await? == 1);
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let there = format!("SELECT count() FROM `{}`.tree_current", stage.database);
+    let until = Instant::now() + CATCH_UP;
+    while stage.clickhouse.number(&there).await? != 1 {
+        ensure!(Instant::now() < until, "rows that are gone have stayed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_caught_up(&stage, &mut pipe, &["tree"]).await
 }
 
 /// pitfall 99: where InnoDB is told to carry them out, whatever the session.

@@ -14,11 +14,11 @@ use crate::support::{CATCH_UP, hostile_guest, launch, on_both_sources, once, sta
 
 once! {
     each_crime_costs_its_own_rows_and_is_told_by_its_name: 900,
-    a_table_whose_rows_loop_again_and_again_holds_the_others_up_for_a_while_only: 400,
 }
 
 on_both_sources! {
     a_row_whose_change_is_rejected_stays_where_the_old_one_is_kept: 400,
+    a_table_whose_rows_loop_again_and_again_holds_the_others_up_for_a_while_only: 400,
 }
 
 /// What the process may have at its peak, with two dozen plugins: a guest without limits would take four times as much.
@@ -414,9 +414,10 @@ async fn a_row_whose_change_is_rejected_stays_where_the_old_one_is_kept(
 
 /// A search of six seconds in each flush, so that all tables are behind by as much, until half a minute of the last one went
 /// into such searches. `seldom`, which fails in the same way now and then, stays.
-async fn a_table_whose_rows_loop_again_and_again_holds_the_others_up_for_a_while_only() -> Result<()>
-{
-    let stage = Stage::shared(SourceKind::MySql).await?;
+async fn a_table_whose_rows_loop_again_and_again_holds_the_others_up_for_a_while_only(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
     let guest = hostile_guest().await?;
     let file = |crime: &'static str| {
         let source = |table: &str| format!("{}.{table}", stage.database);
@@ -442,15 +443,30 @@ async fn a_table_whose_rows_loop_again_and_again_holds_the_others_up_for_a_while
     stage.source.execute(many).await?;
     rounds_until_it_is_out(&stage, &mut pipe).await?;
     is_told_and_the_others_are_fresh(&stage, &pipe).await?;
-    ensure!(pipe.stop().await? == 0);
-    pipe.change_file(&file("none"));
-    pipe.restart()?;
+    // With a plugin that is mended, or with the same one, in a stream of its own that holds up no other.
+    let is_mended = !kind.is_mariadb();
+    if is_mended {
+        ensure!(pipe.stop().await? == 0);
+        pipe.change_file(&file("none"));
+        pipe.restart()?;
+    } else {
+        let often = format!("{}.often", stage.database);
+        let retry = json!({ "command": "retry", "table": often });
+        let (status, answer) = pipe.order(retry).await?;
+        ensure!(status == 200, "{answer:#}");
+    }
     pipe.wait_for("the table back", CATCH_UP, |status| {
-        status["state"] == "Running" && status["tables"][0]["state"] == "Streaming"
+        status["tables"][0]["state"] == "Streaming"
     })
     .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    stage.assert(Comparison::of("often")).await.map(drop)
+    let often = Comparison::of("often");
+    let passed = if is_mended {
+        often
+    } else {
+        often.only_where("id <> 3")
+    };
+    stage.assert(passed).await.map(drop)
 }
 
 async fn rounds_until_it_is_out(stage: &Stage, pipe: &mut Pipe) -> Result<()> {

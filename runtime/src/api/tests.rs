@@ -438,7 +438,7 @@ async fn streams_leave_connections_for_requests() {
     }
     let refused = ask().await;
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    let problem: serde_json::Value = refused.json().await.expect("a problem");
+    let problem: Value = refused.json().await.expect("a problem");
     assert_eq!(problem["code"], "too_many_streams");
     assert!(problem["hint"].is_string());
     assert_eq!(served.get("/v1/pipes/shop/events").await.0, StatusCode::OK);

@@ -232,12 +232,16 @@ fn low(
         false => objective,
     };
     (headroom < limit).then(|| {
-        let message = format!(
-            "the source keeps its binlog for {}, and purges what is yet to be read in {}; the objective is {}",
-            shown(keeps),
-            shown(headroom),
-            shown(objective)
-        );
+        let (headroom, objective) = (shown(headroom), shown(objective));
+        let message = match expiry {
+            Some(_) => format!(
+                "the source keeps its binlog for {}, and purges what is yet to be read in {headroom}; the objective is {objective}",
+                shown(keeps)
+            ),
+            None => format!(
+                "the source purges its binlog by hand or by size, and what is yet to be read in {headroom}; the objective is {objective}"
+            ),
+        };
         let read_on = match &table {
             None => "let the pipe read on",
             Some(_) => "`retry`, `skip` or `resync` the table",
