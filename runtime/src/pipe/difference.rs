@@ -1,8 +1,9 @@
 //! The writes that make of one set of records another.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use serde::Serialize;
 
 use super::record::Records;
@@ -84,21 +85,15 @@ impl Difference<'_> {
     }
 
     fn tables(&mut self, before: &Records, draft: &Records) -> Result<()> {
-        for (name, table) in &draft.tables {
-            let old = before.tables.get(name);
-            if old.is_none_or(|old| !Arc::ptr_eq(old, table)) {
-                self.put(table_key(self.pipe, name), &**table)?;
-            }
+        for (name, table) in changed(&before.tables, &draft.tables) {
+            self.put(table_key(self.pipe, name), &**table)?;
         }
         Ok(())
     }
 
     fn partitions(&mut self, before: &Records, draft: &Records) -> Result<()> {
-        for (name, parts) in &draft.done {
+        for (name, parts) in changed(&before.done, &draft.done) {
             let old = before.done.get(name);
-            if old.is_some_and(|old| Arc::ptr_eq(old, parts)) {
-                continue;
-            }
             let pipe = self.pipe;
             let key = |part: &u32| part_key(pipe, name, *part);
             for part in parts.iter() {
@@ -128,23 +123,31 @@ impl Difference<'_> {
     }
 
     fn counts(&mut self, before: &Records, draft: &Records) -> Result<()> {
-        for (name, rows) in &draft.rows {
-            if before.rows.get(name) != Some(rows) {
-                self.put(rows_key(self.pipe, name), &(name, rows))?;
-            }
+        for (name, rows) in changed(&before.rows, &draft.rows) {
+            self.put(rows_key(self.pipe, name), &(name, rows))?;
         }
-        for (name, values) in &draft.values {
-            if before.values.get(name) != Some(values) {
-                self.put(values_key(self.pipe, name), &(name, values))?;
-            }
+        for (name, values) in changed(&before.values, &draft.values) {
+            self.put(values_key(self.pipe, name), &(name, values))?;
         }
-        for (name, faults) in &draft.faults {
-            if before.faults.get(name) != Some(faults) {
-                self.put(faults_key(self.pipe, name), &(name, faults))?;
-            }
+        for (name, faults) in changed(&before.faults, &draft.faults) {
+            self.put(faults_key(self.pipe, name), &(name, faults))?;
         }
         Ok(())
     }
+}
+
+/// What a draft has added or changed. What both share is passed over without a look.
+pub(super) fn changed<'a, T: Clone + PartialEq>(
+    before: &'a OrdMap<TableName, T>,
+    draft: &'a OrdMap<TableName, T>,
+) -> impl Iterator<Item = (&'a TableName, &'a T)> {
+    before.diff(draft).filter_map(|item| match item {
+        DiffItem::Add(name, value) => Some((name, value)),
+        DiffItem::Update {
+            new: (name, value), ..
+        } => Some((name, value)),
+        DiffItem::Remove(..) => None,
+    })
 }
 
 pub(super) fn table_key(pipe: &str, name: &TableName) -> String {

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::difference::changed;
 use super::document::{Reason, Timestamp};
 use super::lifecycle::{Failure, PipeState};
 use super::record::{Records, TableRecord};
@@ -255,15 +256,7 @@ pub(super) fn transitions(before: &Records, after: &Records) -> Vec<Note> {
             _ => note,
         });
     }
-    let changed: Vec<Note> = after
-        .tables
-        .iter()
-        .filter(|(name, table)| {
-            before
-                .tables
-                .get(*name)
-                .is_none_or(|old| !Arc::ptr_eq(old, table))
-        })
+    let changed: Vec<Note> = changed(&before.tables, &after.tables)
         .filter_map(|(name, table)| {
             of_table(name, before.tables.get(name).map(|old| &**old), table)
         })

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 pub use super::beside::{Beside, Exchange, History, Retire, Shadow};
@@ -482,25 +483,26 @@ impl RowCounts {
     }
 }
 
-/// All records of one pipe. Those of tables are shared, so that a draft costs no copy of what it leaves alone.
+/// All records of one pipe. Those of tables are shared, and so are the maps that hold them: a draft costs no copy of what it
+/// leaves alone, and what it changes is found without a look at the rest, however many tables there are.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     /// None for a pipe that has never run.
     pub pipe: Option<PipeRecord>,
     /// By source table.
-    pub tables: BTreeMap<TableName, Arc<TableRecord>>,
+    pub tables: OrdMap<TableName, Arc<TableRecord>>,
     /// Finished partitions by source table.
-    pub done: BTreeMap<TableName, Arc<BTreeSet<u32>>>,
+    pub done: OrdMap<TableName, Arc<BTreeSet<u32>>>,
     /// Applied changes by source table.
-    pub rows: BTreeMap<TableName, RowCounts>,
+    pub rows: OrdMap<TableName, RowCounts>,
     /// XA transactions between PREPARE and decision, by the id of the PREPARE.
     pub prepared: BTreeMap<String, Arc<PreparedRecord>>,
     /// What the pipe was last told by its file, or by the request that made it.
     pub applied: Option<Arc<Applied>>,
     /// Values that policies have changed, by source table.
-    pub values: BTreeMap<TableName, ValueCounts>,
+    pub values: OrdMap<TableName, ValueCounts>,
     /// Rows that plugins failed on and that were passed over, by source table.
-    pub faults: BTreeMap<TableName, FaultCounts>,
+    pub faults: OrdMap<TableName, FaultCounts>,
     /// Set when the pipe is to be forgotten: every record of it is removed in that write.
     pub dropped: bool,
     /// What takes their place then, if something is to be cleared away.
