@@ -22,6 +22,7 @@ on_both_sources! {
 
 once! {
     a_change_of_state_is_told_at_once: 240,
+    a_stream_of_events_ends_with_its_token: 120,
     the_description_is_openapi_and_holds_under_random_requests: 600,
     the_command_line_shows_its_token_and_checks_the_certificate: 120,
     completions_and_manual_pages_know_every_verb: 60,
@@ -266,6 +267,48 @@ async fn a_change_of_state_is_told_at_once() -> Result<()> {
             "{delays:?}"
         );
     }
+    Ok(())
+}
+
+/// Nothing happens to the pipe meanwhile, so the stream looks by itself.
+async fn a_stream_of_events_ends_with_its_token() -> Result<()> {
+    const TOKEN: &str = "read-0123456789abcdef";
+    let folder = tempfile::tempdir()?;
+    let tokens = folder.path().join("tokens");
+    std::fs::write(&tokens, format!("read {TOKEN}\n"))?;
+    let launched = launch(&nowhere())
+        .argument("--token-file")
+        .argument(tokens.display().to_string())
+        .argument("--wait")
+        .argument("1h");
+    let pipe = start(launched)?;
+    let ask = async || {
+        reqwest::Client::new()
+            .get(format!("{}/v1/pipes/nowhere/events?after=0", pipe.url()))
+            .header("accept", "text/event-stream")
+            .bearer_auth(TOKEN)
+            .send()
+            .await
+    };
+    let until = Instant::now() + START;
+    let mut stream = loop {
+        match ask().await {
+            Ok(answer) if answer.status() == 200 => break answer,
+            other => ensure!(Instant::now() < until, "no stream: {other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    stream.chunk().await?.context("no event of the past")?;
+    let other = TOKEN.replace("read", "other");
+    std::fs::write(&tokens, format!("read {other}\n"))?;
+    let end = async {
+        while stream.chunk().await?.is_some() {}
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(30), end)
+        .await
+        .context("the stream goes on without its token")??;
+    ensure!(ask().await?.status() == 401);
     Ok(())
 }
 

@@ -45,7 +45,13 @@ pub struct Tokens {
 #[derive(Debug)]
 struct Loaded {
     stamp: Stamp,
-    entries: Vec<(Role, [u8; 32])>,
+    entries: Vec<(Role, TokenDigest)>,
+}
+
+type TokenDigest = [u8; 32];
+
+fn digested(token: &str) -> TokenDigest {
+    Sha256::digest(token.as_bytes()).into()
 }
 
 impl Tokens {
@@ -62,9 +68,8 @@ impl Tokens {
         })
     }
 
-    /// What a token that was presented allows; none for a wrong one.
-    fn role_of(&self, token: &str) -> Option<Role> {
-        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+    /// What the token with this digest allows; none for a wrong one.
+    fn role_of(&self, digest: &TokenDigest) -> Option<Role> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = stamp(&self.file);
         if stamp.is_none() || stamp != loaded.stamp {
@@ -76,7 +81,7 @@ impl Tokens {
         }
         let mut role = None;
         for (known, entry) in &loaded.entries {
-            if bool::from(entry.ct_eq(&digest)) {
+            if bool::from(entry.ct_eq(digest)) {
                 role = role.max(Some(*known));
             }
         }
@@ -84,7 +89,7 @@ impl Tokens {
     }
 }
 
-fn read(file: &Path) -> Result<Vec<(Role, [u8; 32])>> {
+fn read(file: &Path) -> Result<Vec<(Role, TokenDigest)>> {
     let wrong = |what: String| {
         Error::new(ErrorKind::Config, format!("token file `{}`{what}", file.display())).with_hint(
             "write a line `read TOKEN` or `admin TOKEN` each; `openssl rand -hex 32` makes a token; `sha256:` and its \
@@ -117,7 +122,7 @@ fn read(file: &Path) -> Result<Vec<(Role, [u8; 32])>> {
                     "a token of fewer than 16 characters, or with a space in it",
                 ));
             }
-            None => Sha256::digest(token.as_bytes()).into(),
+            None => digested(token),
         };
         entries.push((role, digest));
     }
@@ -127,7 +132,7 @@ fn read(file: &Path) -> Result<Vec<(Role, [u8; 32])>> {
     Ok(entries)
 }
 
-fn digest_of(hex: &str) -> Option<[u8; 32]> {
+fn digest_of(hex: &str) -> Option<TokenDigest> {
     let mut digest = [0; 32];
     if hex.len() != 64 || !hex.is_ascii() {
         return None;
@@ -146,13 +151,38 @@ pub(super) struct Gate {
     pub(super) loopback: bool,
 }
 
+/// By what a request was let through. An answer that goes on asks whether it still would be.
+#[derive(Clone, Debug)]
+pub(super) struct Pass {
+    gate: Arc<Gate>,
+    /// None where no token was needed.
+    presented: Option<TokenDigest>,
+}
+
+impl Pass {
+    /// Whether the token has been taken out of the file since.
+    pub(super) fn is_revoked(&self) -> bool {
+        match (&self.gate.tokens, &self.presented) {
+            (Some(tokens), Some(presented)) => tokens.role_of(presented).is_none(),
+            _ => false,
+        }
+    }
+}
+
 /// Lets a request through that is meant for us, and whose token allows it.
-pub(super) async fn guard(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(gate): State<Arc<Gate>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let allowed = gate
         .ensure_addressed_to_us(&request)
         .and_then(|()| gate.ensure_allowed(&request));
     match allowed {
-        Ok(()) => next.run(request).await,
+        Ok(presented) => {
+            request.extensions_mut().insert(Pass { gate, presented });
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }
@@ -188,12 +218,13 @@ impl Gate {
         ))
     }
 
-    fn ensure_allowed(&self, request: &Request) -> Result<(), Problem> {
+    /// The token that allows it; none where none is needed.
+    fn ensure_allowed(&self, request: &Request) -> Result<Option<TokenDigest>, Problem> {
         let Some(tokens) = &self.tokens else {
-            return Ok(());
+            return Ok(None);
         };
         if OPEN.contains(&request.uri().path()) {
-            return Ok(());
+            return Ok(None);
         }
         let needed = match *request.method() {
             Method::GET | Method::HEAD if !shows_rows(request.uri().path()) => Role::Read,
@@ -202,7 +233,8 @@ impl Gate {
         let presented = text(request.headers(), header::AUTHORIZATION)
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .and_then(|(_, token)| tokens.role_of(token.trim()));
+            .map(|(_, token)| digested(token.trim()))
+            .and_then(|digest| Some((digest, tokens.role_of(&digest)?)));
         match presented {
             None => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
@@ -210,13 +242,13 @@ impl Gate {
                 "a valid access token is missing",
             )
             .with_hint("send `Authorization: Bearer TOKEN`; the command line takes it from PIPEWRIGHT_TOKEN")),
-            Some(role) if role < needed => Err(Problem::new(
+            Some((_, role)) if role < needed => Err(Problem::new(
                 StatusCode::FORBIDDEN,
                 "forbidden",
                 "the token's role is `read`, and this changes something or shows rows",
             )
             .with_hint("use a token with the role `admin`")),
-            Some(_) => Ok(()),
+            Some((digest, _)) => Ok(Some(digest)),
         }
     }
 }
@@ -293,10 +325,14 @@ mod tests {
             "# people\n\nadmin {ADMIN}\nread   sha256:{hashed}\n"
         ));
         let tokens = Tokens::open(&file).expect("a good file");
-        assert_eq!(tokens.role_of(ADMIN), Some(Role::Admin));
-        assert_eq!(tokens.role_of(READ), Some(Role::Read));
-        assert_eq!(tokens.role_of("0123456789abcdef-other"), None);
-        assert_eq!(tokens.role_of(&hashed), None, "the digest is no token");
+        assert_eq!(tokens.role_of(&digested(ADMIN)), Some(Role::Admin));
+        assert_eq!(tokens.role_of(&digested(READ)), Some(Role::Read));
+        assert_eq!(tokens.role_of(&digested("0123456789abcdef-other")), None);
+        assert_eq!(
+            tokens.role_of(&digested(&hashed)),
+            None,
+            "the digest is no token"
+        );
         assert!(!format!("{tokens:?}").contains(ADMIN));
     }
 
@@ -305,11 +341,11 @@ mod tests {
         let (_folder, file) = written(&format!("admin {ADMIN}\n"));
         let tokens = Tokens::open(&file).expect("a good file");
         std::fs::write(&file, format!("admin {ADMIN}\nread {READ}\n")).expect("written");
-        assert_eq!(tokens.role_of(READ), Some(Role::Read));
+        assert_eq!(tokens.role_of(&digested(READ)), Some(Role::Read));
         std::fs::write(&file, format!("adm1n {ADMIN}-or-so\n")).expect("written");
-        assert_eq!(tokens.role_of(ADMIN), None);
+        assert_eq!(tokens.role_of(&digested(ADMIN)), None);
         std::fs::remove_file(&file).expect("removed");
-        assert_eq!(tokens.role_of(ADMIN), None);
+        assert_eq!(tokens.role_of(&digested(ADMIN)), None);
     }
 
     #[test]

@@ -6,17 +6,18 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Pipes;
+use super::access::Pass;
 use super::body::{Asked, Named};
 use super::problem::Problem;
 use super::routes::{Shared, find};
@@ -27,8 +28,13 @@ use crate::pipe::unknown_pipe;
 /// Events of one answer, unless more or fewer are asked for.
 const EVENTS_SHOWN: usize = 100;
 
-/// Proxies give up on connections that say nothing for a minute.
+/// How often a stream without events says that it goes on, and finds out whether it may. Proxies give up on connections
+/// that say nothing for a minute.
 const STILL_HERE: Duration = Duration::from_secs(15);
+
+/// Streams of the whole process. Each takes a connection for as long as its reader likes, and of these
+/// ([`super::server`]) most are to be left for requests.
+pub(super) const STREAMS_MAX: usize = 64;
 
 /// Which events are meant.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -52,6 +58,7 @@ pub(super) async fn events<P: Pipes>(
     State(shared): State<Shared<P>>,
     Named(name): Named,
     Asked(which): Asked<Which>,
+    Extension(pass): Extension<Pass>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     find(&*shared.pipes, &name)?;
@@ -71,11 +78,18 @@ pub(super) async fn events<P: Pipes>(
     let streamed = text(header::ACCEPT).is_some_and(|accept| accept.contains("text/event-stream"));
     if streamed {
         shared.ensure_staying()?;
+        let place = Arc::clone(&shared.streams).try_acquire_owned();
+        let place = place.map_err(|_| too_many_streams())?;
         let last_seen = text(header::HeaderName::from_static("last-event-id"));
         let after = last_seen
             .and_then(|id| id.trim().parse().ok())
             .or(which.after);
-        let follower = Follower::new(&journal, after, which.since, shared.draining);
+        let terms = Terms {
+            pass,
+            draining: shared.draining,
+            _place: place,
+        };
+        let follower = Follower::new(&journal, after, which.since, terms);
         let alive = KeepAlive::new().interval(STILL_HERE);
         return Ok(Sse::new(follower.stream())
             .keep_alive(alive)
@@ -90,6 +104,19 @@ pub(super) async fn events<P: Pipes>(
     Ok(Json(EventList { events }).into_response())
 }
 
+fn too_many_streams() -> Problem {
+    let detail = format!("{STREAMS_MAX} event streams are open, and there may be no more");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", detail)
+        .with_hint("end one of them, or ask for the list again and again, with `after`")
+}
+
+/// How long a stream may go on, and its place among the others.
+struct Terms {
+    pass: Pass,
+    draining: CancellationToken,
+    _place: OwnedSemaphorePermit,
+}
+
 /// Reads the journal as it grows. It holds no more than the journal does, however slow the reader.
 struct Follower {
     /// Not held: the stream ends when the pipe is dropped or made anew.
@@ -97,7 +124,7 @@ struct Follower {
     newest: watch::Receiver<u64>,
     seen: u64,
     ready: VecDeque<Event>,
-    draining: CancellationToken,
+    terms: Terms,
 }
 
 impl Follower {
@@ -106,7 +133,7 @@ impl Follower {
         journal: &Arc<Journal>,
         after: Option<u64>,
         since: Option<Timestamp>,
-        draining: CancellationToken,
+        terms: Terms,
     ) -> Self {
         let newest = journal.subscribe();
         let last = *newest.borrow();
@@ -125,7 +152,7 @@ impl Follower {
             newest,
             seen,
             ready: VecDeque::new(),
-            draining,
+            terms,
         }
     }
 
@@ -140,9 +167,12 @@ impl Follower {
         })
     }
 
-    /// The next event; none when the pipe is gone or the process is going.
+    /// The next event; none when the pipe is gone, the process is going, or the token is valid no longer.
     async fn next(&mut self) -> Option<Event> {
         loop {
+            if self.terms.pass.is_revoked() {
+                return None;
+            }
             if let Some(event) = self.ready.pop_front() {
                 self.seen = event.id;
                 return Some(event);
@@ -152,7 +182,8 @@ impl Follower {
             if self.ready.is_empty() {
                 tokio::select! {
                     changed = self.newest.changed() => changed.ok()?,
-                    () = self.draining.cancelled() => return None,
+                    () = self.terms.draining.cancelled() => return None,
+                    () = tokio::time::sleep(STILL_HERE) => {}
                 }
             }
         }

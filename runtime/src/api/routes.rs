@@ -11,12 +11,13 @@ use axum::response::IntoResponse;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{self, Gate};
 use super::body::{BODY_BYTES_MAX, Body, Named};
 use super::commands::{PipeBody, StateBody};
-use super::events::{EventList, Which, events};
+use super::events::{EventList, STREAMS_MAX, Which, events};
 use super::openapi::{Catalogue, JSON, Operation, TEXT, YAML};
 use super::problem::Problem;
 use super::{Pipes, commands, letters, metrics};
@@ -29,6 +30,8 @@ use crate::source::mysql::inspect::Inspection;
 pub(super) struct Shared<P> {
     pub(super) pipes: Arc<P>,
     pub(super) draining: CancellationToken,
+    /// A permit for each event stream that may still be opened.
+    pub(super) streams: Arc<Semaphore>,
     description: Arc<Value>,
 }
 
@@ -37,6 +40,7 @@ impl<P> Clone for Shared<P> {
         Self {
             pipes: Arc::clone(&self.pipes),
             draining: self.draining.clone(),
+            streams: Arc::clone(&self.streams),
             description: Arc::clone(&self.description),
         }
     }
@@ -67,6 +71,7 @@ pub(super) fn router<P: Pipes>(
     let shared = Shared {
         pipes,
         draining,
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         description: Arc::new(description),
     };
     router
