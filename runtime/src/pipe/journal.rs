@@ -18,8 +18,15 @@ use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind};
 
-/// Events kept of a pipe: some weeks of an ordinary one, and at most a megabyte.
+/// Events kept of a pipe: some weeks of an ordinary one, and at most some megabytes.
 pub const EVENTS_KEPT: usize = 1000;
+
+/// Nobody reads more of a text; the answer to a request, and the status, have it whole.
+const TEXT_BYTES_MAX: usize = 2048;
+
+/// The beginning of a longer command, such as one with a thousand tables, tells what it is, and leaves room for the reason
+/// why it was refused.
+pub(super) const COMMAND_BYTES_MAX: usize = TEXT_BYTES_MAX / 2;
 
 /// More tables than this changing at once are told of in one event, so that a load of thousands leaves the rest of the
 /// history in place.
@@ -190,8 +197,8 @@ impl Journal {
                 kind: note.kind,
                 table: note.table.map(|table| table.to_string()),
                 code: note.code,
-                text: note.text,
-                remedy: note.remedy,
+                text: shortened(note.text, TEXT_BYTES_MAX),
+                remedy: note.remedy.map(|remedy| shortened(remedy, TEXT_BYTES_MAX)),
             })
             .collect();
         let surplus = (kept.len() + events.len()).saturating_sub(EVENTS_KEPT);
@@ -216,6 +223,16 @@ impl Journal {
     fn kept(&self) -> MutexGuard<'_, VecDeque<Event>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// At most `most` bytes of a text, which says how much it was when that is not all.
+pub(super) fn shortened(mut text: String, most: usize) -> String {
+    let (kept, all) = (text.floor_char_boundary(most), text.len());
+    if kept < all {
+        text.truncate(kept);
+        text += &format!("… (cut: {kept} of {all} bytes)");
+    }
+    text
 }
 
 /// The transitions between two versions of a pipe's records.
@@ -317,6 +334,24 @@ mod tests {
         }
         let all = journal.after(0, usize::MAX);
         assert_eq!((all.len(), all[0].id), (EVENTS_KEPT, 6));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_says_so() {
+        let journal = Journal::new(Vec::new());
+        let longest = "x".repeat(TEXT_BYTES_MAX);
+        let mut huge = note(&format!("x{}", "ö".repeat(500_000)));
+        huge.remedy = Some(format!("{longest}y"));
+        let (events, _) = journal.number(vec![note(&longest), huge]);
+        assert_eq!(events[0].text, longest);
+        // Half a letter is not kept.
+        let kept = format!("x{}", "ö".repeat(TEXT_BYTES_MAX / 2 - 1));
+        assert_eq!(
+            events[1].text,
+            format!("{kept}… (cut: 2047 of 1000001 bytes)")
+        );
+        let remedy = format!("{longest}… (cut: 2048 of 2049 bytes)");
+        assert_eq!(events[1].remedy, Some(remedy));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Opening;
 use super::command::{Change, Command};
 use super::document::{Reason, ReasonKind};
-use super::journal::{EventKind, Level, Note};
+use super::journal::{COMMAND_BYTES_MAX, EventKind, Level, Note, shortened};
 use super::lifecycle::{Failure, PipeEvent, PipeState};
 use super::obstacles::Obstacles;
 use super::operate::operate;
@@ -269,7 +269,7 @@ impl Supervisor {
 
     async fn on_command(&mut self, request: Request) {
         let Request { command, answer } = request;
-        let asked = command.to_string();
+        let asked = shortened(command.to_string(), COMMAND_BYTES_MAX);
         // The pipe tells of its own wish by itself: it may come every ten seconds.
         let is_own = command == Command::FollowNewTables;
         if !is_own {
