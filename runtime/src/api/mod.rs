@@ -1,8 +1,9 @@
 //! The REST interface and the metrics of a running process.
 //!
 //! Without tokens it listens on loopback only, and answers only to loopback's names (`access`). What each request may
-//! cost is bounded: connections, a head's bytes and time (`server`), a body's bytes and time (`body`). Every route is
-//! registered together with its description (`openapi`), so `/openapi.json` cannot leave one out.
+//! cost is bounded: connections, a head's bytes and time (`server`), a body's bytes and time (`body`), streams that stay
+//! open (`events`). Every route is registered together with its description (`openapi`), so `/openapi.json` cannot leave
+//! one out.
 
 mod access;
 mod body;
