@@ -35,6 +35,10 @@ pub enum Clause {
     RenameTable,
     /// Rows come or go without row events: partitions, tablespaces (pitfall 110).
     Rows,
+    /// DISCARD TABLESPACE: the server cannot read the rows until a file brings others (IMPORT TABLESPACE).
+    Discard,
+    /// Rows leave for a new table that the statement names (MariaDB's CONVERT PARTITION).
+    GiveOut,
     /// The rows of another table that the statement names come in, and that table is gone (MariaDB's CONVERT TABLE).
     TakeIn,
     /// Another storage engine, perhaps: it tells whether rows roll back. One that keeps no rows is [`Clause::Rows`].
@@ -239,13 +243,17 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
         return one(match rest.first() {
             Some(to) if to.is("TO") => Clause::Convert,
             Some(table) if table.is("TABLE") => Clause::TakeIn,
+            Some(partition) if partition.is("PARTITION") => Clause::GiveOut,
             _ => Clause::Rows,
         });
+    }
+    if first.is("DISCARD") {
+        return one(Clause::Discard);
     }
     if first.is("REPAIR") {
         return one(Clause::Repair);
     }
-    if ["EXCHANGE", "TRUNCATE", "DISCARD", "IMPORT", "UNION"]
+    if ["EXCHANGE", "TRUNCATE", "IMPORT", "UNION"]
         .iter()
         .any(|word| first.is(word))
     {

@@ -99,13 +99,19 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
         "EXCHANGE PARTITION p0 WITH TABLE b",
         "TRUNCATE PARTITION ALL",
         "DROP PARTITION p0, p1",
-        "DISCARD TABLESPACE",
-        "CONVERT PARTITION p0 TO TABLE b",
+        "IMPORT PARTITION p0, p1 TABLESPACE",
         "ENGINE = BLACKHOLE",
         "COMMENT 'x' ENGINE=InnoDB ENGINE 'BLACKHOLE'",
     ] {
         assert_eq!(read(text), [Clause::Rows], "{text}");
     }
+    for text in ["DISCARD TABLESPACE", "DISCARD PARTITION p0, p1 TABLESPACE"] {
+        assert_eq!(read(text), [Clause::Discard], "{text}");
+    }
+    assert_eq!(
+        read("CONVERT PARTITION p0 TO TABLE b WITHOUT VALIDATION"),
+        [Clause::GiveOut]
+    );
     assert_eq!(read("REPAIR PARTITION p0"), [Clause::Repair]);
     assert_eq!(
         read("CONVERT TABLE b TO PARTITION p0 VALUES LESS THAN (5)"),
