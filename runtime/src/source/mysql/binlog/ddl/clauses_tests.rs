@@ -82,6 +82,7 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
         "FORCE",
         "PARTITION BY HASH (a) PARTITIONS 4",
         "REORGANIZE PARTITION p0 INTO (PARTITION a VALUES LESS THAN (5), PARTITION b VALUES LESS THAN (9))",
+        "REORGANIZE PARTITION z INTO (PARTITION a VALUES IN (5), PARTITION z DEFAULT)",
         "ALGORITHM=INPLACE",
         "DEFAULT CHARACTER SET utf8mb4",
         "",
@@ -100,6 +101,7 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
         "TRUNCATE PARTITION ALL",
         "DROP PARTITION p0, p1",
         "IMPORT PARTITION p0, p1 TABLESPACE",
+        "REORGANIZE PARTITION p0 INTO (PARTITION a VALUES IN (1, 2), PARTITION b VALUES IN (NULL))",
         "ENGINE = BLACKHOLE",
         "COMMENT 'x' ENGINE=InnoDB ENGINE 'BLACKHOLE'",
     ] {
@@ -111,6 +113,10 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
     assert_eq!(
         read("CONVERT PARTITION p0 TO TABLE b WITHOUT VALIDATION"),
         [Clause::GiveOut]
+    );
+    assert_eq!(
+        read("REORGANIZE PARTITION p0, p1 INTO (PARTITION a VALUES IN ((1, 2), (3, 4)))"),
+        [Clause::Nothing, Clause::Rows]
     );
     assert_eq!(read("REPAIR PARTITION p0"), [Clause::Repair]);
     assert_eq!(
