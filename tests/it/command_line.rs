@@ -67,6 +67,26 @@ async fn plan_tells_what_a_statement_would_lead_to() -> Result<()> {
             "loaded anew",
         ),
         (
+            "ALTER TABLE other EXCHANGE PARTITION p WITH TABLE orders WITHOUT VALIDATION",
+            "shop.orders: rows came or went without row events: the table is loaded anew",
+        ),
+        (
+            "ALTER TABLE other CONVERT TABLE orders TO PARTITION p VALUES LESS THAN (5)",
+            "shop.orders: another table has taken in its rows: what was there is kept aside",
+        ),
+        (
+            "ALTER TABLE other CONVERT PARTITION p TO TABLE items",
+            "shop.items: it was made of another table's rows: it joins the pipe and is loaded, where it has been there before",
+        ),
+        (
+            "ALTER TABLE other RENAME TO orders",
+            "shop.orders: another table has its name: the table is loaded anew",
+        ),
+        (
+            "ALTER TABLE orders REORGANIZE PARTITION p INTO (PARTITION p VALUES LESS THAN (9))",
+            "nothing: the statement changes no table",
+        ),
+        (
             "TRUNCATE `shop`.`orders`",
             "taken out of service until a person decides",
         ),

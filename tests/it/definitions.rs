@@ -5,6 +5,7 @@ mod choices;
 mod cut_overs;
 mod during_load;
 mod lossless;
+mod moved_rows;
 mod renames;
 
 use std::time::Duration;

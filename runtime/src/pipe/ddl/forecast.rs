@@ -5,9 +5,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::is_ghost;
+use super::moves::moved;
+use super::{Fate, is_ghost};
 use crate::batch::TableName;
-use crate::config::{DdlAction, DdlPolicies, PipeConfig};
+use crate::config::{DdlAction, Mode, PipeConfig};
 use crate::source::mysql::binlog::ddl::{Alter, Class, Clause, read_statement};
 
 /// What one part of a statement leads to for one table.
@@ -25,6 +26,8 @@ pub struct Forecast {
 
 const RELOAD: &str = "the table is loaded anew beside the live one, and exchanged for it";
 
+const GONE: &str = "the target is dropped, and the table leaves the pipe until it is there again";
+
 /// What `text` would lead to for the pipe's tables: nothing, where the list is empty. Names without a database are taken
 /// for one of the only database that the pipe file names.
 pub fn forecast(config: &PipeConfig, text: &str) -> Vec<Forecast> {
@@ -37,169 +40,215 @@ pub fn forecast(config: &PipeConfig, text: &str) -> Vec<Forecast> {
         Some(only) if databases.len() == 1 => only,
         _ => "",
     };
-    let (class, tables) = read_statement(database, text);
-    let ours = |name: &TableName| config.tables.iter().any(|entry| entry.source.matches(name));
+    let (class, mut tables) = read_statement(database, text);
+    let mut teller = Teller {
+        config,
+        found: Vec::new(),
+    };
+    tables.retain(|name| teller.is_ours(name));
     let policies = config.ddl;
-    let mut found = Vec::new();
     match &class {
-        Class::AlterTable { table, alter } if ours(table) => {
-            alter_table(table, alter, policies, &mut found)
-        }
-        Class::Truncate(table) if ours(table) => found.push(of(
+        Class::AlterTable { table, alter } => teller.alter(table, alter, &tables),
+        Class::Truncate(table) if teller.is_ours(table) => teller.tell(
             table,
             "TRUNCATE",
             policies.truncate,
             "every row gets a tombstone; versions are kept",
-        )),
-        Class::DropTable(names) => {
-            for name in names.iter().filter(|name| ours(name)) {
-                found.push(of(name, "DROP TABLE", policies.drop_table, GONE));
+        ),
+        Class::DropTable(_) => {
+            for name in &tables {
+                teller.tell(name, "DROP TABLE", policies.drop_table, GONE);
             }
         }
-        Class::RenameTable(pairs) => rename(pairs, ours, policies, &mut found),
+        Class::RenameTable(pairs) => teller.rename(pairs),
         Class::DropDatabase(database) => {
-            let entries = config
-                .tables
-                .iter()
-                .filter(|entry| entry.source.database == *database);
-            for entry in entries {
-                let part = "DROP DATABASE".to_owned();
-                found.push(Forecast {
-                    table: entry.source.to_string(),
-                    part,
-                    policy: Some(policies.drop_table),
-                    effect: effect(policies.drop_table, GONE),
-                });
+            let entries = config.tables.iter();
+            for entry in entries.filter(|entry| entry.source.database == *database) {
+                teller.put(
+                    &entry.source,
+                    "DROP DATABASE",
+                    Some(policies.drop_table),
+                    effect(policies.drop_table, GONE),
+                );
             }
         }
         Class::CreateTable {
             table,
             keeps: false,
             ..
-        } if ours(table) => {
-            found.push(of(table, "CREATE TABLE", policies.reload, RELOAD));
-        }
+        } if teller.is_ours(table) => teller.tell_load(table, "CREATE TABLE"),
         Class::Rows | Class::Unknown => {
-            for name in tables.iter().filter(|name| ours(name)) {
-                found.push(Forecast {
-                    table: name.to_string(),
-                    part: "a statement that is not followed".to_owned(),
-                    policy: None,
-                    effect: "the table is taken out of service".to_owned(),
-                });
+            for name in &tables {
+                let out = "the table is taken out of service".to_owned();
+                teller.put(name, "a statement that is not followed", None, out);
             }
         }
-        Class::AlterTable { .. }
-        | Class::Truncate(_)
-        | Class::CreateTable { .. }
-        | Class::Control(_)
-        | Class::NoEffect => {}
+        Class::Truncate(_) | Class::CreateTable { .. } | Class::Control(_) | Class::NoEffect => {}
     }
-    found
+    teller.found
 }
 
-fn rename(
-    pairs: &[(TableName, TableName)],
-    ours: impl Fn(&TableName) -> bool,
-    policies: DdlPolicies,
-    found: &mut Vec<Forecast>,
-) {
-    let part = "RENAME";
-    for (from, to) in pairs {
-        if ours(to) && is_ghost(pairs, from, to) {
-            let applied = "the target stays, and follows the new definition";
-            found.push(of(to, part, policies.modify_column, applied));
-            found.push(Forecast {
-                table: to.to_string(),
-                part: "unique keys or collations beyond those of before".to_owned(),
-                policy: Some(policies.reload),
-                effect: format!(
-                    "nothing, where there are none; rows may have been left out for one: {}",
-                    effect(policies.reload, RELOAD)
-                ),
-            });
-        } else if ours(to) {
-            found.push(of(to, part, policies.reload, RELOAD));
-        } else if ours(from) && !pairs.iter().any(|(_, to)| to == from) {
-            found.push(of(from, part, policies.drop_table, GONE));
+/// What has been told so far, and what decides on the rest.
+struct Teller<'a> {
+    config: &'a PipeConfig,
+    found: Vec<Forecast>,
+}
+
+impl Teller<'_> {
+    fn is_ours(&self, name: &TableName) -> bool {
+        let mut entries = self.config.tables.iter();
+        entries.any(|entry| entry.source.matches(name))
+    }
+
+    fn put(
+        &mut self,
+        table: impl fmt::Display,
+        part: &str,
+        policy: Option<DdlAction>,
+        effect: String,
+    ) {
+        self.found.push(Forecast {
+            table: table.to_string(),
+            part: part.to_owned(),
+            policy,
+            effect,
+        });
+    }
+
+    fn tell(&mut self, table: &TableName, part: &str, policy: DdlAction, applied: &str) {
+        self.put(table, part, Some(policy), effect(policy, applied));
+    }
+
+    fn tell_load(&mut self, table: &TableName, part: &str) {
+        self.put(table, part, Some(self.config.ddl.reload), self.load());
+    }
+
+    /// What becomes of a table that only a load can follow.
+    fn load(&self) -> String {
+        match (self.config.ddl.reload, self.config.mode) {
+            (DdlAction::Apply, Mode::CdcOnly) => {
+                "`mode: cdc_only` has no load, and the table is taken out of service".to_owned()
+            }
+            (policy, _) => effect(policy, RELOAD),
         }
     }
-}
 
-const GONE: &str = "the target is dropped, and the table leaves the pipe until it is there again";
-
-fn alter_table(table: &TableName, alter: &Alter, policies: DdlPolicies, found: &mut Vec<Forecast>) {
-    let moved = |clause: &Clause| matches!(clause, Clause::Rows | Clause::TakeIn);
-    let moves = alter.ignore || alter.clauses.iter().any(moved);
-    if moves {
-        found.push(of(
-            table,
-            "rows that move without row events",
-            policies.reload,
-            RELOAD,
-        ));
-        return;
+    fn rename(&mut self, pairs: &[(TableName, TableName)]) {
+        let (part, policies) = ("RENAME", self.config.ddl);
+        for (from, to) in pairs {
+            if self.is_ours(to) && is_ghost(pairs, from, to) {
+                let applied = "the target stays, and follows the new definition";
+                self.tell(to, part, policies.modify_column, applied);
+                let narrower = "unique keys or collations beyond those of before";
+                let load = format!(
+                    "nothing, where there are none; rows may have been left out for one: {}",
+                    self.load()
+                );
+                self.put(to, narrower, Some(policies.reload), load);
+            } else if self.is_ours(to) {
+                self.tell_load(to, part);
+            } else if self.is_ours(from) && !pairs.iter().any(|(_, to)| to == from) {
+                self.tell(from, part, policies.drop_table, GONE);
+            }
+        }
     }
-    for clause in &alter.clauses {
-        found.push(match clause {
-            Clause::Add(name, _) => of(
+
+    /// `named` are the tables of ours that the statement names.
+    fn alter(&mut self, table: &TableName, alter: &Alter, named: &[TableName]) {
+        if let Some(moved) = moved(table, alter, named) {
+            let new = |name: &TableName| name != table && alter.clauses.contains(&Clause::GiveOut);
+            for (name, fate, why) in moved {
+                match fate {
+                    Fate::Reload if new(&name) => self.tell_new(&name, why),
+                    Fate::Reload if alter.clauses.contains(&Clause::Discard) => {
+                        self.tell_discard(&name, why);
+                    }
+                    Fate::Reload => self.tell_load(&name, why),
+                    Fate::Gone => self.tell(&name, why, self.config.ddl.drop_table, GONE),
+                }
+            }
+        } else if named.contains(table) {
+            for clause in &alter.clauses {
+                self.clause(table, clause);
+            }
+        }
+    }
+
+    /// A load that finds the table without its rows takes it out of service.
+    fn tell_discard(&mut self, table: &TableName, part: &str) {
+        let until = "until IMPORT TABLESPACE and a load the table is out of service".to_owned();
+        let load = self.load();
+        let effect = if load == RELOAD { until } else { load };
+        self.put(table, part, Some(self.config.ddl.reload), effect);
+    }
+
+    /// A table that was not there before.
+    fn tell_new(&mut self, table: &TableName, part: &str) {
+        let mut entries = self.config.tables.iter();
+        let is_named =
+            entries.any(|entry| !entry.source.is_wildcard() && entry.source.matches(table));
+        let effect = match is_named || self.config.follow_new_tables {
+            true => "it joins the pipe, and is loaded",
+            false => {
+                "it joins the pipe and is loaded, where it has been there before; else it stays out, since \
+                 `follow_new_tables` is off"
+            }
+        };
+        self.put(table, part, None, effect.to_owned());
+    }
+
+    fn clause(&mut self, table: &TableName, clause: &Clause) {
+        let (policies, load) = (self.config.ddl, self.load());
+        match clause {
+            Clause::Add(name, _) => self.tell(
                 table,
                 &format!("ADD COLUMN `{name}`"),
                 policies.add_column,
-                &format!("added in place; where earlier rows do not get NULL, 0, '' or a plain literal, {RELOAD}"),
+                &format!("added in place; where earlier rows do not get NULL, 0, '' or a plain literal, {load}"),
             ),
-            Clause::Drop(name) => of(
+            Clause::Drop(name) => self.tell(
                 table,
                 &format!("DROP COLUMN `{name}`"),
                 policies.drop_column,
-                &format!("dropped in place; where it is part of the key, {RELOAD}"),
+                &format!("dropped in place; where it is part of the key, {load}"),
             ),
-            Clause::Rename(from, to) => of(
+            Clause::Rename(from, to) => self.tell(
                 table,
                 &format!("RENAME COLUMN `{from}` TO `{to}`"),
                 policies.rename_column,
-                &format!("renamed in place; where it is part of the key, {RELOAD}"),
+                &format!("renamed in place; where it is part of the key, {load}"),
             ),
-            Clause::Change(_, to, _) => of(
+            Clause::Change(_, to, _) => self.tell(
                 table,
                 &format!("new definition of `{to}`"),
                 policies.modify_column,
-                &format!("altered in place where every value stays (wider numbers, longer texts, further labels); else {RELOAD}"),
+                &format!("altered in place where every value stays (wider numbers, longer texts, further labels); else {load}"),
             ),
-            Clause::Convert => of(
+            Clause::Convert => self.tell(
                 table,
                 "CONVERT TO CHARACTER SET",
                 policies.modify_column,
-                &format!("nothing, where the charset is utf8mb4; else {RELOAD}"),
+                &format!("nothing, where the charset is utf8mb4; else {load}"),
             ),
-            Clause::Key => Forecast {
-                table: table.to_string(),
-                part: "a primary or unique key".to_owned(),
-                policy: Some(policies.reload),
-                effect: format!(
-                    "nothing, where the key that tells rows apart stays; else {}",
-                    effect(policies.reload, RELOAD)
-                ),
-            },
-            Clause::RenameTable => of(table, "RENAME", policies.drop_table, GONE),
-            Clause::Rows | Clause::TakeIn | Clause::Unknown => of(table, "a clause that is not known", policies.reload, RELOAD),
-            Clause::Repair => of(
-                table,
-                "REPAIR",
-                policies.reload,
-                &format!("nothing, where the engine rolls back; else {RELOAD}"),
-            ),
-            Clause::Engine | Clause::Default(_) | Clause::Nothing => continue,
-        });
-    }
-}
-
-fn of(table: &TableName, part: &str, policy: DdlAction, applied: &str) -> Forecast {
-    Forecast {
-        table: table.to_string(),
-        part: part.to_owned(),
-        policy: Some(policy),
-        effect: effect(policy, applied),
+            Clause::Key => {
+                let kept = format!("nothing, where the key that tells rows apart stays; else {load}");
+                self.put(table, "a primary or unique key", Some(policies.reload), kept);
+            }
+            Clause::Repair => {
+                let kept = format!("nothing, where the engine rolls back; else {load}");
+                self.put(table, "REPAIR", Some(policies.reload), kept);
+            }
+            Clause::Unknown => self.tell_load(table, "a clause that is not known"),
+            // What moves rows or tables is told of the statement as a whole.
+            Clause::RenameTable
+            | Clause::Rows
+            | Clause::Discard
+            | Clause::GiveOut
+            | Clause::TakeIn
+            | Clause::Engine
+            | Clause::Default(_)
+            | Clause::Nothing => {}
+        }
     }
 }
 

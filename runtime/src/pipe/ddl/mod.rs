@@ -14,6 +14,7 @@ mod forecast;
 mod gone;
 mod judge;
 mod kept;
+mod moves;
 mod shape;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ use crate::source::mysql::catalog::{SourceTable, exists};
 pub use forecast::{Forecast, forecast};
 pub(super) use gone::{follow, retire_gone};
 use judge::Altered;
+use moves::moved;
 
 /// What has become of a statement.
 #[derive(Debug)]
@@ -265,33 +267,16 @@ async fn of_alter(
     (table, alter): (&TableName, &Alter),
     named: &[TableName],
 ) -> Result<Vec<(TableName, Verdict)>> {
-    let all = |why: &str| reloads(named, why);
-    if alter.clauses.contains(&Clause::RenameTable) {
-        let verdict = |name: &TableName| match name == table {
-            true => (name.clone(), Verdict::Gone),
-            false => (
-                name.clone(),
-                Verdict::Reload("another table has its name".to_owned()),
-            ),
+    if let Some(moved) = moved(table, alter, named) {
+        let verdict = |(name, fate, why): (TableName, Fate, &str)| match fate {
+            Fate::Reload => (name, Verdict::Reload(why.to_owned())),
+            Fate::Gone => (name, Verdict::Gone),
         };
-        return Ok(named.iter().map(verdict).collect());
-    }
-    if alter.clauses.contains(&Clause::TakeIn) {
-        let verdict = |name: &TableName| match name == table {
-            true => (
-                name.clone(),
-                Verdict::Reload("it has taken in another table's rows".to_owned()),
-            ),
-            false => (name.clone(), Verdict::Gone),
-        };
-        return Ok(named.iter().map(verdict).collect());
-    }
-    if alter.ignore || alter.clauses.contains(&Clause::Rows) {
-        return Ok(all("rows came or went without row events"));
+        return Ok(moved.into_iter().map(verdict).collect());
     }
     if alter.clauses.contains(&Clause::Repair) {
         let why = "rows that could not be read may have been left out by a REPAIR";
-        let mut verdicts = all(why);
+        let mut verdicts = reloads(named, why);
         verdicts.retain(|(name, _)| stand.session.table(name).source.transactional != Some(true));
         if !verdicts.is_empty() {
             return Ok(verdicts);

@@ -192,6 +192,8 @@ fn apply(
             Clause::Key
             | Clause::RenameTable
             | Clause::Rows
+            | Clause::Discard
+            | Clause::GiveOut
             | Clause::TakeIn
             | Clause::Engine
             | Clause::Repair

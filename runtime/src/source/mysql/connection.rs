@@ -220,14 +220,26 @@ impl Source {
 
 /// Maps a failure of a control query: connection trouble is transient, an answer of the server is not.
 pub(super) fn query_error(error: mysql_async::Error) -> Error {
-    let kind = match &error {
-        mysql_async::Error::Io(_) => ErrorKind::SourceUnavailable,
-        mysql_async::Error::Server(server) => server_error_kind(server.code),
+    let (kind, code) = match &error {
+        mysql_async::Error::Io(_) => (ErrorKind::SourceUnavailable, 0),
+        mysql_async::Error::Server(server) => (server_error_kind(server.code), server.code),
         mysql_async::Error::Driver(_)
         | mysql_async::Error::Other(_)
-        | mysql_async::Error::Url(_) => ErrorKind::SourceUnavailable,
+        | mysql_async::Error::Url(_) => (ErrorKind::SourceUnavailable, 0),
     };
-    Error::new(kind, "the source refused a query or broke the connection").with_source(error)
+    let refused = Error::new(kind, "the source refused a query or broke the connection");
+    with_remedy(refused, code).with_source(error)
+}
+
+/// Adds what a person does about an error code of the server.
+pub(super) fn with_remedy(error: Error, code: u16) -> Error {
+    // ER_TABLESPACE_DISCARDED: the rows are away until a file brings others.
+    match code {
+        1814 => error.with_hint(
+            "run ALTER TABLE ... IMPORT TABLESPACE at the source, then resync the table",
+        ),
+        _ => error,
+    }
 }
 
 /// What an error code of the server means for a pipe, on whichever connection it arrives.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::super::connection::server_error_kind;
+use super::super::connection::{server_error_kind, with_remedy};
 use crate::error::{Error, ErrorKind};
 
 /// An ERR packet.
@@ -48,11 +48,9 @@ impl ServerError {
 
 impl From<ServerError> for Error {
     fn from(error: ServerError) -> Self {
-        Error::new(
-            server_error_kind(error.code),
-            "the source refused a statement",
-        )
-        .with_source(error)
+        let kind = server_error_kind(error.code);
+        let refused = Error::new(kind, "the source refused a statement");
+        with_remedy(refused, error.code).with_source(error)
     }
 }
 

@@ -35,6 +35,10 @@ pub enum Clause {
     RenameTable,
     /// Rows come or go without row events: partitions, tablespaces (pitfall 110).
     Rows,
+    /// DISCARD TABLESPACE: the server cannot read the rows until a file brings others (IMPORT TABLESPACE).
+    Discard,
+    /// Rows leave for a new table that the statement names (MariaDB's CONVERT PARTITION).
+    GiveOut,
     /// The rows of another table that the statement names come in, and that table is gone (MariaDB's CONVERT TABLE).
     TakeIn,
     /// Another storage engine, perhaps: it tells whether rows roll back. One that keeps no rows is [`Clause::Rows`].
@@ -59,7 +63,7 @@ pub enum Place {
 }
 
 /// First words of clauses that change neither rows nor columns.
-const NOTHING: [&str; 49] = [
+const NOTHING: [&str; 48] = [
     "ALGORITHM",
     "ANALYZE",
     "AUTOEXTEND_SIZE",
@@ -96,7 +100,6 @@ const NOTHING: [&str; 49] = [
     "PASSWORD",
     "REBUILD",
     "REMOVE",
-    "REORGANIZE",
     "ROW_FORMAT",
     "SECONDARY_ENGINE",
     "SECONDARY_ENGINE_ATTRIBUTE",
@@ -132,6 +135,9 @@ pub(super) fn clauses(tokens: &[Token]) -> Vec<Clause> {
     let mut list = List::None;
     for piece in pieces(tokens) {
         if list.goes_on(piece) {
+            if reorganized(piece) == Clause::Rows {
+                found.push(Clause::Rows);
+            }
             continue;
         }
         list = List::begun_by(piece);
@@ -239,13 +245,20 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
         return one(match rest.first() {
             Some(to) if to.is("TO") => Clause::Convert,
             Some(table) if table.is("TABLE") => Clause::TakeIn,
+            Some(partition) if partition.is("PARTITION") => Clause::GiveOut,
             _ => Clause::Rows,
         });
+    }
+    if first.is("DISCARD") {
+        return one(Clause::Discard);
+    }
+    if first.is("REORGANIZE") {
+        return one(reorganized(piece));
     }
     if first.is("REPAIR") {
         return one(Clause::Repair);
     }
-    if ["EXCHANGE", "TRUNCATE", "DISCARD", "IMPORT", "UNION"]
+    if ["EXCHANGE", "TRUNCATE", "IMPORT", "UNION"]
         .iter()
         .any(|word| first.is(word))
     {
@@ -265,6 +278,17 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
             (Token::Word(_), Some(Token::Mark(b'=')))
         );
     harmless.then(|| vec![options(piece)])
+}
+
+/// What REORGANIZE PARTITION does, by the partitions that it makes. Ranges stay what they are together, but of partitions
+/// by LIST both servers drop rows in silence whose value none lists any more; MariaDB's DEFAULT takes those.
+fn reorganized(piece: &[Token]) -> Clause {
+    let lists = |two: &[Token]| matches!(two, [values, of] if values.is("VALUES") && of.is("IN"));
+    let rest = piece.iter().any(|token| token.is("DEFAULT"));
+    match piece.windows(2).any(lists) && !rest {
+        true => Clause::Rows,
+        false => Clause::Nothing,
+    }
 }
 
 /// Options of the table stand behind one another, without commas.

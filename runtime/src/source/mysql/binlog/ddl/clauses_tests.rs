@@ -82,6 +82,7 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
         "FORCE",
         "PARTITION BY HASH (a) PARTITIONS 4",
         "REORGANIZE PARTITION p0 INTO (PARTITION a VALUES LESS THAN (5), PARTITION b VALUES LESS THAN (9))",
+        "REORGANIZE PARTITION z INTO (PARTITION a VALUES IN (5), PARTITION z DEFAULT)",
         "ALGORITHM=INPLACE",
         "DEFAULT CHARACTER SET utf8mb4",
         "",
@@ -99,13 +100,24 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
         "EXCHANGE PARTITION p0 WITH TABLE b",
         "TRUNCATE PARTITION ALL",
         "DROP PARTITION p0, p1",
-        "DISCARD TABLESPACE",
-        "CONVERT PARTITION p0 TO TABLE b",
+        "IMPORT PARTITION p0, p1 TABLESPACE",
+        "REORGANIZE PARTITION p0 INTO (PARTITION a VALUES IN (1, 2), PARTITION b VALUES IN (NULL))",
         "ENGINE = BLACKHOLE",
         "COMMENT 'x' ENGINE=InnoDB ENGINE 'BLACKHOLE'",
     ] {
         assert_eq!(read(text), [Clause::Rows], "{text}");
     }
+    for text in ["DISCARD TABLESPACE", "DISCARD PARTITION p0, p1 TABLESPACE"] {
+        assert_eq!(read(text), [Clause::Discard], "{text}");
+    }
+    assert_eq!(
+        read("CONVERT PARTITION p0 TO TABLE b WITHOUT VALIDATION"),
+        [Clause::GiveOut]
+    );
+    assert_eq!(
+        read("REORGANIZE PARTITION p0, p1 INTO (PARTITION a VALUES IN ((1, 2), (3, 4)))"),
+        [Clause::Nothing, Clause::Rows]
+    );
     assert_eq!(read("REPAIR PARTITION p0"), [Clause::Repair]);
     assert_eq!(
         read("CONVERT TABLE b TO PARTITION p0 VALUES LESS THAN (5)"),
