@@ -107,7 +107,10 @@ async fn rows_that_follow_others_of_their_own_table_are_loaded_again(
     file["cascades"] = json!("reload");
     let mut pipe = running_with(&file).await?;
     ensure!(stage.assert_same("tree").await? == 4);
-    stage.source.execute("DELETE FROM tree WHERE id = 1").await?;
+    stage
+        .source
+        .execute("DELETE FROM tree WHERE id = 1")
+        .await?;
     ensure!(stage.source.number("SELECT COUNT(*) FROM tree").await? == 1);
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     let there = format!("SELECT count() FROM `{}`.tree_current", stage.database);

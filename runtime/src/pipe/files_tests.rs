@@ -1,7 +1,5 @@
 //! What a changed file may not take back from a command, key by key.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use super::*;
@@ -12,7 +10,7 @@ use crate::state::StateStore;
 fn removed(name: &str) -> Records {
     let removed = table(name, |record| record.state = TableState::Removed);
     Records {
-        tables: BTreeMap::from([removed]),
+        tables: [removed].into_iter().collect(),
         ..Records::default()
     }
 }
@@ -120,7 +118,7 @@ fn an_entry_whose_table_was_never_taken_in_is_new_when_it_is_written_otherwise()
     for (had, added) in [("other", 1), ("added", 0)] {
         let record = table(had, |record| record.state = TableState::Streaming);
         let records = Records {
-            tables: BTreeMap::from([record]),
+            tables: [record].into_iter().collect(),
             ..Records::default()
         };
         let change = FileChange::weighed(Overlay::default(), &records, &differences);

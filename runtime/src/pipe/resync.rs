@@ -296,7 +296,7 @@ impl Fresh {
         let names: Vec<TableName> = self.names().collect();
         let returning: Vec<TableName> = names
             .iter()
-            .filter(|name| draft.tables.contains_key(name))
+            .filter(|name| draft.tables.contains_key(*name))
             .cloned()
             .collect();
         self.record(draft, true)?;

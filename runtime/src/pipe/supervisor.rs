@@ -346,7 +346,7 @@ impl Supervisor {
             .table()
             .filter(|_| error.kind().scope() == Scope::Table)
             .filter(|_| records.state().has_a_run())
-            .filter(|name| records.tables.contains_key(name));
+            .filter(|name| records.tables.contains_key(*name));
         let Some(name) = table else {
             return self.fail(error).await;
         };

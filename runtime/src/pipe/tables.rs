@@ -293,10 +293,12 @@ pub(super) async fn joining(session: &Session, pipe: &Pipe) -> Result<Joining> {
     let records = pipe.store.records();
     let follow = session.config.follow_new_tables;
     let listed = listed(session).await?;
-    let unseen = listed.iter().filter(|name| match records.tables.get(name) {
-        Some(table) => comes_back(table),
-        None => follow || is_named(&session.config, name),
-    });
+    let unseen = listed
+        .iter()
+        .filter(|name| match records.tables.get(*name) {
+            Some(table) => comes_back(table),
+            None => follow || is_named(&session.config, name),
+        });
     let mut joining = keep_able(session, pipe, unseen.cloned()).await?;
     let unmet = unmet(&session.config, &records);
     joining.refused.extend(absent(unmet, &listed));

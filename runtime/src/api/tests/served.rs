@@ -68,7 +68,7 @@ impl Pipes for FixedPipes {
 
     async fn command(&self, name: &str, command: Command) -> Result<PipeDocument> {
         let mut pipe = self.0.lock().expect("no panic");
-if pipe.state == "Dropped" {
+        if pipe.state == "Dropped" {
             return Err(unknown_pipe(name));
         }
         let is_refused = match &command {
