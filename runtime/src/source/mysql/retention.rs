@@ -235,7 +235,7 @@ pub(super) fn expiry(variables: &Variables) -> Option<Expiry> {
     let seconds = number("binlog_expire_logs_seconds");
     let days = number("expire_logs_days").map(|days| days * DAY_SECONDS as f64);
     let (by, kept) = match (seconds, days) {
-        (Some(seconds), Some(days)) if seconds == 0.0 => (Variable::DaysBesideSeconds, days),
+        (Some(0.0), Some(days)) => (Variable::DaysBesideSeconds, days),
         (Some(seconds), _) => (Variable::Seconds, seconds),
         (None, days) => (Variable::Days, days?),
     };
