@@ -435,12 +435,13 @@ async fn a_session_that_dates_its_commits_fools_no_objective(kind: SourceKind) -
     let inserted = |status: &Value| status["tables"][0]["rows"]["inserted"].as_u64();
     let mut conn = stage.source.connect().await?;
     for day in ["UNIX_TIMESTAMP() + 86400", "UNIX_TIMESTAMP() - 172800"] {
-        // What comes after that was made after that.
+        // What comes after that was made after that. The source says so with its next heartbeat, within ten seconds.
         let idle = pipe
             .wait_for("a source with nothing more", CATCH_UP, |status| {
                 status["lag_seconds"] == 0.0
             })
             .await?;
+        tokio::time::sleep(Duration::from_secs(11)).await;
         conn.query_drop(format!("SET timestamp = {day}")).await?;
         conn.query_drop("INSERT INTO t (a) VALUES ('dated')")
             .await?;
