@@ -11,14 +11,16 @@ pub mod consistent;
 mod key_space;
 pub mod partitions;
 mod predicate;
+pub mod proof;
 pub mod reader;
 mod samples;
 mod split_key;
 mod spread;
 pub mod window;
 
-pub use boundary::{SnapshotSession, is_shown_behind, newest_place, take_place};
+pub use boundary::{is_shown_behind, newest_place, take_place};
 pub use consistent::{Attempt, Consistent, Wanted, take_consistent, what_holds};
 pub use partitions::{Partition, plan_partitions};
+pub use proof::SnapshotSession;
 pub use reader::PartitionReader;
 pub use window::{Stood, Unlocked, Window};

@@ -5,7 +5,7 @@ use super::super::catalog::SourceTable;
 use super::super::position::Position;
 use super::super::sql::{quote_identifier, quote_table};
 use super::super::wire::{KillHandle, ServerError, WireConn};
-use super::boundary::{BACK_TO_SAVEPOINT, prove_executed};
+use super::proof::{BACK_TO_SAVEPOINT, prove_executed};
 use super::{Partition, SnapshotSession};
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
