@@ -306,7 +306,7 @@ pub(super) async fn joining(session: &Session, pipe: &Pipe) -> Result<Joining> {
 }
 
 /// Whether an entry means this table and no other.
-fn is_named(config: &PipeConfig, name: &TableName) -> bool {
+pub(super) fn is_named(config: &PipeConfig, name: &TableName) -> bool {
     let mut sources = config.tables.iter().map(|entry| &entry.source);
     sources.any(|source| !source.is_wildcard() && source.matches(name))
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::super::tables::is_named;
 use super::moves::moved;
 use super::{Fate, is_ghost};
 use crate::batch::TableName;
@@ -184,10 +185,8 @@ impl Teller<'_> {
 
     /// A table that was not there before.
     fn tell_new(&mut self, table: &TableName, part: &str) {
-        let mut entries = self.config.tables.iter();
-        let is_named =
-            entries.any(|entry| !entry.source.is_wildcard() && entry.source.matches(table));
-        let effect = match is_named || self.config.follow_new_tables {
+        let joins = self.config.follow_new_tables || is_named(self.config, table);
+        let effect = match joins {
             true => "it joins the pipe, and is loaded",
             false => {
                 "it joins the pipe and is loaded, where it has been there before; else it stays out, since \
