@@ -21,6 +21,7 @@ on_both_sources! {
     loads_and_exchanges_go_on_from_every_step: 1500,
     a_resync_given_during_an_exchange_goes_on_from_its_steps: 900,
     a_column_that_gets_another_name_keeps_its_values_from_every_step: 300,
+    a_table_that_is_emptied_stays_so_and_keeps_what_comes_after: 300,
 }
 
 /// Rows of the table that nobody changes.
@@ -33,6 +34,8 @@ const SWAP: [&str; 8] = [
 ];
 
 const ALTER: [&str; 3] = ["alter:1", "alter:2", "alter:3"];
+
+const TRUNCATE: &str = "truncate:1";
 
 /// Steps of a load and an exchange that are come to for the second time.
 const SECOND: [&str; 6] = [
@@ -322,6 +325,31 @@ async fn a_column_that_gets_another_name_keeps_its_values_from_every_step(
     assert_caught_up(&stage, &mut pipe, &["t"]).await
 }
 
+async fn a_table_that_is_emptied_stays_so_and_keeps_what_comes_after(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO t VALUES (1, 1), (2, 1)",
+        ])
+        .await?;
+    let mut pipe = running_with(&stage.pipe_file(&["t"])).await?;
+    killed_at(&mut pipe, TRUNCATE, async |_| {
+        let emptied = [
+            "INSERT INTO t VALUES (3, 2)",
+            "TRUNCATE TABLE t",
+            "INSERT INTO t VALUES (1, 3)",
+        ];
+        stage.source.execute_all(emptied).await?;
+        Ok((200, Value::Null))
+    })
+    .await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await
+}
+
 #[test]
 fn every_point_is_killed_at() {
     let killed: BTreeSet<&str> = CHANGE
@@ -329,6 +357,7 @@ fn every_point_is_killed_at() {
         .chain(&LOAD)
         .chain(&SWAP)
         .chain(&ALTER)
+        .chain([&TRUNCATE])
         // The last one where plugins change: `plugins`.
         .chain(&["resync:1", "term:1", "flush:1"])
         // Where a pipe file changes: `files`.

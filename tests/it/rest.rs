@@ -267,6 +267,22 @@ async fn a_change_of_state_is_told_at_once() -> Result<()> {
             "{delays:?}"
         );
     }
+    let path = format!("/v1/pipes/{}", stage.database);
+    let (status, answer) = pipe.call(Method::DELETE, &path, "").await?;
+    ensure!(status == 200, "{answer}");
+    let end = async {
+        while let Some(chunk) = stream.chunk().await? {
+            unread.push_str(std::str::from_utf8(&chunk)?);
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(60), end)
+        .await
+        .context("the stream goes on without its pipe")??;
+    ensure!(
+        unread.contains("\"text\":\"drop\""),
+        "the last of it: {unread}"
+    );
     Ok(())
 }
 

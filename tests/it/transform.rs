@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Decimal128Array, Int64Array};
 use arrow::datatypes::Int64Type;
+use pipewright::author::{Language, fetch_toolchain};
 use pipewright::batch::{ChangeBatch, Changes, Column, ColumnType, Op, TableName, TableSchema};
 use pipewright::config::{LimitsConfig, OnError, OnRejected, TransformConfig};
 use pipewright::error::{Error, ErrorKind};
@@ -22,7 +23,8 @@ fn built(cell: &'static OnceLock<PathBuf>, dir: &str) -> &'static Path {
     cell.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let out = root.join("target/plugins");
-        build_plugin(&root.join(dir), &out, &[])
+        let toolchain = fetch_toolchain(Language::Rust).expect("a compiler for plugins");
+        build_plugin(&root.join(dir), &out, &toolchain.envs())
             .expect("the plugin must build")
             .path
     })

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::Pipes;
@@ -22,7 +22,7 @@ use super::body::{Asked, Named};
 use super::problem::Problem;
 use super::routes::{Shared, find};
 use crate::pipe::document::Timestamp;
-use crate::pipe::journal::{EVENTS_KEPT, Event, Journal};
+use crate::pipe::journal::{EVENTS_KEPT, Event, Journal, Listener};
 use crate::pipe::unknown_pipe;
 
 /// Events of one answer, unless more or fewer are asked for.
@@ -89,7 +89,7 @@ pub(super) async fn events<P: Pipes>(
             draining: shared.draining,
             _place: place,
         };
-        let follower = Follower::new(&journal, after, which.since, terms);
+        let follower = Follower::new((shared.pipes, name), &journal, (after, which.since), terms);
         let alive = KeepAlive::new().interval(STILL_HERE);
         return Ok(Sse::new(follower.stream())
             .keep_alive(alive)
@@ -118,25 +118,27 @@ struct Terms {
 }
 
 /// Reads the journal as it grows. It holds no more than the journal does, however slow the reader.
-struct Follower {
-    /// Not held: the stream ends when the pipe is dropped or made anew.
-    journal: Weak<Journal>,
-    newest: watch::Receiver<u64>,
+struct Follower<P> {
+    pipes: Arc<P>,
+    pipe: String,
+    listener: Listener,
+    /// No more comes to the journal that is listened to.
+    is_over: bool,
     seen: u64,
     ready: VecDeque<Event>,
     terms: Terms,
 }
 
-impl Follower {
-    /// From the event after `after`, else from `since`, else from now on.
+impl<P: Pipes> Follower<P> {
+    /// From the event after the given id, else from the given time, else from now on.
     fn new(
-        journal: &Arc<Journal>,
-        after: Option<u64>,
-        since: Option<Timestamp>,
+        (pipes, pipe): (Arc<P>, String),
+        journal: &Journal,
+        (after, since): (Option<u64>, Option<Timestamp>),
         terms: Terms,
     ) -> Self {
-        let newest = journal.subscribe();
-        let last = *newest.borrow();
+        let listener = journal.listen();
+        let last = listener.newest();
         let seen = match (after, since) {
             // An id of a former pipe of this name, or of a state that was put back, tells nothing of this one.
             (Some(after), _) if after > last => 0,
@@ -148,8 +150,10 @@ impl Follower {
                 .map_or(last, |event| event.id - 1),
         };
         Self {
-            journal: Arc::downgrade(journal),
-            newest,
+            pipes,
+            pipe,
+            listener,
+            is_over: false,
             seen,
             ready: VecDeque::new(),
             terms,
@@ -167,7 +171,7 @@ impl Follower {
         })
     }
 
-    /// The next event; none when the pipe is gone, the process is going, or the token is valid no longer.
+    /// The next event; none when the pipe is dropped, the process is going, or the token is valid no longer.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if self.terms.pass.is_revoked() {
@@ -177,15 +181,27 @@ impl Follower {
                 self.seen = event.id;
                 return Some(event);
             }
-            self.newest.borrow_and_update();
-            self.ready = self.journal.upgrade()?.after(self.seen, EVENTS_KEPT).into();
-            if self.ready.is_empty() {
-                tokio::select! {
-                    changed = self.newest.changed() => changed.ok()?,
-                    () = self.terms.draining.cancelled() => return None,
-                    () = tokio::time::sleep(STILL_HERE) => {}
-                }
+            self.ready = self.listener.after(self.seen).into();
+            if !self.ready.is_empty() {
+                continue;
+            }
+            if self.is_over {
+                self.listener = self.successor()?;
+                self.is_over = false;
+                continue;
+            }
+            tokio::select! {
+                more = self.listener.changed() => self.is_over = !more,
+                () = self.terms.draining.cancelled() => return None,
+                () = tokio::time::sleep(STILL_HERE) => {}
             }
         }
+    }
+
+    /// What goes on with the history, of a pipe that was made anew with a changed file. One that was dropped has none, and
+    /// one that only has its name begins to count again.
+    fn successor(&self) -> Option<Listener> {
+        let listener = self.pipes.journal(&self.pipe)?.listen();
+        (listener.newest() >= self.seen).then_some(listener)
     }
 }

@@ -1,11 +1,12 @@
 //! The interface over a real socket, in front of pipes that answer from fixed documents.
 
 mod served;
+mod streams;
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use self::served::{Served, event, loopback, served, served_with};
+use self::served::{loopback, served, served_with};
 use super::*;
 
 #[tokio::test]
@@ -374,88 +375,6 @@ async fn history_and_dead_letters_are_filtered_and_bounded() {
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}");
         assert_eq!(kind, "application/problem+json");
     }
-}
-
-#[tokio::test]
-async fn a_stream_of_events_goes_on_where_it_was_left() {
-    let served = served().await;
-    let mut answer = events_of(&served)
-        .header("last-event-id", "2")
-        .send()
-        .await
-        .expect("an answer");
-    assert_eq!(answer.headers()["content-type"], "text/event-stream");
-    served.pipes.1.publish(vec![event(4)]);
-    let mut text = String::new();
-    while !text.contains("event 4") {
-        let chunk = tokio::time::timeout(std::time::Duration::from_secs(60), answer.chunk()).await;
-        let chunk = chunk.expect("in time").expect("a stream").expect("no end");
-        text.push_str(std::str::from_utf8(&chunk).expect("text"));
-    }
-    assert!(text.starts_with("id: 3\n"), "{text}");
-    assert!(!text.contains("event 2"), "{text}");
-    served.draining.cancel();
-    let rest = tokio::time::timeout(std::time::Duration::from_secs(60), answer.chunk()).await;
-    assert_eq!(
-        rest.expect("the stream ends with the drain")
-            .expect("a stream"),
-        None
-    );
-}
-
-#[tokio::test]
-async fn a_token_that_was_taken_out_ends_its_stream_before_the_next_event() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("tokens");
-    std::fs::write(&file, "read reading-0123456789\n").expect("a file");
-    let served = served_with(&Access {
-        token_file: Some(file.clone()),
-        ..loopback()
-    })
-    .await;
-    let request = events_of(&served).header("last-event-id", "2");
-    let request = request.bearer_auth("reading-0123456789");
-    let mut answer = request.send().await.expect("an answer");
-    let first = answer.chunk().await.expect("a stream").expect("no end");
-    assert!(first.starts_with(b"id: 3\n"), "{first:?}");
-    std::fs::write(&file, "read another-0123456789\n").expect("a file");
-    served.pipes.1.publish(vec![event(4)]);
-    let rest = tokio::time::timeout(std::time::Duration::from_secs(60), answer.chunk()).await;
-    assert_eq!(rest.expect("in time").expect("a stream"), None);
-}
-
-#[tokio::test]
-async fn streams_leave_connections_for_requests() {
-    let served = served().await;
-    let ask = async || events_of(&served).send().await.expect("an answer");
-    let mut open = Vec::new();
-    for _ in 0..events::STREAMS_MAX {
-        open.push(ask().await);
-        assert_eq!(
-            open.last().map(|answer| answer.status()),
-            Some(StatusCode::OK)
-        );
-    }
-    let refused = ask().await;
-    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    let problem: Value = refused.json().await.expect("a problem");
-    assert_eq!(problem["code"], "too_many_streams");
-    assert!(problem["hint"].is_string());
-    assert_eq!(served.get("/v1/pipes/shop/events").await.0, StatusCode::OK);
-    open.pop();
-    // The server finds out that the reader has gone when it does.
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while ask().await.status() != StatusCode::OK {
-        assert!(std::time::Instant::now() < until, "the place is not free");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-}
-
-/// A request for the stream of what happens.
-fn events_of(served: &Served) -> reqwest::RequestBuilder {
-    reqwest::Client::new()
-        .get(format!("{}/v1/pipes/shop/events", served.url))
-        .header("accept", "text/event-stream")
 }
 
 /// The document cannot describe what is not served, nor the other way round: routes are registered with it.

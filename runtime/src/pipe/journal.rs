@@ -146,8 +146,19 @@ impl Note {
 /// The newest events of a pipe, oldest first.
 #[derive(Debug)]
 pub struct Journal {
-    kept: Mutex<VecDeque<Event>>,
+    kept: Arc<Kept>,
     newest: watch::Sender<u64>,
+}
+
+/// Whoever listens holds the events and not their journal, and so reads the last of them when the pipe is gone.
+#[derive(Debug)]
+struct Kept(Mutex<VecDeque<Event>>);
+
+/// A journal as somebody reads it who waits for more.
+#[derive(Debug)]
+pub struct Listener {
+    kept: Arc<Kept>,
+    newest: watch::Receiver<u64>,
 }
 
 impl Journal {
@@ -155,21 +166,19 @@ impl Journal {
     pub(crate) fn new(events: Vec<Event>) -> Arc<Self> {
         let newest = events.last().map_or(0, |event| event.id);
         Arc::new(Self {
-            kept: Mutex::new(events.into()),
+            kept: Arc::new(Kept(Mutex::new(events.into()))),
             newest: watch::Sender::new(newest),
         })
     }
 
     /// Up to `limit` events after the one with id `after`, oldest first.
     pub fn after(&self, after: u64, limit: usize) -> Vec<Event> {
-        let kept = self.kept();
-        let later = kept.iter().filter(|event| event.id > after);
-        later.take(limit).cloned().collect()
+        self.kept.after(after, limit)
     }
 
     /// The newest `limit` events that are no older than `since`, oldest first.
     pub fn newest(&self, since: Option<Timestamp>, limit: usize) -> Vec<Event> {
-        let kept = self.kept();
+        let kept = self.kept.lock();
         let recent = kept
             .iter()
             .rev()
@@ -179,15 +188,18 @@ impl Journal {
         events
     }
 
-    /// The id of the newest event, and a way to wait for the next; closed when the pipe is gone.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.newest.subscribe()
+    /// A way to wait for what follows.
+    pub fn listen(&self) -> Listener {
+        Listener {
+            kept: Arc::clone(&self.kept),
+            newest: self.newest.subscribe(),
+        }
     }
 
     /// Numbers and dates `notes`. The caller is the only one to write, publishes them when they are on disk, and removes
     /// the ids that come second from the state.
     pub(super) fn number(&self, notes: Vec<Note>) -> (Vec<Event>, Vec<u64>) {
-        let kept = self.kept();
+        let kept = self.kept.lock();
         let first = *self.newest.borrow() + 1;
         let events: Vec<Event> = (first..)
             .zip(notes)
@@ -212,7 +224,7 @@ impl Journal {
         let Some(newest) = events.last().map(|event| event.id) else {
             return;
         };
-        let mut kept = self.kept();
+        let mut kept = self.kept.lock();
         kept.extend(events);
         while kept.len() > EVENTS_KEPT {
             kept.pop_front();
@@ -220,9 +232,35 @@ impl Journal {
         drop(kept);
         self.newest.send_replace(newest);
     }
+}
 
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Event>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+impl Kept {
+    fn after(&self, after: u64, limit: usize) -> Vec<Event> {
+        let kept = self.lock();
+        let later = kept.iter().filter(|event| event.id > after);
+        later.take(limit).cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listener {
+    /// The id of the newest event.
+    pub fn newest(&self) -> u64 {
+        *self.newest.borrow()
+    }
+
+    /// All events after the one with id `after`, oldest first. Those that come later end [`Listener::changed`].
+    pub fn after(&mut self, after: u64) -> Vec<Event> {
+        self.newest.borrow_and_update();
+        self.kept.after(after, EVENTS_KEPT)
+    }
+
+    /// Waits until there are more; false once there will be none, since the pipe is gone or made anew.
+    pub async fn changed(&mut self) -> bool {
+        self.newest.changed().await.is_ok()
     }
 }
 
@@ -362,6 +400,6 @@ mod tests {
                 .newest(Some(Timestamp::from_micros(u64::MAX)), 9)
                 .is_empty()
         );
-        assert_eq!(*journal.subscribe().borrow(), 3);
+        assert_eq!(journal.listen().newest(), 3);
     }
 }

@@ -14,7 +14,7 @@ use super::supervisor::Pipe;
 use crate::batch::TableName;
 use crate::config::PipeConfig;
 use crate::error::{Error, Result, Scope};
-use crate::transform::{Engine, Plugin};
+use crate::transform::{Engine, Plugin, first_start};
 
 /// What was read, by the names of the pipe file.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl PluginFiles {
             let known = self.lock().get(name).map(again);
             let plugin = match known {
                 Some(plugin) => plugin,
-                None => engine.load(name, transform).await,
+                None => first_start(|| engine.load(name, transform)).await,
             };
             if let Ok(plugin) = &plugin {
                 self.lock().insert(name.clone(), Ok(Arc::clone(plugin)));

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::source::mysql::Source;
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::Position;
-use crate::transform::{Chain, ChainOutput, Engine, Plugin};
+use crate::transform::{Chain, ChainOutput, Engine, Plugin, first_start};
 
 /// Target tables that are made or looked at together: each takes several statements that wait more than they work.
 pub(super) const TARGETS_AT_ONCE: usize = 8;
@@ -160,13 +160,14 @@ impl Session {
         engine: &Arc<Engine>,
         files: &PluginFiles,
     ) -> Result<Self, Obstacles> {
-        let (source, destination) = tokio::join!(
+        let (source, destination, read) = tokio::join!(
             Source::connect(&config.source, None),
-            ClickHouse::connect(&config.destination)
+            ClickHouse::connect(&config.destination),
+            files.all(engine, &config)
         );
         let mut plugins = BTreeMap::new();
         let mut refused = Vec::new();
-        for (name, plugin) in files.all(engine, &config).await {
+        for (name, plugin) in read {
             match plugin {
                 Ok(plugin) => drop(plugins.insert(name, plugin)),
                 Err(error) => refused.push(("plugin", error)),
@@ -212,9 +213,8 @@ impl Session {
     ) -> Result<LiveTable> {
         let name = source.name().clone();
         let plugins = self.plugins_of(config, &name)?;
-        let chain = Chain::bind(&plugins, Arc::clone(&source.schema))
-            .await
-            .map_err(|error| error.with_table(&name))?;
+        let bound = first_start(|| Chain::bind(&plugins, Arc::clone(&source.schema)));
+        let chain = bound.await.map_err(|error| error.with_table(&name))?;
         let labels = labels(&source, &chain);
         let mut targets = Vec::with_capacity(chain.outputs().len());
         for output in chain.outputs() {

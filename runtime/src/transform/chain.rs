@@ -16,7 +16,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::binding::{Binding, WriteKind};
 use super::engine::blocking;
-use super::faults::{self, BadRow, Fault, is_limit, is_time};
+use super::faults::{BadRow, Fault, is_limit};
 use super::instance::Plugin;
 use super::limits::INPUT_PART_OF_MEMORY;
 use super::outputs::{self, Unfit};
@@ -248,11 +248,8 @@ fn ensure_both_images(before: &[Arc<Step>], step: &Step, schema: &TableSchema) -
 
 impl Step {
     fn bind(plugin: Arc<Plugin>, input: Arc<TableSchema>) -> Result<Self> {
-        let (instance, shape) = faults::start(is_time, || {
-            let mut instance = plugin.instance(&input)?;
-            let shape = instance.shape(&plugin, &input)?;
-            Ok((instance, shape))
-        })?;
+        let mut instance = plugin.instance(&input)?;
+        let shape = instance.shape(&plugin, &input)?;
         let binding = Binding::new(&plugin, input, shape)?;
         let id = NEXT_BINDING.fetch_add(1, Ordering::Relaxed);
         let bytes = instance.memory_bytes();

@@ -106,18 +106,15 @@ pub(super) fn is_limit(kind: ErrorKind) -> bool {
 /// How often a start is tried: the next may succeed on a machine that has more time or memory left then.
 const START_TRIES: u32 = 3;
 
-/// Before a start is tried once more, and twice that before the last time. On a thread of its own.
+/// Before a start is tried once more, and twice that before the last time.
 const START_PAUSE: Duration = Duration::from_millis(200);
 
-/// Starts something of a plugin, which is tried anew after what may pass.
-pub(super) fn start<T>(
-    may_pass: impl Fn(ErrorKind) -> bool,
-    mut attempt: impl FnMut() -> Result<T>,
-) -> Result<T> {
+/// Starts one more instance of a plugin that has started before, so that whatever it fails of may pass.
+pub(super) fn start<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let mut tries = 1;
     loop {
         match attempt() {
-            Err(error) if tries < START_TRIES && may_pass(error.kind()) => {
+            Err(error) if tries < START_TRIES && is_of_rows(error.kind()) => {
                 std::thread::sleep(START_PAUSE * tries);
                 tries += 1;
             }
@@ -126,9 +123,22 @@ pub(super) fn start<T>(
     }
 }
 
-/// What may pass of a plugin that starts for the first time: the machine may have been busy. Anything else is its own.
-pub(super) fn is_time(kind: ErrorKind) -> bool {
-    kind == ErrorKind::PluginTimeout
+/// The first start of a pipe's plugin, or its binding to a table. One that ran out of time is tried anew, since the machine may
+/// have been busy; anything else is the plugin's own.
+pub(crate) async fn first_start<T, F>(attempt: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut tries = 1;
+    loop {
+        match attempt().await {
+            Err(error) if tries < START_TRIES && error.kind() == ErrorKind::PluginTimeout => {
+                tokio::time::sleep(START_PAUSE * tries).await;
+                tries += 1;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// What became of one more instance of a plugin that has started before. The rows that wait for it are not at fault.
@@ -293,5 +303,30 @@ mod tests {
             not_started("slow", refused).kind(),
             ErrorKind::PluginRefused
         );
+    }
+
+    #[tokio::test]
+    async fn a_first_start_that_ran_out_of_time_is_tried_anew_and_no_other_is() {
+        for (kind, awaited) in [
+            (ErrorKind::PluginTimeout, START_TRIES),
+            (ErrorKind::PluginTrap, 1),
+        ] {
+            let tries = std::cell::Cell::new(0);
+            let attempt = || {
+                tries.set(tries.get() + 1);
+                std::future::ready(Err::<(), _>(Error::new(kind, "plugin `slow`")))
+            };
+            let error = first_start(attempt).await.expect_err("it never starts");
+            assert_eq!((error.kind(), tries.get()), (kind, awaited));
+        }
+        let tries = std::cell::Cell::new(0);
+        let attempt = || {
+            let first = tries.replace(1) == 0;
+            std::future::ready(match first {
+                true => Err(Error::new(ErrorKind::PluginTimeout, "plugin `slow`")),
+                false => Ok(()),
+            })
+        };
+        first_start(attempt).await.expect("the second time");
     }
 }

@@ -10,7 +10,7 @@ use wasmtime::{Store, Trap};
 
 use super::component::{self, BUILD_HINT, refused};
 use super::engine::{Engine, blocking};
-use super::faults::{self, is_time, short};
+use super::faults::short;
 use super::hold_up::HoldUps;
 use super::limits::{
     CALLS_PER_INSTANCE, GuestState, LIFTED_TOO_MUCH, Lookups, begin_call, lifted_bytes, watch_time,
@@ -93,7 +93,7 @@ impl Plugin {
         config: TransformConfig,
     ) -> Result<Self> {
         let plugin = Self::described(engine, name, bytes, Some(lookups), config)?;
-        faults::start(is_time, || plugin.start())?;
+        plugin.start()?;
         Ok(plugin)
     }
 

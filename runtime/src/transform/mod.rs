@@ -35,6 +35,7 @@ pub use build::{Built, build_plugin, build_plugin_to, finish_component, finish_m
 pub use chain::{Applied, Chain, ChainOutput, StepDescription};
 pub use engine::Engine;
 pub use faults::Fault;
+pub(crate) use faults::first_start;
 pub use inspect::Inspection;
 pub use instance::Plugin;
 pub use version::PluginInfo;

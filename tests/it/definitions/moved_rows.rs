@@ -201,6 +201,14 @@ async fn partitions_that_move_end_as_foretold(kind: SourceKind) -> Result<()> {
         let found = found.with_context(|| statement.to_string())?;
         ensure!(found == ends, "`{statement}`: came out as {found:?}");
     }
+    if Known::Newer.on(kind) {
+        let path = format!("/v1/pipes/{}/events?limit=1000", stage.database);
+        let told = pipe.get(&path).await?.to_string();
+        ensure!(
+            told.contains("CHECK TABLE"),
+            "no word of rows WITHOUT VALIDATION"
+        );
+    }
     let listed = stage.source.number("SELECT COUNT(*) FROM l").await?;
     ensure!(listed == 4, "the server kept all rows of `l`: {listed}");
     stage.assert_no_load_left().await

@@ -14,8 +14,18 @@ use crate::pipe::document::{
 use crate::pipe::journal::{Event, EventKind, Level};
 use crate::pipe::unknown_pipe;
 
-/// Pipes that answer from one document.
-pub(super) struct FixedPipes(pub(super) Mutex<PipeDocument>, pub(super) Arc<Journal>);
+/// Pipes that answer from one document. Without a journal the pipe is gone.
+pub(super) struct FixedPipes(
+    pub(super) Mutex<PipeDocument>,
+    pub(super) Mutex<Option<Arc<Journal>>>,
+);
+
+impl FixedPipes {
+    pub(super) fn publish(&self, event: Event) {
+        let journal = self.1.lock().expect("no panic");
+        journal.as_ref().expect("a pipe").publish(vec![event]);
+    }
+}
 
 impl Pipes for FixedPipes {
     fn pipes(&self) -> Vec<PipeDocument> {
@@ -39,7 +49,7 @@ impl Pipes for FixedPipes {
     }
 
     fn journal(&self, _name: &str) -> Option<Arc<Journal>> {
-        Some(Arc::clone(&self.1))
+        self.1.lock().expect("no panic").clone()
     }
 
     async fn create(&self, text: &str) -> Result<PipeDocument, Refused> {
@@ -193,7 +203,7 @@ pub(super) async fn served_with(access: &Access) -> Served {
     let url = interface.url();
     let pipes = Arc::new(FixedPipes(
         Mutex::new(document),
-        Journal::new((1..=3).map(event).collect()),
+        Mutex::new(Some(Journal::new((1..=3).map(event).collect()))),
     ));
     let draining = CancellationToken::new();
     let server = interface.serve(

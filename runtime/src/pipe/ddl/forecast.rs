@@ -244,6 +244,7 @@ impl Teller<'_> {
             | Clause::Discard
             | Clause::GiveOut
             | Clause::TakeIn
+            | Clause::Unvalidated
             | Clause::Engine
             | Clause::Default(_)
             | Clause::Nothing => {}

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use super::command::Command;
 use super::follow::Passed;
+use super::journal::{EventKind, Level, Note};
 use super::session::Session;
 use super::store::PipeStore;
 use super::track::Track;
@@ -29,6 +30,7 @@ use crate::batch::{TableName, Version};
 use crate::config::{DdlAction, Mode};
 use crate::destination::clickhouse::{Alteration, Durable, Owner, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::source::mysql::Flavor;
 use crate::source::mysql::binlog::Statement;
 use crate::source::mysql::binlog::ddl::{Alter, Class, Clause};
@@ -37,7 +39,7 @@ use crate::source::mysql::catalog::{SourceTable, exists};
 pub use forecast::{Forecast, forecast};
 pub(super) use gone::{follow, retire_gone};
 use judge::Altered;
-use moves::moved;
+use moves::{moved, unvalidated};
 
 /// What has become of a statement.
 #[derive(Debug)]
@@ -94,6 +96,11 @@ pub(super) async fn apply(stand: Stand<'_>, statement: &Statement) -> Result<Out
         }
     }
     if !fates.is_empty() {
+        if let Some(warning) = unvalidated(statement, &fates) {
+            tracing::warn!(pipe = stand.session.config.pipe, "{}", warning.chain());
+            let note = Note::over(Level::Warning, EventKind::Error, "loaded anew", &warning);
+            stand.store.note(note).await?;
+        }
         let end = Some(statement.end.position.clone());
         return Ok(Outcome::Ask(Command::FollowStatement { fates, end }));
     }
@@ -412,7 +419,9 @@ async fn truncate(
     // A row that was hidden has no tombstone of this version, which would outrank its letter.
     let (pipe, load) = (stand.store.pipe(), &table.load);
     let closed = destination.close_letters_below(pipe, name, load, version);
-    closed.await.map_err(tag)
+    closed.await.map_err(tag)?;
+    fault::point("truncate:1");
+    Ok(())
 }
 
 /// Alters every table that the stream writes to, and lets the stream go on with the new definition, which is returned.

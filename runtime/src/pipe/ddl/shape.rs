@@ -195,6 +195,7 @@ fn apply(
             | Clause::Discard
             | Clause::GiveOut
             | Clause::TakeIn
+            | Clause::Unvalidated
             | Clause::Engine
             | Clause::Repair
             | Clause::Nothing => {}

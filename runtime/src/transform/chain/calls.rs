@@ -118,7 +118,7 @@ impl Step {
 
     /// One more instance. Many that start at once, as when a load begins, take longer than one.
     fn start(&self, schema: &TableSchema) -> Result<Instance> {
-        let started = faults::start(is_of_rows, || self.plugin.instance(schema));
+        let started = faults::start(|| self.plugin.instance(schema));
         started.map_err(|error| not_started(self.plugin.name(), error))
     }
 

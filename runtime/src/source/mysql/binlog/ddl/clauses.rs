@@ -41,6 +41,8 @@ pub enum Clause {
     GiveOut,
     /// The rows of another table that the statement names come in, and that table is gone (MariaDB's CONVERT TABLE).
     TakeIn,
+    /// What rows come in may not fit their partition (WITHOUT VALIDATION).
+    Unvalidated,
     /// Another storage engine, perhaps: it tells whether rows roll back. One that keeps no rows is [`Clause::Rows`].
     Engine,
     /// Rows that cannot be read any more are left out, where the engine repairs anything.
@@ -205,6 +207,16 @@ fn pieces(tokens: &[Token]) -> Vec<&[Token]> {
     found
 }
 
+/// Rows that come in by `clause`, with what the statement says of them at its end.
+fn moving(clause: Clause, rest: &[Token]) -> Vec<Clause> {
+    match rest {
+        [.., without, validation] if without.is("WITHOUT") && validation.is("VALIDATION") => {
+            vec![clause, Clause::Unvalidated]
+        }
+        _ => vec![clause],
+    }
+}
+
 /// None: not understood.
 fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
     let piece = without_end(piece);
@@ -242,12 +254,15 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
         };
     }
     if first.is("CONVERT") {
-        return one(match rest.first() {
-            Some(to) if to.is("TO") => Clause::Convert,
-            Some(table) if table.is("TABLE") => Clause::TakeIn,
-            Some(partition) if partition.is("PARTITION") => Clause::GiveOut,
-            _ => Clause::Rows,
-        });
+        return match rest.first() {
+            Some(to) if to.is("TO") => one(Clause::Convert),
+            Some(table) if table.is("TABLE") => Some(moving(Clause::TakeIn, rest)),
+            Some(partition) if partition.is("PARTITION") => one(Clause::GiveOut),
+            _ => one(Clause::Rows),
+        };
+    }
+    if first.is("EXCHANGE") {
+        return Some(moving(Clause::Rows, rest));
     }
     if first.is("DISCARD") {
         return one(Clause::Discard);
@@ -258,7 +273,7 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
     if first.is("REPAIR") {
         return one(Clause::Repair);
     }
-    if ["EXCHANGE", "TRUNCATE", "IMPORT", "UNION"]
+    if ["TRUNCATE", "IMPORT", "UNION"]
         .iter()
         .any(|word| first.is(word))
     {

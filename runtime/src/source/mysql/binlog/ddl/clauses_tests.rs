@@ -115,6 +115,18 @@ fn what_moves_rows_is_told_from_what_does_nothing() {
         [Clause::GiveOut]
     );
     assert_eq!(
+        read("CONVERT TABLE b TO PARTITION p0 VALUES LESS THAN (5) WITHOUT VALIDATION"),
+        [Clause::TakeIn, Clause::Unvalidated]
+    );
+    assert_eq!(
+        read("EXCHANGE PARTITION p0 WITH TABLE b WITHOUT VALIDATION;"),
+        [Clause::Rows, Clause::Unvalidated]
+    );
+    assert_eq!(
+        read("EXCHANGE PARTITION p0 WITH TABLE b WITH VALIDATION"),
+        [Clause::Rows]
+    );
+    assert_eq!(
         read("REORGANIZE PARTITION p0, p1 INTO (PARTITION a VALUES IN ((1, 2), (3, 4)))"),
         [Clause::Nothing, Clause::Rows]
     );
