@@ -1,11 +1,11 @@
 //! Going on where a pipe was: proves that both ends still hold the past that the checkpoint stands on.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use std::sync::Arc;
 
 use super::lost::{self, Standing};
 use super::operate::has_met;
 use super::record::{Records, Skip, TableRecord};
-use super::session::{LiveTable, Session, TARGETS_AT_ONCE};
+use super::session::{LiveTable, Session};
 use super::setup::{raise_term, recorded};
 use super::store::PipeStore;
 use super::supervisor::Pipe;
@@ -13,7 +13,7 @@ use super::swap::{clear_beside, end_begun, tell_of_history};
 use super::table_state::{TableEvent, TableState};
 use super::{ddl, pinned};
 use crate::batch::{MAX_STREAM_OFFSET, TableName};
-use crate::destination::clickhouse::Owner;
+use crate::destination::clickhouse::{Owner, TARGETS_A_QUERY};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::source::mysql::past;
@@ -231,13 +231,11 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
         session.destination.ensure_database().await?;
         session.destination.ensure_checkpoints().await?;
     }
-    let (records, owner) = (&records, &owner);
-    let made: Vec<Option<TableName>> = stream::iter(session.tables())
-        .map(|table| async move { ensure_targets_of(session, records, &table, owner).await })
-        .buffer_unordered(TARGETS_AT_ONCE)
-        .try_collect()
-        .await?;
-    let mut made: Vec<TableName> = made.into_iter().flatten().collect();
+    let tables = session.tables();
+    let mut made = Vec::new();
+    for some in tables.chunks(TARGETS_A_QUERY) {
+        made.extend(ensure_targets_of(session, &records, some, &owner).await?);
+    }
     made.retain(|name| records.tables.get(name).is_some_and(|table| table.unmade));
     if !made.is_empty() {
         store
@@ -249,48 +247,50 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
             })
             .await?;
     }
-    clear_given_up(session, store, owner).await
+    clear_given_up(session, store, &owner).await
 }
 
-/// The same for one table; its name, where a target was made.
+/// The same for some tables; the names of those of which a target was made.
 async fn ensure_targets_of(
     session: &Session,
     records: &Records,
-    table: &LiveTable,
+    tables: &[Arc<LiveTable>],
     owner: &Owner,
-) -> Result<Option<TableName>> {
-    let name = table.source.name();
-    let is = |wanted: fn(&TableRecord) -> bool| {
-        records.tables.get(name).is_some_and(|table| wanted(table))
-    };
-    let loading = is(|table| table.state.is_loading());
-    // What a load has written already would be missing in a table that is made once more.
-    let filled = records.done.get(name).is_some_and(|done| !done.is_empty());
-    let tag = |error: Error| error.with_table(name);
-    let unmade = is(|table| table.unmade);
-    let makes = (loading && !filled) || unmade;
-    if makes {
-        let targets = match unmade {
+) -> Result<Vec<TableName>> {
+    let (mut made, mut create, mut keep) = (Vec::new(), Vec::new(), Vec::new());
+    let mut loading = 0;
+    for table in tables {
+        let name = table.source.name();
+        let record = records.tables.get(name).map(|record| &**record);
+        let is = |wanted: fn(&TableRecord) -> bool| record.is_some_and(wanted);
+        // What a load has written already would be missing in a table that is made once more.
+        let filled = records.done.get(name).is_some_and(|done| !done.is_empty());
+        let is_loading = is(|table| table.state.is_loading());
+        if is(|table| table.unmade) {
             // Not the load's alone: one that was to be loaded again before it was made has no live target yet.
-            true => table.stream_targets().collect(),
-            false => table.load_targets(),
-        };
-        for target in targets {
-            let created = session.destination.create(target, owner);
-            created.await.map_err(tag)?;
+            create.extend(table.stream_targets());
+            made.push(name.clone());
+        } else if is_loading && !filled {
+            create.extend(table.load_targets());
+            made.push(name.clone());
+        }
+        loading += usize::from(is_loading);
+        // One that is between two forms is looked at when the statement has been applied.
+        if !is(|table| table.altering) {
+            keep.extend(table.stream_targets());
         }
     }
-    if loading {
+    for some in create.chunks(TARGETS_A_QUERY) {
+        session.destination.create_each(some, owner).await?;
+    }
+    for _ in 0..loading {
         fault::point("load:1");
     }
-    // One that is between two forms is looked at when the statement has been applied.
-    if !is(|table| table.altering) {
-        for target in table.stream_targets() {
-            let found = session.destination.ensure_unchanged(target, owner);
-            found.await.map_err(tag)?;
-        }
+    for some in keep.chunks(TARGETS_A_QUERY) {
+        let kept = session.destination.ensure_each_unchanged(some, owner);
+        kept.await?;
     }
-    Ok(makes.then(|| name.clone()))
+    Ok(made)
 }
 
 /// Clears away what loads that were given up have left, but for what was live before an exchange of theirs.

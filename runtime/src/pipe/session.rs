@@ -20,9 +20,6 @@ use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::Position;
 use crate::transform::{Chain, ChainOutput, Engine, Plugin, first_start};
 
-/// Target tables that are made or looked at together: each takes several statements that wait more than they work.
-pub(super) const TARGETS_AT_ONCE: usize = 8;
-
 /// Both ends and everything bound between them.
 #[derive(Debug)]
 pub(super) struct Session {

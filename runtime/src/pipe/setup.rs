@@ -7,21 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, stream};
-
 use super::append;
 use super::apply::position_text;
 use super::attach::pin;
 use super::established;
 use super::lifecycle::PipeEvent;
 use super::record::{Checkpoint, Records, TableRecord, random_id, random_server_id};
-use super::session::{LiveTable, Session, TARGETS_AT_ONCE, completes_rows};
+use super::session::{LiveTable, Session, completes_rows};
 use super::start_place;
 use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{Mode, PipeConfig, TableConfig, match_each, match_tables};
-use crate::destination::clickhouse::Owner;
+use crate::destination::clickhouse::{Owner, TARGETS_A_QUERY, TargetTable};
 use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
 use crate::fault;
 use crate::source::mysql::Source;
@@ -386,22 +384,14 @@ async fn make_targets(session: &Session, store: &PipeStore, owner: &Owner) -> Re
     };
     let mut wanted = session.tables();
     wanted.retain(|table| !is_apart(table));
-    let of = wanted.len();
-    let mut making = stream::iter(wanted)
-        .map(|table| async move {
-            for target in table.targets() {
-                let made = session.destination.create(target, owner).await;
-                made.map_err(|error| error.with_table(table.source.name()))?;
-            }
-            Ok::<(), Error>(())
-        })
-        .buffer_unordered(TARGETS_AT_ONCE);
+    let targets: Vec<&TargetTable> = wanted.iter().flat_map(|table| table.targets()).collect();
     let (mut made, mut told_at) = (0, Instant::now());
-    while let Some(one) = making.next().await {
-        one?;
-        made += 1;
+    for some in targets.chunks(TARGETS_A_QUERY) {
+        session.destination.create_each(some, owner).await?;
+        made += some.len();
         if told_at.elapsed() > PROGRESS_INTERVAL {
             told_at = Instant::now();
+            let of = targets.len();
             tracing::info!(pipe = store.pipe(), "{made} of {of} target tables made");
         }
     }

@@ -388,22 +388,27 @@ pub(super) fn database_engine(database: &str) -> String {
     )
 }
 
-pub(super) fn describe_table(database: &str, name: &str) -> String {
+pub(super) fn describe_tables(database: &str, names: &[&str]) -> String {
     format!(
-        "SELECT toString(uuid) AS uuid, engine, engine_full, sorting_key, partition_key, comment, total_rows\n\
-         FROM system.tables WHERE database = {} AND name = {}",
+        "SELECT name, toString(uuid) AS uuid, engine, engine_full, sorting_key, partition_key, comment, total_rows\n\
+         FROM system.tables WHERE database = {} AND name IN ({})",
         text(database),
-        text(name)
+        texts(names)
     )
 }
 
-pub(super) fn describe_columns(database: &str, name: &str) -> String {
+pub(super) fn describe_columns(database: &str, names: &[&str]) -> String {
     format!(
-        "SELECT name, type AS column_type, default_kind FROM system.columns\n\
-         WHERE database = {} AND table = {} ORDER BY position",
+        "SELECT table AS of_table, name, type AS column_type, default_kind FROM system.columns\n\
+         WHERE database = {} AND table IN ({}) ORDER BY table, position",
         text(database),
-        text(name)
+        texts(names)
     )
+}
+
+fn texts(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| text(name)).collect();
+    names.join(", ")
 }
 
 pub(super) fn any_row(database: &str, name: &str) -> String {

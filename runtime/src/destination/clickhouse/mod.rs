@@ -41,6 +41,6 @@ pub use client::{ClickHouse, ServerFacts};
 pub use dead_letters::{DEAD_LETTERS_TABLE, DeadLetter, LetterPage, LetterPlace};
 pub use exchange::{Fresh, statement_to_drop};
 pub use forms::LabelsByColumn;
-pub use tables::{ExistingColumn, ExistingTable, Owner, TableUuid};
+pub use tables::{ExistingColumn, ExistingTable, Owner, TARGETS_A_QUERY, TableUuid};
 pub use target::{TargetColumn, TargetTable};
 pub use writer::Durable;

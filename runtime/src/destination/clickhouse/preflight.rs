@@ -1,12 +1,16 @@
 //! What Setup asks of the destination, all findings at once and nothing changed.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::client::ClickHouse;
 use super::ddl;
 use super::failure::Doing;
 use super::misfits::{Misfit, misfits};
-use super::tables::{Owner, is_fit_database, occupation, remedy};
+use super::tables::{
+    Existing, Owner, TARGETS_A_QUERY, in_the_way, is_fit_database, occupation, remedy,
+};
 use super::target::TargetTable;
 use crate::config::{DdlAction, DdlPolicies, Engine, PipeConfig, TableConfig};
 use crate::error::{Error, ErrorKind, Finding, Result, Severity};
@@ -64,7 +68,7 @@ const DISK_FREE_BYTES: u64 = 1 << 30;
 
 impl ClickHouse {
     /// Looks at account, grants, database, targets, views and partition expressions. An empty answer means that
-    /// [`ClickHouse::ensure_database`] and [`ClickHouse::create`] will do. Changes nothing.
+    /// [`ClickHouse::ensure_database`] and [`ClickHouse::create_each`] will do. Changes nothing.
     ///
     /// # Errors
     /// When the server cannot be asked.
@@ -91,8 +95,15 @@ impl ClickHouse {
     ) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
         check_names(targets, &mut findings);
-        for target in targets {
-            self.check_target(target, owner, &mut findings).await?;
+        for targets in targets.chunks(TARGETS_A_QUERY) {
+            let views: Vec<String> = targets.iter().map(TargetTable::view_name).collect();
+            let names = targets.iter().map(TargetTable::name);
+            let names: Vec<&str> = names.chain(views.iter().map(String::as_str)).collect();
+            let existing = self.inspect_each(&names).await?;
+            for target in targets {
+                self.check_target(target, owner, &existing, &mut findings)
+                    .await?;
+            }
         }
         Ok(findings)
     }
@@ -299,26 +310,28 @@ impl ClickHouse {
         &self,
         target: &TargetTable,
         owner: &Owner,
+        existing: &Existing,
         findings: &mut Vec<Finding>,
     ) -> Result<()> {
-        if let Some(existing) = self.inspect(target.name()).await? {
+        let view = existing.get(&target.view_name());
+        if let Some(existing) = existing.get(target.name()) {
             if existing.engine.starts_with("Replicated") {
                 self.check_replica(target, findings).await?;
             }
-            match occupation(target, &existing, owner) {
+            match occupation(target, existing, owner) {
                 Some(problem) => findings.push(finding(
                     "target_table",
                     "a target that is absent, empty or this pipe's own",
                     &problem,
                 )),
                 None => findings.extend(
-                    misfits(target, &existing)
+                    misfits(target, existing)
                         .iter()
                         .map(|misfit| unfit(target, misfit)),
                 ),
             }
         }
-        if let Some(problem) = self.view_in_the_way(target, owner).await? {
+        if let Some(problem) = in_the_way(target, owner, view) {
             findings.push(finding(
                 "current_view",
                 "a free name for the view of current rows",
@@ -393,27 +406,27 @@ fn unfit(target: &TargetTable, misfit: &Misfit) -> Finding {
 
 /// Two targets of one name, or a target with the name of another's view.
 fn check_names(targets: &[TargetTable], findings: &mut Vec<Finding>) {
-    for (index, target) in targets.iter().enumerate() {
-        for other in targets.iter().skip(index + 1) {
-            let clash = target.name() == other.name()
-                || target.view_name() == other.name()
-                || target.name() == other.view_name();
-            if clash {
-                findings.push(Finding {
-                    severity: Severity::Error,
-                    check: "target_names".to_owned(),
-                    found: format!(
-                        "tables `{}` and `{}` have the targets `{}` and `{}`, each with a view `..._current`",
-                        target.source(),
-                        other.source(),
-                        target.name(),
-                        other.name()
-                    ),
-                    needed: "a name of its own for each target and each view".to_owned(),
-                    remedy: "set `target` of one of them to another name".to_owned(),
-                    kind: ErrorKind::Config,
-                });
-            }
+    let mut taken: BTreeMap<String, &TargetTable> = BTreeMap::new();
+    for target in targets {
+        let names = [target.name().to_owned(), target.view_name()];
+        if let Some(other) = names.iter().find_map(|name| taken.get(name)) {
+            findings.push(Finding {
+                severity: Severity::Error,
+                check: "target_names".to_owned(),
+                found: format!(
+                    "tables `{}` and `{}` have the targets `{}` and `{}`, each with a view `..._current`",
+                    other.source(),
+                    target.source(),
+                    other.name(),
+                    target.name()
+                ),
+                needed: "a name of its own for each target and each view".to_owned(),
+                remedy: "set `target` of one of them to another name".to_owned(),
+                kind: ErrorKind::Config,
+            });
+        }
+        for name in names {
+            taken.entry(name).or_insert(target);
         }
     }
 }

@@ -4,8 +4,10 @@
 //! in the middle of Setup or of a load the same id is found again and the work goes on; any other table with rows is
 //! somebody else's and is never written to.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use super::client::{ClickHouse, STATEMENT_TIMEOUT};
@@ -42,6 +44,17 @@ impl Owner {
 }
 
 const TOKEN: &str = "pipewright pipe=";
+
+/// Targets that are looked at, or made, together: some may have thousands of columns, which come in one answer.
+pub const TARGETS_A_QUERY: usize = 100;
+
+/// Statements of one such round that run at the same time.
+const STATEMENTS_AT_ONCE: usize = 8;
+
+const CREATING: Doing<'static> = Doing::Definition("to create a table");
+
+/// What stands under the names that were asked for.
+pub(super) type Existing = BTreeMap<String, ExistingTable>;
 
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -102,6 +115,7 @@ pub struct ExistingColumn {
 
 #[derive(Deserialize)]
 struct TableRow {
+    name: String,
     uuid: String,
     engine: String,
     engine_full: String,
@@ -109,6 +123,13 @@ struct TableRow {
     partition_key: String,
     comment: String,
     total_rows: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct ColumnRow {
+    of_table: String,
+    #[serde(flatten)]
+    column: ExistingColumn,
 }
 
 #[derive(Deserialize)]
@@ -167,54 +188,94 @@ impl ClickHouse {
     /// # Errors
     /// As any query.
     pub async fn inspect(&self, target: &str) -> Result<Option<ExistingTable>> {
-        let doing = Doing::Definition("to look at a table");
-        let found: Vec<TableRow> = self
-            .rows(&ddl::describe_table(self.database(), target), doing)
-            .await?;
-        let Some(found) = found.into_iter().next() else {
-            return Ok(None);
-        };
-        let columns = self
-            .rows(&ddl::describe_columns(self.database(), target), doing)
-            .await?;
-        let rows_present = match found.total_rows {
-            Some(rows) => rows > 0,
-            None if found.engine.ends_with("View") => false,
-            None => {
-                let any: Vec<OneRow> = self
-                    .rows(&ddl::any_row(self.database(), target), doing)
-                    .await?;
-                !any.is_empty()
-            }
-        };
-        Ok(Some(ExistingTable {
-            uuid: TableUuid(found.uuid),
-            engine: found.engine,
-            engine_full: found.engine_full,
-            sorting_key: found.sorting_key,
-            partition_key: found.partition_key,
-            comment: found.comment,
-            rows_present,
-            columns,
-        }))
+        Ok(self.inspect_each(&[target]).await?.remove(target))
     }
 
-    /// Creates table and view, or finds them from an attempt of the same owner before. An empty table that fits is
-    /// taken over. Never touches a table with rows that is not the owner's.
+    /// The same for several names, in two queries: for each query ClickHouse goes through all tables of the database, which
+    /// takes tens of milliseconds where it has 20,000.
+    ///
+    /// # Errors
+    /// As any query.
+    pub(super) async fn inspect_each(&self, names: &[&str]) -> Result<Existing> {
+        let doing = Doing::Definition("to look at tables");
+        let found: Vec<TableRow> = self
+            .rows(&ddl::describe_tables(self.database(), names), doing)
+            .await?;
+        if found.is_empty() {
+            return Ok(Existing::new());
+        }
+        let rows: Vec<ColumnRow> = self
+            .rows(&ddl::describe_columns(self.database(), names), doing)
+            .await?;
+        let mut columns: BTreeMap<String, Vec<ExistingColumn>> = BTreeMap::new();
+        for row in rows {
+            columns.entry(row.of_table).or_default().push(row.column);
+        }
+        let mut existing = Existing::new();
+        for table in found {
+            let rows_present = match table.total_rows {
+                Some(rows) => rows > 0,
+                None if table.engine.ends_with("View") => false,
+                None => {
+                    let sql = ddl::any_row(self.database(), &table.name);
+                    let any: Vec<OneRow> = self.rows(&sql, doing).await?;
+                    !any.is_empty()
+                }
+            };
+            let columns = columns.remove(&table.name).unwrap_or_default();
+            let described = ExistingTable {
+                uuid: TableUuid(table.uuid),
+                engine: table.engine,
+                engine_full: table.engine_full,
+                sorting_key: table.sorting_key,
+                partition_key: table.partition_key,
+                comment: table.comment,
+                rows_present,
+                columns,
+            };
+            existing.insert(table.name, described);
+        }
+        Ok(existing)
+    }
+
+    /// Creates tables and views, or finds them from an attempt of the same owner before. An empty table that fits is
+    /// taken over. Never touches a table with rows that is not the owner's. At most [`TARGETS_A_QUERY`] at once.
     ///
     /// # Errors
     /// `DestinationOccupied` for what is somebody else's or does not fit, else as any statement.
-    pub async fn create(&self, target: &TargetTable, owner: &Owner) -> Result<TableUuid> {
+    pub async fn create_each(&self, targets: &[&TargetTable], owner: &Owner) -> Result<()> {
+        let views: Vec<String> = targets.iter().map(|target| target.view_name()).collect();
+        let mut names: Vec<&str> = targets.iter().map(|target| target.name()).collect();
+        let mut absent = names.clone();
+        names.extend(views.iter().map(String::as_str));
+        let mut existing = self.inspect_each(&names).await?;
+        absent.retain(|name| !existing.contains_key(*name));
+        let to_make = targets
+            .iter()
+            .filter(|target| absent.contains(&target.name()));
+        all_of(to_make.map(|target| self.create_table(target, owner))).await?;
+        if !absent.is_empty() {
+            existing.extend(self.inspect_each(&absent).await?);
+        }
+        let each = targets.iter();
+        all_of(each.map(|target| self.take_over(target, owner, &existing))).await
+    }
+
+    async fn create_table(&self, target: &TargetTable, owner: &Owner) -> Result<()> {
+        let sql = ddl::create_table(target, Some(owner));
+        let made = self.run(&sql, CREATING, STATEMENT_TIMEOUT).await;
+        made.map_err(|error| error.with_table(target.source()))
+    }
+
+    /// Takes the table that stands for `target` by now, and sees that its view does.
+    async fn take_over(
+        &self,
+        target: &TargetTable,
+        owner: &Owner,
+        existing: &Existing,
+    ) -> Result<()> {
         let tag = |error: Error| error.with_table(target.source());
-        let doing = Doing::Definition("to create a table");
-        self.run(
-            &ddl::create_table(target, Some(owner)),
-            doing,
-            STATEMENT_TIMEOUT,
-        )
-        .await
-        .map_err(tag)?;
-        let Some(existing) = self.inspect(target.name()).await? else {
+        let Some(table) = existing.get(target.name()) else {
             return Err(tag(Error::new(
                 ErrorKind::DestinationDenied,
                 format!("table `{}` was created and is not visible", target.name()),
@@ -225,20 +286,23 @@ impl ClickHouse {
                 self.user()
             ))));
         };
-        if let Some(occupied) = occupation(target, &existing, owner) {
+        if let Some(occupied) = occupation(target, table, owner) {
             return Err(occupied);
         }
-        if let Some(unfit) = unfit(target, &misfits(target, &existing)) {
+        if let Some(unfit) = unfit(target, &misfits(target, table)) {
             return Err(unfit);
         }
-        if existing.comment != owner.to_string() {
+        if table.comment != owner.to_string() {
             let sql = ddl::set_comment(target.database(), target.name(), &owner.to_string());
-            self.run(&sql, doing, STATEMENT_TIMEOUT)
+            self.run(&sql, CREATING, STATEMENT_TIMEOUT)
                 .await
                 .map_err(tag)?;
         }
-        self.refresh_view(target, owner).await?;
-        Ok(existing.uuid)
+        let view = existing.get(&target.view_name());
+        if target.is_beside() || view.is_some_and(|view| shows(view, target, table, owner)) {
+            return Ok(());
+        }
+        self.make_view(target, owner, view).await
     }
 
     /// Sees that the table still is what `target` plans, before a pipe that was away writes on: ClickHouse would wrap a
@@ -248,35 +312,41 @@ impl ClickHouse {
     /// `DestinationRejected` when it is gone or does not fit, `DestinationOccupied` when it is somebody else's, else as
     /// any query.
     pub async fn ensure_unchanged(&self, target: &TargetTable, owner: &Owner) -> Result<TableUuid> {
-        let rejected = |problem: String| {
-            Error::new(
-                ErrorKind::DestinationRejected,
-                format!(
-                    "target `{}` is not as this pipe left it: {problem}",
-                    target.name()
-                ),
-            )
-            .with_hint("undo what was changed at the destination by hand, or resync the table")
-            .with_table(target.source())
-        };
-        let Some(existing) = self.inspect(target.name()).await? else {
-            return Err(rejected("it is gone".to_owned()));
-        };
-        let problems = misfits(target, &existing);
-        if !problems.is_empty() {
-            return Err(rejected(in_words(&problems)));
-        }
-        match occupation(target, &existing, owner) {
-            Some(occupied) => Err(occupied),
-            None => Ok(existing.uuid),
-        }
+        let existing = self.inspect(target.name()).await?;
+        unchanged(target, owner, existing.as_ref())
+    }
+
+    /// The same of several, at most [`TARGETS_A_QUERY`] at once.
+    ///
+    /// # Errors
+    /// The same of the first that is not.
+    pub async fn ensure_each_unchanged(
+        &self,
+        targets: &[&TargetTable],
+        owner: &Owner,
+    ) -> Result<()> {
+        let names: Vec<&str> = targets.iter().map(|target| target.name()).collect();
+        let existing = self.inspect_each(&names).await?;
+        targets
+            .iter()
+            .try_for_each(|target| unchanged(target, owner, existing.get(target.name())).map(drop))
     }
 
     pub(super) async fn refresh_view(&self, target: &TargetTable, owner: &Owner) -> Result<()> {
         if target.is_beside() {
             return Ok(());
         }
-        if let Some(problem) = self.view_in_the_way(target, owner).await? {
+        let existing = self.inspect(&target.view_name()).await?;
+        self.make_view(target, owner, existing.as_ref()).await
+    }
+
+    async fn make_view(
+        &self,
+        target: &TargetTable,
+        owner: &Owner,
+        existing: Option<&ExistingTable>,
+    ) -> Result<()> {
+        if let Some(problem) = in_the_way(target, owner, existing) {
             return Err(problem);
         }
         self.run(
@@ -287,34 +357,90 @@ impl ClickHouse {
         .await
         .map_err(|error| error.with_table(target.source()))
     }
+}
 
-    pub(super) async fn view_in_the_way(
-        &self,
-        target: &TargetTable,
-        owner: &Owner,
-    ) -> Result<Option<Error>> {
-        let view = target.view_name();
-        let Some(existing) = self.inspect(&view).await? else {
-            return Ok(None);
-        };
-        if existing.engine == "View" && owner.is_pipe_of(&existing.comment) {
-            return Ok(None);
-        }
-        Ok(Some(
-            Error::new(
-                ErrorKind::DestinationOccupied,
-                format!(
-                    "`{view}`, the name of the view of current rows, is taken by a {}",
-                    existing.engine
-                ),
-            )
-            .with_hint(format!(
-                "rename it, or set `target` to another name than `{}`",
-                target.name()
-            ))
-            .with_table(target.source()),
-        ))
+/// What keeps the view of `target` from being made; `existing` stands under its name.
+pub(super) fn in_the_way(
+    target: &TargetTable,
+    owner: &Owner,
+    existing: Option<&ExistingTable>,
+) -> Option<Error> {
+    let view = target.view_name();
+    let existing = existing?;
+    if existing.engine == "View" && owner.is_pipe_of(&existing.comment) {
+        return None;
     }
+    Some(
+        Error::new(
+            ErrorKind::DestinationOccupied,
+            format!(
+                "`{view}`, the name of the view of current rows, is taken by a {}",
+                existing.engine
+            ),
+        )
+        .with_hint(format!(
+            "rename it, or set `target` to another name than `{}`",
+            target.name()
+        ))
+        .with_table(target.source()),
+    )
+}
+
+/// Whether `view` shows the present columns of `table`, which is the target's.
+fn shows(view: &ExistingTable, target: &TargetTable, table: &ExistingTable, owner: &Owner) -> bool {
+    let shown = target.columns().iter().map(|column| {
+        let mut found = table.columns.iter();
+        found.find(|existing| existing.name == column.name)
+    });
+    let is_same = |(shown, column): (Option<&ExistingColumn>, &ExistingColumn)| {
+        shown.is_some_and(|shown| {
+            (&shown.name, &shown.column_type) == (&column.name, &column.column_type)
+        })
+    };
+    view.engine == "View"
+        && view.comment == owner.to_string()
+        && view.columns.len() == target.columns().len()
+        && shown.zip(&view.columns).all(is_same)
+}
+
+/// Whether what stands for `target` is the owner's, and as it was left.
+fn unchanged(
+    target: &TargetTable,
+    owner: &Owner,
+    existing: Option<&ExistingTable>,
+) -> Result<TableUuid> {
+    let rejected = |problem: String| {
+        Error::new(
+            ErrorKind::DestinationRejected,
+            format!(
+                "target `{}` is not as this pipe left it: {problem}",
+                target.name()
+            ),
+        )
+        .with_hint("undo what was changed at the destination by hand, or resync the table")
+        .with_table(target.source())
+    };
+    let Some(existing) = existing else {
+        return Err(rejected("it is gone".to_owned()));
+    };
+    let problems = misfits(target, existing);
+    if !problems.is_empty() {
+        return Err(rejected(in_words(&problems)));
+    }
+    match occupation(target, existing, owner) {
+        Some(occupied) => Err(occupied),
+        None => Ok(existing.uuid.clone()),
+    }
+}
+
+/// Does all of `work`, several at the same time.
+async fn all_of(work: impl Iterator<Item = impl Future<Output = Result<()>>>) -> Result<()> {
+    // As a list: the compiler does not see that a closure's futures may be sent to another thread.
+    let work: Vec<_> = work.collect();
+    stream::iter(work)
+        .buffer_unordered(STATEMENTS_AT_ONCE)
+        .try_collect()
+        .await
 }
 
 pub(super) fn is_fit_database(engine: &str) -> bool {
