@@ -18,6 +18,7 @@ once! {
     build_and_inspect_say_what_a_component_is_and_what_it_does_to_a_table: 900,
     test_shows_what_differs_and_update_writes_it_down: 900,
     test_finds_what_depends_on_batches: 600,
+    build_without_a_compiler_ends_with_the_command_that_gets_one: 60,
     run_shows_rows_before_and_after_and_writes_nothing: 600,
 }
 
@@ -461,6 +462,45 @@ async fn test_finds_what_depends_on_batches() -> Result<()> {
         "{}",
         failing.stdout
     );
+    Ok(())
+}
+
+/// Nothing is fetched that was not asked for.
+async fn build_without_a_compiler_ends_with_the_command_that_gets_one() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let cache = folder.path().join("cache");
+    fs::create_dir(&cache)?;
+    let component = folder.path().join("mask.wasm").display().to_string();
+    let source = workspace_folder().join("plugins/mask");
+    let source = source.display().to_string();
+    let envs = [
+        ("PIPEWRIGHT_GUEST_TOOLCHAIN".to_owned(), "cached".to_owned()),
+        ("PIPEWRIGHT_CACHE".to_owned(), cache.display().to_string()),
+    ];
+    let line = [
+        "pipewright",
+        "plugin",
+        "build",
+        &source,
+        "--out",
+        &component,
+    ];
+    let refused = run_to_end(program(), line, &envs, BUILD).await?;
+    ensure!(refused.code == 1, "{refused:?}");
+    for words in [
+        "no compiler for wasm32-unknown-unknown is there",
+        "run: rustup target add wasm32-unknown-unknown",
+        "--fetch",
+    ] {
+        ensure!(
+            refused.stderr.contains(words),
+            "no `{words}` in:\n{}",
+            refused.stderr
+        );
+    }
+    ensure!(!Path::new(&component).exists());
+    let fetched = fs::read_dir(&cache)?.count();
+    ensure!(fetched == 0, "{fetched} items are in the cache");
     Ok(())
 }
 
