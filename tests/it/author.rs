@@ -135,7 +135,16 @@ async fn a_new_author_gets_from_nothing_to_a_pipe_by_the_steps_of_the_sdks_readm
         "`plugin run` shows the row:\n{printed}"
     );
     let comparison = Comparison::of("customers").text_is("email", "LOWER(TRIM(email))");
-    stage.assert(comparison).await.map(drop)
+    stage.assert(comparison).await?;
+    its_own_test_passes_natively(&new, &envs).await
+}
+
+/// As the README says of `cargo test`, which is no step of the five minutes.
+async fn its_own_test_passes_natively(new: &Path, envs: &[(String, String)]) -> Result<()> {
+    let (printed, _) = shell("cargo test", new, envs).await?;
+    let passed = "text_is_trimmed_and_lower_case_and_null_stays_null ... ok";
+    ensure!(printed.contains(passed), "no `{passed}` in:\n{printed}");
+    Ok(())
 }
 
 /// What the commands print, and the processor time of all of them.
