@@ -2,7 +2,7 @@
 //! them goes on. And what is left of a row whose change a plugin rejects.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Comparison, Pipe, Stage, usage_of, workspace_folder};
 
-use crate::support::{CATCH_UP, hostile_guest, launch, on_both_sources, once, start};
+use crate::support::{CATCH_UP, hostile_guest, launch, on_both_sources, once, start, wasi_guest};
 
 once! {
     each_crime_costs_its_own_rows_and_is_told_by_its_name: 900,
@@ -49,7 +49,7 @@ const fn case(
     }
 }
 
-const CASES: [Case; 27] = [
+const CASES: [Case; 30] = [
     case("panics", "panic", "plugin_trap", "skip"),
     case("overflows", "stack", "plugin_trap", "dead_letter"),
     case("loops", "loop", "plugin_timeout", "skip"),
@@ -81,14 +81,27 @@ const CASES: [Case; 27] = [
     case("shrinks_once", "few_rows", "plugin_row_count", "fail"),
     case("invents_once", "stranger", "plugin_key", "fail"),
     case("rejects_once", "reject_three", "plugin_rejected", "fail"),
+    case("exits", "exit", "plugin_output", "skip"),
+    case("forges", "forged", "plugin_output", "dead_letter"),
+    case("hoards", "handles", "plugin_output", "skip"),
     // What depends on how rows are cut is passed over under no policy.
     case(CUTS, "panic_on_many", "plugin_cut_dependent", "skip"),
 ];
+
+/// The crimes of the guest that tries all of WASI. Its handles fill the host's table before its memory or its time is over.
+const OF_WASI: [&str; 3] = ["exit", "forged", "handles"];
 
 /// Loaded with a third row, from which on its plugin panics.
 const CUTS: &str = "cuts";
 
 impl Case {
+    async fn guest(&self) -> Result<&'static PathBuf> {
+        match OF_WASI.contains(&self.crime) {
+            true => wasi_guest().await,
+            false => hostile_guest().await,
+        }
+    }
+
     fn transform(&self, guest: &Path) -> Value {
         let limits = match self.fault {
             "plugin_timeout" => json!({ "time": "500ms" }),
@@ -98,6 +111,12 @@ impl Case {
             "plugin_output_size" => json!({ "output": "1KiB", "time": "30s" }),
             _ => json!({ "time": "30s" }),
         };
+        if OF_WASI.contains(&self.crime) {
+            let config = json!({ "ask": self.crime });
+            return json!({
+                "plugin": guest, "config": config, "on_error": self.on_error, "limits": limits,
+            });
+        }
         json!({
             "plugin": guest,
             // No two tables share a target.
@@ -134,14 +153,14 @@ impl Case {
 
 async fn each_crime_costs_its_own_rows_and_is_told_by_its_name() -> Result<()> {
     let stage = Stage::shared(SourceKind::MySql).await?;
-    let guest = hostile_guest().await?;
     let mut entries = vec![json!({ "source": format!("{}.sound", stage.database) })];
     let mut statements = vec![made("sound"), loaded("sound")];
     let mut transforms = serde_json::Map::new();
     for case in &CASES {
         let source = format!("{}.{}", stage.database, case.table);
         entries.push(json!({ "source": source, "transforms": [case.table] }));
-        transforms.insert(case.table.to_owned(), case.transform(guest));
+        let sent = case.transform(case.guest().await?);
+        transforms.insert(case.table.to_owned(), sent);
         statements.extend([made(case.table), loaded(case.table)]);
     }
     statements.push(format!("INSERT INTO {CUTS} VALUES (0, 'zero')"));

@@ -1,17 +1,17 @@
 //! Row images that leave columns out: refused by name, or completed from the source, and never NULL by mistake
 //! (pitfalls 44 and 45).
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use rand::Rng;
 use serde_json::{Value, json};
-use testbed::harness::{Pipe, Stage};
+use testbed::harness::{Comparison, Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
-    CATCH_UP, START, Seed, assert_caught_up, assert_stream_survives_kills, filtered,
-    on_all_sources, on_both_sources, running, running_with,
+    CATCH_UP, START, Seed, assert_caught_up, assert_stream_survives_kills, filtered, launch,
+    on_all_sources, on_both_sources, plugins, running, running_with, start,
 };
 
 const IMAGES: [&str; 2] = ["MINIMAL", "NOBLOB"];
@@ -27,6 +27,8 @@ on_both_sources! {
     a_session_with_partial_images_is_refused_by_name: 240,
     a_key_that_the_image_leaves_out_is_refused_by_name: 240,
     a_changed_definition_is_no_row: 240,
+    plugins_see_whole_rows_where_images_are_partial: 300,
+    a_plugin_that_sends_rows_elsewhere_takes_no_partial_images: 240,
     a_stream_of_minimal_images_killed_at_random_moments_converges: 300,
 }
 
@@ -370,6 +372,130 @@ async fn a_changed_definition_is_no_row(kind: SourceKind) -> Result<()> {
     .await?;
     pipe.command("resume").await?;
     assert_failed(&mut pipe, &["`b`", "type"]).await
+}
+
+/// A table of people whose rows go through these plugins.
+async fn through(stage: &Stage, transforms: &[(&str, Value)]) -> Result<Value> {
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE people (id INT PRIMARY KEY, email VARCHAR(100) NULL, age INT NULL DEFAULT 40, \
+             note VARCHAR(30) NOT NULL DEFAULT 'none', town VARCHAR(30) NULL)",
+            "INSERT INTO people VALUES (1, 'ada@example.com', 36, 'a', 'Rome'), (2, NULL, NULL, 'b', NULL), \
+             (3, 'kid@example.com', 7, 'c', 'Bern'), (4, 'zoë@beispiel.de', 18, 'd', 'Köln')",
+        ])
+        .await?;
+    let names: Vec<&str> = transforms.iter().map(|(plugin, _)| *plugin).collect();
+    let mut file = completing(stage, &["people"]);
+    file["tables"][0]["transforms"] = json!(names);
+    for (plugin, config) in transforms {
+        file["transforms"][*plugin] =
+            json!({ "plugin": plugins().await?.path(plugin), "config": config });
+    }
+    Ok(file)
+}
+
+async fn plugins_see_whole_rows_where_images_are_partial(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    let condition = "age >= 18 OR age IS NULL";
+    let mask = json!({ "columns": ["email"], "method": "sha256", "salt": "pepper" });
+    let transforms = [("filter", json!({ "where": condition })), ("mask", mask)];
+    let mut pipe = running_with(&through(&stage, &transforms).await?).await?;
+    let expected = Comparison::of("people")
+        .text_is("email", "SHA2(CONCAT('pepper', email), 256)")
+        .only_where(condition);
+    ensure!(stage.assert(expected.clone()).await? == 3);
+    let mut conn = session(&stage, "MINIMAL").await?;
+    for statements in [
+        // No column that a plugin reads; of a row that the filter drops as well.
+        [
+            "UPDATE people SET note = CONCAT(note, '!')",
+            "UPDATE people SET town = NULL WHERE id = 1",
+        ],
+        // The defaults are left out, which the filter and the mask read.
+        [
+            "INSERT INTO people (id, town) VALUES (5, 'Ulm')",
+            "INSERT INTO people (id, age) VALUES (6, 5)",
+        ],
+        // What the mask reads, alone, and what the filter reads: one begins to match and another ceases to.
+        [
+            "UPDATE people SET email = CONCAT(id, '@new.example') WHERE id <> 1",
+            "UPDATE people SET email = NULL WHERE id = 4",
+        ],
+        [
+            "UPDATE people SET age = 18 WHERE id = 3",
+            "UPDATE people SET age = 17 WHERE id = 4",
+        ],
+        // Keys of a row that matches, of one that does not, and of one that begins to on the way.
+        [
+            "UPDATE people SET id = 10 WHERE id = 1",
+            "UPDATE people SET id = 60 WHERE id = 6",
+        ],
+        [
+            "UPDATE people SET id = 40, age = NULL WHERE id = 4",
+            "UPDATE people SET id = 50, age = 1 WHERE id = 5",
+        ],
+        [
+            "DELETE FROM people WHERE id = 10",
+            "DELETE FROM people WHERE id = 60",
+        ],
+        // Nothing of the row is left to read.
+        [
+            "UPDATE people SET note = 'last' WHERE id = 2",
+            "DELETE FROM people WHERE id = 2",
+        ],
+    ] {
+        run(&mut conn, &statements).await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+        let compared = stage.assert(expected.clone()).await;
+        compared.with_context(|| statements.join("; "))?;
+    }
+    // Whatever was read again went through the mask as well, in old versions and tombstones too.
+    let leaks = format!(
+        "SELECT count() FROM `{}`.people WHERE position(email, '@') > 0",
+        stage.database
+    );
+    ensure!(stage.clickhouse.number(&leaks).await? == 0);
+    Ok(())
+}
+
+/// Which target a row was in is known from its image before the change alone.
+async fn a_plugin_that_sends_rows_elsewhere_takes_no_partial_images(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    let routes = json!({ "routes": [{ "when": "age >= 18", "to": "adults" }] });
+    let mut file = through(&stage, &[("route", routes)]).await?;
+    let people = format!("{}.people", stage.database);
+    let said = [
+        people.as_str(),
+        "images before changes must be whole",
+        "binlog_row_image = FULL",
+        "row_image: refuse",
+    ];
+    let mut pipe = start(launch(&file))?;
+    let status = pipe.wait_state("Failed", START).await?.to_string();
+    let path = pipe.path().display().to_string();
+    let validated = pipe.cli(&["validate", &path, "--online"]).await?;
+    ensure!(validated.code != 0, "{validated:?}");
+    for text in said {
+        ensure!(status.contains(text), "no `{text}` in {status}");
+        let told = &validated.stderr;
+        ensure!(told.contains(text), "no `{text}` in {told}");
+    }
+    // As the hint says.
+    pipe.stop().await?;
+    file["row_image"] = json!("refuse");
+    pipe.change_file(&file);
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    let age = "UPDATE people SET age = 17 WHERE id = 4";
+    stage.source.execute(age).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let adults = Comparison::of("people").target("adults");
+    stage.assert(adults.only_where("age >= 18")).await?;
+    let others = Comparison::of("people").only_where("age < 18 OR age IS NULL");
+    stage.assert(others).await.map(drop)
 }
 
 async fn a_stream_of_minimal_images_killed_at_random_moments_converges(

@@ -193,10 +193,17 @@ impl Signature<'_> {
         let pattern = String::from_utf8_lossy(&pattern);
         let regex = Regex::new(&pattern)
             .or_else(|fault| error(at, format!("the pattern of `{name}` is none: {fault}")))?;
+        let third_at = third.as_ref().map_or(at, |third| third.character);
         let (gives, function) = match (name, third.map(|third| third.code)) {
             ("regexp_like", _) => (Kind::Bool, Function::RegexpLike(regex)),
             ("regexp_replace", Some(Code::Text(text))) => {
                 let text = String::from_utf8_lossy(&text).into_owned();
+                if let Some(group) = unknown_group(&regex, &text) {
+                    let message = format!(
+                        "the pattern of `{name}` has no group `{group}`; a group's name goes on to the last letter, digit or `_`: write `${{1}}` for group 1 before one of them, and `$$` for a dollar (in a pipe file `$${{1}}` and `$$$$`)"
+                    );
+                    return error(third_at, message);
+                }
                 (Kind::Text, Function::RegexpReplace(regex, text))
             }
             ("regexp_extract", None) => (Kind::Text, Function::RegexpExtract(regex, 0)),
@@ -321,5 +328,43 @@ impl Signature<'_> {
         let condition = truth_of(condition)?;
         let (kind, values) = unify_all(vec![then, otherwise])?;
         Ok(chosen(kind, self.at, vec![condition], values))
+    }
+}
+
+/// The first group that a replacement names and its pattern lacks: regex-lite would put nothing in its place. What names a
+/// group is as regex-lite reads it: a `$` with neither a word nor braces behind it is a dollar.
+fn unknown_group<'a>(regex: &Regex, replacement: &'a str) -> Option<&'a str> {
+    let mut rest = replacement;
+    while let Some((_, behind)) = rest.split_once('$') {
+        let (name, after) = match behind.strip_prefix('$') {
+            Some(after) => (None, after),
+            None => group_name(behind),
+        };
+        if let Some(name) = name.filter(|name| !has_group(regex, name)) {
+            return Some(name);
+        }
+        rest = after;
+    }
+    None
+}
+
+/// What is named right behind a dollar, and what follows it.
+fn group_name(behind: &str) -> (Option<&str>, &str) {
+    if let Some(braced) = behind.strip_prefix('{') {
+        return match braced.split_once('}') {
+            Some((name, after)) => (Some(name), after),
+            None => (None, behind),
+        };
+    }
+    let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let end = behind.find(|character| !is_word(character));
+    let (name, after) = behind.split_at(end.unwrap_or(behind.len()));
+    (Some(name).filter(|name| !name.is_empty()), after)
+}
+
+fn has_group(regex: &Regex, name: &str) -> bool {
+    match name.parse::<usize>() {
+        Ok(number) => number < regex.captures_len(),
+        Err(_) => regex.capture_names().flatten().any(|known| known == name),
     }
 }

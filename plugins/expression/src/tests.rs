@@ -175,6 +175,16 @@ fn texts_are_cut_by_characters_and_joined_with_anything() {
             "2024-02-29 12:34:56.500000/-01:00:00/true",
         ),
         ("regexp_replace(trim(name), '[^A-Z]', '.')", "Z...B"),
+        ("regexp_replace(trim(name), '(B)', '$1 ok')", "Zoë B ok"),
+        ("regexp_replace(trim(name), '(B)', '${1}_x')", "Zoë B_x"),
+        (
+            "regexp_replace(trim(name), '(?P<end>B)', '<$end>')",
+            "Zoë <B>",
+        ),
+        ("regexp_replace(trim(name), '(B)', '$0$$')", "Zoë B$"),
+        ("regexp_replace(trim(name), 'B', '$$')", "Zoë $"),
+        ("regexp_replace(trim(name), 'B', '$$1')", "Zoë $1"),
+        ("regexp_replace(trim(name), 'B', '$ ${1')", "Zoë $ ${1"),
         ("regexp_extract(name, '([A-Z])ö?o', 1)", "Z"),
         ("CASE n WHEN -3 THEN 'three' ELSE 'other' END", "three"),
         (
@@ -413,6 +423,18 @@ fn what_does_not_fit_is_told_at_its_character() {
         (
             "regexp_like(name, '(')",
             "in column `r`, at character 1: the pattern of `regexp_like` is none",
+        ),
+        (
+            "regexp_replace(name, '(B)', '$1_x')",
+            "in column `r`, at character 29: the pattern of `regexp_replace` has no group `1_x`",
+        ),
+        (
+            "regexp_replace(name, '(B)', '$1 $9')",
+            "in column `r`, at character 29: the pattern of `regexp_replace` has no group `9`",
+        ),
+        (
+            "regexp_replace(name, '(B)', '$${$$${end}')",
+            "in column `r`, at character 29: the pattern of `regexp_replace` has no group `end`",
         ),
         (
             "hour(day)",

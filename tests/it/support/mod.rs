@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use binlog::{Event, end_of_binlog, events_behind, has_kinds, newest_file, place};
 pub(crate) use ends::{ends_at, killed_at, wait_aborted};
-pub(crate) use guests::hostile_guest;
+pub(crate) use guests::{hostile_guest, wasi_guest};
 pub(crate) use json_schema::ensure_fits;
 pub(crate) use kills::{KILLS, assert_filtered, assert_stream_survives_kills, filtered};
 pub(crate) use seed::Seed;

@@ -101,6 +101,45 @@ async fn a_file_that_is_no_plugin_for_this_host_is_refused_with_its_reason() {
 }
 
 #[tokio::test]
+async fn a_file_beyond_64_mib_is_refused_by_name_before_it_is_read() {
+    const CAP: u64 = 64 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let sized = |name: &str, bytes: u64| {
+        let path = folder.path().join(name);
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(bytes).unwrap();
+        path
+    };
+    let error = load(&sized("large.wasm", CAP + 1), json!({}))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PluginRefused);
+    for words in [
+        "under_test",
+        "large.wasm",
+        "has 67108865 bytes, and a plugin at most 67108864",
+    ] {
+        assert!(error.chain().contains(words), "{words}: {}", error.chain());
+    }
+    let error = load(&sized("full.wasm", CAP), json!({})).await.unwrap_err();
+    let words = "is no WebAssembly component";
+    assert!(error.chain().contains(words), "{}", error.chain());
+
+    let mut granted = config(hostile(), json!({ "crime": "lookup" }));
+    let large = sized("large.csv", CAP + 1);
+    granted.lookups.insert("words".to_owned(), large);
+    let error = engine().load("under_test", &granted).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PluginRefused);
+    for words in [
+        "under_test",
+        "large.csv",
+        "granted as `words`, has 67108865 bytes, and a lookup file at most 67108864",
+    ] {
+        assert!(error.chain().contains(words), "{words}: {}", error.chain());
+    }
+}
+
+#[tokio::test]
 async fn compiled_code_is_kept_and_a_damaged_file_of_it_is_written_anew() {
     let folder = tempfile::tempdir().unwrap();
     let start = async || {
