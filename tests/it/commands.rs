@@ -387,30 +387,20 @@ async fn a_pipe_that_streams_takes_the_commands_that_its_state_allows(
     assert_moves(&stage, &pipe, &paused, start_again).await?;
     pipe.wait_state("Running", CATCH_UP).await?;
 
-    // A column that somebody has renamed at the destination takes its table out of service.
-    let sql = format!("ALTER TABLE `{}`.u RENAME COLUMN a TO b", stage.database);
-    stage.clickhouse.query(&sql).await?;
-    stage
-        .source
-        .execute("INSERT INTO u (a) VALUES ('x')")
-        .await?;
-    pipe.wait_state("Degraded", CATCH_UP).await?;
+    break_u(&stage, &mut pipe).await?;
     assert_stays(&stage, &pipe, &PipeState::Degraded).await?;
     assert_takes_settings(&pipe, &PipeState::Degraded).await?;
     another_table_comes_and_goes(&stage, &pipe, &PipeState::Degraded).await?;
-    let pause = (state("pause"), Command::Pause);
-    assert_moves(&stage, &pipe, &PipeState::Degraded, pause).await?;
-    pipe.wait_state("Paused", CATCH_UP).await?;
-    let paused = PipeState::Paused {
-        resume: Resume::Running,
-    };
-    let resume = (state("resume"), Command::Resume);
-    assert_moves(&stage, &pipe, &paused, resume).await?;
-    pipe.wait_state("Degraded", CATCH_UP).await?;
+    held::ways_back_while_paused(&stage, &mut pipe, "u").await?;
     let one = json!({ "command": "resync", "table": name_of(&stage, "u") });
     let one = (Asked::State(one), resync());
     assert_moves(&stage, &pipe, &PipeState::Degraded, one).await?;
     pipe.wait_state("Running", CATCH_UP).await?;
+    break_u(&stage, &mut pipe).await?;
+    let all = (state("resync"), resync());
+    assert_moves(&stage, &pipe, &PipeState::Degraded, all).await?;
+    pipe.wait_state("Running", CATCH_UP).await?;
+    assert_caught_up(&stage, &mut pipe, &["t", "u"]).await?;
 
     resync_during_the_exchange(&stage, &mut pipe).await?;
     let (status, answer) = pipe.forget().await?;
@@ -428,6 +418,17 @@ async fn a_pipe_that_streams_takes_the_commands_that_its_state_allows(
         "a target has gone"
     );
     Ok(())
+}
+
+/// A column that somebody has renamed at the destination takes its table out of service.
+async fn break_u(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    let sql = format!("ALTER TABLE `{}`.u RENAME COLUMN a TO b", stage.database);
+    stage.clickhouse.query(&sql).await?;
+    stage
+        .source
+        .execute("INSERT INTO u (a) VALUES ('x')")
+        .await?;
+    pipe.wait_state("Degraded", CATCH_UP).await.map(drop)
 }
 
 /// Tables that are there as asked for are no change, others are refused by their keys, and so are those that are not there.

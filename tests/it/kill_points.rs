@@ -20,6 +20,7 @@ on_both_sources! {
     additions_and_removals_go_on_from_every_step: 1200,
     loads_and_exchanges_go_on_from_every_step: 1500,
     a_resync_given_during_an_exchange_goes_on_from_its_steps: 900,
+    a_failed_pipe_that_is_loaded_anew_goes_on_from_every_step: 900,
     a_column_that_gets_another_name_keeps_its_values_from_every_step: 300,
     a_table_that_is_emptied_stays_so_and_keeps_what_comes_after: 300,
 }
@@ -45,6 +46,11 @@ const SECOND: [&str; 6] = [
     "load:5#2",
     "swap:3#2",
     "swap:5#2",
+];
+
+/// Steps of a resync that begins the whole pipe anew.
+const ANEW: [&str; 8] = [
+    "resync:1", "change:1", "change:2", "term:1", "load:1", "load:5", "swap:3", "swap:4",
 ];
 
 async fn two_tables(stage: &Stage) -> Result<Value> {
@@ -260,6 +266,64 @@ async fn a_resync_given_during_an_exchange_goes_on_from_its_steps(kind: SourceKi
     load.writer.stop().await?;
     assert_caught_up(&stage, &mut pipe, &["people", "fixed"]).await?;
     stage.assert_no_load_left().await
+}
+
+/// Each round the pipe file asks for another key than the targets were made with, which only a new load brings.
+async fn a_failed_pipe_that_is_loaded_anew_goes_on_from_every_step(kind: SourceKind) -> Result<()> {
+    let seed = Seed::new("a_failed_pipe_that_is_loaded_anew_goes_on_from_every_step");
+    let stage = Stage::shared(kind).await?;
+    let mut file = two_tables(&stage).await?;
+    let alter = "ALTER TABLE fixed MODIFY a INT NOT NULL";
+    stage.source.execute(alter).await?;
+    let mut pipe = running_with(&file).await?;
+    let mut load = Load::begin(&stage, seed);
+    let reader = reader(&stage);
+    for (round, point) in ANEW.into_iter().enumerate() {
+        pipe.stop().await?;
+        file["tables"][1]["order_by"] = match round % 2 {
+            0 => json!(["a", "id"]),
+            _ => json!(["id"]),
+        };
+        pipe.change_file(&file);
+        pipe.change_env(VARIABLE, Some(point));
+        pipe.restart()?;
+        wait_failed(&mut pipe).await?;
+        // The answer is lost with the process, or had come before.
+        if let Ok((status, document)) = pipe.command("resync").await {
+            ensure!(status == 200, "{point}: {status} {document:#}");
+        }
+        wait_aborted(&mut pipe)
+            .await
+            .with_context(|| point.to_owned())?;
+        pipe.change_env(VARIABLE, None);
+        pipe.restart()?;
+        // Before the change is recorded there was none.
+        if matches!(point, "resync:1" | "change:1") {
+            wait_failed(&mut pipe).await?;
+            let (status, document) = pipe.command("resync").await?;
+            ensure!(status == 200, "after {point}: {status} {document:#}");
+        }
+        pipe.wait_state("Running", START)
+            .await
+            .with_context(|| format!("after {point}"))?;
+        ensure!(
+            !reader.is_finished(),
+            "{point}: a reader saw {}",
+            reader.await?
+        );
+        load = load
+            .assert_equal(&mut pipe, &["people", "fixed"], point)
+            .await?;
+    }
+    reader.abort();
+    load.writer.stop().await?;
+    assert_caught_up(&stage, &mut pipe, &["people", "fixed"]).await?;
+    stage.assert_no_load_left().await
+}
+
+async fn wait_failed(pipe: &mut Pipe) -> Result<()> {
+    let failed = |document: &Value| document["state"] == "Failed";
+    pipe.wait_for("Failed", START, failed).await.map(drop)
 }
 
 /// pitfall 113: a target between two definitions is followed to the later one. What ClickHouse loses when it renames a column

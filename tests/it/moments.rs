@@ -196,7 +196,23 @@ async fn without_the_right_to_lock(stage: &Stage, pipe: &mut Pipe, t: &str) -> R
     stage.source.execute(grant("REVOKE", "FROM")).await?;
     let resync = json!({ "command": "resync", "table": t });
     let (code, answer) = pipe.order(resync.clone()).await?;
+    let hint = answer["hint"].to_string();
+    ensure!(
+        code == 422 && hint.contains("GRANT LOCK TABLES"),
+        "{code}: {answer:#}"
+    );
+    ensure!(pipe.status().await?["state"] == "Running");
+    stage.source.execute(grant("GRANT", "TO")).await?;
+    // The right goes while the load waits for its moment.
+    let mut open = stage.source.connect().await?;
+    open.query_drop("START TRANSACTION").await?;
+    open.query_drop("INSERT INTO t VALUES (9, 'open')").await?;
+    let (code, answer) = pipe.order(resync.clone()).await?;
     ensure!(code == 200, "{code}: {answer:#}");
+    let held = reason_of(pipe, t).await?;
+    ensure!(held["code"] == "source_unavailable", "{held:#}");
+    stage.source.execute(grant("REVOKE", "FROM")).await?;
+    open.query_drop("ROLLBACK").await?;
     pipe.wait_state("Degraded", START).await?;
     let denied = reason_of(pipe, t).await?;
     ensure!(denied["code"] == "source_denied", "{denied:#}");

@@ -3,6 +3,7 @@
 mod cancelled;
 mod impostors;
 mod membership;
+mod validation;
 
 use std::time::Duration;
 

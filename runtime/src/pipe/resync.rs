@@ -22,15 +22,15 @@ use super::record::{
     Checkpoint, PinnedPlugin, Records, Shadow, Skip, TablePlace, TableRecord, random_server_id,
 };
 use super::session::{LiveTable, Session};
-use super::setup::{self, recorded};
+use super::setup::{self, Matched, recorded};
 use super::start_place;
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
-use super::tables;
+use super::tables::{self, Locked};
 use crate::batch::TableName;
-use crate::config::{PipeConfig, TableConfig};
+use crate::config::PipeConfig;
 use crate::destination::clickhouse::Owner;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Finding, Result};
 use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::{Position, StreamPlace};
 
@@ -64,6 +64,8 @@ pub(super) async fn one(
         _ => {}
     }
     let session = Session::connect(config, &pipe.engine, files, None).await?;
+    let entries = entries_of(&session, pipe, std::slice::from_ref(&name))?;
+    tables::ensure_replicable(&session, &entries, Locked::PassOver).await?;
     let fresh = match is_connected(&session, pipe, &name, table)? {
         true => {
             check(&session, pipe, std::slice::from_ref(&name)).await?;
@@ -109,6 +111,7 @@ pub(super) async fn all(
         .with_hint("mend what Setup refused, then `start` it"));
     }
     let session = Session::connect(config, &pipe.engine, files, None).await?;
+    validate_all(&session, pipe).await?;
     if whole_pipe {
         return begin_pipe_anew(&session, pipe).await;
     }
@@ -163,13 +166,24 @@ async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
     let records = pipe.store.records();
     let taken_out = records.names_where(TableRecord::is_taken_out);
     let matched = setup::matched_tables(session, &taken_out).await?;
-    let names: Vec<TableName> = matched.into_iter().map(|(_, name)| name).collect();
+    let names: Vec<TableName> = matched.iter().map(|(_, name)| name.clone()).collect();
     if names.is_empty() {
         return Err(Error::new(
             ErrorKind::IllegalCommand,
             "the source has no table of the pipe any more but those that were taken out of it",
         )
         .with_hint("create a table that the pipe file means, or drop the pipe: pipewright drop"));
+    }
+    // The others have been looked at.
+    let mut new = matched;
+    new.retain(|(_, name)| {
+        records
+            .tables
+            .get(name)
+            .is_none_or(|table| table.state == TableState::Removed)
+    });
+    if !new.is_empty() {
+        tables::ensure_replicable(session, &new, Locked::PassOver).await?;
     }
     let fresh = begin_anew(session, pipe, &names).await?;
     let established = established::fingerprint(&pipe.config)?;
@@ -334,11 +348,7 @@ pub(super) async fn begin_anew(
     pipe: &Pipe,
     names: &[TableName],
 ) -> Result<Fresh> {
-    let matched = recorded(&session.config, &known(pipe, names))?;
-    let matched: Vec<(TableConfig, TableName)> = matched
-        .into_iter()
-        .filter(|(_, name)| names.contains(name))
-        .collect();
+    let matched = entries_of(session, pipe, names)?;
     // The pipe's own stream may be open under the pipe's id.
     let (start, sources) = start_place::take(session, &matched, random_server_id()).await?;
     let mut bound = Vec::new();
@@ -374,13 +384,31 @@ pub(super) async fn begin_anew(
     })
 }
 
+/// Sees that the source still shows every table of the pipe as a load needs it: what keeps one from being loaded would be
+/// met when the loads have begun, by the whole pipe. One that has gone hinders no other, and leaves the pipe; one that the
+/// account may no longer read is hidden from the catalog in the same way, and hinders.
+async fn validate_all(session: &Session, pipe: &Pipe) -> Result<()> {
+    let entries = entries_of(session, pipe, &pipe.store.records().carried())?;
+    let mut findings = tables::findings_of(session, &entries, Locked::PassOver).await?;
+    let gone =
+        |finding: &Finding| finding.kind == ErrorKind::SourceMissing && finding.check == "table";
+    findings.retain(|finding| !gone(finding));
+    setup::refuse(&findings)
+}
+
+/// The entries of these tables, which the pipe has or is to have.
+fn entries_of(session: &Session, pipe: &Pipe, names: &[TableName]) -> Result<Matched> {
+    let mut matched = recorded(&session.config, &known(pipe, names))?;
+    matched.retain(|(_, name)| names.contains(name));
+    Ok(matched)
+}
+
 /// Sees that tables of the pipe's stream could be created beside the live ones.
 async fn check(session: &Session, pipe: &Pipe, names: &[TableName]) -> Result<()> {
     let records = pipe.store.records();
-    let matched = recorded(&session.config, &known(pipe, names))?;
     let mut bound = Vec::new();
-    for (config, name) in &matched {
-        if let (true, Some(record)) = (names.contains(name), records.tables.get(name)) {
+    for (config, name) in &entries_of(session, pipe, names)? {
+        if let Some(record) = records.tables.get(name) {
             let source = Arc::new(record.source.clone());
             bound.push(session.bind(config, source, Arc::default()).await?);
         }

@@ -22,7 +22,7 @@ use super::supervisor::{Pipe, Request};
 use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{self, Mode, PipeConfig, TableConfig};
-use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::error::{Error, ErrorKind, Finding, Result, Retry};
 use crate::source::mysql::{catalog, preflight};
 
 /// The error for a table that is not the pipe's, with the one of its tables that may be meant.
@@ -94,7 +94,7 @@ pub(super) async fn add(
     if new.is_empty() {
         return Ok(None);
     }
-    ensure_replicable(&session, &new).await?;
+    ensure_replicable(&session, &new, Locked::WaitFor).await?;
     let change = take_in(&session, pipe, new).await?;
     let edit = change.edit;
     Ok(Some(Change::new(change.event, move |draft| {
@@ -397,7 +397,7 @@ async fn bind_beside(
     entries: &[(TableConfig, TableName)],
     bound: &mut Vec<LiveTable>,
 ) -> Result<()> {
-    ensure_replicable(session, entries).await?;
+    ensure_replicable(session, entries, Locked::WaitFor).await?;
     let sources = setup::definitions(session, entries).await?;
     let before = bound.len();
     for (table, name) in setup::bind_all(session, entries, sources).await {
@@ -480,10 +480,38 @@ async fn take_in(session: &Session, pipe: &Pipe, entries: Matched) -> Result<Cha
     })
 }
 
-/// What preflight has against these tables alone.
-async fn ensure_replicable(session: &Session, new: &[(TableConfig, TableName)]) -> Result<()> {
+/// What is done about a table that somebody has locked, so that nobody can read it for now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Locked {
+    /// It is looked at when it is free.
+    WaitFor,
+    /// The rights on it are known without that, which is enough for one that the pipe has already.
+    PassOver,
+}
+
+/// Sees that preflight has nothing against these tables; what it warns of keeps none out.
+///
+/// # Errors
+/// Every refusing finding in one error, or what the source fails with.
+pub(super) async fn ensure_replicable(
+    session: &Session,
+    entries: &[(TableConfig, TableName)],
+    locked: Locked,
+) -> Result<()> {
+    setup::refuse(&findings_of(session, entries, locked).await?)
+}
+
+/// What preflight has to say of these tables alone.
+///
+/// # Errors
+/// What the source fails with.
+pub(super) async fn findings_of(
+    session: &Session,
+    entries: &[(TableConfig, TableName)],
+    locked: Locked,
+) -> Result<Vec<Finding>> {
     let mut config = PipeConfig::clone(&session.config);
-    config.tables = new
+    config.tables = entries
         .iter()
         .cloned()
         .map(|(mut entry, name)| {
@@ -494,7 +522,10 @@ async fn ensure_replicable(session: &Session, new: &[(TableConfig, TableName)]) 
         })
         .collect();
     let mut conn = session.source.control().await?;
+    if locked == Locked::PassOver {
+        preflight::pass_over_locks(&mut conn).await?;
+    }
     let findings = preflight::preflight(&session.source, &mut conn, &config).await?;
     conn.disconnect().await.ok();
-    setup::refuse(&findings)
+    Ok(findings)
 }

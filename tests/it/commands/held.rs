@@ -3,12 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use pipewright::pipe::Command;
 use pipewright::pipe::lifecycle::{PipeState, Resume};
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::harness::{Pipe, Stage};
 
 use super::{
-    Asked, assert_moves, assert_stays, give_well, lock, name_of, newest_event, state, unlock,
-    wait_told,
+    Asked, assert_moves, assert_stays, give_well, lock, name_of, newest_event, resync, state,
+    unlock, wait_told,
 };
 use crate::support::{CATCH_UP, SlowInserts, assert_caught_up};
 
@@ -36,36 +36,94 @@ pub(super) async fn commands_while_pausing(stage: &Stage, pipe: &mut Pipe) -> Re
         resume: Resume::Running,
     };
     assert_moves(stage, pipe, &paused, resume()).await?;
+    slow.end().await?;
+    let one = Asked::State(json!({ "command": "resync", "table": name_of(stage, "u") }));
+    for load in [state("resync"), one.clone()] {
+        load_asked_for_while_pausing(stage, pipe, load).await?;
+    }
 
-    // A load that is asked for begins when what is in flight is done.
+    // Who thinks better of it gets no pause at all.
+    for again in [resume(), (state("start"), Command::Start)] {
+        let slow = SlowInserts::begin(stage, "t").await?;
+        stage.source.execute(insert).await?;
+        slow.wait_insert().await?;
+        assert_moves(stage, pipe, &PipeState::Running, pause()).await?;
+        assert_moves(stage, pipe, &pausing, again).await?;
+        slow.end().await?;
+        pipe.wait_state("Running", CATCH_UP).await?;
+        assert_caught_up(stage, pipe, &["t", "u"]).await?;
+    }
+
+    // A load leads out of a pause, also that of one table.
+    assert_moves(stage, pipe, &PipeState::Running, pause()).await?;
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    stage.source.execute("DELETE FROM u WHERE id = 1").await?;
+    assert_moves(stage, pipe, &paused, (one, resync())).await?;
+    pipe.wait_state("Running", CATCH_UP).await?;
+    assert_caught_up(stage, pipe, &["t", "u"]).await?;
+    resumed_while_a_load_is_paused(stage, pipe).await
+}
+
+/// It begins when what is in flight is done.
+async fn load_asked_for_while_pausing(stage: &Stage, pipe: &mut Pipe, load: Asked) -> Result<()> {
+    let slow = SlowInserts::begin(stage, "t").await?;
+    let insert = "INSERT INTO t (a) VALUES ('slow')";
     stage.source.execute(insert).await?;
     slow.wait_insert().await?;
-    assert_moves(stage, pipe, &PipeState::Running, pause()).await?;
+    let pause = (state("pause"), Command::Pause);
+    assert_moves(stage, pipe, &PipeState::Running, pause).await?;
     let newest = newest_event(stage, pipe).await?;
+    let pausing = PipeState::Pausing {
+        resume: Resume::Running,
+    };
     assert_stays(stage, pipe, &pausing).await?;
-    let resync = state("resync");
-    let resynced = give_well(pipe, &resync);
+    let resynced = give_well(pipe, &load);
     let ended = async {
         wait_told(stage, pipe, newest, "resync").await?;
         slow.end().await
     };
     let (resynced, ended) = tokio::join!(resynced, ended);
     ended?;
-    resynced.context("resync at Pausing")?;
+    resynced.with_context(|| format!("{load:?} at Pausing"))?;
     wait_told(stage, pipe, newest, "Paused to Snapshot").await?;
     pipe.wait_state("Running", CATCH_UP).await?;
-    assert_caught_up(stage, pipe, &["t", "u"]).await?;
-    let slow = SlowInserts::begin(stage, "t").await?;
+    assert_caught_up(stage, pipe, &["t", "u"]).await
+}
 
-    // Who thinks better of it gets no pause at all.
-    stage.source.execute(insert).await?;
-    slow.wait_insert().await?;
-    assert_moves(stage, pipe, &PipeState::Running, pause()).await?;
-    assert_moves(stage, pipe, &pausing, resume()).await?;
-    slow.end().await?;
-    pipe.wait_state("Running", CATCH_UP).await?;
-    assert_caught_up(stage, pipe, &["t", "u"]).await?;
-    resumed_while_a_load_is_paused(stage, pipe).await
+/// A table out of service that a paused pipe is told to take back is read when the pipe goes on, and not before. What is
+/// wrong with it is met again.
+pub(super) async fn ways_back_while_paused(
+    stage: &Stage,
+    pipe: &mut Pipe,
+    table: &str,
+) -> Result<()> {
+    let paused = PipeState::Paused {
+        resume: Resume::Running,
+    };
+    let source = name_of(stage, table);
+    let table_at = |document: &Value| {
+        let mut tables = document["tables"].as_array().into_iter().flatten();
+        let found = tables.find(|table| table["source"] == *source);
+        found.map_or(Value::Null, |table| table["state"].clone())
+    };
+    for verb in ["retry", "skip"] {
+        let pause = (state("pause"), Command::Pause);
+        assert_moves(stage, pipe, &PipeState::Degraded, pause).await?;
+        pipe.wait_state("Paused", CATCH_UP).await?;
+        let back = json!({ "command": verb, "table": source });
+        let document = give_well(pipe, &Asked::State(back)).await?;
+        ensure!(
+            document["state"] == "Paused" && table_at(&document) == "CatchingUp",
+            "{verb} at Paused: {document:#}"
+        );
+        let resume = (state("resume"), Command::Resume);
+        assert_moves(stage, pipe, &paused, resume).await?;
+        pipe.wait_for("the same trouble", CATCH_UP, |document| {
+            document["state"] == "Degraded" && table_at(document) == "Quarantined"
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// The load is kept from its end by a lock.

@@ -51,6 +51,17 @@ pub async fn preflight(
     Ok(findings)
 }
 
+/// Has this connection's next preflight wait for no table that somebody has locked.
+///
+/// # Errors
+/// When the connection is broken.
+pub async fn pass_over_locks(conn: &mut Conn) -> Result<()> {
+    // The least that MySQL takes.
+    ask(conn, "SET SESSION lock_wait_timeout = 1")
+        .await
+        .map(drop)
+}
+
 fn finding(
     severity: Severity,
     kind: ErrorKind,

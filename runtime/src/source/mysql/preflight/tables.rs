@@ -16,7 +16,7 @@ use crate::batch::TableName;
 use crate::config::{
     Cascades, Engine, Keyless, Mode, PipeConfig, TableConfig, TablePattern, without_table,
 };
-use crate::error::{ErrorKind, Finding, Result, Severity};
+use crate::error::{Error, ErrorKind, Finding, Result, Severity};
 
 /// Looks at all tables that the file names or its wildcards match.
 pub(super) async fn check(
@@ -51,9 +51,7 @@ pub(super) async fn check(
             if !seen.insert(table.clone()) {
                 continue;
             }
-            if !readable(conn, table).await? {
-                findings.push(unreadable(table, &account));
-            }
+            findings.extend(hindrance(conn, table, &account).await?);
             let appends = may_append(entry);
             if !keyed.contains(table) && !appends {
                 findings.push(keyless(table));
@@ -121,9 +119,23 @@ async fn keyed(source: &Source, conn: &mut Conn) -> Result<BTreeSet<TableName>> 
         .collect())
 }
 
-async fn readable(conn: &mut Conn, table: &TableName) -> Result<bool> {
+/// ER_LOCK_WAIT_TIMEOUT
+const LOCKED: u16 = 1205;
+
+/// What keeps the account from reading the table. Servers look at its rights before they wait for a lock, so one that is
+/// not free can be read.
+async fn hindrance(conn: &mut Conn, table: &TableName, account: &str) -> Result<Option<Finding>> {
     let sql = format!("SELECT 1 FROM {} LIMIT 0", quote_table(table));
-    Ok(ask(conn, &sql).await?.is_some())
+    let error = match conn.query_drop(sql).await {
+        Ok(()) => return Ok(None),
+        Err(mysql_async::Error::Server(server)) if server.code == LOCKED => return Ok(None),
+        Err(error) => query_error(error),
+    };
+    match error.kind() {
+        ErrorKind::SourceUnavailable => Err(error),
+        ErrorKind::SourceDenied => Ok(Some(unreadable(table, account))),
+        _ => Ok(Some(unusable(table, &error))),
+    }
 }
 
 /// A table that the catalog does not show is missing, or hidden from an account without any right on it.
@@ -142,14 +154,7 @@ async fn missing(
             }
             Err(error) if error.kind() == ErrorKind::SourceUnavailable => return Err(error),
             Err(error) if error.kind() != ErrorKind::SourceMissing => {
-                return Ok(finding(
-                    Severity::Error,
-                    error.kind(),
-                    "table",
-                    format!("`{name}`: {}", error.chain()),
-                    "a table that can be read",
-                    "mend the table at the source, or take it out of `tables`",
-                ));
+                return Ok(unusable(&name, &error));
             }
             Ok(()) => {
                 return Ok(finding(
@@ -165,6 +170,18 @@ async fn missing(
         }
     }
     Ok(without_table(pattern, existing))
+}
+
+fn unusable(table: &TableName, error: &Error) -> Finding {
+    let mend = "mend the table at the source, or take it out of `tables`";
+    finding(
+        Severity::Error,
+        error.kind(),
+        "table",
+        format!("`{table}`: {}", error.chain()),
+        "a table that can be read",
+        error.hint().unwrap_or(mend),
+    )
 }
 
 fn unreadable(table: &TableName, account: &str) -> Finding {
