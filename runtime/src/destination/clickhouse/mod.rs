@@ -15,6 +15,7 @@ mod append;
 mod checkpoints;
 mod client;
 mod convert;
+mod create;
 mod ddl;
 mod dead_letters;
 mod encode;
