@@ -173,7 +173,7 @@ async fn what_is_deleted_while_it_is_loaded_stays_deleted(kind: SourceKind) -> R
         ])
         .await?;
     let mut file = stage.pipe_file(&["t"]);
-    file["snapshot"] = json!({ "rows_per_partition": 100, "threads_per_table": 1 });
+    file["snapshot"] = json!({ "rows_per_partition": 20, "threads_per_table": 1 });
     let mut pipe = start(launch(&file))?;
     pipe.wait_for("a load under way", START, |status| {
         status["tables"][0]["snapshot"]["partitions_done"].as_u64() > Some(2)

@@ -95,12 +95,22 @@ async fn a_pipe_made_by_request_outlives_a_restart(kind: SourceKind) -> Result<(
     let findings = found["findings"].to_string();
     ensure!(findings.contains(&format!("{name}.none")), "{findings}");
 
+    // Seen by another right than SELECT.
+    let (user, password) = (format!("{name}_i"), "inspects");
+    second
+        .source
+        .execute_all([
+            "CREATE TABLE closed (id INT PRIMARY KEY)".to_owned(),
+            format!("CREATE USER '{user}'@'%' IDENTIFIED BY '{password}'"),
+            format!("GRANT SELECT ON {name}.t TO '{user}'@'%'"),
+            format!("GRANT SELECT ON {name}.keyless TO '{user}'@'%'"),
+            format!("GRANT INSERT ON {name}.closed TO '{user}'@'%'"),
+        ])
+        .await?;
+    let mut source = file["source"].clone();
+    (source["user"], source["password"]) = (json!(user), json!(password));
     let (status, seen) = pipe
-        .call(
-            Method::POST,
-            "/v1/sources/inspect",
-            file["source"].to_string(),
-        )
+        .call(Method::POST, "/v1/sources/inspect", source.to_string())
         .await?;
     ensure!(status == 200, "{status} {seen}");
     let databases = seen["databases"].as_array().context("databases")?;
@@ -116,10 +126,19 @@ async fn a_pipe_made_by_request_outlives_a_restart(kind: SourceKind) -> Result<(
             .cloned()
             .context("the table")
     };
-    let (t, keyless) = (table("t")?, table("keyless")?);
+    let (t, keyless, closed) = (table("t")?, table("keyless")?, table("closed")?);
     ensure!(
         t["replicable"] == true && t["key"] == json!(["id"]) && t["columns"][1]["name"] == "a",
         "{t}"
+    );
+    ensure!(
+        t["bytes"].as_u64() > Some(0) && t["rows_estimated"].is_u64(),
+        "{t}"
+    );
+    let remedy = closed["remedy"].as_str().unwrap_or_default();
+    ensure!(
+        closed["replicable"] == false && remedy.starts_with("GRANT SELECT ON "),
+        "{closed}"
     );
     ensure!(
         keyless["replicable"] == false && keyless["why_not"].is_string(),

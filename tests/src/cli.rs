@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::{bench, demo};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pipewright::author::{Language, fetch_toolchain};
 use testbed::charsets;
@@ -221,6 +221,7 @@ fn soak(what: SoakWhat) -> Result<()> {
                 let server = move || SourceServer::start(SourceOptions::new(kind));
                 let stage = Stage::with_source(server).await?;
                 let peak = large::spill(&stage, &program, mebibytes, &memory).await?;
+                ensure!(peak < mebibytes << 18, "{} MiB of memory", peak >> 20);
                 println!("{}: equal, {} MiB at the most", kind.label(), peak >> 20);
             }
             Ok(())

@@ -145,10 +145,7 @@ fn entry<'a>(item: &Field<'a>, transforms: &[String], keyless: Keyless) -> Entry
             "types",
             "set it for the pipe, at the top of the document, or for a column below `columns`",
         ),
-        (
-            "ddl",
-            "remove it; ADD COLUMN is followed, other changes stop the pipe by name",
-        ),
+        ("ddl", "set it for the pipe, at the top of the document"),
     ] {
         section.unbuilt(key, instead);
     }

@@ -1,14 +1,16 @@
-//! New definitions of columns that leave every stored value as it was, on the servers that rewrite them.
+//! New definitions of columns that look wider: most leave every stored value as it was, some do not.
 
 use anyhow::{Result, ensure};
+use mysql_async::prelude::Queryable;
 use testbed::SourceKind;
 use testbed::harness::Stage;
 
-use super::identity;
+use super::{identity, settled};
 use crate::support::{assert_caught_up, on_both_sources, running};
 
 on_both_sources! {
     wider_definitions_of_each_type_keep_values_in_place: 400,
+    definitions_that_make_values_anew_load_the_table: 400,
 }
 
 /// Each with a row that only the new definition holds.
@@ -63,4 +65,50 @@ async fn wider_definitions_of_each_type_keep_values_in_place(kind: SourceKind) -
         );
     }
     Ok(())
+}
+
+/// Statements after which the server has other values in a row that was there, in strict mode too.
+const ANEW: [&str; 5] = [
+    "ALTER TABLE t MODIFY f DOUBLE(10,2)",
+    "ALTER TABLE t MODIFY two DOUBLE(10,2)",
+    "ALTER TABLE t MODIFY c VARCHAR(5)",
+    "ALTER TABLE t MODIFY at TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3), ALGORITHM=COPY",
+    "ALTER TABLE t MODIFY id INT NOT NULL AUTO_INCREMENT",
+];
+
+/// pitfall 106: a number that is rounded, a CHAR with its padding, a NULL that becomes the present moment, a 0 that becomes
+/// the next number.
+async fn definitions_that_make_values_anew_load_the_table(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, f FLOAT, two FLOAT(7,2), c CHAR(5), at TIMESTAMP NULL)",
+            "INSERT INTO t VALUES (0, 1.2345, 0.1, 'a', NULL), (2, 1e-3, 0.3, '', '2024-01-01 00:00:00')",
+        ])
+        .await?;
+    let mut pipe = running(&stage, &["t"]).await?;
+    let mut conn = stage.source.connect().await?;
+    conn.query_drop("SET SESSION sql_mode = CONCAT(@@sql_mode, ',PAD_CHAR_TO_FULL_LENGTH')")
+        .await?;
+    for statement in ANEW {
+        let before = identity(&stage, "t").await?;
+        // A server may refuse to make values up.
+        let is_done = match conn.query_drop(statement).await {
+            Ok(()) => true,
+            Err(mysql_async::Error::Server(refusal)) if refusal.code == 1138 => false,
+            Err(error) => return Err(error.into()),
+        };
+        let marks = [
+            "INSERT INTO t (id, at) VALUES (100, '2024-01-01 00:00:00')",
+            "DELETE FROM t WHERE id = 100",
+        ];
+        stage.source.execute_all(marks).await?;
+        settled(&stage, &mut pipe, &["t"]).await?;
+        ensure!(
+            (identity(&stage, "t").await? != before) == is_done,
+            "`{statement}`: {is_done}"
+        );
+    }
+    stage.assert_no_load_left().await
 }

@@ -302,8 +302,11 @@ impl Judge<'_> {
             if self.is_changed(old, column) {
                 let as_text = rule == DateRule::Text && old.scale != column.scale;
                 // The tools that put a table in another's place copy with INSERT IGNORE, whatever the session's mode.
-                let strict = self.statement.strict && self.alter.is_some();
-                let kept = kept::keeps_values(old, column, strict);
+                let mode = kept::Mode {
+                    strict: self.statement.strict && self.alter.is_some(),
+                    pads: self.statement.pads,
+                };
+                let kept = kept::keeps_values(old, column, mode);
                 if !kept || as_text || rule != rule_before(old) {
                     return Err(format!(
                         "the values of column `{}` may have changed",
@@ -355,7 +358,8 @@ impl Judge<'_> {
         })
     }
 
-    /// Whether the column may hold other values or another type than before; never for its place, name and default.
+    /// Whether the column may hold other values or another type than before; never for its place and name, nor for a default
+    /// that does not count.
     fn is_changed(&self, old: &SourceColumn, column: &SourceColumn) -> bool {
         let mut same = column.clone();
         same.name.clone_from(&old.name);
@@ -370,7 +374,7 @@ impl Judge<'_> {
             && self
                 .alter
                 .is_none_or(|alter| alter.clauses.iter().any(said));
-        same != *old || again
+        same != *old || again || kept::is_numbered_anew(old, column)
     }
 
     /// Sees that the pipe file wants to follow all of it.

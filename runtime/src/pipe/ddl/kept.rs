@@ -5,14 +5,24 @@
 
 use crate::source::mysql::catalog::{ColumnDefault, SourceColumn};
 
-/// Whether what stands in `before` stands unchanged in `after`. `strict`: the session refused values that do not fit.
-pub(super) fn keeps_values(before: &SourceColumn, after: &SourceColumn, strict: bool) -> bool {
+/// The session that ran the statement, as far as it decides what becomes of values.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mode {
+    /// It refused values that do not fit.
+    pub(super) strict: bool,
+    /// It read CHAR with all of its padding.
+    pub(super) pads: bool,
+}
+
+/// Whether what stands in `before` stands unchanged in `after`.
+pub(super) fn keeps_values(before: &SourceColumn, after: &SourceColumn, mode: Mode) -> bool {
+    let Mode { strict, pads } = mode;
     // What it is computed from may have changed, which no definition of ours holds.
-    if before.generated || after.generated {
+    if before.generated || after.generated || is_numbered_anew(before, after) {
         return false;
     }
-    // Outside of strict mode NULL silently becomes '' or 0.
-    if before.nullable && !after.nullable && !strict {
+    // Outside of strict mode NULL silently becomes '' or 0, and in any mode the present moment.
+    if before.nullable && !after.nullable && (!strict || after.data_type == "timestamp") {
         return false;
     }
     if let (Some(from), Some(to)) = (integer(before), integer(after)) {
@@ -33,7 +43,8 @@ pub(super) fn keeps_values(before: &SourceColumn, after: &SourceColumn, strict: 
                 && after.scale >= before.scale
                 && (before.unsigned == after.unsigned || before.unsigned)
         }
-        ("float", "double") => before.unsigned || !after.unsigned,
+        // DOUBLE(10,2) rounds.
+        ("float", "double") => after.scale.is_none() && (before.unsigned || !after.unsigned),
         ("datetime", "datetime") | ("timestamp", "timestamp") | ("time", "time") => {
             after.scale >= before.scale
         }
@@ -41,6 +52,7 @@ pub(super) fn keeps_values(before: &SourceColumn, after: &SourceColumn, strict: 
             after.labels.starts_with(&before.labels) && keeps_characters(before, after, strict)
         }
         ("bit", "bit") | ("varbinary", "varbinary") => after.length >= before.length,
+        ("char", to) if to != "char" && pads => false,
         (from, to) if texts(from, to) => {
             keeps_characters(before, after, strict) && has_room(before, after)
         }
@@ -55,6 +67,18 @@ pub(super) fn keeps_values(before: &SourceColumn, after: &SourceColumn, strict: 
                 && before.charset == after.charset
         }
     }
+}
+
+/// A column that begins to count gives rows with 0, or with NULL, the next numbers, in strict mode too.
+pub(super) fn is_numbered_anew(before: &SourceColumn, after: &SourceColumn) -> bool {
+    // A state of an earlier build says of one that counts that it is computed.
+    let counts = |column: &SourceColumn| {
+        matches!(
+            column.default,
+            ColumnDefault::Counted | ColumnDefault::Computed
+        )
+    };
+    after.default == ColumnDefault::Counted && !counts(before)
 }
 
 /// Whether signed, and bytes.
@@ -125,7 +149,7 @@ pub(super) fn fill(column: &SourceColumn, copied: bool) -> Option<Option<&str>> 
         default => default,
     };
     match default {
-        ColumnDefault::Computed | ColumnDefault::Touched(_) => None,
+        ColumnDefault::Computed | ColumnDefault::Counted | ColumnDefault::Touched(_) => None,
         ColumnDefault::None if column.nullable => Some(None),
         // 0 and '' are the default of both ends. Zero dates, JSON's null and padded bytes are not.
         ColumnDefault::None => (is_number(kind)

@@ -17,6 +17,16 @@ fn column(
     column
 }
 
+const STRICT: Mode = Mode {
+    strict: true,
+    pads: false,
+};
+
+const LOOSE: Mode = Mode {
+    strict: false,
+    pads: false,
+};
+
 /// pitfall 106: the server rewrites rows without a row event.
 #[test]
 fn wider_definitions_keep_values_and_others_may_not() {
@@ -66,23 +76,45 @@ fn wider_definitions_keep_values_and_others_may_not() {
         (plain("int"), sized("varchar", 20), false),
         (plain("date"), plain("datetime"), false),
         (plain("float"), plain("double"), true),
+        (
+            plain("float"),
+            column("double", None, |column| column.scale = Some(2)),
+            false,
+        ),
     ] {
         let (from, to) = (&before.data_type, &after.data_type);
-        assert_eq!(keeps_values(&before, &after, true), expected, "{from} {to}");
+        assert_eq!(
+            keeps_values(&before, &after, STRICT),
+            expected,
+            "{from} {to}"
+        );
     }
     let not_null = column("int", None, |column| column.nullable = false);
-    assert!(keeps_values(&plain("int"), &not_null, true));
-    assert!(!keeps_values(&plain("int"), &not_null, false));
+    assert!(keeps_values(&plain("int"), &not_null, STRICT));
+    assert!(!keeps_values(&plain("int"), &not_null, LOOSE));
     for (charset, loose) in [("cp1250", false), ("latin1", true), ("utf8mb3", true)] {
         let before = column("text", Some(65_535), |column| {
             column.charset = Some(charset.to_owned());
         });
         let after = column("longtext", None, |_| {});
-        assert!(keeps_values(&before, &after, true), "{charset}");
-        assert_eq!(keeps_values(&before, &after, false), loose, "{charset}");
+        assert!(keeps_values(&before, &after, STRICT), "{charset}");
+        assert_eq!(keeps_values(&before, &after, LOOSE), loose, "{charset}");
     }
+    let moment = column("timestamp", None, |column| column.nullable = false);
+    assert!(!keeps_values(&plain("timestamp"), &moment, STRICT));
+    let padded = Mode {
+        pads: true,
+        ..STRICT
+    };
+    let (from, to) = (sized("char", 10), sized("varchar", 10));
+    assert!(!keeps_values(&from, &to, padded) && keeps_values(&from, &from, padded));
+    let counts = column("int", None, |column| {
+        column.default = ColumnDefault::Counted
+    });
+    assert!(!keeps_values(&plain("int"), &counts, STRICT));
+    assert!(keeps_values(&counts, &counts, STRICT) && keeps_values(&counts, &plain("int"), STRICT));
     let generated = column("int", None, |column| column.generated = true);
-    assert!(!keeps_values(&generated, &generated, true));
+    assert!(!keeps_values(&generated, &generated, STRICT));
 }
 
 /// pitfall 42, pitfall 43: what earlier rows have without a row event.

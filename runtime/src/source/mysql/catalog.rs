@@ -103,6 +103,8 @@ pub enum ColumnDefault {
     Literal(String),
     /// An expression, a generated column, or a literal in a form that is not plain text: each row may have its own.
     Computed,
+    /// The next number (AUTO_INCREMENT).
+    Counted,
     /// This one, and ON UPDATE: rows have another value that a tool has copied into the table that has the column.
     Touched(Box<ColumnDefault>),
 }
@@ -120,10 +122,10 @@ impl ColumnDefault {
 
     /// What a row gets that says nothing of the column.
     fn at_first(flavor: Flavor, text: Option<String>, extra: &str) -> Self {
-        if ["GENERATED", "AUTO_INCREMENT"]
-            .iter()
-            .any(|mark| extra.contains(mark))
-        {
+        if extra.contains("AUTO_INCREMENT") {
+            return ColumnDefault::Counted;
+        }
+        if extra.contains("GENERATED") {
             return ColumnDefault::Computed;
         }
         let Some(text) = text else {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::catalog::{self, ListedTable, SourceTable};
 use super::connection::query_error;
-use super::{Flavor, Source};
+use super::{Flavor, Source, preflight};
 use crate::batch::TableName;
 use crate::error::Result;
 
@@ -88,12 +88,21 @@ pub async fn inspect(source: &Source) -> Result<Inspection> {
         let tables = by_database.entry(table.name.database.clone()).or_default();
         tables.push(table);
     }
+    let account = preflight::account(&mut conn).await?;
+    preflight::pass_over_locks(&mut conn).await?;
     let mut databases = Vec::new();
     for (database, listed) in by_database {
         let mut tables = Vec::new();
         for (table, described) in describe(&mut conn, source, listed).await? {
             let bytes = sizes.get(&table.name).copied();
-            tables.push(inspected(table, described, bytes));
+            // The catalog shows it to whoever has any right on it.
+            let hindrance = preflight::hindrance(&mut conn, &table.name, &account).await?;
+            let mut table = inspected(table, described, bytes);
+            if let Some(finding) = hindrance {
+                table.replicable = false;
+                (table.why_not, table.remedy) = (Some(finding.found), Some(finding.remedy));
+            }
+            tables.push(table);
         }
         databases.push(InspectedDatabase { database, tables });
     }

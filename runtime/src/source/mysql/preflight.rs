@@ -23,6 +23,8 @@ mod replica;
 mod server;
 mod tables;
 
+pub(super) use tables::hindrance;
+
 /// Clocks further apart make every lag figure a riddle.
 const CLOCK_SECONDS: f64 = 5.0;
 
@@ -353,7 +355,7 @@ async fn check_clock(conn: &mut Conn, findings: &mut Vec<Finding>) -> Result<()>
 }
 
 /// The account as GRANT writes it.
-async fn account(conn: &mut Conn) -> Result<String> {
+pub(super) async fn account(conn: &mut Conn) -> Result<String> {
     let rows = ask(conn, "SELECT CURRENT_USER()")
         .await?
         .unwrap_or_default();

@@ -130,6 +130,8 @@ pub struct Statement {
     pub text: String,
     /// Whether its session refused values that do not fit (STRICT_TRANS_TABLES, STRICT_ALL_TABLES).
     pub strict: bool,
+    /// Whether its session read CHAR with all of its padding (PAD_CHAR_TO_FULL_LENGTH).
+    pub pads: bool,
 }
 
 /// An open binlog.

@@ -124,7 +124,14 @@ const LOCKED: u16 = 1205;
 
 /// What keeps the account from reading the table. Servers look at its rights before they wait for a lock, so one that is
 /// not free can be read.
-async fn hindrance(conn: &mut Conn, table: &TableName, account: &str) -> Result<Option<Finding>> {
+///
+/// # Errors
+/// When the server does not answer.
+pub(in super::super) async fn hindrance(
+    conn: &mut Conn,
+    table: &TableName,
+    account: &str,
+) -> Result<Option<Finding>> {
     let sql = format!("SELECT 1 FROM {} LIMIT 0", quote_table(table));
     let error = match conn.query_drop(sql).await {
         Ok(()) => return Ok(None),

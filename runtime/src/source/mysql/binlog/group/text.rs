@@ -16,6 +16,9 @@ use crate::source::mysql::position::GroupGtid;
 /// STRICT_TRANS_TABLES and STRICT_ALL_TABLES.
 const MODES_STRICT: u64 = 0x60_0000;
 
+/// PAD_CHAR_TO_FULL_LENGTH, by the same number in both families.
+const MODE_PADS: u64 = 1 << 31;
+
 /// Statements that are known to reach no table of ours: an application that logs text repeats few.
 const HARMLESS_MAX: usize = 1000;
 
@@ -113,6 +116,7 @@ impl Grouper {
                 .trim_end_matches('\0')
                 .to_owned(),
             strict: query.sql_mode & MODES_STRICT != 0,
+            pads: query.sql_mode & MODE_PADS != 0,
         });
         Ok(())
     }
