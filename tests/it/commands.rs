@@ -352,11 +352,19 @@ async fn a_pipe_that_loads_takes_the_commands_that_its_state_allows(
     give_well(&pipe, &Asked::Change(removing(&stage, "w"))).await?;
     pipe.wait_state("Paused", CATCH_UP).await?;
 
-    // A load that is under way gives way to another, with other settings.
+    // A load that is under way gives way to another, with other settings, and to one of a single table.
     let at_once = json!({ "command": "resync", "snapshot": { "rows_per_partition": 1_000_000 } });
     let again = (Asked::State(at_once), resync());
     assert_moves(&stage, &pipe, &paused, again).await?;
+    let one = Asked::State(json!({ "command": "resync", "table": name_of(&stage, "t") }));
+    let (resynced, unlocked) = tokio::join!(give_well(&pipe, &one), unlock_later(held));
+    unlocked?;
+    resynced.context("resync of one table at Snapshot")?;
+    pipe.wait_state("Running", CATCH_UP).await?;
+    let held = lock(&stage, "t").await?;
     let loading = state("resync");
+    give_well(&pipe, &loading).await?;
+    pipe.wait_state("Snapshot", CATCH_UP).await?;
     let (resynced, unlocked) = tokio::join!(give_well(&pipe, &loading), unlock_later(held));
     unlocked?;
     resynced.context("resync at Snapshot")?;

@@ -38,6 +38,9 @@ async fn a_pipe_is_dropped_from_whatever_it_is_at(kind: SourceKind) -> Result<()
         .await
         .context("a client that goes away")?;
     while_it_pauses(&stage().await?).await.context("Pausing")?;
+    while_it_is_paused(&stage().await?)
+        .await
+        .context("Paused")?;
     while_tables_are_exchanged(&stage().await?)
         .await
         .context("Resync")?;
@@ -97,6 +100,13 @@ async fn while_it_is_set_up(stage: &Stage) -> Result<()> {
         "{status}: {answer:#}"
     );
     stage.assert_no_load_left().await
+}
+
+async fn while_it_is_paused(stage: &Stage) -> Result<()> {
+    let pipe = running(stage, &["t", "u"]).await?;
+    give_well(&pipe, &state("pause")).await?;
+    wait_state(stage, &pipe, "Paused").await?;
+    assert_drops(stage, &pipe).await
 }
 
 async fn while_it_loads(stage: &Stage) -> Result<()> {
