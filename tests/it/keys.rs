@@ -157,7 +157,7 @@ async fn text_keys_are_cut_and_told_apart_whatever_their_collation(kind: SourceK
 /// it, would have been read after it, or lies in a partition that is read at another time: its tombstone outranks a load.
 async fn what_is_deleted_while_it_is_loaded_stays_deleted(kind: SourceKind) -> Result<()> {
     // More than go out in one insert, so that the first partitions are done before the last are read.
-    const ROWS: u32 = 200_000;
+    const ROWS: u32 = 800_000;
     let stage = Stage::shared(kind).await?;
     stage
         .source
@@ -169,6 +169,8 @@ async fn what_is_deleted_while_it_is_loaded_stays_deleted(kind: SourceKind) -> R
              FROM digits a, digits b, digits c, digits d, digits e"
                 .to_owned(),
             "INSERT INTO t SELECT id + 100000, 0 FROM t".to_owned(),
+            "INSERT INTO t SELECT id + 200000, 0 FROM t".to_owned(),
+            "INSERT INTO t SELECT id + 400000, 0 FROM t".to_owned(),
             "ANALYZE TABLE t".to_owned(),
         ])
         .await?;

@@ -21,7 +21,7 @@ on_both_sources! {
 }
 
 /// Rows of a load that takes some seconds, as a power of two.
-const DOUBLINGS: u32 = 19;
+const DOUBLINGS: u32 = 21;
 
 fn has_reason(status: &Value, code: &str) -> bool {
     status["reasons"]
