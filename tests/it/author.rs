@@ -30,8 +30,8 @@ pub(crate) async fn plugin(arguments: &[&str]) -> Result<Finished> {
     run_to_end(program(), line, &[], BUILD).await
 }
 
-/// What an author's own commands may take by the clock, from `plugin new` to rows in a pipe; downloads count. On two
-/// cores with a load of ten to fifteen they took 111 and 129 seconds.
+/// What an author's own commands may take by the clock, and of a processor, from `plugin new` to rows in a pipe; downloads
+/// count. On two cores with a load of ten to fifteen they took 111 and 129 seconds by the clock.
 const AUTHORS_TIME: Duration = Duration::from_secs(300);
 
 /// The fenced blocks of a document that begin with this word.
@@ -126,7 +126,7 @@ async fn a_new_author_gets_from_nothing_to_a_pipe_by_the_steps_of_the_sdks_readm
     let elapsed = began.elapsed();
     eprintln!("from nothing to a pipe in {elapsed:.1?}, {spent:.1?} of a processor");
     ensure!(
-        elapsed < AUTHORS_TIME,
+        elapsed < AUTHORS_TIME && spent < AUTHORS_TIME,
         "{elapsed:?} by the clock, {spent:?} of a processor"
     );
     ensure!(printed.contains("2 cases: 0 failed"), "{printed}");
