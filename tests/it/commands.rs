@@ -205,6 +205,27 @@ async fn assert_takes_settings(pipe: &Pipe, at: &PipeState) -> Result<()> {
     Ok(())
 }
 
+/// Other connections are taken where nothing is connected to; those that are given lead to the same servers.
+async fn assert_takes_connections(stage: &Stage, pipe: &Pipe, at: &PipeState) -> Result<()> {
+    let url = format!("http://localhost:{}", stage.clickhouse_server.http_port());
+    for (end, key, value) in [
+        ("source", "host", "localhost"),
+        ("destination", "url", url.as_str()),
+    ] {
+        let mut change = json!({});
+        change[end][key] = json!(value);
+        let (status, answer) = pipe.change(change).await?;
+        let drift = answer["drift"].to_string();
+        ensure!(
+            status == 200 && drift.contains(&format!("{end}.{key}")),
+            "set {end}.{key} at {at}: {status}: {answer:#}"
+        );
+        let now = pipe.status().await?["state"].clone();
+        ensure!(now == at.name(), "{end}.{key} leads from {at} to {now}");
+    }
+    Ok(())
+}
+
 async fn newest_event(stage: &Stage, pipe: &Pipe) -> Result<u64> {
     let path = format!("/v1/pipes/{}/events?limit=1", stage.database);
     let newest = pipe.get(&path).await?["events"][0]["id"].clone();
@@ -326,6 +347,7 @@ async fn a_pipe_that_loads_takes_the_commands_that_its_state_allows(
     pipe.wait_state("Setup", START).await?;
     assert_stays(&stage, &pipe, &PipeState::Setup).await?;
     assert_takes_settings(&pipe, &PipeState::Setup).await?;
+    assert_takes_connections(&stage, &pipe, &PipeState::Setup).await?;
     unlock(held).await?;
     wait_partitions(&mut pipe).await?;
     let held = lock(&stage, "t").await?;

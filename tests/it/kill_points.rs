@@ -21,6 +21,7 @@ on_both_sources! {
     loads_and_exchanges_go_on_from_every_step: 1500,
     a_resync_given_during_an_exchange_goes_on_from_its_steps: 900,
     a_failed_pipe_that_is_loaded_anew_goes_on_from_every_step: 900,
+    a_pipe_that_copies_once_and_again_goes_on_from_every_step: 900,
     a_column_that_gets_another_name_keeps_its_values_from_every_step: 300,
     a_table_that_is_emptied_stays_so_and_keeps_what_comes_after: 300,
 }
@@ -318,6 +319,56 @@ async fn a_failed_pipe_that_is_loaded_anew_goes_on_from_every_step(kind: SourceK
     reader.abort();
     load.writer.stop().await?;
     assert_caught_up(&stage, &mut pipe, &["people", "fixed"]).await?;
+    stage.assert_no_load_left().await
+}
+
+/// Nothing streams, so that the load alone brings what was written since the last one.
+async fn a_pipe_that_copies_once_and_again_goes_on_from_every_step(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    let mut file = two_tables(&stage).await?;
+    file["mode"] = json!("snapshot");
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_state("Completed", START).await?;
+    let reader = reader(&stage);
+    for point in ANEW {
+        stage
+            .source
+            .execute_all([
+                "UPDATE fixed SET a = a + 1",
+                "DELETE FROM people ORDER BY id LIMIT 1",
+            ])
+            .await?;
+        pipe.stop().await?;
+        pipe.change_env(VARIABLE, Some(point));
+        pipe.restart()?;
+        pipe.wait_state("Completed", START).await?;
+        // The answer is lost with the process, or had come before.
+        if let Ok((status, document)) = pipe.command("resync").await {
+            ensure!(status == 200, "{point}: {status} {document:#}");
+        }
+        wait_aborted(&mut pipe)
+            .await
+            .with_context(|| point.to_owned())?;
+        pipe.change_env(VARIABLE, None);
+        pipe.restart()?;
+        if matches!(point, "resync:1" | "change:1") {
+            pipe.wait_state("Completed", START).await?;
+            let (status, document) = pipe.command("resync").await?;
+            ensure!(status == 200, "after {point}: {status} {document:#}");
+        }
+        pipe.wait_state("Completed", START)
+            .await
+            .with_context(|| format!("after {point}"))?;
+        ensure!(
+            !reader.is_finished(),
+            "{point}: a reader saw {}",
+            reader.await?
+        );
+        for table in ["people", "fixed"] {
+            stage.assert_same(table).await?;
+        }
+    }
+    reader.abort();
     stage.assert_no_load_left().await
 }
 

@@ -1,6 +1,7 @@
 //! One table's trouble and its ways out: quarantine, retry, skip, resync.
 
 mod cancelled;
+mod completeness;
 mod impostors;
 mod membership;
 mod validation;

@@ -32,7 +32,6 @@ use crate::batch::{ChangeBatch, TableName};
 use crate::destination::clickhouse::Durable;
 use crate::error::Result;
 use crate::fault;
-use crate::source::mysql::position::StreamPlace;
 use crate::transform::Applied;
 
 /// Tables that are transformed and inserted at once: enough to hide one insert's wait behind another's work.
@@ -342,18 +341,4 @@ pub(super) async fn transform(
         None => Vec::new(),
     };
     Ok((applied, letters))
-}
-
-/// A place as the mirror keeps it: the same JSON as in the state.
-///
-/// # Errors
-/// Never for a place that was read from a source.
-pub(super) fn position_text(place: &StreamPlace) -> Result<String> {
-    serde_json::to_string(&place.position).map_err(|error| {
-        crate::error::Error::new(
-            crate::error::ErrorKind::Internal,
-            "a position does not serialise",
-        )
-        .with_source(error)
-    })
 }

@@ -13,7 +13,7 @@ use super::swap::{clear_beside, end_begun, tell_of_history};
 use super::table_state::{TableEvent, TableState};
 use super::{ddl, pinned};
 use crate::batch::{MAX_STREAM_OFFSET, TableName};
-use crate::destination::clickhouse::{Owner, TARGETS_A_QUERY};
+use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::source::mysql::past;
@@ -39,6 +39,7 @@ pub(super) async fn attach(pipe: &Pipe) -> Result<Attached> {
     if replaying.is_empty() {
         take_present(&session, &pipe.store, &changed).await?;
     }
+    session.destination.widen_checkpoints().await?;
     // Before the targets: what was lost of all of them is no single table's trouble.
     let standing = lost::compare(&session, &pipe.store).await?;
     ensure_targets(&session, &pipe.store).await?;
@@ -231,11 +232,7 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
         session.destination.ensure_database().await?;
         session.destination.ensure_checkpoints().await?;
     }
-    let tables = session.tables();
-    let mut made = Vec::new();
-    for some in tables.chunks(TARGETS_A_QUERY) {
-        made.extend(ensure_targets_of(session, &records, some, &owner).await?);
-    }
+    let mut made = ensure_each(session, &records, &owner).await?;
     made.retain(|name| records.tables.get(name).is_some_and(|table| table.unmade));
     if !made.is_empty() {
         store
@@ -250,16 +247,16 @@ async fn ensure_targets(session: &Session, store: &PipeStore) -> Result<()> {
     clear_given_up(session, store, &owner).await
 }
 
-/// The same for some tables; the names of those of which a target was made.
-async fn ensure_targets_of(
+/// Makes the targets of loads and looks at the others; the names of the tables of which a target was made.
+async fn ensure_each(
     session: &Session,
     records: &Records,
-    tables: &[Arc<LiveTable>],
     owner: &Owner,
 ) -> Result<Vec<TableName>> {
     let (mut made, mut create, mut keep) = (Vec::new(), Vec::new(), Vec::new());
     let mut loading = 0;
-    for table in tables {
+    let tables = session.tables();
+    for table in &tables {
         let name = table.source.name();
         let record = records.tables.get(name).map(|record| &**record);
         let is = |wanted: fn(&TableRecord) -> bool| record.is_some_and(wanted);
@@ -280,16 +277,12 @@ async fn ensure_targets_of(
             keep.extend(table.stream_targets());
         }
     }
-    for some in create.chunks(TARGETS_A_QUERY) {
-        session.destination.create_each(some, owner).await?;
-    }
+    session.destination.create_each(&create, owner).await?;
     for _ in 0..loading {
         fault::point("load:1");
     }
-    for some in keep.chunks(TARGETS_A_QUERY) {
-        let kept = session.destination.ensure_each_unchanged(some, owner);
-        kept.await?;
-    }
+    let kept = session.destination.ensure_each_unchanged(&keep, owner);
+    kept.await?;
     Ok(made)
 }
 

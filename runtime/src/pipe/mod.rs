@@ -32,6 +32,7 @@ mod letters;
 pub mod lifecycle;
 mod load;
 mod lost;
+mod mirror;
 mod objectives;
 mod obstacles;
 mod operate;

@@ -28,7 +28,7 @@ use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use super::tables;
 use super::track::Track;
-use super::{load, objectives, pinned};
+use super::{load, mirror, objectives, pinned};
 use crate::batch::TableName;
 use crate::config::{Cascades, Mode};
 use crate::error::{Error, ErrorKind, Result};
@@ -202,7 +202,7 @@ impl Run {
         Ok(())
     }
 
-    /// Keeps the pipe's state in step with its reasons.
+    /// Keeps the pipe's state in step with its reasons, and the destination with what the tables hold.
     fn watch(&mut self) {
         let (pipe, stop) = (Arc::clone(&self.pipe), self.stop.clone());
         self.tasks.spawn(async move {
@@ -220,6 +220,12 @@ impl Run {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             objectives::watch_source(&pipe, &session.source, &stop).await;
+            Ok(())
+        });
+        let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            mirror::keep_true(&session, &pipe.store, &stop).await;
             Ok(())
         });
     }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::append;
-use super::apply::position_text;
 use super::attach::pin;
 use super::established;
 use super::lifecycle::PipeEvent;
+use super::mirror::position_text;
 use super::record::{Checkpoint, Records, TableRecord, random_id, random_server_id};
 use super::session::{LiveTable, Session, completes_rows};
 use super::start_place;
@@ -19,7 +19,7 @@ use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
 use crate::config::{Mode, PipeConfig, TableConfig, match_each, match_tables};
-use crate::destination::clickhouse::{Owner, TARGETS_A_QUERY, TargetTable};
+use crate::destination::clickhouse::{MirrorRow, Owner, TARGETS_A_QUERY, TargetTable};
 use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
 use crate::fault;
 use crate::source::mysql::Source;
@@ -519,10 +519,15 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
         position: checkpoint.place.position.clone(),
         offset: 0,
     };
-    session
-        .destination
-        .claim_term(store.pipe(), term, &owner, 0, &position_text(&place)?)
-        .await?;
+    let claim = MirrorRow {
+        term,
+        offset: place.offset,
+        position: position_text(&place.position)?,
+        owner: owner.clone(),
+        source_committed_at: None,
+        incomplete: store.records().incomplete()?,
+    };
+    session.destination.claim_term(store.pipe(), &claim).await?;
     append::rewind(session, record.term, &checkpoint.place).await?;
     fault::point("term:1");
     store

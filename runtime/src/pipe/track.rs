@@ -3,16 +3,15 @@
 use super::clock::now_us;
 use super::heal::{Kinship, Silent};
 use super::lifecycle::Failure;
-use super::lost;
+use super::mirror;
 use super::record::{Checkpoint, Records, TablePlace};
 use super::store::PipeStore;
 use crate::batch::TableName;
-use crate::destination::clickhouse::{Durable, MirrorRow};
+use crate::destination::clickhouse::Durable;
 use crate::error::{ErrorKind, Result};
 use crate::source::mysql::binlog::BegunFile;
 use crate::source::mysql::position::StreamPlace;
 
-use super::apply::position_text;
 use super::session::Session;
 
 /// Whose place a stream moves.
@@ -105,20 +104,7 @@ impl Track {
         if let Track::Table(_) = self {
             return Ok(());
         }
-        lost::ensure_held(session, store).await?;
-        let record = store.record();
-        let mirror = MirrorRow {
-            term: record.term,
-            offset: place.offset,
-            position: position_text(place)?,
-            owner: record.owner,
-            source_committed_at: committed_at_us
-                .map(|us| std::time::UNIX_EPOCH + std::time::Duration::from_micros(us)),
-        };
-        session
-            .destination
-            .write_mirror(store.pipe(), &mirror, durable)
-            .await
+        mirror::write(session, store, place, committed_at_us, durable).await
     }
 
     /// Moves the place, which has been mirrored, together with `edit`. Tables in the stream whose own place is passed by

@@ -9,8 +9,8 @@ use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
 
 use super::{
-    assert_moves, assert_stays, assert_takes_settings, name_of, resync, state, wait_state,
-    with_tables,
+    assert_moves, assert_stays, assert_takes_connections, assert_takes_settings, name_of, resync,
+    state, wait_state, with_tables,
 };
 use crate::support::{CATCH_UP, START, assert_caught_up, launch, start};
 
@@ -98,6 +98,7 @@ async fn while_completed(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
     pipe.wait_state("Completed", START).await?;
     assert_stays(stage, pipe, &PipeState::Completed).await?;
     assert_takes_settings(pipe, &PipeState::Completed).await?;
+    assert_takes_connections(stage, pipe, &PipeState::Completed).await?;
     let (status, answer) = pipe.command("start").await?;
     let (detail, hint) = (answer["detail"].to_string(), answer["hint"].to_string());
     ensure!(

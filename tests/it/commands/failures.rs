@@ -168,6 +168,17 @@ async fn while_a_table_is_out_of_service(stage: &Stage, pipe: &mut Pipe, way: Wa
     let insert = "INSERT INTO t (a) VALUES ('meanwhile')";
     stage.source.execute(insert).await?;
     wait_told(stage, pipe, newest, "Degraded to Failed").await?;
+    // Asked back now, it is read when the pipe goes on.
+    let verb = match way {
+        Way::Mended => "retry",
+        Way::Anew => "skip",
+    };
+    let back = json!({ "command": verb, "table": name_of(stage, "u") });
+    let document = give_well(pipe, &Asked::State(back)).await?;
+    ensure!(
+        document["state"] == "Failed" && table(stage, &document, "u")["state"] == "CatchingUp",
+        "{verb} at Failed: {document:#}"
+    );
     go_on(stage, pipe, way, MIRROR).await
 }
 

@@ -90,40 +90,66 @@ async fn load_asked_for_while_pausing(stage: &Stage, pipe: &mut Pipe, load: Aske
     assert_caught_up(stage, pipe, &["t", "u"]).await
 }
 
-/// A table out of service that a paused pipe is told to take back is read when the pipe goes on, and not before. What is
-/// wrong with it is met again.
+/// The commands that ask for a table which is out of service.
+const WAYS_BACK: [&str; 2] = ["retry", "skip"];
+
+fn table_at(document: &Value, source: &str) -> Value {
+    let mut tables = document["tables"].as_array().into_iter().flatten();
+    let found = tables.find(|table| table["source"] == source);
+    found.map_or(Value::Null, |table| table["state"].clone())
+}
+
+/// A table out of service that a paused pipe is told to take back is read when the pipe goes on, and not before; the same
+/// while it finishes what is in flight. What is wrong with it is met again.
 pub(super) async fn ways_back_while_paused(
     stage: &Stage,
     pipe: &mut Pipe,
     table: &str,
 ) -> Result<()> {
+    let source = name_of(stage, table);
+    let back = |verb| Asked::State(json!({ "command": verb, "table": source }));
+    let pause = || (state("pause"), Command::Pause);
+    for verb in WAYS_BACK {
+        assert_moves(stage, pipe, &PipeState::Degraded, pause()).await?;
+        pipe.wait_state("Paused", CATCH_UP).await?;
+        let document = give_well(pipe, &back(verb)).await?;
+        ensure!(
+            document["state"] == "Paused" && table_at(&document, &source) == "CatchingUp",
+            "{verb} at Paused: {document:#}"
+        );
+        meets_its_trouble_again(stage, pipe, &source).await?;
+
+        let slow = SlowInserts::begin(stage, "t").await?;
+        let insert = "INSERT INTO t (a) VALUES ('slow')";
+        stage.source.execute(insert).await?;
+        slow.wait_insert().await?;
+        assert_moves(stage, pipe, &PipeState::Degraded, pause()).await?;
+        ensure!(pipe.status().await?["state"] == "Pausing");
+        let asked = back(verb);
+        let (taken, ended) = tokio::join!(give_well(pipe, &asked), slow.end());
+        ended?;
+        taken.with_context(|| format!("{verb} at Pausing"))?;
+        let document = pipe.wait_state("Paused", CATCH_UP).await?;
+        ensure!(
+            table_at(&document, &source) == "CatchingUp",
+            "{verb} at Pausing: {document:#}"
+        );
+        meets_its_trouble_again(stage, pipe, &source).await?;
+    }
+    Ok(())
+}
+
+async fn meets_its_trouble_again(stage: &Stage, pipe: &mut Pipe, source: &str) -> Result<()> {
     let paused = PipeState::Paused {
         resume: Resume::Running,
     };
-    let source = name_of(stage, table);
-    let table_at = |document: &Value| {
-        let mut tables = document["tables"].as_array().into_iter().flatten();
-        let found = tables.find(|table| table["source"] == *source);
-        found.map_or(Value::Null, |table| table["state"].clone())
-    };
-    for verb in ["retry", "skip"] {
-        let pause = (state("pause"), Command::Pause);
-        assert_moves(stage, pipe, &PipeState::Degraded, pause).await?;
-        pipe.wait_state("Paused", CATCH_UP).await?;
-        let back = json!({ "command": verb, "table": source });
-        let document = give_well(pipe, &Asked::State(back)).await?;
-        ensure!(
-            document["state"] == "Paused" && table_at(&document) == "CatchingUp",
-            "{verb} at Paused: {document:#}"
-        );
-        let resume = (state("resume"), Command::Resume);
-        assert_moves(stage, pipe, &paused, resume).await?;
-        pipe.wait_for("the same trouble", CATCH_UP, |document| {
-            document["state"] == "Degraded" && table_at(document) == "Quarantined"
-        })
-        .await?;
-    }
-    Ok(())
+    let resume = (state("resume"), Command::Resume);
+    assert_moves(stage, pipe, &paused, resume).await?;
+    pipe.wait_for("the same trouble", CATCH_UP, |document| {
+        document["state"] == "Degraded" && table_at(document, source) == "Quarantined"
+    })
+    .await
+    .map(drop)
 }
 
 /// The load is kept from its end by a lock.

@@ -5,6 +5,7 @@
 //! too: whoever finds itself alone at its term and nobody above may write versions of it. Two claimants of one term see
 //! each other, for each reads after its own row is there, and at most one goes on.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,11 @@ pub struct Mirror {
     pub written_at: SystemTime,
 }
 
-/// A checkpoint to mirror.
+/// Targets that do not hold what the source had at a place: up to where each does, as JSON of a place, and nothing for one
+/// that cannot be told of, such as one that is loaded for the first time.
+pub type Incomplete = BTreeMap<String, String>;
+
+/// A checkpoint to mirror, or a place to begin a term at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorRow {
     /// The term, claimed by `owner`.
@@ -47,6 +52,8 @@ pub struct MirrorRow {
     pub owner: String,
     /// When the source committed the last transaction before the place.
     pub source_committed_at: Option<SystemTime>,
+    /// The targets that are not complete at the place; all others of the pipe are.
+    pub incomplete: Incomplete,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -66,6 +73,27 @@ struct SentRow<'a> {
     position: &'a str,
     kind: Kind,
     source_committed_at: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    incomplete: &'a Incomplete,
+}
+
+impl<'a> SentRow<'a> {
+    fn new(pipe: &'a str, row: &'a MirrorRow, kind: Kind) -> Self {
+        let source_committed_at = row.source_committed_at.and_then(|at| {
+            let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            Some(format!("{}.{:06}", since.as_secs(), since.subsec_micros()))
+        });
+        Self {
+            pipe,
+            term: row.term,
+            owner: &row.owner,
+            stream_offset: row.offset,
+            position: &row.position,
+            kind,
+            source_committed_at,
+            incomplete: &row.incomplete,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -95,6 +123,11 @@ struct TermRow {
 }
 
 #[derive(Deserialize)]
+struct LacksRow {
+    lacks: u8,
+}
+
+#[derive(Deserialize)]
 struct HighestRow {
     highest: u64,
 }
@@ -109,6 +142,24 @@ impl ClickHouse {
     pub async fn ensure_checkpoints(&self) -> Result<()> {
         let sql = ddl::create_checkpoints(self.database(), CHECKPOINTS_TABLE, self.is_fsync());
         self.run(&sql, DOING, STATEMENT_TIMEOUT).await
+    }
+
+    /// Gives the table of an earlier build the columns that it lacks. Idempotent; one that is gone stays gone.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn widen_checkpoints(&self) -> Result<()> {
+        let (database, table) = (self.database(), CHECKPOINTS_TABLE);
+        let rows: Vec<LacksRow> = self
+            .rows(&ddl::lacks_incomplete(database, table), DOING)
+            .await?;
+        match rows.first().is_some_and(|row| row.lacks != 0) {
+            true => {
+                let sql = ddl::add_incomplete(database, table);
+                self.run(&sql, DOING, STATEMENT_TIMEOUT).await
+            }
+            false => Ok(()),
+        }
     }
 
     /// The highest place that `pipe` has mirrored or claimed; none, too, where the table or the database of the checkpoints
@@ -169,31 +220,16 @@ impl ClickHouse {
         Ok(rows.first().map_or(0, |row| row.highest))
     }
 
-    /// Claims `term` for `owner`, a random id of this process, from `offset` at `position` on. After `Ok` nobody else
+    /// Claims the row's term for its owner, a random id of this process, from its place on. After `Ok` nobody else
     /// holds the term, and no higher one existed. A refused claim burns the number: try again with
     /// [`ClickHouse::highest_term`] plus one, after a random pause.
     ///
     /// # Errors
     /// `Busy` when another claimant stands there or above, else as any insert; after an error the claim may stand, and
     /// the next attempt takes a higher number.
-    pub async fn claim_term(
-        &self,
-        pipe: &str,
-        term: u16,
-        owner: &str,
-        offset: u64,
-        position: &str,
-    ) -> Result<()> {
-        let row = SentRow {
-            pipe,
-            term,
-            owner,
-            stream_offset: offset,
-            position,
-            kind: Kind::Claim,
-            source_committed_at: None,
-        };
-        self.send_row(&row).await?;
+    pub async fn claim_term(&self, pipe: &str, row: &MirrorRow) -> Result<()> {
+        self.send_row(&SentRow::new(pipe, row, Kind::Claim)).await?;
+        let (term, owner) = (row.term, &row.owner);
         let sql = ddl::rivals(self.database(), CHECKPOINTS_TABLE, pipe, term, owner);
         let rows: Vec<RivalsRow> = self.rows(&sql, DOING).await?;
         match rows.first() {
@@ -237,20 +273,8 @@ impl ClickHouse {
             rows = durable.iter().map(Durable::rows).sum::<u64>(),
             "mirroring a checkpoint"
         );
-        let source_committed_at = row.source_committed_at.and_then(|at| {
-            let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-            Some(format!("{}.{:06}", since.as_secs(), since.subsec_micros()))
-        });
-        self.send_row(&SentRow {
-            pipe,
-            term: row.term,
-            owner: &row.owner,
-            stream_offset: row.offset,
-            position: &row.position,
-            kind: Kind::Checkpoint,
-            source_committed_at,
-        })
-        .await
+        self.send_row(&SentRow::new(pipe, row, Kind::Checkpoint))
+            .await
     }
 
     /// Says at the newest place of a pipe, claimed by `owner`, that it is dropped. Its claims stay, so that a later pipe of
@@ -264,16 +288,16 @@ impl ClickHouse {
         let Some(newest) = newest.filter(|newest| newest.owner == owner) else {
             return Ok(());
         };
-        self.send_row(&SentRow {
-            pipe,
+        let row = MirrorRow {
             term: newest.term,
-            owner,
-            stream_offset: newest.offset,
-            position: &newest.position,
-            kind: Kind::Dropped,
+            offset: newest.offset,
+            position: newest.position,
+            owner: newest.owner,
             source_committed_at: None,
-        })
-        .await
+            incomplete: Incomplete::new(),
+        };
+        self.send_row(&SentRow::new(pipe, &row, Kind::Dropped))
+            .await
     }
 
     async fn send_row(&self, row: &SentRow<'_>) -> Result<()> {

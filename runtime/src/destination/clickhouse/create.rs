@@ -7,7 +7,7 @@ use super::ddl;
 use super::failure::Doing;
 use super::misfits::{Misfit, in_words, misfits};
 use super::tables::{
-    Existing, ExistingColumn, ExistingTable, Owner, in_the_way, occupation, remedy,
+    Existing, ExistingColumn, ExistingTable, Owner, TARGETS_A_QUERY, in_the_way, occupation, remedy,
 };
 use super::target::TargetTable;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,11 +19,18 @@ const CREATING: Doing<'static> = Doing::Definition("to create a table");
 
 impl ClickHouse {
     /// Creates tables and views, or finds them from an attempt of the same owner before. An empty table that fits is
-    /// taken over. Never touches a table with rows that is not the owner's. At most [`super::TARGETS_A_QUERY`] at once.
+    /// taken over. Never touches a table with rows that is not the owner's.
     ///
     /// # Errors
     /// `DestinationOccupied` for what is somebody else's or does not fit, else as any statement.
     pub async fn create_each(&self, targets: &[&TargetTable], owner: &Owner) -> Result<()> {
+        for some in targets.chunks(TARGETS_A_QUERY) {
+            self.create_some(some, owner).await?;
+        }
+        Ok(())
+    }
+
+    async fn create_some(&self, targets: &[&TargetTable], owner: &Owner) -> Result<()> {
         let views: Vec<String> = targets.iter().map(|target| target.view_name()).collect();
         let mut names: Vec<&str> = targets.iter().map(|target| target.name()).collect();
         let mut absent = names.clone();

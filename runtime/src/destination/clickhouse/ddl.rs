@@ -477,7 +477,7 @@ pub(super) fn create_checkpoints(database: &str, name: &str, fsync: bool) -> Str
     format!(
         "CREATE TABLE IF NOT EXISTS {}\n(\n    pipe String,\n    term UInt16,\n    owner String,\n    \
          stream_offset UInt64,\n    position String,\n    kind LowCardinality(String),\n    \
-         source_committed_at Nullable(DateTime64(6, 'UTC')),\n    \
+         source_committed_at Nullable(DateTime64(6, 'UTC')),\n    {INCOMPLETE},\n    \
          written_at DateTime64(6, 'UTC') DEFAULT now64(6)\n)\n\
          ENGINE = ReplacingMergeTree(stream_offset)\nORDER BY (pipe, term, owner){}\n\
          COMMENT 'pipewright: where each pipe stands'",
@@ -486,9 +486,30 @@ pub(super) fn create_checkpoints(database: &str, name: &str, fsync: bool) -> Str
     )
 }
 
+/// The column that tells of tables which are not complete at the row's place.
+const INCOMPLETE: &str = "incomplete Map(String, String)";
+
+/// Whether the checkpoints stand, and stand as a build made them that kept no such column.
+pub(super) fn lacks_incomplete(database: &str, name: &str) -> String {
+    format!(
+        "SELECT count() > 0 AND countIf(name = 'incomplete') = 0 AS lacks FROM system.columns\n\
+         WHERE database = {} AND table = {}",
+        text(database),
+        text(name)
+    )
+}
+
+pub(super) fn add_incomplete(database: &str, name: &str) -> String {
+    format!(
+        "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {INCOMPLETE} AFTER source_committed_at",
+        qualified(database, name)
+    )
+}
+
 pub(super) fn insert_checkpoint(database: &str, name: &str) -> String {
     format!(
-        "INSERT INTO {} (pipe, term, owner, stream_offset, position, kind, source_committed_at) FORMAT JSONEachRow",
+        "INSERT INTO {} (pipe, term, owner, stream_offset, position, kind, source_committed_at, incomplete)\n\
+         FORMAT JSONEachRow",
         qualified(database, name)
     )
 }

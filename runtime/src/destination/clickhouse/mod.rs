@@ -37,7 +37,7 @@ mod types;
 mod writer;
 
 pub use alter::{Alteration, DroppedColumns};
-pub use checkpoints::{CHECKPOINTS_TABLE, Mirror, MirrorRow};
+pub use checkpoints::{CHECKPOINTS_TABLE, Incomplete, Mirror, MirrorRow};
 pub use client::{ClickHouse, ServerFacts};
 pub use dead_letters::{DEAD_LETTERS_TABLE, DeadLetter, LetterPage, LetterPlace};
 pub use exchange::{Fresh, statement_to_drop};

@@ -243,7 +243,7 @@ impl ClickHouse {
         unchanged(target, owner, existing.as_ref())
     }
 
-    /// The same of several, at most [`TARGETS_A_QUERY`] at once.
+    /// The same of several.
     ///
     /// # Errors
     /// The same of the first that is not.
@@ -252,11 +252,14 @@ impl ClickHouse {
         targets: &[&TargetTable],
         owner: &Owner,
     ) -> Result<()> {
-        let names: Vec<&str> = targets.iter().map(|target| target.name()).collect();
-        let existing = self.inspect_each(&names).await?;
-        targets
-            .iter()
-            .try_for_each(|target| unchanged(target, owner, existing.get(target.name())).map(drop))
+        for some in targets.chunks(TARGETS_A_QUERY) {
+            let names: Vec<&str> = some.iter().map(|target| target.name()).collect();
+            let existing = self.inspect_each(&names).await?;
+            for target in some {
+                unchanged(target, owner, existing.get(target.name()))?;
+            }
+        }
+        Ok(())
     }
 }
 

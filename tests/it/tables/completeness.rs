@@ -1,0 +1,160 @@
+//! What readers of ClickHouse are told of each table: `_pipewright_checkpoints` has the pipe's place, and those of tables
+//! that are not complete up to there.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use pipewright::source::mysql::position::Position;
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::{Proxy, Stage};
+
+use super::{name_of, order, table, wait_table};
+use crate::support::{CATCH_UP, START, assert_caught_up, launch, on_both_sources, start};
+
+on_both_sources! {
+    each_table_says_up_to_where_it_is_complete: 300,
+}
+
+/// The pipe's place, and by target the place of each that has another, empty where none can be named.
+struct Told {
+    position: String,
+    incomplete: BTreeMap<String, String>,
+}
+
+async fn told(stage: &Stage) -> Result<Option<Told>> {
+    let sql = format!(
+        "SELECT position, incomplete FROM `{0}`._pipewright_checkpoints FINAL \
+         WHERE pipe = '{0}' AND kind = 'checkpoint' ORDER BY term DESC, stream_offset DESC LIMIT 1 \
+         FORMAT JSONEachRow",
+        stage.database
+    );
+    let text = stage.clickhouse.query(&sql).await?;
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let row: Value = serde_json::from_str(&text)?;
+    Ok(Some(Told {
+        position: serde_json::from_value(row["position"].clone())?,
+        incomplete: serde_json::from_value(row["incomplete"].clone())?,
+    }))
+}
+
+/// Waits until the tables with a place of their own are these.
+async fn wait_incomplete(stage: &Stage, wanted: &[&str]) -> Result<Told> {
+    let until = Instant::now() + CATCH_UP;
+    loop {
+        let told = told(stage).await?;
+        let names = told.as_ref().map(|told| told.incomplete.keys());
+        if names.is_some_and(|names| names.eq(wanted)) {
+            return told.context("a row");
+        }
+        ensure!(
+            Instant::now() < until,
+            "{:?} and not {wanted:?} are incomplete",
+            told.map(|told| told.incomplete)
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// The transaction that the source has committed last, as a place.
+async fn newest(stage: &Stage) -> Result<Position> {
+    let (variable, key) = match stage.kind().is_mariadb() {
+        true => ("@@gtid_binlog_pos", ("mariadb_gtid", "list")),
+        false => ("@@GLOBAL.gtid_executed", ("gtid", "set")),
+    };
+    let rows: Vec<String> = stage.source.rows(&format!("SELECT {variable}")).await?;
+    let text = rows.first().context("a place")?.replace('\n', "");
+    let (kind, name) = key;
+    serde_json::from_value(json!({ "kind": kind, name: text })).context(text)
+}
+
+/// pitfall 98: the place of one table that is out of service is not the pipe's.
+async fn each_table_says_up_to_where_it_is_complete(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE gated (id INT PRIMARY KEY, a VARCHAR(40) NULL, b INT NULL)",
+            "CREATE TABLE u LIKE gated",
+            "INSERT INTO gated VALUES (1, 'one', 1), (2, 'two', 2), (3, NULL, 3)",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["gated", "u"]);
+    file["ddl"] = json!({ "modify_column": "quarantine", "rename_column": "quarantine" });
+    let gate = Proxy::before(stage.clickhouse_server.http_port()).await?;
+    file["destination"]["url"] = json!(gate.url());
+    gate.close_gate("gated", 0);
+    let mut pipe = start(launch(&file))?;
+    gate.wait_gated(START).await?;
+    // While it is loaded for the first time there is no such place.
+    let first = wait_incomplete(&stage, &["gated", "u"]).await?;
+    ensure!(first.incomplete.values().all(String::is_empty));
+    gate.open_gate();
+    // Nothing moves the pipe's place from here on.
+    pipe.wait_state("Running", START).await?;
+    wait_incomplete(&stage, &[]).await?;
+
+    stage
+        .source
+        .execute("INSERT INTO gated VALUES (4, 'before', 4)")
+        .await?;
+    let before = newest(&stage).await?;
+    stage
+        .source
+        .execute_all([
+            "ALTER TABLE gated CHANGE COLUMN b bb BIGINT NULL",
+            "INSERT INTO gated VALUES (5, 'after', 5)",
+            "INSERT INTO u VALUES (5, 'after', 5)",
+        ])
+        .await?;
+    let after = newest(&stage).await?;
+    wait_table(&mut pipe, "gated", "Quarantined").await?;
+    assert_caught_up(&stage, &mut pipe, &["u"]).await?;
+    let out = wait_incomplete(&stage, &["gated"]).await?;
+    let place: Position = serde_json::from_str(&out.incomplete["gated"])?;
+    let pipes: Position = serde_json::from_str(&out.position)?;
+    ensure!(
+        place.contains(&before) == Some(true) && place.contains(&after) == Some(false),
+        "`gated` is said to be complete up to {place}"
+    );
+    ensure!(
+        pipes.contains(&after) == Some(true),
+        "the pipe is at {pipes}"
+    );
+
+    // The table that is loaded anew is whole when that is over, also where nothing else happens.
+    order(&pipe, &stage, "resync", "gated").await?;
+    wait_table(&mut pipe, "gated", "Streaming").await?;
+    wait_incomplete(&stage, &[]).await?;
+    // Beside a live table that is followed, a load takes nothing from it.
+    gate.close_gate("gated_resync_2", 0);
+    order(&pipe, &stage, "resync", "gated").await?;
+    gate.wait_gated(CATCH_UP).await?;
+    assert_caught_up(&stage, &mut pipe, &["gated", "u"]).await?;
+    let told = told(&stage).await?.context("a row")?;
+    ensure!(told.incomplete.is_empty(), "{:?}", told.incomplete);
+    gate.open_gate();
+    pipe.wait_state("Running", CATCH_UP).await?;
+
+    let remove = json!({ "tables": { "remove": [name_of(&stage, "gated")] } });
+    ensure!(pipe.change(remove).await?.0 == 200);
+    let removed = wait_incomplete(&stage, &["gated"]).await?;
+    ensure!(removed.incomplete["gated"].is_empty());
+    // As an earlier build has left it.
+    ensure!(pipe.stop().await? == 0);
+    let column = format!(
+        "ALTER TABLE `{}`._pipewright_checkpoints DROP COLUMN incomplete",
+        stage.database
+    );
+    stage.clickhouse.query(&column).await?;
+    pipe.restart()?;
+    pipe.wait_state("Running", CATCH_UP).await?;
+    let removed = wait_incomplete(&stage, &["gated"]).await?;
+    ensure!(removed.incomplete["gated"].is_empty());
+    let status = pipe.status().await?;
+    ensure!(table(&status, "gated")["state"] == "Removed", "{status:#}");
+    assert_caught_up(&stage, &mut pipe, &["u"]).await
+}
