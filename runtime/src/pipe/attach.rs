@@ -1,11 +1,9 @@
 //! Going on where a pipe was: proves that both ends still hold the past that the checkpoint stands on.
 
-use std::sync::Arc;
-
 use super::lost::{self, Standing};
 use super::operate::has_met;
 use super::record::{Records, Skip, TableRecord};
-use super::session::{LiveTable, Session};
+use super::session::Session;
 use super::setup::{raise_term, recorded};
 use super::store::PipeStore;
 use super::supervisor::Pipe;
