@@ -286,27 +286,7 @@ async fn a_failed_pipe_that_is_loaded_anew_goes_on_from_every_step(kind: SourceK
             _ => json!(["id"]),
         };
         pipe.change_file(&file);
-        pipe.change_env(VARIABLE, Some(point));
-        pipe.restart()?;
-        wait_failed(&mut pipe).await?;
-        // The answer is lost with the process, or had come before.
-        if let Ok((status, document)) = pipe.command("resync").await {
-            ensure!(status == 200, "{point}: {status} {document:#}");
-        }
-        wait_aborted(&mut pipe)
-            .await
-            .with_context(|| point.to_owned())?;
-        pipe.change_env(VARIABLE, None);
-        pipe.restart()?;
-        // Before the change is recorded there was none.
-        if matches!(point, "resync:1" | "change:1") {
-            wait_failed(&mut pipe).await?;
-            let (status, document) = pipe.command("resync").await?;
-            ensure!(status == 200, "after {point}: {status} {document:#}");
-        }
-        pipe.wait_state("Running", START)
-            .await
-            .with_context(|| format!("after {point}"))?;
+        loaded_anew_over(&mut pipe, point, ("Failed", "Running")).await?;
         ensure!(
             !reader.is_finished(),
             "{point}: a reader saw {}",
@@ -339,26 +319,7 @@ async fn a_pipe_that_copies_once_and_again_goes_on_from_every_step(kind: SourceK
             ])
             .await?;
         pipe.stop().await?;
-        pipe.change_env(VARIABLE, Some(point));
-        pipe.restart()?;
-        pipe.wait_state("Completed", START).await?;
-        // The answer is lost with the process, or had come before.
-        if let Ok((status, document)) = pipe.command("resync").await {
-            ensure!(status == 200, "{point}: {status} {document:#}");
-        }
-        wait_aborted(&mut pipe)
-            .await
-            .with_context(|| point.to_owned())?;
-        pipe.change_env(VARIABLE, None);
-        pipe.restart()?;
-        if matches!(point, "resync:1" | "change:1") {
-            pipe.wait_state("Completed", START).await?;
-            let (status, document) = pipe.command("resync").await?;
-            ensure!(status == 200, "after {point}: {status} {document:#}");
-        }
-        pipe.wait_state("Completed", START)
-            .await
-            .with_context(|| format!("after {point}"))?;
+        loaded_anew_over(&mut pipe, point, ("Completed", "Completed")).await?;
         ensure!(
             !reader.is_finished(),
             "{point}: a reader saw {}",
@@ -372,9 +333,38 @@ async fn a_pipe_that_copies_once_and_again_goes_on_from_every_step(kind: SourceK
     stage.assert_no_load_left().await
 }
 
-async fn wait_failed(pipe: &mut Pipe) -> Result<()> {
-    let failed = |document: &Value| document["state"] == "Failed";
-    pipe.wait_for("Failed", START, failed).await.map(drop)
+/// Starts a pipe that rests at a state and has it loaded anew; the process ends at `point`, and the next goes on until it is
+/// as wanted.
+async fn loaded_anew_over(
+    pipe: &mut Pipe,
+    point: &str,
+    (rest, wanted): (&str, &str),
+) -> Result<()> {
+    pipe.change_env(VARIABLE, Some(point));
+    pipe.restart()?;
+    wait_rest(pipe, rest).await?;
+    // The answer is lost with the process, or had come before.
+    if let Ok((status, document)) = pipe.command("resync").await {
+        ensure!(status == 200, "{point}: {status} {document:#}");
+    }
+    wait_aborted(pipe).await.with_context(|| point.to_owned())?;
+    pipe.change_env(VARIABLE, None);
+    pipe.restart()?;
+    // Before the change is recorded there was none.
+    if matches!(point, "resync:1" | "change:1") {
+        wait_rest(pipe, rest).await?;
+        let (status, document) = pipe.command("resync").await?;
+        ensure!(status == 200, "after {point}: {status} {document:#}");
+    }
+    pipe.wait_state(wanted, START)
+        .await
+        .with_context(|| format!("after {point}"))
+        .map(drop)
+}
+
+async fn wait_rest(pipe: &mut Pipe, rest: &str) -> Result<()> {
+    let at = |document: &Value| document["state"] == rest;
+    pipe.wait_for(rest, START, at).await.map(drop)
 }
 
 /// pitfall 113: a target between two definitions is followed to the later one. What ClickHouse loses when it renames a column

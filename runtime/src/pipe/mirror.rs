@@ -124,7 +124,9 @@ pub(super) async fn take_back(session: &Session, store: &PipeStore) -> Result<()
     let Some(checkpoint) = records.checkpoint() else {
         return Ok(());
     };
-    if !records.tables.values().any(|table| table.appends) {
+    // Before its first term the pipe has written nothing.
+    let writes = records.pipe.as_ref().is_some_and(|record| record.term > 0);
+    if !writes || !records.tables.values().any(|table| table.appends) {
         return Ok(());
     }
     let at = position_text(&checkpoint.place.position)?;

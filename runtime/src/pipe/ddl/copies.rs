@@ -66,7 +66,12 @@ pub(super) fn note(stand: Stand<'_>, draft: &mut Records, statement: &Statement)
         stand.track.carries(draft, name) && !stand.passed.contains(name)
     };
     match &statement.class {
-        Class::CreateTable { table: copy, .. } => {
+        // With IF NOT EXISTS an older one may stand there.
+        Class::CreateTable {
+            table: copy,
+            keeps: false,
+            ..
+        } => {
             let of = copied_table(copy).filter(|name| carried(draft, name));
             if let Some(name) = of {
                 draft.table_mut(&name).copy = Some(Copy {

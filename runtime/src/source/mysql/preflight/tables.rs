@@ -403,8 +403,8 @@ async fn check_merges(
                 "merge_table",
                 format!("rows of `{table}` can be written through the MERGE table `{merge}`"),
                 "no MERGE table over a table of the pipe: the binlog has such changes under the name of the MERGE table",
-                "write to the table itself, with INSERT_METHOD = NO for the MERGE table; or resync the table after such \
-                 changes",
+                "write to the table itself; INSERT_METHOD = NO keeps no UPDATE, DELETE or TRUNCATE from going through the \
+                 MERGE table. Or resync the table after such changes",
             ));
         }
     }
