@@ -186,7 +186,8 @@ impl Applier<'_> {
             patience.again(error).await?;
         }
         patience.over();
-        let at = end.clone();
+        // Of a transaction that goes out in parts, `end` is the place before it.
+        let at = flush.sent;
         self.track
             .checkpoint(self.store, end, committed_at_us, |draft| {
                 prepared::record_kept(draft, kept);
