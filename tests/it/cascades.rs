@@ -220,6 +220,16 @@ async fn rows_that_followed_changes_which_are_passed_over_are_loaded_again(
         .execute("DELETE FROM parents WHERE id = 1")
         .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    // Readers are told that children lack what has followed its parent since.
+    let told = format!(
+        "SELECT complete['children'] = complete['parents'] AND complete['parents'] NOT IN ('', complete['']) \
+         FROM `{0}`._pipewright_checkpoints FINAL WHERE pipe = '{0}' ORDER BY term DESC, stream_offset DESC LIMIT 1",
+        stage.database
+    );
+    ensure!(
+        stage.clickhouse.number(&told).await? == 1,
+        "children are told to be complete"
+    );
     brought_back(&stage, &pipe, "resync", "parents").await?;
     loaded_anew(&stage, &mut pipe, "children", &before[1]).await?;
 

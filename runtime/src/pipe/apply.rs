@@ -20,10 +20,11 @@ use super::faults::{FaultCounts, keep_letters};
 use super::flush::{Changed, Flush};
 use super::heal::{Kinship, Silent};
 use super::lag::Split;
+use super::mirror::Mirroring;
 use super::patience::Patience;
 use super::prepared::{self, PreparedRecord};
 use super::progress::Progress;
-use super::record::RowCounts;
+use super::record::{Records, RowCounts};
 use super::session::{LiveTable, Session};
 use super::store::PipeStore;
 use super::track::Track;
@@ -177,32 +178,46 @@ impl Applier<'_> {
         counted: Vec<Counted>,
     ) -> Result<()> {
         let (end, committed_at_us, passed) = (flush.end, flush.committed_at_us, flush.passed);
+        // Of a transaction that goes out in parts, `end` is the place before it.
+        let at = flush.sent;
+        let mark = |draft: &mut Records| {
+            let counted = counted
+                .iter()
+                .map(|counted| (&counted.table, counted.silent));
+            let passed = passed.iter().map(|(table, silent)| (table, *silent));
+            for (table, silent) in passed.chain(counted) {
+                self.kinship.mark(draft, table, silent, Some(&at));
+            }
+        };
+        let mut records = self.store.records();
+        if !self.kinship.is_empty() {
+            mark(Arc::make_mut(&mut records));
+        }
+        let mirroring = Mirroring {
+            session: self.session,
+            store: self.store,
+            kinship: self.kinship,
+        };
         let mut patience = self.patience();
         while let Err(error) = self
             .track
-            .mirror(self.session, self.store, &end, committed_at_us, durable)
+            .mirror(mirroring, &records, &end, committed_at_us, durable)
             .await
         {
             patience.again(error).await?;
         }
         patience.over();
-        // Of a transaction that goes out in parts, `end` is the place before it.
-        let at = flush.sent;
         self.track
             .checkpoint(self.store, end, committed_at_us, |draft| {
                 prepared::record_kept(draft, kept);
                 if !draft.prepared.is_empty() {
                     prepared::record_decided(draft, &self.track, &flush.decided);
                 }
-                for (table, silent) in &passed {
-                    self.kinship.mark(draft, table, *silent, Some(&at));
-                }
-                for counted in counted {
-                    let Counted { table, silent, .. } = &counted;
-                    self.kinship.mark(draft, table, *silent, Some(&at));
+                mark(draft);
+                for counted in &counted {
                     draft.add_values(&counted.table, &counted.values);
                     draft.add_faults(&counted.table, &counted.faults);
-                    let rows = draft.rows.entry(counted.table).or_default();
+                    let rows = draft.rows.entry(counted.table.clone()).or_default();
                     rows.add(counted.rows);
                 }
             })

@@ -123,6 +123,7 @@ async fn check_source(pipe: &Pipe, config: &PipeConfig) -> Result<()> {
     let past = pipe.past();
     let source = Source::connect(&config.source, past.as_ref()).await?;
     let mut conn = source.control().await?;
+    preflight::pass_over_locks(&mut conn).await?;
     let mut findings = preflight::preflight(&source, &mut conn, config).await?;
     conn.disconnect().await.ok();
     // What stands against single tables is theirs, and the way to the server does not change it.

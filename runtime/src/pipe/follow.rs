@@ -456,6 +456,7 @@ impl Follower<'_> {
                 session: self.session,
                 store: self.store,
                 track: &self.track,
+                kinship: self.kinship,
                 term: self.term,
                 passed: &self.passed,
             };

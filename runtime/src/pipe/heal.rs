@@ -124,12 +124,17 @@ impl Kinship {
         Ok(())
     }
 
+    /// Whether no table's rows follow those of another.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known().is_empty()
+    }
+
     fn known(&self) -> MutexGuard<'_, BTreeMap<TableName, Vec<Cascade>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tables whose rows may have followed `changes` of `parent`.
-    fn reached(&self, parent: &TableName, changes: Silent) -> BTreeSet<TableName> {
+    pub(super) fn reached(&self, parent: &TableName, changes: Silent) -> BTreeSet<TableName> {
         let known = self.known();
         let mut reached = BTreeSet::new();
         let mut next = vec![(parent.clone(), changes.deletes, changes.updates)];

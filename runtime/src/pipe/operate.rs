@@ -19,6 +19,7 @@ use super::follow::{FLUSHES_WAITING, Follower, Pace, Passed};
 use super::heal::{self, Kinship};
 use super::journal::{EventKind, Level, Note};
 use super::lifecycle::{PipeEvent, PipeState, Resume};
+use super::mirror::Mirroring;
 use super::prepared;
 use super::progress::Alarm;
 use super::record::{Records, Skip, random_server_id};
@@ -28,7 +29,7 @@ use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use super::tables;
 use super::track::Track;
-use super::{load, mirror, objectives, pinned};
+use super::{load, objectives, pinned};
 use crate::batch::TableName;
 use crate::config::{Cascades, Mode};
 use crate::error::{Error, ErrorKind, Result};
@@ -223,9 +224,14 @@ impl Run {
             Ok(())
         });
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
-        let stop = self.stop.clone();
+        let (kinship, stop) = (Arc::clone(&self.kinship), self.stop.clone());
         self.tasks.spawn(async move {
-            mirror::keep_true(&session, &pipe.store, &stop).await;
+            let mirroring = Mirroring {
+                session: &session,
+                store: &pipe.store,
+                kinship: &kinship,
+            };
+            mirroring.keep_true(&stop).await;
             Ok(())
         });
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::beside::{Beside, Exchange, History, Retire, Shadow};
 use super::connections::EndKeys;
+use super::ddl::Copy;
 use super::faults::FaultCounts;
 use super::files::Applied;
 use super::leftovers::Left;
@@ -190,6 +191,9 @@ pub struct TableRecord {
     /// Whether it is out because the file's `exclude` lists it; it comes back when the list no longer does.
     #[serde(default)]
     pub excluded: bool,
+    /// The copy that a tool makes of it, to put in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<Copy>,
     /// Whether rows may have followed a foreign key, so that it is to be loaded anew.
     #[serde(default)]
     pub cascaded: bool,
@@ -317,6 +321,7 @@ impl TableRecord {
             unmade: false,
             dropped: false,
             excluded: false,
+            copy: None,
             cascaded: false,
             retire: None,
             inexact: None,
@@ -453,6 +458,10 @@ impl Records {
     /// When the pipe has no such table.
     pub fn table_event(&mut self, name: &TableName, event: TableEvent) -> Result<()> {
         let table = self.table_mut(name);
+        if matches!(event, TableEvent::Resync | TableEvent::Add) {
+            // Statements before the load's place are not read.
+            table.copy = None;
+        }
         if event == TableEvent::Loaded {
             table.whole = true;
             // One that was marked during the load is loaded once more.

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::append::{self, Snapshots};
 use super::lag::Spent;
+use super::mirror::Mirrored;
 use super::obstacles::Obstacles;
 use super::pinned;
 use super::plugin_files::PluginFiles;
@@ -30,6 +31,8 @@ pub(super) struct Session {
     pub(super) spent: Spent,
     /// What loads of append tables read by.
     pub(super) snapshots: Snapshots,
+    /// What this run has told readers.
+    pub(super) mirrored: Mirrored,
     pub(super) engine: Arc<Engine>,
     plugins: BTreeMap<String, Arc<Plugin>>,
     /// Those that ran into a limit or trapped before they had seen a table: the trouble of the tables that they are for.
@@ -190,6 +193,7 @@ impl Session {
             destination,
             spent: Spent::default(),
             snapshots: Snapshots::default(),
+            mirrored: Mirrored::default(),
             engine: Arc::clone(engine),
             plugins,
             failed: BTreeMap::new(),

@@ -11,7 +11,7 @@ use super::append;
 use super::attach::pin;
 use super::established;
 use super::lifecycle::PipeEvent;
-use super::mirror::position_text;
+use super::mirror::{self, position_text};
 use super::record::{Checkpoint, Records, TableRecord, random_id, random_server_id};
 use super::session::{LiveTable, Session, completes_rows};
 use super::start_place;
@@ -505,6 +505,7 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
             .with_hint("set the pipe up anew under another name with empty targets")
         })?;
     let checkpoint = record.checkpoint.expect("a term begins at a checkpoint");
+    mirror::take_back(session, store).await?;
     append::rewind(session, record.term, &checkpoint.place).await?;
     let owner = random_id();
     store
@@ -525,7 +526,8 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
         position: position_text(&place.position)?,
         owner: owner.clone(),
         source_committed_at: None,
-        incomplete: store.records().incomplete()?,
+        // Which rows follow those of others is known when the stream is open; until then nothing is told.
+        incomplete: None,
     };
     session.destination.claim_term(store.pipe(), &claim).await?;
     append::rewind(session, record.term, &checkpoint.place).await?;

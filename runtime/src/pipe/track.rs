@@ -3,7 +3,7 @@
 use super::clock::now_us;
 use super::heal::{Kinship, Silent};
 use super::lifecycle::Failure;
-use super::mirror;
+use super::mirror::Mirroring;
 use super::record::{Checkpoint, Records, TablePlace};
 use super::store::PipeStore;
 use crate::batch::TableName;
@@ -90,13 +90,14 @@ impl Track {
     }
 
     /// Writes the mirror of a checkpoint of the pipe into the destination, before the checkpoint itself; may be repeated.
+    /// `records` are those of behind it.
     ///
     /// # Errors
     /// When the write fails.
     pub(super) async fn mirror(
         &self,
-        session: &Session,
-        store: &PipeStore,
+        mirroring: Mirroring<'_>,
+        records: &Records,
         place: &StreamPlace,
         committed_at_us: Option<u64>,
         durable: &[Durable],
@@ -104,7 +105,9 @@ impl Track {
         if let Track::Table(_) = self {
             return Ok(());
         }
-        mirror::write(session, store, place, committed_at_us, durable).await
+        mirroring
+            .write(records, place, committed_at_us, durable)
+            .await
     }
 
     /// Moves the place, which has been mirrored, together with `edit`. Tables in the stream whose own place is passed by

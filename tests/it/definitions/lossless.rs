@@ -2,15 +2,17 @@
 
 use anyhow::{Result, ensure};
 use mysql_async::prelude::Queryable;
+use serde_json::json;
 use testbed::SourceKind;
 use testbed::harness::Stage;
 
 use super::{identity, settled};
-use crate::support::{assert_caught_up, on_both_sources, running};
+use crate::support::{assert_caught_up, on_both_sources, running, running_with};
 
 on_both_sources! {
     wider_definitions_of_each_type_keep_values_in_place: 400,
     definitions_that_make_values_anew_load_the_table: 400,
+    what_earlier_rows_show_behind_a_definition_is_told_by_a_load: 300,
 }
 
 /// Each with a row that only the new definition holds.
@@ -108,6 +110,60 @@ async fn definitions_that_make_values_anew_load_the_table(kind: SourceKind) -> R
         ensure!(
             (identity(&stage, "t").await? != before) == is_done,
             "`{statement}`: {is_done}"
+        );
+    }
+    stage.assert_no_load_left().await
+}
+
+/// Statements after which earlier rows show something else than the catalog tells of.
+const SHOWN: [&str; 4] = [
+    // Both servers print it with six digits: 16777200.
+    "ALTER TABLE t ADD COLUMN f FLOAT NOT NULL DEFAULT 16777216",
+    "ALTER TABLE t MODIFY d DECIMAL(12,4)",
+    "ALTER TABLE t MODIFY a VARCHAR(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    "ALTER TABLE t CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci",
+];
+
+/// pitfall 43, pitfall 106: a default that is printed short, the digits of a number that is kept as text, and a column that
+/// is computed by comparing texts.
+async fn what_earlier_rows_show_behind_a_definition_is_told_by_a_load(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, d DECIMAL(10,2), \
+             a VARCHAR(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci, g INT AS (a = 'x') VIRTUAL)",
+            "INSERT INTO t (id, d, a) VALUES (1, 1.25, 'X'), (2, -3.5, 'x')",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["tables"][0]["columns"] = json!({ "d": { "decimal": "string" } });
+    let mut pipe = running_with(&file).await?;
+    let shown = format!(
+        "SELECT d, g FROM `{}`.t_current ORDER BY id",
+        stage.database
+    );
+    for statement in SHOWN {
+        let before = identity(&stage, "t").await?;
+        stage.source.execute(statement).await?;
+        settled(&stage, &mut pipe, &["t"]).await?;
+        ensure!(
+            identity(&stage, "t").await? != before,
+            "`{statement}` was followed in place"
+        );
+        let here: Vec<(String, i64)> = stage
+            .source
+            .connect()
+            .await?
+            .query("SELECT CAST(d AS CHAR), g FROM t ORDER BY id")
+            .await?;
+        let here: Vec<String> = here.iter().map(|(d, g)| format!("{d}\t{g}")).collect();
+        let there = stage.clickhouse.query(&shown).await?;
+        ensure!(
+            there.trim() == here.join("\n"),
+            "`{statement}`: {there} and not {here:?}"
         );
     }
     stage.assert_no_load_left().await

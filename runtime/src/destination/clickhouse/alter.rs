@@ -13,6 +13,7 @@ use super::ddl;
 use super::failure::Doing;
 use super::tables::{ExistingTable, Owner};
 use super::target::{TargetColumn, TargetTable};
+use crate::batch::ColumnType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 
@@ -98,6 +99,9 @@ impl Alteration {
                         to: name.clone(),
                     },
                 );
+            }
+            if scale_as_text(column) != scale_as_text(next) {
+                return Err(format!("column `{name}` shows other digits as text"));
             }
             if column.sql_type != next.sql_type {
                 if key.contains(&name.as_str()) || !keeps_values(column, next) {
@@ -275,6 +279,13 @@ impl Alteration {
     /// What is left to do on the table as it stands.
     fn statements(&self, found: &ExistingTable) -> Vec<String> {
         let has = |name: &str| found.columns.iter().find(|column| column.name == name);
+        let stands = |name: &String| {
+            let before = self.steps.iter().find_map(|step| match step {
+                Step::Rename { from, to } if to == name => has(from),
+                _ => None,
+            });
+            has(name).or(before)
+        };
         let mut statements: Vec<String> =
             self.steps
                 .iter()
@@ -289,12 +300,16 @@ impl Alteration {
                         (plain && has(name).is_some_and(|column| column.column_type == *sql_type))
                             .then(|| {
                                 let nullable = format!("Nullable({sql_type})");
-                                ddl::modify_column(&self.after, name, &nullable)
+                                // Without a default, which later rows would get.
+                                ddl::modify_column(&self.after, name, &nullable, None)
                             })
                     }
-                    Step::Modify(name, sql_type) => {
-                        Some(ddl::modify_column(&self.after, name, sql_type))
-                    }
+                    Step::Modify(name, sql_type) => Some(ddl::modify_column(
+                        &self.after,
+                        name,
+                        sql_type,
+                        stands(name),
+                    )),
                 })
                 .collect();
         let added: Vec<&TargetColumn> = self
@@ -331,6 +346,14 @@ fn values_lost(target: &TargetTable, column: &str) -> Error {
         "ClickHouse lost values when it renamed the column beside a merge (its issue 80648): restore it from a backup if it \
          is needed, and retry; a later ClickHouse does not",
     )
+}
+
+/// The digits behind the point of a DECIMAL that is kept as text.
+fn scale_as_text(column: &TargetColumn) -> Option<u8> {
+    match column.column_type {
+        ColumnType::Decimal { scale, .. } if column.sql_type.contains("String") => Some(scale),
+        _ => None,
+    }
 }
 
 /// Whether ClickHouse turns each value of the one type into the same value of the other.

@@ -35,8 +35,8 @@ pub struct Mirror {
     pub written_at: SystemTime,
 }
 
-/// Targets that do not hold what the source had at a place: up to where each does, as JSON of a place, and nothing for one
-/// that cannot be told of, such as one that is loaded for the first time.
+/// Targets that do not hold all that the source had at a place: up to where each does, as JSON of a place, and nothing for
+/// one that cannot be told of, such as one that is loaded for the first time.
 pub type Incomplete = BTreeMap<String, String>;
 
 /// A checkpoint to mirror, or a place to begin a term at.
@@ -52,8 +52,8 @@ pub struct MirrorRow {
     pub owner: String,
     /// When the source committed the last transaction before the place.
     pub source_committed_at: Option<SystemTime>,
-    /// The targets that are not complete at the place; all others of the pipe are.
-    pub incomplete: Incomplete,
+    /// The targets that are not complete at the place; all others of the pipe are. None where nothing is told of any.
+    pub incomplete: Option<Incomplete>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -73,8 +73,8 @@ struct SentRow<'a> {
     position: &'a str,
     kind: Kind,
     source_committed_at: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    incomplete: &'a Incomplete,
+    /// By target, and for all others by the empty name. Empty where nothing is told, as in rows of builds that did not.
+    complete: BTreeMap<&'a str, &'a str>,
 }
 
 impl<'a> SentRow<'a> {
@@ -83,6 +83,12 @@ impl<'a> SentRow<'a> {
             let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
             Some(format!("{}.{:06}", since.as_secs(), since.subsec_micros()))
         });
+        let mut complete = BTreeMap::new();
+        if let Some(incomplete) = &row.incomplete {
+            let behind = incomplete.iter().map(|(target, at)| (&**target, &**at));
+            complete.extend(behind);
+            complete.insert("", &*row.position);
+        }
         Self {
             pipe,
             term: row.term,
@@ -91,7 +97,7 @@ impl<'a> SentRow<'a> {
             position: &row.position,
             kind,
             source_committed_at,
-            incomplete: &row.incomplete,
+            complete,
         }
     }
 }
@@ -151,11 +157,11 @@ impl ClickHouse {
     pub async fn widen_checkpoints(&self) -> Result<()> {
         let (database, table) = (self.database(), CHECKPOINTS_TABLE);
         let rows: Vec<LacksRow> = self
-            .rows(&ddl::lacks_incomplete(database, table), DOING)
+            .rows(&ddl::lacks_complete(database, table), DOING)
             .await?;
         match rows.first().is_some_and(|row| row.lacks != 0) {
             true => {
-                let sql = ddl::add_incomplete(database, table);
+                let sql = ddl::add_complete(database, table);
                 self.run(&sql, DOING, STATEMENT_TIMEOUT).await
             }
             false => Ok(()),
@@ -294,7 +300,7 @@ impl ClickHouse {
             position: newest.position,
             owner: newest.owner,
             source_committed_at: None,
-            incomplete: Incomplete::new(),
+            incomplete: None,
         };
         self.send_row(&SentRow::new(pipe, &row, Kind::Dropped))
             .await

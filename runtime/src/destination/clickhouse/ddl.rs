@@ -1,7 +1,7 @@
 //! Every statement that we send, and the only place that puts one together. Names are always quoted.
 
 use super::append;
-use super::tables::Owner;
+use super::tables::{ExistingColumn, Owner};
 use super::target::{TargetColumn, TargetTable};
 use crate::batch::Version;
 use crate::config::Engine;
@@ -286,9 +286,28 @@ pub(super) fn drop_column(target: &TargetTable, name: &str) -> String {
     )
 }
 
-pub(super) fn modify_column(target: &TargetTable, name: &str, sql_type: &str) -> String {
+/// Gives a column, which stands as `existing`, another type. Parts from before it was added do not have it: what is read for
+/// it there is the default, which of a type that takes NULL is NULL by itself.
+pub(super) fn modify_column(
+    target: &TargetTable,
+    name: &str,
+    sql_type: &str,
+    existing: Option<&ExistingColumn>,
+) -> String {
+    let takes_null = |sql_type: &str| sql_type.contains("Nullable(");
+    let plain = existing.filter(|existing| {
+        existing.default_kind.is_empty()
+            && takes_null(sql_type)
+            && !takes_null(&existing.column_type)
+    });
+    let fill = plain
+        .map(|existing| {
+            let before = text(&existing.column_type);
+            format!(" DEFAULT defaultValueOfTypeName({before})")
+        })
+        .unwrap_or_default();
     format!(
-        "ALTER TABLE {} MODIFY COLUMN {} {sql_type}",
+        "ALTER TABLE {} MODIFY COLUMN {} {sql_type}{fill}",
         table(target),
         ident(name)
     )
@@ -477,7 +496,7 @@ pub(super) fn create_checkpoints(database: &str, name: &str, fsync: bool) -> Str
     format!(
         "CREATE TABLE IF NOT EXISTS {}\n(\n    pipe String,\n    term UInt16,\n    owner String,\n    \
          stream_offset UInt64,\n    position String,\n    kind LowCardinality(String),\n    \
-         source_committed_at Nullable(DateTime64(6, 'UTC')),\n    {INCOMPLETE},\n    \
+         source_committed_at Nullable(DateTime64(6, 'UTC')),\n    {COMPLETE},\n    \
          written_at DateTime64(6, 'UTC') DEFAULT now64(6)\n)\n\
          ENGINE = ReplacingMergeTree(stream_offset)\nORDER BY (pipe, term, owner){}\n\
          COMMENT 'pipewright: where each pipe stands'",
@@ -486,29 +505,29 @@ pub(super) fn create_checkpoints(database: &str, name: &str, fsync: bool) -> Str
     )
 }
 
-/// The column that tells of tables which are not complete at the row's place.
-const INCOMPLETE: &str = "incomplete Map(String, String)";
+/// The column that tells up to where each target is complete: by name, and by the empty name for all others.
+const COMPLETE: &str = "complete Map(String, String)";
 
 /// Whether the checkpoints stand, and stand as a build made them that kept no such column.
-pub(super) fn lacks_incomplete(database: &str, name: &str) -> String {
+pub(super) fn lacks_complete(database: &str, name: &str) -> String {
     format!(
-        "SELECT count() > 0 AND countIf(name = 'incomplete') = 0 AS lacks FROM system.columns\n\
+        "SELECT count() > 0 AND countIf(name = 'complete') = 0 AS lacks FROM system.columns\n\
          WHERE database = {} AND table = {}",
         text(database),
         text(name)
     )
 }
 
-pub(super) fn add_incomplete(database: &str, name: &str) -> String {
+pub(super) fn add_complete(database: &str, name: &str) -> String {
     format!(
-        "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {INCOMPLETE} AFTER source_committed_at",
+        "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {COMPLETE} AFTER source_committed_at",
         qualified(database, name)
     )
 }
 
 pub(super) fn insert_checkpoint(database: &str, name: &str) -> String {
     format!(
-        "INSERT INTO {} (pipe, term, owner, stream_offset, position, kind, source_committed_at, incomplete)\n\
+        "INSERT INTO {} (pipe, term, owner, stream_offset, position, kind, source_committed_at, complete)\n\
          FORMAT JSONEachRow",
         qualified(database, name)
     )

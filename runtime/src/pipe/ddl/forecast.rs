@@ -6,8 +6,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::super::tables::is_named;
+use super::Fate;
+use super::copies::is_ghost;
 use super::moves::moved;
-use super::{Fate, is_ghost};
 use crate::batch::TableName;
 use crate::config::{DdlAction, Mode, PipeConfig};
 use crate::source::mysql::binlog::ddl::{Alter, Class, Clause, read_statement};
@@ -140,9 +141,10 @@ impl Teller<'_> {
             if self.is_ours(to) && is_ghost(pairs, from, to) {
                 let applied = "the target stays, and follows the new definition";
                 self.tell(to, part, policies.modify_column, applied);
-                let narrower = "unique keys or collations beyond those of before";
+                let narrower = "unique keys, collations, CHECKs, foreign keys or partitions beyond those of before, and columns \
+                                of another name";
                 let load = format!(
-                    "nothing, where there are none; rows may have been left out for one: {}",
+                    "nothing, where the statements on its copy have none; rows may have been left out, or stand elsewhere: {}",
                     self.load()
                 );
                 self.put(to, narrower, Some(policies.reload), load);
@@ -239,7 +241,8 @@ impl Teller<'_> {
             }
             Clause::Unknown => self.tell_load(table, "a clause that is not known"),
             // What moves rows or tables is told of the statement as a whole.
-            Clause::RenameTable
+            Clause::Constraint
+            | Clause::RenameTable
             | Clause::Rows
             | Clause::Discard
             | Clause::GiveOut

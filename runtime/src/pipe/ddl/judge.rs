@@ -27,24 +27,41 @@ pub(super) struct Altered {
     pub(super) alterations: Vec<Alteration>,
 }
 
-/// What `alter` leads to for the table; without one, another table with all its rows has taken its place.
+/// What `alter` leads to for the table.
 pub(super) async fn altered(
     stand: Stand<'_>,
     name: &TableName,
-    alter: Option<&Alter>,
+    alter: &Alter,
     statement: &Statement,
 ) -> Result<Verdict> {
-    let harmless = |alter: &Alter| {
-        alter.clauses.iter().all(|clause| {
-            matches!(
-                clause,
-                Clause::Nothing | Clause::Repair | Clause::Default(_)
-            )
-        })
+    let harmless = |clause: &Clause| {
+        matches!(
+            clause,
+            Clause::Nothing | Clause::Constraint | Clause::Repair | Clause::Default(_)
+        )
     };
-    if alter.is_some_and(harmless) {
+    if alter.clauses.iter().all(harmless) {
         return Ok(Verdict::Nothing);
     }
+    followed(stand, name, (alter, false), statement).await
+}
+
+/// What it leads to that a copy with all of the table's rows has taken its place, to which `alter` was done.
+pub(super) async fn copied(
+    stand: Stand<'_>,
+    name: &TableName,
+    alter: &Alter,
+    statement: &Statement,
+) -> Result<Verdict> {
+    followed(stand, name, (alter, true), statement).await
+}
+
+async fn followed(
+    stand: Stand<'_>,
+    name: &TableName,
+    (alter, is_copy): (&Alter, bool),
+    statement: &Statement,
+) -> Result<Verdict> {
     let table = stand.session.table(name);
     let (now, later) = catalog_and_later(stand, name, statement).await?;
     let leaves = later.iter().any(|later| leaves(&later.class, name));
@@ -71,14 +88,8 @@ pub(super) async fn altered(
         Class::AlterTable { table, alter } if table == name => Some(alter),
         _ => None,
     });
-    let shape = match alter {
-        Some(alter) => {
-            let series: Vec<&Alter> = std::iter::once(alter).chain(later_alters).collect();
-            behind_first(&table.source, &series, &now)
-        }
-        None if later_alters.count() == 0 => by_names(&table.source, now),
-        None => None,
-    };
+    let series: Vec<&Alter> = std::iter::once(alter).chain(later_alters).collect();
+    let shape = behind_first(&table.source, &series, &now);
     let Some(shape) = shape else {
         return Ok(Verdict::Reload(
             "its columns cannot be told from the statement and the catalog".to_owned(),
@@ -89,6 +100,7 @@ pub(super) async fn altered(
         name,
         table: &table,
         alter,
+        is_copy,
         statement,
     }
     .judge(shape)
@@ -157,25 +169,13 @@ fn leaves(class: &Class, name: &TableName) -> bool {
     }
 }
 
-/// Columns are the same where their names are, unless some came while others went: those may be the same too.
-fn by_names(before: &SourceTable, now: SourceTable) -> Option<Shape> {
-    let place = |column: &SourceColumn| {
-        let same = |known: &SourceColumn| known.name.to_lowercase() == column.name.to_lowercase();
-        before.columns.iter().position(same)
-    };
-    let origins: Vec<Option<usize>> = now.columns.iter().map(place).collect();
-    let known = origins.iter().flatten().count();
-    (known == origins.len() || known == before.columns.len()).then_some(Shape {
-        table: now,
-        origins,
-    })
-}
-
 struct Judge<'a> {
     stand: Stand<'a>,
     name: &'a TableName,
     table: &'a LiveTable,
-    alter: Option<&'a Alter>,
+    alter: &'a Alter,
+    /// Whether it was done to a copy, whose rows came with INSERT IGNORE.
+    is_copy: bool,
     statement: &'a Statement,
 }
 
@@ -196,7 +196,7 @@ impl Judge<'_> {
         };
         // A copy with INSERT IGNORE leaves out rows that are equal where they were not to be.
         let narrower = after.key_beyond(&self.table.source);
-        if let (None, Some(key)) = (self.alter, narrower) {
+        if let (true, Some(key)) = (self.is_copy, narrower) {
             return Ok(Verdict::Reload(format!(
                 "it has a unique key of {key}, for which rows may have been left out"
             )));
@@ -303,7 +303,7 @@ impl Judge<'_> {
                 let as_text = rule == DateRule::Text && old.scale != column.scale;
                 // The tools that put a table in another's place copy with INSERT IGNORE, whatever the session's mode.
                 let mode = kept::Mode {
-                    strict: self.statement.strict && self.alter.is_some(),
+                    strict: self.statement.strict && !self.is_copy,
                     pads: self.statement.pads,
                 };
                 let kept = kept::keeps_values(old, column, mode);
@@ -348,7 +348,9 @@ impl Judge<'_> {
         };
         let changed = after.iter().zip(&shape.origins).find(|(column, origin)| {
             let old = origin.and_then(|origin| self.table.source.columns.get(origin));
-            old.is_some_and(|old| self.is_changed(old, column))
+            old.is_some_and(|old| {
+                self.is_changed(old, column) || self.may_compare_otherwise(column)
+            })
         });
         changed.map_or(Ok(()), |(column, _)| {
             Err(format!(
@@ -356,6 +358,15 @@ impl Judge<'_> {
                 column.name, computed.name
             ))
         })
+    }
+
+    /// Whether the column's collation may be another, of which no definition of ours tells.
+    fn may_compare_otherwise(&self, column: &SourceColumn) -> bool {
+        let said = |clause: &Clause| match clause {
+            Clause::Change(_, to, _) => to.to_lowercase() == column.name.to_lowercase(),
+            clause => *clause == Clause::Convert,
+        };
+        column.charset.is_some() && self.alter.clauses.iter().any(said)
     }
 
     /// Whether the column may hold other values or another type than before; never for its place and name, nor for a default
@@ -370,10 +381,7 @@ impl Judge<'_> {
             _ => false,
         };
         // A generated column's expression is not part of the definition.
-        let again = column.generated
-            && self
-                .alter
-                .is_none_or(|alter| alter.clauses.iter().any(said));
+        let again = column.generated && self.alter.clauses.iter().any(said);
         same != *old || again || kept::is_numbered_anew(old, column)
     }
 
@@ -436,7 +444,7 @@ impl Judge<'_> {
         for name in added {
             let written = steps.iter().any(|step| step.writes.contains(name));
             let column = source.columns.iter().find(|column| column.name == *name);
-            let copied = self.alter.is_none();
+            let copied = self.is_copy;
             let fill = column.and_then(|column| kept::fill(column, copied));
             let fill = fill.filter(|_| !written);
             let Some(fill) = fill else {

@@ -161,7 +161,9 @@ pub(super) fn fill(column: &SourceColumn, copied: bool) -> Option<Option<&str>> 
             || kind.ends_with("blob"))
         .then_some(None),
         ColumnDefault::Literal(text) => {
-            let plain = is_number(kind)
+            // Both servers print the default of a FLOAT with six digits, whatever it is.
+            let is_float = kind == "float" && column.scale.is_none();
+            let plain = (is_number(kind) && (!is_float || text.parse() == Ok(0.0_f32)))
                 || matches!(kind, "char" | "varchar" | "enum")
                 || (matches!(kind, "date" | "datetime") && is_common_date(text));
             plain.then_some(Some(text.as_str()))

@@ -133,6 +133,12 @@ fn only_what_the_destination_shows_by_itself_is_a_fill() {
         (with("binary", false, ColumnDefault::None), None),
         (with("int", false, ColumnDefault::None), Some(None)),
         (with("int", false, literal("5")), Some(Some("5"))),
+        (with("float", false, literal("0")), Some(Some("0"))),
+        (with("float", false, literal("16777200")), None),
+        (
+            with("double", false, literal("16777216")),
+            Some(Some("16777216")),
+        ),
         (with("bit", false, literal("b'1'")), None),
         (
             with("timestamp", true, literal("2024-01-01 00:00:00")),

@@ -10,6 +10,7 @@
 //! before it begins, since a target between two forms fits neither definition, and the new definition is persisted in
 //! the same write as the checkpoint that moves past the statement.
 
+mod copies;
 mod forecast;
 mod gone;
 mod judge;
@@ -22,7 +23,9 @@ use std::sync::Arc;
 
 use super::command::Command;
 use super::follow::Passed;
+use super::heal::Kinship;
 use super::journal::{EventKind, Level, Note};
+use super::mirror::Mirroring;
 use super::session::Session;
 use super::store::PipeStore;
 use super::track::Track;
@@ -36,6 +39,8 @@ use crate::source::mysql::binlog::Statement;
 use crate::source::mysql::binlog::ddl::{Alter, Class, Clause};
 use crate::source::mysql::catalog::{SourceTable, exists};
 
+pub(super) use copies::Copy;
+use copies::is_ghost;
 pub use forecast::{Forecast, forecast};
 pub(super) use gone::{follow, retire_gone};
 use judge::Altered;
@@ -77,6 +82,7 @@ pub(super) struct Stand<'a> {
     pub(super) session: &'a Session,
     pub(super) store: &'a PipeStore,
     pub(super) track: &'a Track,
+    pub(super) kinship: &'a Kinship,
     pub(super) term: u16,
     /// Tables that stand ahead of the stream.
     pub(super) passed: &'a Passed,
@@ -122,10 +128,17 @@ pub(super) async fn apply(stand: Stand<'_>, statement: &Statement) -> Result<Out
         session,
         store,
         track,
+        kinship,
         ..
     } = stand;
+    let mirroring = Mirroring {
+        session,
+        store,
+        kinship,
+    };
+    let records = store.records();
     track
-        .mirror(session, store, &end, committed_at_us, &durable)
+        .mirror(mirroring, &records, &end, committed_at_us, &durable)
         .await?;
     track
         .checkpoint(store, end, committed_at_us, |draft| {
@@ -134,6 +147,7 @@ pub(super) async fn apply(stand: Stand<'_>, statement: &Statement) -> Result<Out
                 (table.source, table.altering) = (definition, false);
                 table.renamed_values.clear();
             }
+            copies::note(stand, draft, statement);
         })
         .await?;
     Ok(Outcome::Applied)
@@ -292,7 +306,7 @@ async fn of_alter(
     Ok(match named.contains(table) {
         true => vec![(
             table.clone(),
-            judge::altered(stand, table, Some(alter), statement).await?,
+            judge::altered(stand, table, alter, statement).await?,
         )],
         false => Vec::new(),
     })
@@ -326,9 +340,8 @@ async fn renamed(
             Some(Some(_)) if reads_one_moment(stand, name) => {
                 Verdict::Reload("its load had not ended".to_owned())
             }
-            // The tool has copied every row, and its changes came under the old name: only the definition is another.
             Some(Some(holder)) if is_ghost(pairs, holder, name) => {
-                judge::altered(stand, name, None, statement).await?
+                copies::in_place(stand, name, holder, statement).await?
             }
             Some(Some(holder)) => Verdict::Reload(format!("`{holder}` has its name")),
         };
@@ -367,29 +380,6 @@ fn reads_one_moment(stand: Stand<'_>, name: &TableName) -> bool {
     let records = stand.store.records();
     let table = records.tables.get(name);
     table.is_some_and(|table| table.appends && table.state.is_loading())
-}
-
-/// Whether the RENAME is a cut-over of gh-ost or pt-online-schema-change, by the names that they give to the table that
-/// they put in the place of another and to the one that they put aside with it (pitfall 104). gh-ost may name the latter
-/// after a time.
-fn is_ghost(pairs: &[(TableName, TableName)], holder: &TableName, name: &TableName) -> bool {
-    let between = |other: &TableName, suffix: &str| {
-        let bare = other.table.trim_start_matches('_');
-        let middle = bare.strip_prefix(&name.table)?.strip_suffix(suffix)?;
-        let marked = other.database == name.database && bare.len() < other.table.len();
-        marked.then(|| middle.to_owned())
-    };
-    let is = |other: &TableName, suffix: &str| between(other, suffix).as_deref() == Some("");
-    let is_stamped = |other: &TableName| {
-        between(other, "_del").is_some_and(|middle| match middle.strip_prefix('_') {
-            Some(time) => time.bytes().all(|byte| byte.is_ascii_digit()),
-            None => middle.is_empty(),
-        })
-    };
-    let mut aside = pairs.iter().filter(|(from, _)| from == name);
-    aside.any(|(_, aside)| {
-        (is(holder, "_gho") && is_stamped(aside)) || (is(holder, "_new") && is(aside, "_old"))
-    })
 }
 
 /// Rows that a partition has read before the TRUNCATE must be there to get their tombstone; a partition that is read

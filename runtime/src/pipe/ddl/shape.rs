@@ -190,6 +190,7 @@ fn apply(
             }
             Clause::Convert => slots.iter_mut().for_each(|slot| slot.defined_by = number),
             Clause::Key
+            | Clause::Constraint
             | Clause::RenameTable
             | Clause::Rows
             | Clause::Discard
@@ -326,6 +327,7 @@ fn unique_keys_behind_first(series: &[&Alter], now: &SourceTable) -> Vec<UniqueK
             Clause::Add(..)
                 | Clause::Default(_)
                 | Clause::Engine
+                | Clause::Constraint
                 | Clause::Repair
                 | Clause::Nothing
         )

@@ -3,10 +3,12 @@
 //! What a column is afterwards stands in the catalog; the text tells which column of before it was, and whether rows
 //! moved without row events. What is not recognised is [`Clause::Unknown`], which no caller takes for harmless.
 
+use serde::{Deserialize, Serialize};
+
 use super::tokens::Token;
 
 /// What an ALTER TABLE does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alter {
     /// MariaDB's `ALTER IGNORE TABLE`: rows that do not fit are changed or dropped without row events.
     pub ignore: bool,
@@ -15,7 +17,7 @@ pub struct Alter {
 }
 
 /// One clause.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Clause {
     /// A new column.
     Add(String, Place),
@@ -31,6 +33,9 @@ pub enum Clause {
     Convert,
     /// Another primary or unique key, perhaps.
     Key,
+    /// A CHECK, a foreign key or partitions: the server refuses rows that do not fit, or, where they are copied with
+    /// IGNORE, leaves them out.
+    Constraint,
     /// The table gets another name.
     RenameTable,
     /// Rows come or go without row events: partitions, tablespaces (pitfall 110).
@@ -54,7 +59,7 @@ pub enum Clause {
 }
 
 /// Where a column is put.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
     /// A new one at the end, another where it is.
     Unsaid,
@@ -232,12 +237,14 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
     }
     if first.is("MODIFY") {
         let (name, definition) = column(rest)?;
-        return one(Clause::Change(name.clone(), name, place(definition)));
+        let change = Clause::Change(name.clone(), name, place(definition));
+        return Some(with_constraint(change, definition));
     }
     if first.is("CHANGE") {
         let (from, rest) = column(rest)?;
         let (to, definition) = named(rest)?;
-        return one(Clause::Change(from, to, place(definition)));
+        let change = Clause::Change(from, to, place(definition));
+        return Some(with_constraint(change, definition));
     }
     if first.is("RENAME") {
         return match rest.split_first() {
@@ -292,7 +299,23 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
             (first, rest.first()),
             (Token::Word(_), Some(Token::Mark(b'=')))
         );
-    harmless.then(|| vec![options(piece)])
+    harmless.then(|| {
+        let mut found = vec![options(piece)];
+        let parts = |two: &[Token]| two[0].is("PARTITION") && two[1].is("BY");
+        if piece.windows(2).any(parts) {
+            found.push(Clause::Constraint);
+        }
+        found
+    })
+}
+
+/// A column's clause, with what its definition says of rows.
+fn with_constraint(clause: Clause, definition: &[Token]) -> Vec<Clause> {
+    let constrains = |token: &Token| token.is("CHECK") || token.is("REFERENCES");
+    match at_top(definition).any(constrains) {
+        true => vec![clause, Clause::Constraint],
+        false => vec![clause],
+    }
 }
 
 /// What REORGANIZE PARTITION does, by the partitions that it makes. Ranges stay what they are together, but of partitions
@@ -337,8 +360,18 @@ fn options(piece: &[Token]) -> Clause {
 fn add(rest: &[Token]) -> Option<Vec<Clause>> {
     let first = rest.first()?;
     let is = |words: &[&str]| words.iter().any(|word| first.is(word));
-    if is(&["PRIMARY", "UNIQUE", "CONSTRAINT"]) {
+    if is(&["PRIMARY", "UNIQUE"]) {
         return Some(vec![Clause::Key]);
+    }
+    if is(&["CONSTRAINT"]) {
+        let key = |token: &Token| token.is("PRIMARY") || token.is("UNIQUE");
+        return Some(match at_top(rest).any(key) {
+            true => vec![Clause::Key],
+            false => vec![Clause::Key, Clause::Constraint],
+        });
+    }
+    if is(&["FOREIGN", "CHECK", "PARTITION"]) {
+        return Some(vec![Clause::Constraint]);
     }
     // Indexes of a kind of their own are told from columns of that name by the word behind.
     let index = |token: Option<&Token>| {
@@ -346,16 +379,7 @@ fn add(rest: &[Token]) -> Option<Vec<Clause>> {
             token.is("INDEX") || token.is("KEY") || *token == Token::Mark(b'(')
         })
     };
-    if is(&[
-        "INDEX",
-        "KEY",
-        "FULLTEXT",
-        "SPATIAL",
-        "FOREIGN",
-        "CHECK",
-        "PARTITION",
-    ]) || (is(&["VECTOR"]) && index(rest.get(1)))
-    {
+    if is(&["INDEX", "KEY", "FULLTEXT", "SPATIAL"]) || (is(&["VECTOR"]) && index(rest.get(1))) {
         return Some(vec![Clause::Nothing]);
     }
     if is(&["SYSTEM", "PERIOD"]) {
@@ -367,24 +391,28 @@ fn add(rest: &[Token]) -> Option<Vec<Clause>> {
         let columns = pieces(inner).into_iter().map(|piece| {
             // Keys may stand among the columns.
             let word = piece.first()?;
-            if ["PRIMARY", "UNIQUE", "CONSTRAINT"]
-                .iter()
-                .any(|known| word.is(known))
-            {
-                return Some(Clause::Key);
+            let is = |words: &[&str]| words.iter().any(|known| word.is(known));
+            if is(&["PRIMARY", "UNIQUE"]) {
+                return Some(vec![Clause::Key]);
             }
-            if ["INDEX", "KEY", "FULLTEXT", "SPATIAL", "FOREIGN", "CHECK"]
-                .iter()
-                .any(|known| word.is(known))
-            {
-                return Some(Clause::Nothing);
+            if is(&["CONSTRAINT"]) {
+                return Some(vec![Clause::Key, Clause::Constraint]);
             }
-            Some(Clause::Add(named(piece)?.0, Place::Unsaid))
+            if is(&["FOREIGN", "CHECK"]) {
+                return Some(vec![Clause::Constraint]);
+            }
+            if is(&["INDEX", "KEY", "FULLTEXT", "SPATIAL"]) {
+                return Some(vec![Clause::Nothing]);
+            }
+            let (name, definition) = named(piece)?;
+            let add = Clause::Add(name, Place::Unsaid);
+            Some(with_constraint(add, definition))
         });
-        return columns.collect();
+        let columns: Option<Vec<Vec<Clause>>> = columns.collect();
+        return columns.map(|columns| columns.concat());
     }
     let (name, definition) = named(rest)?;
-    let mut found = vec![Clause::Add(name, place(definition))];
+    let mut found = with_constraint(Clause::Add(name, place(definition)), definition);
     if at_top(definition).any(|token| token.is("PRIMARY") || token.is("UNIQUE")) {
         found.push(Clause::Key);
     }

@@ -31,6 +31,17 @@ use crate::batch::TableName;
 
 const UTF8MB4_GENERAL_CI: u16 = 45;
 
+/// The table that a copy of that name is made of: gh-ost calls it `_t_gho`, pt-online-schema-change `_t_new`, with more
+/// underscores where the name is taken (pitfall 104).
+pub fn copied_table(copy: &TableName) -> Option<TableName> {
+    let bare = copy.table.trim_start_matches('_');
+    let of = bare
+        .strip_suffix("_gho")
+        .or_else(|| bare.strip_suffix("_new"))?;
+    let marked = bare.len() < copy.table.len() && !of.is_empty();
+    marked.then(|| TableName::new(copy.database.as_str(), of))
+}
+
 /// What a statement does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Class {

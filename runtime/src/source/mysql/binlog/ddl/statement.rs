@@ -276,6 +276,10 @@ impl Reader<'_> {
         if (self.word("UNIQUE") || of_kind || replaces) && self.word("INDEX") {
             return self.key_of_table();
         }
+        // MariaDB's sequences have the names of tables, and take the place of one.
+        if replaces && !temporary && self.word("SEQUENCE") {
+            return self.table().map(|table| Class::DropTable(vec![table]));
+        }
         if !self.word("TABLE") {
             return self.names_other_object().then_some(Class::NoEffect);
         }

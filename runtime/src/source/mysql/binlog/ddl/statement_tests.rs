@@ -313,6 +313,18 @@ fn transaction_control_is_told_apart() {
 }
 
 #[test]
+fn a_sequence_may_take_the_place_of_a_table() {
+    let orders = TableName::new("y", "orders");
+    assert_eq!(
+        read("CREATE OR REPLACE SEQUENCE y.orders START WITH 5").class,
+        Class::DropTable(vec![orders])
+    );
+    for text in ["CREATE SEQUENCE y.orders", "DROP SEQUENCE y.orders"] {
+        assert_eq!(read(text).class, Class::NoEffect, "{text}");
+    }
+}
+
+#[test]
 fn an_index_that_comes_or_goes_may_be_a_key() {
     for text in [
         "DROP INDEX IF EXISTS `i` ON y.orders",
