@@ -8,13 +8,13 @@ use mysql_async::{Conn, Row};
 use pipewright::fault::VARIABLE;
 use serde_json::{Value, json};
 use testbed::harness::replication::{follow, promote, stop_following, wait_followed};
-use testbed::harness::{BinlogProxy, Galera, Source, Stage};
+use testbed::harness::{BinlogProxy, Galera, Pipe, Source, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::preflight::{asked_pipe, assert_setup_tells, codes, findings, told};
 use crate::support::{
-    CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, once, running_with,
-    start, wait_aborted,
+    CATCH_UP, START, Seed, Workload, assert_caught_up, ends_at, launch, on_both_sources, once,
+    running_with, start, wait_aborted,
 };
 
 /// How long connecting elsewhere, proving the past there and catching up may take.
@@ -26,6 +26,8 @@ on_both_sources! {
     a_statement_that_the_new_primary_lacks_fails_the_pipe_by_name: 480,
     a_place_in_a_file_is_refused_on_another_server: 300,
     another_server_behind_one_address_is_read_where_it_has_all_that_was_read: 360,
+    rows_that_a_load_has_read_and_the_new_primary_lacks_do_not_stay: 600,
+    a_table_that_was_taken_in_at_a_place_that_the_new_primary_lacks_is_whole: 600,
 }
 
 once! {
@@ -350,5 +352,114 @@ async fn another_server_behind_one_address_is_read_where_it_has_all_that_was_rea
         .await?;
     ensure!(status.to_string().contains("source_diverged"), "{status:#}");
     ensure!(stage.assert_same("t").await? == 3);
+    Ok(())
+}
+
+/// The table whose load is broken off by the failover.
+const LATE: [&str; 2] = [
+    "CREATE TABLE late (id INT PRIMARY KEY, a INT)",
+    "INSERT INTO late VALUES (1, 1), (2, 2), (3, 3)",
+];
+
+/// The table of which each row makes a flush of its own.
+const WIDE: &str = "CREATE TABLE wide (id INT AUTO_INCREMENT PRIMARY KEY, a TEXT)";
+
+/// Both tables at a primary, its replica, and a pipe file of some of them.
+async fn late_and_wide(kind: SourceKind, tables: &[&str]) -> Result<(Stage, SourceServer, Value)> {
+    let stage = primary(kind).await?;
+    stage.source.execute_all(LATE).await?;
+    stage.source.execute(WIDE).await?;
+    let replica = server(kind).await?;
+    follow(&replica, &stage.source_server).await?;
+    let mut file = file_with(&stage, &replica, tables);
+    file["sync"] = json!({ "interval": "200ms", "max_rows": 1 });
+    Ok((stage, replica, file))
+}
+
+/// Changes the table at the primary alone, behind transactions that keep the pipe's stream busy for seconds: a load reads
+/// the changes long before the stream does.
+async fn change_unseen(stage: &Stage, replica: &SourceServer) -> Result<()> {
+    let rows = vec!["(REPEAT('x', 8100))"; 300].join(", ");
+    let wide = format!("INSERT INTO wide (a) VALUES {rows}");
+    stage.source.execute_all([&wide, &wide]).await?;
+    wait_followed(replica, &stage.source_server).await?;
+    stop_following(replica).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO late VALUES (100, 100)",
+            "UPDATE late SET a = 10 WHERE id = 1",
+            "DELETE FROM late WHERE id = 2",
+        ])
+        .await
+}
+
+/// The replica takes over and goes on; what is changed first has the numbers of what it lacks, where these are MariaDB's.
+/// The pipe, which had ended, is then equal to it.
+async fn assert_taken_over(
+    mut stage: Stage,
+    replica: &SourceServer,
+    pipe: &mut Pipe,
+) -> Result<()> {
+    tokio::task::block_in_place(|| stage.source_server.kill())?;
+    promote(replica).await?;
+    stage.source = Source::with_database(replica, &stage.database).await?;
+    stage
+        .source
+        .execute("UPDATE late SET a = 30 WHERE id = 3")
+        .await?;
+    for id in 10..20 {
+        let row = format!("INSERT INTO late VALUES ({id}, 0)");
+        stage.source.execute(row).await?;
+    }
+    pipe.change_env(VARIABLE, None);
+    pipe.restart()?;
+    stage.wait_caught_up(pipe, TAKE_OVER).await?;
+    pipe.wait_state("Running", TAKE_OVER).await?;
+    assert_caught_up(&stage, pipe, &["late", "wide"]).await?;
+    ensure!(stage.assert_same("late").await? == 13);
+    stage.assert_no_load_left().await
+}
+
+/// pitfall 60: no event of the new primary mentions what a load has read of transactions that are lost.
+async fn rows_that_a_load_has_read_and_the_new_primary_lacks_do_not_stay(
+    kind: SourceKind,
+) -> Result<()> {
+    // A partition is done; the end place is taken.
+    for point in ["load:3", "load:4"] {
+        let (stage, replica, file) = late_and_wide(kind, &["late", "wide"]).await?;
+        let mut pipe = start(launch(&file).env(VARIABLE, "load:2"))?;
+        wait_aborted(&mut pipe).await?;
+        change_unseen(&stage, &replica).await?;
+        ends_at(&mut pipe, point).await?;
+        let taken_over = assert_taken_over(stage, &replica, &mut pipe).await;
+        taken_over.with_context(|| point)?;
+    }
+    Ok(())
+}
+
+/// pitfall 60: up to its own place the stream's rows are passed over.
+async fn a_table_that_was_taken_in_at_a_place_that_the_new_primary_lacks_is_whole(
+    kind: SourceKind,
+) -> Result<()> {
+    // It is in the pipe, and nothing of it is read; its load has ended.
+    for point in ["change:2", "load:4"] {
+        let (stage, replica, file) = late_and_wide(kind, &["wide"]).await?;
+        let mut pipe = running_with(&file).await?;
+        ensure!(pipe.stop().await? == 0);
+        pipe.change_env(VARIABLE, Some(point));
+        pipe.restart()?;
+        pipe.wait_state("Running", START).await?;
+        change_unseen(&stage, &replica).await?;
+        let entry = json!({ "source": format!("{}.late", stage.database) });
+        let added = pipe.change(json!({ "tables": { "add": [entry] } })).await;
+        // The answer is lost with the process, or had come before.
+        if let Ok((status, document)) = added {
+            ensure!(status == 200, "{point}: {status} {document:#}");
+        }
+        wait_aborted(&mut pipe).await.with_context(|| point)?;
+        let taken_over = assert_taken_over(stage, &replica, &mut pipe).await;
+        taken_over.with_context(|| point)?;
+    }
     Ok(())
 }

@@ -117,18 +117,22 @@ async fn begin_anew(session: &Session, pipe: &Pipe, name: &TableName) -> Result<
         Ok(fresh) => return pipe.store.commit(|draft| fresh.record(draft, true)).await,
         Err(error) => error,
     };
-    let kind = error.kind();
-    if kind.scope() != Scope::Table || kind.retry() != Retry::AfterOperator {
-        return Err(error);
+    match concerns_one_table(&error) {
+        true => take_out(pipe, name, &error.with_table(name)).await,
+        false => Err(error),
     }
-    take_out(pipe, name, &error.with_table(name)).await
+}
+
+/// Whether what keeps a load from beginning is the trouble of its table, until somebody has mended it.
+pub(super) fn concerns_one_table(error: &Error) -> bool {
+    error.kind().scope() == Scope::Table && error.kind().retry() == Retry::AfterOperator
 }
 
 /// Takes a table out of service.
 ///
 /// # Errors
 /// When none is left.
-async fn take_out(pipe: &Pipe, name: &TableName, error: &Error) -> Result<()> {
+pub(super) async fn take_out(pipe: &Pipe, name: &TableName, error: &Error) -> Result<()> {
     match quarantine::quarantine(pipe, name, error).await? {
         true => Ok(()),
         false => Err(quarantine::nothing_left(error)),

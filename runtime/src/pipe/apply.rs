@@ -178,7 +178,8 @@ impl Applier<'_> {
         counted: Vec<Counted>,
     ) -> Result<()> {
         let (end, committed_at_us, passed) = (flush.end, flush.committed_at_us, flush.passed);
-        let at = end.clone();
+        // Of a transaction that goes out in parts, `end` is the place before it.
+        let at = flush.sent;
         let mark = |draft: &mut Records| {
             let counted = counted
                 .iter()

@@ -9,7 +9,7 @@ use super::store::PipeStore;
 use super::supervisor::Pipe;
 use super::swap::{clear_beside, end_begun, tell_of_history};
 use super::table_state::{TableEvent, TableState};
-use super::{ddl, pinned};
+use super::{ddl, pinned, strayed};
 use crate::batch::{MAX_STREAM_OFFSET, TableName};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +30,15 @@ const OFFSET_TO_RAISE_AT: u64 = MAX_STREAM_OFFSET / 2;
 /// `SourceDiverged` when the source lacks what we have applied; `DestinationLost` when ClickHouse lacks what it had
 /// acknowledged and the pipe cannot go back behind it; `DestinationRejected` when a target was altered by someone else.
 pub(super) async fn attach(pipe: &Pipe) -> Result<Attached> {
+    loop {
+        if let Some(attached) = attach_once(pipe).await? {
+            return Ok(attached);
+        }
+    }
+}
+
+/// The same; none where tables begin anew first.
+async fn attach_once(pipe: &Pipe) -> Result<Option<Attached>> {
     rejoin(&pipe.store).await?;
     end_begun(pipe).await?;
     let (session, changed) = bound(pipe).await?;
@@ -41,7 +50,14 @@ pub(super) async fn attach(pipe: &Pipe) -> Result<Attached> {
     // Before the targets: what was lost of all of them is no single table's trouble.
     let standing = lost::compare(&session, &pipe.store).await?;
     ensure_targets(&session, &pipe.store).await?;
-    ensure_source_past(&session, &pipe.store, standing).await?;
+    ensure_source_past(&session, &pipe.store).await?;
+    // Before a term is raised, which records the server whose coordinates it counts.
+    let strayed = strayed::find(&session, &pipe.store).await?;
+    if !strayed.is_empty() {
+        strayed::load_anew(pipe, strayed).await?;
+        return Ok(None);
+    }
+    claim_where_needed(&session, &pipe.store, standing).await?;
     if replaying.is_empty() {
         session.keep_plugins(&pipe.store).await?;
         if !changed.is_empty() {
@@ -51,7 +67,7 @@ pub(super) async fn attach(pipe: &Pipe) -> Result<Attached> {
         begin_afresh(&pipe.store).await?;
     }
     claim_for_returning(&session, &pipe.store).await?;
-    Ok(Attached { session, replaying })
+    Ok(Some(Attached { session, replaying }))
 }
 
 /// A connected pipe.
@@ -386,13 +402,8 @@ fn claims_for_appending(store: &PipeStore) -> bool {
     !store.has_claimed() && !store.records().names_where(appends).is_empty()
 }
 
-/// Sees that the server holds everything that may have been applied, and raises the term where its coordinates are not
-/// those of the term, or the destination has more of the term than the state knows of.
-async fn ensure_source_past(
-    session: &Session,
-    store: &PipeStore,
-    standing: Standing,
-) -> Result<()> {
+/// Sees that the server holds everything that the pipe's stream may have applied.
+async fn ensure_source_past(session: &Session, store: &PipeStore) -> Result<()> {
     let record = store.record();
     let checkpoint = record
         .checkpoint
@@ -403,6 +414,20 @@ async fn ensure_source_past(
         .await?
         .close()
         .await;
+    Ok(())
+}
+
+/// Raises the term where the server's coordinates are not those of the term, or the destination has more of the term than
+/// the state knows of.
+async fn claim_where_needed(
+    session: &Session,
+    store: &PipeStore,
+    standing: Standing,
+) -> Result<()> {
+    let record = store.record();
+    let checkpoint = record
+        .checkpoint
+        .expect("a pipe that is set up has a checkpoint");
     let moved = record.server.as_ref() != Some(session.source.identity());
     if moved || standing == Standing::Overtaken {
         forget_own_terms(store).await?;

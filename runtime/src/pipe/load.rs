@@ -245,6 +245,7 @@ async fn plan(
             let record = draft.table_mut(name);
             record.rows_estimated = rows_estimated;
             record.partitions = Some(partitions.clone());
+            record.load_server = Some(session.source.identity().clone());
             draft.table_event(name, TableEvent::Planned)
         })
         .await?;

@@ -19,7 +19,7 @@ fn position(until: u64) -> Position {
     }
 }
 
-fn place(until: u64) -> StreamPlace {
+pub(in crate::pipe) fn place(until: u64) -> StreamPlace {
     StreamPlace {
         position: position(until),
         offset: until * 100,
@@ -27,7 +27,7 @@ fn place(until: u64) -> StreamPlace {
 }
 
 /// A pipe whose checkpoint is behind transaction 10, in term 3.
-fn record() -> PipeRecord {
+pub(in crate::pipe) fn record() -> PipeRecord {
     PipeRecord {
         id: "id".to_owned(),
         state: PipeState::Running,

@@ -55,6 +55,7 @@ mod setup;
 mod start_place;
 mod status;
 pub mod store;
+mod strayed;
 mod supervisor;
 mod swap;
 pub mod table_state;

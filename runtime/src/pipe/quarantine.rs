@@ -77,14 +77,25 @@ fn take_out(draft: &mut Records, name: &TableName, error: &Error) -> Result<()> 
         .map(|checkpoint| checkpoint.place.clone());
     let sent = record.sent.clone();
     let table = draft.table_mut(name);
-    // One that stands ahead of the checkpoint, or reads by itself, has a place already.
-    if table.place.is_none() {
-        table.place = at.map(|place| TablePlace {
-            term: None,
-            place,
-            sent,
-            as_of_us: None,
-        });
+    let is_in_stream = table.state.is_in_stream();
+    match &mut table.place {
+        // The pipe's stream may have written beyond it, in a later term than the one that it had read by itself in.
+        Some(own) if is_in_stream => {
+            own.term = None;
+            own.place = match at {
+                Some(at) if at.position.contains(&own.place.position) == Some(true) => at,
+                _ => own.place.clone(),
+            };
+        }
+        Some(_) => {}
+        None => {
+            table.place = at.map(|place| TablePlace {
+                term: None,
+                place,
+                sent,
+                as_of_us: None,
+            });
+        }
     }
     table.skip = Skip::No;
     table.failed_in_plugin = error.kind().is_of_plugin();
@@ -106,5 +117,42 @@ pub(super) fn nothing_left(error: &Error) -> Error {
     match error.hint() {
         Some(hint) => nothing.with_hint(hint),
         None => nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipe::lost::tests::{place, record, table};
+
+    #[test]
+    fn a_table_that_the_pipes_stream_has_carried_beyond_its_place_takes_another_term_for_it() {
+        let own = TablePlace {
+            term: Some(2),
+            place: place(12),
+            sent: None,
+            as_of_us: None,
+        };
+        let mut draft = Records {
+            pipe: Some(record()),
+            ..Records::default()
+        };
+        let states = [TableState::Streaming, TableState::CatchingUp];
+        let tables = ["carried", "alone"].into_iter().zip(states);
+        draft.tables.extend(tables.map(|(name, state)| {
+            table(name, |table| {
+                table.state = state;
+                table.place = Some(own.clone());
+            })
+        }));
+        let error = Error::new(ErrorKind::DestinationRejected, "its target was altered");
+        let terms = ["carried", "alone"].map(|name| {
+            let name = TableName::new("s", name);
+            take_out(&mut draft, &name, &error).expect("both were in service");
+            let stands = draft.tables[&name].place.as_ref().expect("a place");
+            assert_eq!(stands.place, place(12));
+            stands.term
+        });
+        assert_eq!(terms, [None, Some(2)]);
     }
 }

@@ -217,6 +217,9 @@ pub struct TableRecord {
     pub in_snapshot: bool,
     /// How the load is cut; none before it is planned.
     pub partitions: Option<Vec<Partition>>,
+    /// The server that the load reads; none before it is planned.
+    #[serde(default)]
+    pub load_server: Option<ServerIdentity>,
     /// Where the load ended; none while partitions are left.
     pub load_end: Option<Position>,
     /// Digests of the plugins and their configurations, in order.
@@ -327,6 +330,7 @@ impl TableRecord {
             appends: false,
             in_snapshot: false,
             partitions: None,
+            load_server: None,
             load_end: None,
             plugins: Vec::new(),
             rows_loaded: 0,

@@ -471,7 +471,7 @@ fn shadow(target: &str, generation: u32, alone: bool) -> Shadow {
 }
 
 /// Makes the table's next load begin, into a table of its own.
-fn load_beside(draft: &mut Records, name: &TableName, alone: bool) {
+pub(super) fn load_beside(draft: &mut Records, name: &TableName, alone: bool) {
     *draft.done.entry(name.clone()).or_default() = Arc::default();
     let table = draft.table_mut(name);
     let was_alone = table.shadow.as_ref().is_some_and(|shadow| shadow.alone);
@@ -482,6 +482,7 @@ fn load_beside(draft: &mut Records, name: &TableName, alone: bool) {
     table.shadow = Some(shadow(&target, generation, alone || was_alone));
     table.generation = generation;
     (table.partitions, table.load_end, table.in_snapshot) = (None, None, false);
+    table.load_server = None;
     table.rows_loaded_before += mem::take(&mut table.rows_loaded);
     table.bytes_loaded_before += mem::take(&mut table.bytes_loaded);
     table.rows_estimated = None;

@@ -201,10 +201,12 @@ fn place_of(draft: &mut Records, name: &TableName, edit: impl FnOnce(&mut TableP
     }
 }
 
+/// What a table had sent by itself counts too: until the stream has passed that, the place alone says that it is there.
 fn join_passed(draft: &mut Records, at: &StreamPlace) {
+    let has_passed = |place: &StreamPlace| at.position.contains(&place.position) == Some(true);
     let passed = draft.names_where(|table| {
         let own = table.place.as_ref().filter(|_| table.state.is_in_stream());
-        own.is_some_and(|own| at.position.contains(&own.place.position) == Some(true))
+        own.is_some_and(|own| has_passed(&own.place) && own.sent.as_ref().is_none_or(has_passed))
     });
     for name in passed {
         draft.table_mut(&name).place = None;

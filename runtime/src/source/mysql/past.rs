@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::position::{BinlogState, GtidSet, Position};
+use super::snapshot::boundary::ensure_same_server;
 use super::wire::{ServerError, WireConn};
 use super::{Flavor, ServerVersion, Source};
 use crate::error::{Error, ErrorKind, Result};
@@ -101,24 +102,64 @@ pub async fn ensure_holds(source: &Source, place: &Position) -> Result<()> {
     Ok(())
 }
 
-/// What of `place` the server does not hold, as text. Files and offsets are compared by who the server is.
+/// What of each place the server lacks, as text, when it has had the time to show or to receive it.
+///
+/// # Errors
+/// As the queries fail; `SourceUnavailable` where another server answers than the one that is connected.
+pub async fn lacked(source: &Source, places: &[&Position]) -> Result<Vec<Option<String>>> {
+    let mut conn = WireConn::connect(source.config()).await?;
+    ensure_same_server(&mut conn, source).await?;
+    let begin = Instant::now();
+    loop {
+        let lacked = lacking_each(&mut conn, places).await?;
+        let waited = begin.elapsed();
+        let is_over = lacked.iter().all(Option::is_none)
+            || waited > FOLLOWING_DEADLINE
+            || (waited > COMMIT_DEADLINE
+                && !is_read_only(&mut conn).await?
+                && !is_following(&mut conn, source).await?);
+        if is_over {
+            conn.quit().await;
+            return Ok(lacked);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// What of `place` the server does not hold, as text.
 async fn lacking(conn: &mut WireConn, place: &Position) -> Result<Option<String>> {
-    let text = match place {
-        Position::Gtid { set } => {
-            let executed = conn.query_value("SELECT @@GLOBAL.gtid_executed").await?;
-            let executed: GtidSet = executed.unwrap_or_default().parse()?;
-            set.difference(&executed).to_string()
-        }
-        Position::MariaGtid { list } => {
-            let state = conn
-                .query_value("SELECT @@GLOBAL.gtid_binlog_state")
-                .await?;
-            let state = BinlogState::parse(&state.unwrap_or_default())?;
-            state.lacks(list).to_string()
-        }
-        Position::File { .. } => return Ok(None),
-    };
-    Ok(Some(text).filter(|text| !text.is_empty()))
+    let lacking = lacking_each(conn, &[place]).await?;
+    Ok(lacking.into_iter().next().flatten())
+}
+
+/// The same of each of `places`. Files and offsets are compared by who the server is.
+async fn lacking_each(conn: &mut WireConn, places: &[&Position]) -> Result<Vec<Option<String>>> {
+    let (mut executed, mut state) = (None, None);
+    let mut lacking = Vec::with_capacity(places.len());
+    for place in places {
+        let text = match place {
+            Position::Gtid { set } => {
+                if executed.is_none() {
+                    let value = conn.query_value("SELECT @@GLOBAL.gtid_executed").await?;
+                    executed = Some(value.unwrap_or_default().parse::<GtidSet>()?);
+                }
+                let rest = executed.as_ref().map(|executed| set.difference(executed));
+                rest.unwrap_or_default().to_string()
+            }
+            Position::MariaGtid { list } => {
+                if state.is_none() {
+                    let sql = "SELECT @@GLOBAL.gtid_binlog_state";
+                    let value = conn.query_value(sql).await?;
+                    state = Some(BinlogState::parse(&value.unwrap_or_default())?);
+                }
+                let rest = state.as_ref().map(|state| state.lacks(list));
+                rest.unwrap_or_default().to_string()
+            }
+            Position::File { .. } => String::new(),
+        };
+        lacking.push(Some(text).filter(|text| !text.is_empty()));
+    }
+    Ok(lacking)
 }
 
 /// MariaDB 12 has several words for it; all but OFF forbid writes of applications.

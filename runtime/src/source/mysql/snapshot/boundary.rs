@@ -376,7 +376,12 @@ fn without_place(engine: &str) -> Error {
     .with_hint("start the server without binlog_storage_engine")
 }
 
-pub(super) async fn ensure_same_server(conn: &mut WireConn, source: &Source) -> Result<()> {
+/// # Errors
+/// `SourceUnavailable` where another server answers than the one that is connected.
+pub(in crate::source::mysql) async fn ensure_same_server(
+    conn: &mut WireConn,
+    source: &Source,
+) -> Result<()> {
     let identity = conn
         .query_value(identity_sql(source.flavor(), source.version()))
         .await?

@@ -8,7 +8,7 @@ use super::super::position::{BinlogState, GtidList, MariaGtid, Position, split_f
 use super::super::sql::quote_string;
 use super::super::wire::WireConn;
 use super::super::{Flavor, Source};
-use super::boundary::{FILE_START, POLL, binlog_end, mariadb_snapshot};
+use super::boundary::{FILE_START, POLL, binlog_end, ensure_same_server, mariadb_snapshot};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a lagging server may take to get to the place.
@@ -28,13 +28,15 @@ const SAVEPOINT: &str = "SAVEPOINT pipewright";
 pub(super) const BACK_TO_SAVEPOINT: &str = "ROLLBACK TO SAVEPOINT pipewright";
 
 impl SnapshotSession {
-    /// Connects, and proves that the server has executed `place`; a load without a stream has none to prove.
+    /// Connects, and proves that the server has executed `place`; a load without a stream has none to prove. Which server
+    /// rows were read from is known for good: it is the one that is connected.
     ///
     /// # Errors
-    /// `SourceUnavailable` when the server does not get there in time; `SourceDiverged` when it never will; as
-    /// [`WireConn::connect`].
+    /// `SourceUnavailable` when the server does not get there in time, or another one answers; `SourceDiverged` when it
+    /// never will; as [`WireConn::connect`].
     pub async fn open(source: &Source, place: Option<&Position>) -> Result<SnapshotSession> {
         let mut conn = WireConn::connect(source.config()).await?;
+        ensure_same_server(&mut conn, source).await?;
         if let Some(place) = place {
             prove_executed(&mut conn, source, place).await?;
         }

@@ -1,0 +1,313 @@
+//! Tables that hold what the source does not: it is another server than before, and has not received that one's last
+//! transactions.
+//!
+//! The pipe's own past is proved before, up to *sent*. A table may reach further: it passes over what lies before the place
+//! that its load began at, it has read on by itself, or its load has ended later than the stream has got. Within a domain
+//! MariaDB counts on from what both servers have, so that the stream, to judge by its numbers, would pass such a place with
+//! other transactions than those. And rows of a load carry no place at all: what a partition showed on one server stays,
+//! although no event of the other will ever mention it. So a load that has not ended is of one server.
+//!
+//! Where only the load has strayed, it alone begins anew, in another generation; what the stream has written stays. A table
+//! whose own place has begins at another one, which is taken at the source as it is now.
+
+use super::append;
+use super::journal::{EventKind, Level, Note};
+use super::lifecycle::{Failure, PipeEvent, PipeState};
+use super::record::{Records, TableRecord};
+use super::resync;
+use super::session::Session;
+use super::store::PipeStore;
+use super::supervisor::Pipe;
+use super::table_state::TableEvent;
+use crate::batch::TableName;
+use crate::config::Mode;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::ServerIdentity;
+use crate::source::mysql::past;
+use crate::source::mysql::position::Position;
+
+/// What of a table has strayed; the first takes the second with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    /// Its own place, or what it has read by itself up to there.
+    Place,
+    /// Its load.
+    Load,
+}
+
+/// A table that is to be loaded anew.
+#[derive(Debug)]
+pub(super) struct Strayed {
+    name: TableName,
+    part: Part,
+    /// What the source lacks, in words.
+    lacks: String,
+}
+
+/// The tables in service that hold what the source lacks, or may.
+///
+/// # Errors
+/// As [`past::lacked`].
+pub(super) async fn find(session: &Session, store: &PipeStore) -> Result<Vec<Strayed>> {
+    let (records, former) = (store.records(), store.record().server);
+    let in_service: Vec<(&TableName, &TableRecord)> = records
+        .tables
+        .iter()
+        .map(|(name, table)| (name, &**table))
+        .filter(|(_, table)| table.state.is_in_service() && !takes_its_moment(table))
+        .collect();
+    let reached = in_service.iter().map(|(_, table)| reached(table));
+    let reached: Vec<Vec<(Part, &Position)>> = reached.collect();
+    let places: Vec<&Position> = reached.iter().flatten().map(|(_, place)| *place).collect();
+    let lacked = match places.is_empty() {
+        true => Vec::new(),
+        false => past::lacked(&session.source, &places).await?,
+    };
+    let mut lacked = lacked.into_iter();
+    let mut strayed = Vec::new();
+    for ((name, table), reached) in in_service.into_iter().zip(reached) {
+        let parts = reached.iter().map(|(part, _)| *part);
+        let lacking = parts.zip(lacked.by_ref());
+        let lacking = lacking.filter_map(|(part, lacks)| Some((part, lacks?)));
+        // All of them are taken, so that the next table's come next.
+        let lacking: Vec<(Part, String)> = lacking.collect();
+        let elsewhere = is_of_another(table, former.as_ref(), session.source.identity());
+        let elsewhere = elsewhere.then(|| (Part::Load, "what another server showed".to_owned()));
+        let first = lacking
+            .into_iter()
+            .chain(elsewhere)
+            .min_by_key(|(part, _)| *part);
+        strayed.extend(first.map(|(part, lacks)| Strayed {
+            name: name.clone(),
+            part,
+            lacks,
+        }));
+    }
+    Ok(strayed)
+}
+
+/// Whether a moment of the source as it is now is taken for its load in any case.
+fn takes_its_moment(table: &TableRecord) -> bool {
+    table.appends && table.state.is_loading() && table.load_end.is_none()
+}
+
+/// Whether rows of its load count, and the stream may not have passed the load's end.
+fn is_load_open(table: &TableRecord) -> bool {
+    table.state.is_loading() || !table.whole || table.is_loading_alone()
+}
+
+/// The places up to which a table holds something beside the pipe's stream.
+fn reached(table: &TableRecord) -> Vec<(Part, &Position)> {
+    let own = table.place.iter();
+    let own = own.flat_map(|own| std::iter::once(&own.place).chain(&own.sent));
+    let end = table.load_end.iter().filter(|_| is_load_open(table));
+    own.map(|place| (Part::Place, &place.position))
+        .chain(end.map(|end| (Part::Load, end)))
+        .collect()
+}
+
+/// Whether a load that has not ended has begun on another server than `present`; without a record of it, on `former`.
+fn is_of_another(
+    table: &TableRecord,
+    former: Option<&ServerIdentity>,
+    present: &ServerIdentity,
+) -> bool {
+    let reads = table.partitions.is_some() && table.load_end.is_none() && is_load_open(table);
+    let server = table.load_server.as_ref().or(former);
+    reads && server.is_some_and(|server| server != present)
+}
+
+/// Has these tables loaded anew from the source as it is now, and tells of it.
+///
+/// # Errors
+/// `Stopped` where something else is asked of the pipe; as [`resync::begin_anew`].
+pub(super) async fn load_anew(pipe: &Pipe, strayed: Vec<Strayed>) -> Result<()> {
+    tell(pipe, &strayed).await?;
+    let records = pipe.store.records();
+    let is_connected = |strayed: &Strayed| {
+        let table = records.tables.get(&strayed.name);
+        strayed.part == Part::Load
+            && table.is_some_and(|table| table.state.is_in_stream() && !table.appends)
+    };
+    let (again, apart): (Vec<Strayed>, Vec<Strayed>) = strayed.into_iter().partition(is_connected);
+    if !again.is_empty() {
+        change(pipe, |draft| {
+            for Strayed { name, .. } in &again {
+                resync::load_beside(draft, name, false);
+                draft.table_event(name, TableEvent::Resync)?;
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    let only_streams = pipe.effective_config()?.mode == Mode::CdcOnly;
+    let (kept_out, apart): (Vec<Strayed>, Vec<Strayed>) = apart.into_iter().partition(|strayed| {
+        let table = records.tables.get(&strayed.name);
+        only_streams && !table.is_some_and(|table| is_load_open(table))
+    });
+    for strayed in &kept_out {
+        append::take_out(pipe, &strayed.name, &astray(strayed)).await?;
+    }
+    begin_anew(pipe, &apart).await
+}
+
+async fn tell(pipe: &Pipe, strayed: &[Strayed]) -> Result<()> {
+    for Strayed { name, lacks, .. } in strayed {
+        tracing::warn!(
+            pipe = pipe.store.pipe(),
+            table = %name,
+            lacks,
+            "the table holds what the source does not"
+        );
+    }
+    let names: Vec<String> = strayed.iter().map(|one| one.name.to_string()).collect();
+    let text = format!(
+        "the source is another server than the one that loads have read, or lacks transactions of it that tables hold, and \
+         they begin anew: {}",
+        names.join(", ")
+    );
+    let note = Note::new(Level::Warning, EventKind::Transition, text);
+    let note = match strayed {
+        [one] => note.of_table(&one.name),
+        _ => note,
+    };
+    pipe.store.note(note).await
+}
+
+/// Gives tables another start place, taken at the source, at once where nothing keeps one of them from it.
+async fn begin_anew(pipe: &Pipe, strayed: &[Strayed]) -> Result<()> {
+    if strayed.is_empty() {
+        return Ok(());
+    }
+    let config = pipe.effective_config()?;
+    // Through the present plugins, whichever ones what was sent has passed.
+    let past = pipe.past();
+    let session = Session::connect(config, &pipe.engine, &pipe.plugins, past.as_ref()).await?;
+    let names: Vec<TableName> = strayed.iter().map(|one| one.name.clone()).collect();
+    match resync::begin_anew(&session, pipe, &names).await {
+        Ok(fresh) => {
+            let records = pipe.store.records();
+            let invented = strayed.iter().filter(|strayed| {
+                let table = records.tables.get(&strayed.name);
+                table.is_some_and(|table| table.whole && !table.state.is_loading())
+            });
+            change(pipe, |draft| {
+                fresh.record(draft, true)?;
+                for strayed in invented {
+                    // Until the exchange its live table has them.
+                    draft.table_mut(&strayed.name).inexact = Some(Failure {
+                        remedy: Some("wait: the table is loaded anew by itself".to_owned()),
+                        ..Failure::from(&astray(strayed))
+                    });
+                }
+                Ok(())
+            })
+            .await
+        }
+        Err(error) if !append::concerns_one_table(&error) => Err(error),
+        Err(error) => match names.as_slice() {
+            [name] => append::take_out(pipe, name, &error.with_table(name)).await,
+            _ => {
+                for one in strayed.chunks(1) {
+                    Box::pin(begin_anew(pipe, one)).await?;
+                }
+                Ok(())
+            }
+        },
+    }
+}
+
+/// Changes the tables of a pipe that goes over to loading, unless something else has been asked of it.
+async fn change(pipe: &Pipe, edit: impl FnOnce(&mut Records) -> Result<()>) -> Result<()> {
+    let is_at_work = |state: &PipeState| {
+        matches!(
+            state,
+            PipeState::Snapshot | PipeState::Running | PipeState::Degraded
+        )
+    };
+    let changed = pipe
+        .store
+        .transition_where(is_at_work, Some(PipeEvent::Reload), edit);
+    match changed.await? {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::Stopped,
+            "something else was asked of the pipe",
+        )),
+    }
+}
+
+fn astray(strayed: &Strayed) -> Error {
+    let Strayed { name, lacks, .. } = strayed;
+    Error::new(
+        ErrorKind::SourceDiverged,
+        format!("the source does not contain transactions that the table has read: {lacks}"),
+    )
+    .with_table(name)
+    .with_hint(format!(
+        "resync the table: pipewright resync --table {name}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipe::lost::tests::{place, table};
+    use crate::pipe::record::TablePlace;
+    use crate::pipe::table_state::TableState;
+
+    fn reach(edit: impl FnOnce(&mut TableRecord)) -> Vec<(Part, Position)> {
+        let (_, table) = table("t", edit);
+        let reached = reached(&table).into_iter();
+        reached.map(|(part, at)| (part, at.clone())).collect()
+    }
+
+    #[test]
+    fn a_table_reaches_as_far_as_its_own_place_what_it_has_sent_and_the_end_of_a_load_that_counts()
+    {
+        let whole = |table: &mut TableRecord| {
+            table.whole = true;
+            table.load_end = Some(place(9).position);
+        };
+        assert_eq!(reach(whole), []);
+        let own = TablePlace {
+            term: Some(2),
+            place: place(5),
+            sent: Some(place(7)),
+            as_of_us: None,
+        };
+        let all = |table: &mut TableRecord| {
+            whole(table);
+            table.state = TableState::Pending;
+            table.place = Some(own);
+        };
+        let expected = [
+            (Part::Place, place(5).position),
+            (Part::Place, place(7).position),
+            (Part::Load, place(9).position),
+        ];
+        assert_eq!(reach(all), expected);
+    }
+
+    #[test]
+    fn a_load_that_has_not_ended_is_of_the_server_that_it_began_on() {
+        let [first, second] = ["a", "b"].map(|name| ServerIdentity(name.to_owned()));
+        let under_way = |server: Option<&ServerIdentity>| {
+            let (_, table) = table("t", |table| {
+                table.state = TableState::Snapshotting;
+                table.partitions = Some(Vec::new());
+                table.load_server = server.cloned();
+            });
+            table
+        };
+        let strays = |table: &TableRecord| is_of_another(table, Some(&first), &second);
+        assert!(strays(&under_way(Some(&first))));
+        assert!(!strays(&under_way(Some(&second))));
+        assert!(strays(&under_way(None)), "as a former build wrote it");
+        let mut ended = TableRecord::clone(&under_way(Some(&first)));
+        ended.load_end = Some(place(9).position);
+        assert!(!strays(&ended), "its end tells what it has read");
+        let (_, unread) = table("t", |table| table.state = TableState::Pending);
+        assert!(!strays(&unread));
+    }
+}
