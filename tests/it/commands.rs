@@ -7,6 +7,7 @@ mod effects;
 mod failures;
 mod held;
 mod turns;
+mod unchanged;
 
 use std::time::{Duration, Instant};
 
