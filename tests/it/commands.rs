@@ -6,6 +6,7 @@ mod drops;
 mod effects;
 mod failures;
 mod held;
+mod misplaced;
 mod turns;
 mod unchanged;
 

@@ -19,7 +19,7 @@ use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use super::{ddl, exclude, files, resync, tables};
 use crate::batch::TableName;
-use crate::config::PipeConfig;
+use crate::config::{PipeConfig, is_setting, source_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::source::mysql::position::Position;
@@ -100,10 +100,14 @@ pub enum Command {
 /// As the history shows it: what was asked, and of which tables.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = |map: &Map<String, Value>| -> String {
-            map.iter()
-                .map(|(key, value)| format!(" {key}={value}"))
-                .collect()
+        // A key that does not belong there may be one of another section, such as a password.
+        let settings = |section: &str, map: &Map<String, Value>| -> String {
+            let shown = |(key, value): (&String, &Value)| match value {
+                Value::Array(_) | Value::Object(_) => format!(" {key}"),
+                value if is_setting(section, key) => format!(" {key}={value}"),
+                _ => format!(" {key}"),
+            };
+            map.iter().map(shown).collect()
         };
         let names = |names: &[TableName]| -> String {
             names.iter().map(|name| format!(" {name}")).collect()
@@ -115,19 +119,24 @@ impl fmt::Display for Command {
             Command::Resume => f.write_str("resume"),
             Command::Resync { table, snapshot } => {
                 let table = table.as_ref().map(std::slice::from_ref).unwrap_or_default();
-                write!(f, "resync{}{}", names(table), settings(snapshot))
+                write!(
+                    f,
+                    "resync{}{}",
+                    names(table),
+                    settings("snapshot", snapshot)
+                )
             }
             Command::Retry { table } => write!(f, "retry {table}"),
             Command::Skip { table } => write!(f, "skip {table}"),
             Command::AddTables { entries } | Command::TakeIn { entries } => {
                 f.write_str("add tables")?;
-                let sources = entries.iter().filter_map(|entry| entry.get("source"));
-                sources
-                    .into_iter()
-                    .try_for_each(|source| match source.as_str() {
-                        Some(name) => write!(f, " {name}"),
-                        None => write!(f, " {source}"),
-                    })
+                let has_name = |entry: &&Value| {
+                    let source = &entry["source"];
+                    source.is_string()
+                        || source["database"].is_string() && source["table"].is_string()
+                };
+                let mut named = entries.iter().filter(has_name);
+                named.try_for_each(|entry| write!(f, " {}", source_of(entry)))
             }
             Command::FollowNewTables => f.write_str("take in tables that match a wildcard"),
             Command::FollowStatement { fates, .. } => {
@@ -142,7 +151,7 @@ impl fmt::Display for Command {
                 let list = list.clone().map(Value::Array);
                 write!(f, "set exclude={}", list.unwrap_or_default())
             }
-            Command::Configure { sync } => write!(f, "set{}", settings(sync)),
+            Command::Configure { sync } => write!(f, "set{}", settings("sync", sync)),
             // Their values are nobody's business.
             Command::Connect {
                 source,
@@ -514,4 +523,50 @@ pub(super) fn take_out(draft: &mut Records, name: &TableName) -> Result<()> {
     (table.place, table.skip, table.excluded) = (None, Skip::No, false);
     table.give_up_shadow();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn keys(value: Value) -> Map<String, Value> {
+        serde_json::from_value(value).expect("a map")
+    }
+
+    #[test]
+    fn the_history_shows_values_of_known_settings_alone() {
+        let configure = |sync: Value| Command::Configure { sync: keys(sync) }.to_string();
+        assert_eq!(
+            configure(json!({ "interval": "5s", "max_rows": 9 })),
+            "set interval=\"5s\" max_rows=9"
+        );
+        for (asked, told) in [
+            (json!({ "password": "canary" }), "set password"),
+            (
+                json!({ "interval": { "password": "canary" } }),
+                "set interval",
+            ),
+            (
+                json!({ "threads_per_table": "canary" }),
+                "set threads_per_table",
+            ),
+        ] {
+            assert_eq!(configure(asked), told);
+        }
+        let snapshot = keys(json!({ "password": "canary", "threads_per_table": 4 }));
+        let resync = Command::Resync {
+            table: None,
+            snapshot,
+        };
+        assert_eq!(resync.to_string(), "resync password threads_per_table=4");
+        let entries = vec![
+            json!({ "source": "s.a" }),
+            json!({ "source": { "database": "s", "table": "b" } }),
+            json!({ "source": { "password": "canary" } }),
+        ];
+        let add = Command::AddTables { entries };
+        assert_eq!(add.to_string(), "add tables s.a s.b");
+    }
 }
