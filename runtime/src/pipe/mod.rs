@@ -68,7 +68,7 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -147,6 +147,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Runtime {
     pipes: Arc<RwLock<Handles>>,
+    /// When commands have dropped pipes: the file of one of them does not bring it back by itself.
+    dropped: Arc<RwLock<BTreeMap<String, Instant>>>,
     options: RunOptions,
     /// The pipes of the files that the process was started with.
     given: BTreeSet<String>,
@@ -181,6 +183,7 @@ impl Runtime {
         let engine = Engine::new(Some(state.folder().join("compiled")))?;
         let runtime = Arc::new(Self {
             pipes: Arc::default(),
+            dropped: Arc::default(),
             given: files.iter().map(|file| file.config.pipe.clone()).collect(),
             options,
             state,
@@ -251,7 +254,7 @@ impl Runtime {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name, handle);
-        let pipes = Arc::clone(&self.pipes);
+        let (pipes, dropped) = (Arc::clone(&self.pipes), Arc::clone(&self.dropped));
         let mut tasks = self.tasks.lock().await;
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
@@ -259,6 +262,8 @@ impl Runtime {
             supervisor.run().await;
             // Here, since who asked for the drop may be gone by now.
             if pipe.store.records().dropped {
+                let mut dropped = dropped.write().unwrap_or_else(PoisonError::into_inner);
+                dropped.insert(pipe.store.pipe().to_owned(), Instant::now());
                 forget(&pipes, &pipe);
             }
             drop(ended);
