@@ -6,7 +6,9 @@ mod drops;
 mod effects;
 mod failures;
 mod held;
+mod misplaced;
 mod turns;
+mod unchanged;
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,6 @@
 //! Pipe files against what commands have changed, at a start and while the process runs.
 
+mod dropped;
 mod misfits;
 mod watched;
 

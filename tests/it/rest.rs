@@ -151,6 +151,7 @@ async fn a_pipe_made_by_request_outlives_a_restart(kind: SourceKind) -> Result<(
     ensure!(status == 201 && made["pipe"] == *name, "{status} {made}");
     let (status, problem) = pipe.call(Method::POST, "/v1/pipes", yaml).await?;
     ensure!(status == 409, "{status} {problem}");
+    what_other_pipes_have_is_found(&pipe, &file).await?;
     wait_for_pipe(&pipe, name, "Running", |pipe| pipe["state"] == "Running").await?;
 
     ensure!(pipe.stop().await? == 0);
@@ -206,6 +207,38 @@ async fn a_pipe_made_by_request_outlives_a_restart(kind: SourceKind) -> Result<(
         ensure!(Instant::now() < until, "a load's table was left behind");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    Ok(())
+}
+
+/// What keeps a pipe from being made of a document is found in it, and its own pipe is none of that.
+async fn what_other_pipes_have_is_found(pipe: &Pipe, file: &Value) -> Result<()> {
+    let validate = async |document: &Value| {
+        let asked = pipe.call(Method::POST, "/v1/validate", document.to_string());
+        let (status, found) = asked.await?;
+        ensure!(status == 200, "{status} {found}");
+        let findings = found["findings"].as_array().context("findings")?;
+        let of = |check: &str| {
+            let mut findings = findings.iter();
+            let found = findings.find(|finding| finding["check"] == check);
+            found.map(|finding| finding["severity"].clone())
+        };
+        let text = found.to_string();
+        anyhow::Ok((found["valid"] == true, of("name"), of("other_pipes"), text))
+    };
+    let (valid, name, others, text) = validate(file).await?;
+    ensure!(valid && name.is_none() && others.is_none(), "{text}");
+    let mut other = file.clone();
+    other["sync"]["interval"] = json!("7s");
+    let (valid, name, others, text) = validate(&other).await?;
+    let warned = name == Some(json!("warning"));
+    ensure!(valid && warned && others.is_none(), "{text}");
+    other["pipe"] = json!("of_the_same_targets");
+    let (valid, name, others, text) = validate(&other).await?;
+    let refused = others == Some(json!("error"));
+    ensure!(!valid && name.is_none() && refused, "{text}");
+    let made = pipe.call(Method::POST, "/v1/pipes", other.to_string());
+    let (status, problem) = made.await?;
+    ensure!(status == 422, "{status} {problem}");
     Ok(())
 }
 

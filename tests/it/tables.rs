@@ -3,6 +3,7 @@
 mod cancelled;
 mod completeness;
 mod impostors;
+mod locked;
 mod membership;
 mod validation;
 

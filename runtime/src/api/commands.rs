@@ -160,14 +160,43 @@ pub(super) fn read<T: DeserializeOwned>(body: &Bytes, example: &str) -> Result<T
         )
         .with_hint(format!("send {example}"))
     })?;
-    serde_json::from_value(value).map_err(|error| {
+    T::deserialize(&value).map_err(|error| {
+        let said = error.to_string();
+        let at = place::<T>(&value, &said).map_or_else(String::new, |key| format!("`{key}`: "));
+        let wrong = without_value(&said);
         Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "body",
-            format!("the request's body holds no command: {error}"),
+            format!("the request's body holds no command: {at}{wrong}"),
         )
         .with_hint(format!("send {example}"))
     })
+}
+
+/// The key whose value alone is complained of in the same words.
+fn place<'a, T: DeserializeOwned>(body: &'a Value, said: &str) -> Option<&'a str> {
+    let mut keys = body.as_object()?.iter();
+    let (key, _) = keys.find(|(key, value)| {
+        let alone = Map::from_iter([((*key).clone(), (*value).clone())]);
+        let complaint = T::deserialize(&Value::Object(alone)).err();
+        complaint.is_some_and(|error| error.to_string() == said)
+    })?;
+    // That one names its key itself.
+    (!said.contains(&format!("`{key}`"))).then_some(key.as_str())
+}
+
+/// What a complaint says of the form that was expected, without the value that was found: it may be a password that stands
+/// where it does not belong.
+fn without_value(said: &str) -> String {
+    // These name keys.
+    let plain = ["unknown field `", "missing field `", "duplicate field `"];
+    if plain.iter().any(|plain| said.starts_with(plain)) {
+        return said.to_owned();
+    }
+    match said.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("a value of another form, expected {expected}"),
+        None => "a value of another form".to_owned(),
+    }
 }
 
 fn table_name(text: &str) -> Result<TableName, Problem> {
@@ -182,4 +211,61 @@ fn meaningless(key: &str, why: &str) -> Problem {
         format!("`{key}`: {why}"),
     )
     .with_hint(COMMANDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn detail(problem: &Problem) -> String {
+        serde_json::to_string(problem).expect("a problem is JSON")
+    }
+
+    #[test]
+    fn a_value_of_another_form_is_told_of_by_its_key_and_never_shown() {
+        let canary = "mysql://u:canary, expected canary@h";
+        for (body, key, expected) in [
+            (json!({ "source": canary }), "`source`", "a map"),
+            (json!({ "sync": canary }), "`sync`", "a map"),
+            (
+                json!({ "tables": { "add": canary } }),
+                "`tables`",
+                "a sequence",
+            ),
+            (
+                json!({ "tables": { "add": [canary] } }),
+                "`tables`",
+                "a map",
+            ),
+            (
+                json!({ "exclude": canary, "sync": {} }),
+                "`exclude`",
+                "a sequence",
+            ),
+            (json!(canary), "", "PipeBody"),
+            (json!({ "password": canary }), "`password`", "`source`"),
+        ] {
+            let text = body.to_string();
+            let problem = change(&Bytes::from(text.clone())).expect_err(&text);
+            let told = detail(&problem);
+            assert!(!told.contains("canary"), "{text}: {told}");
+            assert!(
+                told.contains(key) && told.contains(expected),
+                "{text}: {told}"
+            );
+        }
+        for body in [
+            json!({ "command": [canary] }),
+            json!({ "command": "resync", "table": { "a": canary } }),
+        ] {
+            let problem = state(&Bytes::from(body.to_string())).expect_err("another form");
+            let told = detail(&problem);
+            assert!(
+                !told.contains("canary") && told.contains("a string"),
+                "{told}"
+            );
+        }
+    }
 }

@@ -33,7 +33,7 @@ Begin like this:
 
 Exit codes:
   0 done or drained   1 a pipe failed, or a request was refused   2 wrong command line
-  3 plan --detailed-exitcode found changes   69 a server is unavailable
+  3 plan --detailed-exitcode found changes   69 a server is unavailable, or the process that is asked
   78 a pipe file is wrong   130 ended at once by a second signal";
 
 /// What to do.

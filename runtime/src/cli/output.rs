@@ -42,6 +42,17 @@ pub(super) struct Refusal {
     pub(super) problems: Vec<Value>,
 }
 
+impl Refusal {
+    /// As over the error itself, but for a document and a process that is going away: what was asked is not done.
+    fn exit(&self) -> Exit {
+        let kind = serde_json::from_value(Value::from(self.code.as_str()));
+        match kind.map(Exit::over) {
+            Ok(Exit::Unavailable) => Exit::Unavailable,
+            _ => Exit::Failed,
+        }
+    }
+}
+
 /// The result of a verb.
 pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
 
@@ -63,7 +74,7 @@ impl Failure {
                 Finding::deciding(findings.iter().map(|(_, finding)| finding))
                     .map_or(Exit::Done, |finding| Exit::over(finding.kind))
             }
-            Failure::Refused(_) => Exit::Failed,
+            Failure::Refused(refusal) => refusal.exit(),
             Failure::Error { exit, .. } => *exit,
         }
     }
@@ -211,4 +222,25 @@ pub(super) fn note(text: &str) {
 pub(super) fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_refused_for_a_server_that_is_away_ends_as_such() {
+        for (code, exit) in [
+            ("source_unavailable", Exit::Unavailable),
+            ("destination_unavailable", Exit::Unavailable),
+            ("source_denied", Exit::Failed),
+            ("config", Exit::Failed),
+            ("stopped", Exit::Failed),
+            ("unknown_command", Exit::Failed),
+        ] {
+            let refusal = serde_json::from_value(json!({ "code": code, "detail": "no" }));
+            let failure = Failure::Refused(refusal.expect("a refusal"));
+            assert_eq!(failure.exit(), exit, "{code}");
+        }
+    }
 }

@@ -133,11 +133,27 @@ pub(super) fn source_over(
 }
 
 fn host<'a>(field: &Field<'a>) -> Option<&'a str> {
-    field.text_where(
+    address_where(
+        field,
         is_host,
         "a name or an address, without port, scheme or path",
         "the port has a key of its own, `port`; sockets are not built yet, use 127.0.0.1",
     )
+}
+
+/// A string that `valid` accepts. One that is refused may be a whole address, with a password in it.
+fn address_where<'a>(
+    field: &Field<'a>,
+    valid: fn(&str) -> bool,
+    expected: &str,
+    remedy: &str,
+) -> Option<&'a str> {
+    let text = field.text()?;
+    if field.is_unresolved() || valid(text) {
+        return Some(text);
+    }
+    field.problem(field.shown_address(), expected, remedy);
+    None
 }
 
 fn port(field: &Field<'_>) -> Option<u16> {
@@ -159,7 +175,8 @@ fn hosts(field: &Field<'_>, port: u16, position: Option<PositionMode>) -> Option
         .items()
         .into_iter()
         .map(|item| {
-            let text = item.text_where(
+            let text = address_where(
+                &item,
                 |text| host_port(text, 1).is_some(),
                 "a name or an address, followed by `:port` where that is not `source.port`",
                 "write `db2`, `db2:3307`, `10.0.0.2` or `[2001:db8::2]:3307`",
@@ -327,12 +344,7 @@ fn url(field: &Field<'_>) -> Option<String> {
         Ok(_) => return Some(text.trim_end_matches('/').to_owned()),
         Err(_) => "write scheme, host and port, such as http://127.0.0.1:8123",
     };
-    let found = if text.contains('@') {
-        "an address with user information".to_owned()
-    } else {
-        field.shown()
-    };
-    field.problem(found, EXPECTED, remedy);
+    field.problem(field.shown_address(), EXPECTED, remedy);
     None
 }
 

@@ -52,6 +52,17 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// [`Field::shown`] of an address: what may stand before the host, and behind it, is nobody's business.
+    pub(super) fn shown_address(&self) -> String {
+        match &self.node.value {
+            Value::Text(text) if text.value.contains('@') => {
+                "an address with user information".to_owned()
+            }
+            Value::Text(text) if text.value.contains('?') => "an address with a query".to_owned(),
+            _ => self.shown(),
+        }
+    }
+
     /// [`Field::shown`] where a string stands in the place of something else.
     fn shown_with_kind(&self) -> String {
         match &self.node.value {
@@ -437,6 +448,10 @@ fn shown(text: &Text) -> String {
     const CHARACTERS_MAX: usize = 80;
     if text.origin != Origin::Literal {
         return "the value of a `${...}`".to_owned();
+    }
+    // Whatever key it stands at: only the value's form tells that it is an address.
+    if text.value.contains("://") && text.value.contains('@') {
+        return "an address with user information".to_owned();
     }
     let escaped: String = text.value.chars().flat_map(char::escape_debug).collect();
     match escaped.char_indices().nth(CHARACTERS_MAX) {

@@ -38,7 +38,7 @@ pub use policies::{
     Tinyint1, TypePolicies, ZeroDates,
 };
 pub use problem::Problem;
-pub use read::is_name;
+pub use read::{is_name, is_setting};
 pub use schema::{json_schema, pipe_file_schema, source_schema};
 pub use section::Folders;
 pub use settings::{

@@ -393,6 +393,17 @@ fn default_sync() -> SyncConfig {
     }
 }
 
+/// Whether `section`, one of those whose keys commands may set, has this key.
+pub fn is_setting(section: &str, key: &str) -> bool {
+    // Their fields are named as their keys.
+    let known = match section {
+        "sync" => serde_json::to_value(default_sync()),
+        "snapshot" => serde_json::to_value(default_snapshot()),
+        _ => return false,
+    };
+    known.is_ok_and(|known| known.get(key).is_some())
+}
+
 fn default_system_columns() -> SystemColumns {
     let [version, deleted, synced_at] = SYSTEM_COLUMNS.map(str::to_owned);
     SystemColumns {

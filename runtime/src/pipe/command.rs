@@ -8,16 +8,18 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::connections::{self, EndKeys};
 use super::leftovers::Left;
 use super::lifecycle::{PipeEvent, PipeState};
 use super::plugin_files::PluginFiles;
-use super::record::{Overlay, Records, Skip, TableRecord};
+use super::record::{Overlay, Records, Skip, TableRecord, lay};
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use super::{ddl, exclude, files, resync, tables};
 use crate::batch::TableName;
-use crate::config::PipeConfig;
+use crate::config::{PipeConfig, is_setting, source_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::source::mysql::position::Position;
@@ -38,7 +40,7 @@ pub enum Command {
         /// The table; all when absent.
         table: Option<TableName>,
         /// Keys of `snapshot` to load with from now on.
-        snapshot: serde_json::Map<String, serde_json::Value>,
+        snapshot: Map<String, Value>,
     },
     /// Read a table that is out of service from its own place on.
     Retry {
@@ -53,12 +55,12 @@ pub enum Command {
     /// Take further tables into the pipe.
     AddTables {
         /// Entries of `tables`, as in the pipe file.
-        entries: Vec<serde_json::Value>,
+        entries: Vec<Value>,
     },
     /// Take the tables that entries of a changed pipe file mean into the pipe.
     TakeIn {
         /// Entries of `tables` that the file has and the pipe does not.
-        entries: Vec<serde_json::Value>,
+        entries: Vec<Value>,
     },
     /// Take the tables that a wildcard has begun to match into the pipe.
     FollowNewTables,
@@ -77,12 +79,12 @@ pub enum Command {
     /// Let wildcards pass over other tables than the file says.
     Exclude {
         /// Items of `exclude`, as in the pipe file; the file's own again when absent.
-        list: Option<Vec<serde_json::Value>>,
+        list: Option<Vec<Value>>,
     },
     /// Change how batches are cut.
     Configure {
         /// Keys of `sync`.
-        sync: serde_json::Map<String, serde_json::Value>,
+        sync: Map<String, Value>,
     },
     /// Reach one end or both by other settings.
     Connect {
@@ -98,10 +100,14 @@ pub enum Command {
 /// As the history shows it: what was asked, and of which tables.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = |map: &serde_json::Map<String, serde_json::Value>| -> String {
-            map.iter()
-                .map(|(key, value)| format!(" {key}={value}"))
-                .collect()
+        // A key that does not belong there may be one of another section, such as a password.
+        let settings = |section: &str, map: &Map<String, Value>| -> String {
+            let shown = |(key, value): (&String, &Value)| match value {
+                Value::Array(_) | Value::Object(_) => format!(" {key}"),
+                value if is_setting(section, key) => format!(" {key}={value}"),
+                _ => format!(" {key}"),
+            };
+            map.iter().map(shown).collect()
         };
         let names = |names: &[TableName]| -> String {
             names.iter().map(|name| format!(" {name}")).collect()
@@ -113,19 +119,24 @@ impl fmt::Display for Command {
             Command::Resume => f.write_str("resume"),
             Command::Resync { table, snapshot } => {
                 let table = table.as_ref().map(std::slice::from_ref).unwrap_or_default();
-                write!(f, "resync{}{}", names(table), settings(snapshot))
+                write!(
+                    f,
+                    "resync{}{}",
+                    names(table),
+                    settings("snapshot", snapshot)
+                )
             }
             Command::Retry { table } => write!(f, "retry {table}"),
             Command::Skip { table } => write!(f, "skip {table}"),
             Command::AddTables { entries } | Command::TakeIn { entries } => {
                 f.write_str("add tables")?;
-                let sources = entries.iter().filter_map(|entry| entry.get("source"));
-                sources
-                    .into_iter()
-                    .try_for_each(|source| match source.as_str() {
-                        Some(name) => write!(f, " {name}"),
-                        None => write!(f, " {source}"),
-                    })
+                let has_name = |entry: &&Value| {
+                    let source = &entry["source"];
+                    source.is_string()
+                        || source["database"].is_string() && source["table"].is_string()
+                };
+                let mut named = entries.iter().filter(has_name);
+                named.try_for_each(|entry| write!(f, " {}", source_of(entry)))
             }
             Command::FollowNewTables => f.write_str("take in tables that match a wildcard"),
             Command::FollowStatement { fates, .. } => {
@@ -137,10 +148,10 @@ impl fmt::Display for Command {
             }
             Command::RemoveTables { tables } => write!(f, "remove tables{}", names(tables)),
             Command::Exclude { list } => {
-                let list = list.clone().map(serde_json::Value::Array);
+                let list = list.clone().map(Value::Array);
                 write!(f, "set exclude={}", list.unwrap_or_default())
             }
-            Command::Configure { sync } => write!(f, "set{}", settings(sync)),
+            Command::Configure { sync } => write!(f, "set{}", settings("sync", sync)),
             // Their values are nobody's business.
             Command::Connect {
                 source,
@@ -255,7 +266,7 @@ async fn prepare_unexplained(pipe: &Arc<Pipe>, command: Command) -> Result<Optio
             fault::point("resync:1");
             let edit = change.edit;
             change.edit = Box::new(move |draft| {
-                draft.pipe_mut().overlay.snapshot.extend(snapshot);
+                lay(&mut draft.pipe_mut().overlay.snapshot, snapshot);
                 edit(draft)
             });
             Ok(Some(change.through(pipe, files)))
@@ -275,7 +286,7 @@ async fn prepare_unexplained(pipe: &Arc<Pipe>, command: Command) -> Result<Optio
         }
         Command::RemoveTables { tables } => modify(pipe, async { remove(pipe, tables) }).await,
         Command::Exclude { list } => modify(pipe, async { exclude::prepare(pipe, list) }).await,
-        Command::Configure { sync } => configure(pipe, sync).map(Some),
+        Command::Configure { sync } => configure(pipe, sync).await,
         Command::Connect {
             source,
             destination,
@@ -348,23 +359,32 @@ async fn give_up_modifying(pipe: &Pipe) -> Result<()> {
     }
 }
 
-fn with_snapshot(
-    pipe: &Pipe,
-    snapshot: &serde_json::Map<String, serde_json::Value>,
-) -> Result<Arc<PipeConfig>> {
+fn with_snapshot(pipe: &Pipe, snapshot: &Map<String, Value>) -> Result<Arc<PipeConfig>> {
     let mut overlay = pipe.store.record().overlay;
-    overlay.snapshot.extend(snapshot.clone());
+    lay(&mut overlay.snapshot, snapshot.clone());
     pipe.laid_over(&overlay).map(Arc::new)
 }
 
-fn configure(pipe: &Pipe, sync: serde_json::Map<String, serde_json::Value>) -> Result<Change> {
-    let mut overlay = pipe.store.record().overlay;
-    overlay.sync.extend(sync);
-    pipe.laid_over(&overlay)?;
-    Ok(Change::new(None, move |draft| {
+/// Prepares other settings of `sync`. Where the pipe runs by them already, its work goes on: there is no change to make, and
+/// only what a command has said is recorded, which counts for the next file.
+async fn configure(pipe: &Pipe, sync: Map<String, Value>) -> Result<Option<Change>> {
+    let before = pipe.store.record().overlay;
+    let mut overlay = before.clone();
+    lay(&mut overlay.sync, sync);
+    let config = pipe.laid_over(&overlay)?;
+    let is_new = overlay != before;
+    let edit = move |draft: &mut Records| {
         draft.pipe_mut().overlay.sync = overlay.sync;
         Ok(())
-    }))
+    };
+    let running = pipe.effective_config().ok();
+    if running.is_none_or(|running| running.sync != config.sync) {
+        return Ok(Some(Change::new(None, edit)));
+    }
+    if is_new {
+        pipe.store.commit(edit).await?;
+    }
+    Ok(None)
 }
 
 /// Starts, resumes or pauses the pipe.
@@ -503,4 +523,50 @@ pub(super) fn take_out(draft: &mut Records, name: &TableName) -> Result<()> {
     (table.place, table.skip, table.excluded) = (None, Skip::No, false);
     table.give_up_shadow();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn keys(value: Value) -> Map<String, Value> {
+        serde_json::from_value(value).expect("a map")
+    }
+
+    #[test]
+    fn the_history_shows_values_of_known_settings_alone() {
+        let configure = |sync: Value| Command::Configure { sync: keys(sync) }.to_string();
+        assert_eq!(
+            configure(json!({ "interval": "5s", "max_rows": 9 })),
+            "set interval=\"5s\" max_rows=9"
+        );
+        for (asked, told) in [
+            (json!({ "password": "canary" }), "set password"),
+            (
+                json!({ "interval": { "password": "canary" } }),
+                "set interval",
+            ),
+            (
+                json!({ "threads_per_table": "canary" }),
+                "set threads_per_table",
+            ),
+        ] {
+            assert_eq!(configure(asked), told);
+        }
+        let snapshot = keys(json!({ "password": "canary", "threads_per_table": 4 }));
+        let resync = Command::Resync {
+            table: None,
+            snapshot,
+        };
+        assert_eq!(resync.to_string(), "resync password threads_per_table=4");
+        let entries = vec![
+            json!({ "source": "s.a" }),
+            json!({ "source": { "database": "s", "table": "b" } }),
+            json!({ "source": { "password": "canary" } }),
+        ];
+        let add = Command::AddTables { entries };
+        assert_eq!(add.to_string(), "add tables s.a s.b");
+    }
 }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::command::Change;
 use super::lifecycle::PipeState;
 use super::lost;
+use super::record::lay;
 use super::setup;
 use super::supervisor::Pipe;
 use crate::config::PipeConfig;
@@ -53,18 +54,9 @@ impl EndKeys {
         self.0.get(name)
     }
 
-    pub(super) fn remove(&mut self, name: &str) {
-        self.0.remove(name);
-    }
-
     /// Sets what `other` sets; `null` goes back to what the file says.
     fn lay(&mut self, other: EndKeys) {
-        for (name, value) in other.0 {
-            match value {
-                Value::Null => self.remove(&name),
-                value => drop(self.0.insert(name, value)),
-            }
-        }
+        lay(&mut self.0, other.0);
     }
 }
 

@@ -69,7 +69,7 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -148,6 +148,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Runtime {
     pipes: Arc<RwLock<Handles>>,
+    /// When commands have dropped pipes: the file of one of them does not bring it back by itself.
+    dropped: Arc<RwLock<BTreeMap<String, Instant>>>,
     options: RunOptions,
     /// The pipes of the files that the process was started with.
     given: BTreeSet<String>,
@@ -182,6 +184,7 @@ impl Runtime {
         let engine = Engine::new(Some(state.folder().join("compiled")))?;
         let runtime = Arc::new(Self {
             pipes: Arc::default(),
+            dropped: Arc::default(),
             given: files.iter().map(|file| file.config.pipe.clone()).collect(),
             options,
             state,
@@ -252,7 +255,7 @@ impl Runtime {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name, handle);
-        let pipes = Arc::clone(&self.pipes);
+        let (pipes, dropped) = (Arc::clone(&self.pipes), Arc::clone(&self.dropped));
         let mut tasks = self.tasks.lock().await;
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
@@ -260,6 +263,8 @@ impl Runtime {
             supervisor.run().await;
             // Here, since who asked for the drop may be gone by now.
             if pipe.store.records().dropped {
+                let mut dropped = dropped.write().unwrap_or_else(PoisonError::into_inner);
+                dropped.insert(pipe.store.pipe().to_owned(), Instant::now());
                 forget(&pipes, &pipe);
             }
             drop(ended);

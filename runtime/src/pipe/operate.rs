@@ -253,7 +253,12 @@ impl Run {
                     () = stop.cancelled() => return Ok(()),
                     () = tokio::time::sleep(NEW_TABLES_INTERVAL) => {}
                 }
-                let error = match tables::joining(&session, &pipe).await {
+                // A server that takes its time keeps nobody from ending the run.
+                let looking = tables::joining(&session, &pipe);
+                let Some(joining) = stop.run_until_cancelled(looking).await else {
+                    return Ok(());
+                };
+                let error = match joining {
                     Ok(joining) => {
                         pipe.keep_outside(&joining.refused).await;
                         if joining.able.is_empty() {

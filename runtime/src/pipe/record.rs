@@ -113,6 +113,19 @@ impl Overlay {
     }
 }
 
+/// Sets what `change` sets; `null` goes back to what the file says.
+pub(super) fn lay(
+    keys: &mut serde_json::Map<String, serde_json::Value>,
+    change: serde_json::Map<String, serde_json::Value>,
+) {
+    for (name, value) in change {
+        match value {
+            serde_json::Value::Null => drop(keys.remove(&name)),
+            value => drop(keys.insert(name, value)),
+        }
+    }
+}
+
 /// Problems of a change as one error.
 fn refused(problems: &[Problem]) -> Error {
     let remedy: Vec<&str> = problems

@@ -26,14 +26,19 @@ impl Runtime {
 
     /// Nothing stands against running `file` beside all pipes but the one of its own name.
     pub(super) fn ensure_apart(&self, file: &PipeFile) -> Result<()> {
-        let handles = self.handles();
-        let others = handles.values().map(|handle| &*handle.file);
-        let others = others.filter(|other| other.config.pipe != file.config.pipe);
-        let problems = config::apart(others.chain([file]));
+        let problems = self.clashes(file);
         if problems.is_empty() {
             return Ok(());
         }
         Err(refusal(&problems))
+    }
+
+    /// What stands against running `file` beside all pipes but the one of its own name.
+    pub(super) fn clashes(&self, file: &PipeFile) -> Vec<Problem> {
+        let handles = self.handles();
+        let others = handles.values().map(|handle| &*handle.file);
+        let others = others.filter(|other| other.config.pipe != file.config.pipe);
+        config::apart(others.chain([file]))
     }
 
     /// Stops a pipe at a checkpoint, and starts it anew by `file`.

@@ -48,7 +48,7 @@ pub struct Validation {
     pub pipe: Option<String>,
     /// The document's faults. With any, no server was asked.
     pub problems: Vec<Problem>,
-    /// What both servers have against it, warnings too: the findings of Setup.
+    /// What both servers and the other pipes of the process have against it, warnings too: the findings of Setup.
     pub findings: Vec<Finding>,
 }
 
@@ -95,7 +95,8 @@ impl Runtime {
             .and_then(|handle| Some(handle.pipe.store.records().pipe.as_ref()?.id.clone()));
         let owner = Owner::new(file.config.pipe.clone(), token.unwrap_or_default());
         let asked = in_time(findings_with(&file.config, &self.engine, &owner)).await;
-        let findings = asked.unwrap_or_else(|error| vec![setup::finding(&error)]);
+        let mut findings = self.findings_beside(&file);
+        findings.extend(asked.unwrap_or_else(|error| vec![setup::finding(&error)]));
         let refused = |finding: &Finding| finding.severity == Severity::Error;
         Validation {
             valid: !findings.iter().any(refused),
@@ -103,6 +104,35 @@ impl Runtime {
             problems: Vec::new(),
             findings,
         }
+    }
+
+    /// What the pipes of the process have against making one of `file`. Its own name is no fault where the document is asked
+    /// about again that its pipe runs by.
+    fn findings_beside(&self, file: &PipeFile) -> Vec<Finding> {
+        let clashes = self.clashes(file).into_iter().map(|problem| Finding {
+            severity: Severity::Error,
+            check: "other_pipes".to_owned(),
+            found: format!("{}: {}", problem.path, problem.found),
+            needed: problem.expected,
+            remedy: problem.remedy,
+            kind: ErrorKind::Config,
+        });
+        let mut findings: Vec<Finding> = clashes.collect();
+        let name = &file.config.pipe;
+        let handles = self.handles();
+        let taken = handles.get(name);
+        if taken.is_some_and(|taken| taken.file.document != file.document) {
+            findings.push(Finding {
+                severity: Severity::Warning,
+                check: "name".to_owned(),
+                found: format!("a pipe named `{name}` exists, and runs by another document"),
+                needed: "a name of its own, to make another pipe of this document".to_owned(),
+                remedy: "choose another name, or change that pipe: with PATCH, or in its file"
+                    .to_owned(),
+                kind: ErrorKind::IllegalCommand,
+            });
+        }
+        findings
     }
 
     /// Looks at every table of a source, given as the `source` section of a pipe document.

@@ -26,7 +26,7 @@ use super::setup::{self, Matched, recorded};
 use super::start_place;
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
-use super::tables::{self, Locked};
+use super::tables;
 use crate::batch::TableName;
 use crate::config::PipeConfig;
 use crate::destination::clickhouse::Owner;
@@ -65,7 +65,7 @@ pub(super) async fn one(
     }
     let session = Session::connect(config, &pipe.engine, files, None).await?;
     let entries = entries_of(&session, pipe, std::slice::from_ref(&name))?;
-    tables::ensure_replicable(&session, &entries, Locked::PassOver).await?;
+    tables::ensure_replicable(&session, &entries).await?;
     let fresh = match is_connected(&session, pipe, &name, table)? {
         true => {
             check(&session, pipe, std::slice::from_ref(&name)).await?;
@@ -183,7 +183,7 @@ async fn begin_pipe_anew(session: &Session, pipe: &Pipe) -> Result<Change> {
             .is_none_or(|table| table.state == TableState::Removed)
     });
     if !new.is_empty() {
-        tables::ensure_replicable(session, &new, Locked::PassOver).await?;
+        tables::ensure_replicable(session, &new).await?;
     }
     let fresh = begin_anew(session, pipe, &names).await?;
     let established = established::fingerprint(&pipe.config)?;
@@ -389,7 +389,7 @@ pub(super) async fn begin_anew(
 /// account may no longer read is hidden from the catalog in the same way, and hinders.
 async fn validate_all(session: &Session, pipe: &Pipe) -> Result<()> {
     let entries = entries_of(session, pipe, &pipe.store.records().carried())?;
-    let mut findings = tables::findings_of(session, &entries, Locked::PassOver).await?;
+    let mut findings = tables::findings_of(session, &entries).await?;
     let gone =
         |finding: &Finding| finding.kind == ErrorKind::SourceMissing && finding.check == "table";
     findings.retain(|finding| !gone(finding));

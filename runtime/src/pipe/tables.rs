@@ -5,6 +5,7 @@
 //! same way, loaded beside the target that it left.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -24,6 +25,10 @@ use crate::batch::TableName;
 use crate::config::{self, Mode, PipeConfig, TableConfig};
 use crate::error::{Error, ErrorKind, Finding, Result, Retry};
 use crate::source::mysql::{catalog, preflight};
+
+/// How long a table may be locked that is asked for: whatever else is asked of the pipe waits behind that, and a restore
+/// holds its tables for longer.
+const FREE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The error for a table that is not the pipe's, with the one of its tables that may be meant.
 pub(super) fn unknown(records: &Records, name: &TableName) -> Error {
@@ -54,7 +59,8 @@ pub(super) enum Whose {
 ///
 /// # Errors
 /// `Config` for an entry that cannot be read, that means no table, or that asks for a table of the pipe otherwise than it
-/// is there, or that clashes with another; else everything that Setup would refuse the tables for.
+/// is there, or that clashes with another; `SourceUnavailable` for a table that stays locked; else everything that Setup
+/// would refuse the tables for.
 pub(super) async fn add(
     pipe: &Arc<Pipe>,
     entries: Vec<serde_json::Value>,
@@ -94,7 +100,11 @@ pub(super) async fn add(
     if new.is_empty() {
         return Ok(None);
     }
-    ensure_replicable(&session, &new, Locked::WaitFor).await?;
+    if let Some(name) = locked_among(&session, &new, FREE_WITHIN).await?.first() {
+        let hint = format!("{UNLOCK}, and ask again");
+        return Err(locked(name).with_hint(hint));
+    }
+    ensure_replicable(&session, &new).await?;
     let change = take_in(&session, pipe, new).await?;
     let edit = change.edit;
     Ok(Some(Change::new(change.event, move |draft| {
@@ -147,7 +157,7 @@ async fn add_what_can_be(
         meant && !is_carried(&records, name)
     };
     let new = listed.iter().filter(is_new).cloned();
-    let Joining { able, refused } = keep_able(session, pipe, new).await?;
+    let Joining { able, refused } = keep_able(session, pipe, new, FREE_WITHIN).await?;
     let change = match able.is_empty() {
         true => None,
         false => Some(take_in(session, pipe, able).await?),
@@ -299,7 +309,8 @@ pub(super) async fn joining(session: &Session, pipe: &Pipe) -> Result<Joining> {
             Some(table) => comes_back(table),
             None => follow || is_named(&session.config, name),
         });
-    let mut joining = keep_able(session, pipe, unseen.cloned()).await?;
+    // They are looked at again soon.
+    let mut joining = keep_able(session, pipe, unseen.cloned(), Duration::ZERO).await?;
     let unmet = unmet(&session.config, &records);
     joining.refused.extend(absent(unmet, &listed));
     Ok(joining)
@@ -322,11 +333,13 @@ fn unmet<'a>(
     })
 }
 
-/// Those of `unseen` that an entry means, each by itself: who can join the pipe's tables, and who cannot.
+/// Those of `unseen` that an entry means, each by itself: who can join the pipe's tables, and who cannot, as one that
+/// somebody has locked for longer than `patience`.
 async fn keep_able(
     session: &Session,
     pipe: &Pipe,
     unseen: impl Iterator<Item = TableName>,
+    patience: Duration,
 ) -> Result<Joining> {
     let mut known = pipe.store.records().carried();
     let mut joining = Joining {
@@ -350,7 +363,51 @@ async fn keep_able(
             }
         }
     }
+    let joining = put_locked_aside(session, joining, patience).await?;
     keep_replicable(session, pipe, joining).await
+}
+
+async fn put_locked_aside(
+    session: &Session,
+    joining: Joining,
+    patience: Duration,
+) -> Result<Joining> {
+    let Joining { able, mut refused } = joining;
+    let held = locked_among(session, &able, patience).await?;
+    let able = able.into_iter().filter(|(_, name)| !held.contains(name));
+    let able = able.collect();
+    refused.extend(held.into_iter().map(|name| {
+        let error = locked(&name);
+        self::refused(session, name, error)
+    }));
+    Ok(Joining { able, refused })
+}
+
+/// Those of the tables that somebody keeps locked for longer than `patience`.
+async fn locked_among(
+    session: &Session,
+    entries: &[(TableConfig, TableName)],
+    patience: Duration,
+) -> Result<Vec<TableName>> {
+    if entries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut conn = session.source.control().await?;
+    let names: Vec<TableName> = entries.iter().map(|(_, name)| name.clone()).collect();
+    let locked = preflight::locked(&mut conn, &names, patience).await?;
+    conn.disconnect().await.ok();
+    Ok(locked)
+}
+
+const UNLOCK: &str = "let the session that holds it end, as a restore does by itself, or end it: SHOW PROCESSLIST at the \
+                      source lists it";
+
+fn locked(name: &TableName) -> Error {
+    let message = "a session of the source has it locked (LOCK TABLES, or a statement that changes it), so that nobody \
+                   can read it for now";
+    Error::new(ErrorKind::SourceUnavailable, message)
+        .with_hint(UNLOCK)
+        .with_table(name)
 }
 
 /// Moves what is refused from the tables that are able to join to the others: all are looked at together, and one by one
@@ -397,7 +454,7 @@ async fn bind_beside(
     entries: &[(TableConfig, TableName)],
     bound: &mut Vec<LiveTable>,
 ) -> Result<()> {
-    ensure_replicable(session, entries, Locked::WaitFor).await?;
+    ensure_replicable(session, entries).await?;
     let sources = setup::definitions(session, entries).await?;
     let before = bound.len();
     for (table, name) in setup::bind_all(session, entries, sources).await {
@@ -480,25 +537,16 @@ async fn take_in(session: &Session, pipe: &Pipe, entries: Matched) -> Result<Cha
     })
 }
 
-/// What is done about a table that somebody has locked, so that nobody can read it for now.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Locked {
-    /// It is looked at when it is free.
-    WaitFor,
-    /// The rights on it are known without that, which is enough for one that the pipe has already.
-    PassOver,
-}
-
-/// Sees that preflight has nothing against these tables; what it warns of keeps none out.
+/// Sees that preflight has nothing against these tables; what it warns of keeps none out. Of one that somebody has locked
+/// the rights are known all the same.
 ///
 /// # Errors
 /// Every refusing finding in one error, or what the source fails with.
 pub(super) async fn ensure_replicable(
     session: &Session,
     entries: &[(TableConfig, TableName)],
-    locked: Locked,
 ) -> Result<()> {
-    setup::refuse(&findings_of(session, entries, locked).await?)
+    setup::refuse(&findings_of(session, entries).await?)
 }
 
 /// What preflight has to say of these tables alone.
@@ -508,7 +556,6 @@ pub(super) async fn ensure_replicable(
 pub(super) async fn findings_of(
     session: &Session,
     entries: &[(TableConfig, TableName)],
-    locked: Locked,
 ) -> Result<Vec<Finding>> {
     let mut config = PipeConfig::clone(&session.config);
     config.tables = entries
@@ -522,9 +569,7 @@ pub(super) async fn findings_of(
         })
         .collect();
     let mut conn = session.source.control().await?;
-    if locked == Locked::PassOver {
-        preflight::pass_over_locks(&mut conn).await?;
-    }
+    preflight::pass_over_locks(&mut conn).await?;
     let findings = preflight::preflight(&session.source, &mut conn, &config).await?;
     conn.disconnect().await.ok();
     Ok(findings)

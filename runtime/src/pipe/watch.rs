@@ -58,6 +58,8 @@ struct Told {
 struct Watched {
     seen: Stamp,
     taken_up: Stamp,
+    /// Since when that version counts; none for one that was there when the process began.
+    since: Option<Instant>,
     pipes: BTreeSet<String>,
     /// Whether the last look missed it: one that is written anew by way of another name may be away for a moment.
     missed: bool,
@@ -114,6 +116,9 @@ impl Runtime {
             file.seen = now;
             let due = file.again.is_some_and(|again| again <= Instant::now());
             if settled && (file.taken_up != now || due) {
+                if file.taken_up != now {
+                    file.since = Some(Instant::now());
+                }
                 (file.taken_up, file.again) = (now, None);
                 read.extend(self.read_file(&path, &mut file, watch, &mut gone).await);
             }
@@ -139,7 +144,8 @@ impl Runtime {
     }
 
     /// The pipes of a file that are to be taken up. `watch` has the other files. One that is refused is tried again by and by:
-    /// a secret, a server or another pipe may have stood against it.
+    /// a secret, a server or another pipe may have stood against it. A pipe that was dropped since comes back with another
+    /// version only.
     async fn read_file(
         &self,
         path: &Path,
@@ -174,13 +180,26 @@ impl Runtime {
                 file.again = again;
                 continue;
             }
-            file.pipes.insert(name);
+            file.pipes.insert(name.clone());
+            // It is another pipe that this version of the file is tried again for.
+            if self.is_dropped_since(&name, file.since) {
+                continue;
+            }
             read.push((path.to_owned(), pipe));
         }
         gone.extend(former.difference(&file.pipes).cloned());
         let over = told.into_iter();
         self.withdraw(over.filter(|(name, _)| !file.doubled.contains_key(name)));
         read
+    }
+
+    /// Whether a command has dropped the pipe since then, and nobody has made it anew.
+    fn is_dropped_since(&self, name: &str, since: Option<Instant>) -> bool {
+        let dropped = self.dropped.read().unwrap_or_else(PoisonError::into_inner);
+        let at = dropped.get(name).copied();
+        drop(dropped);
+        let later = |at: Instant| since.is_none_or(|since| since <= at);
+        at.is_some_and(later) && !self.handles().contains_key(name)
     }
 
     /// Takes up what was read, all pipes at once: one that takes long to stop holds up no other.

@@ -1,6 +1,7 @@
 //! What Setup asks of the destination, all findings at once and nothing changed.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Deserialize;
 
@@ -120,6 +121,7 @@ impl ClickHouse {
 
     async fn check_server(&self, config: &PipeConfig, appends: bool) -> Result<Vec<Finding>> {
         let mut findings = Vec::new();
+        findings.extend(unprotected(&config.destination.url));
         self.check_account(&mut findings).await?;
         self.check_disks(&mut findings).await?;
         let engine = self.check_database(&mut findings).await?;
@@ -376,6 +378,23 @@ fn nearly_full(disk: &DiskRow) -> Option<Finding> {
     })
 }
 
+/// A connection over a network that anybody on the way can read.
+fn unprotected(url: &str) -> Option<Finding> {
+    let url = reqwest::Url::parse(url).ok()?;
+    let host = url.host_str()?;
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let local = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    (url.scheme() == "http" && !local).then(|| Finding {
+        severity: Severity::Warning,
+        check: "destination_tls".to_owned(),
+        found: "http: rows and password go over the network in the clear".to_owned(),
+        needed: "https".to_owned(),
+        remedy: "give `destination.url` as `https://host:port`, with ClickHouse's `https_port`, 8443 by default"
+            .to_owned(),
+        kind: ErrorKind::Config,
+    })
+}
+
 fn finding(check: &str, needed: &str, problem: &Error) -> Finding {
     Finding {
         severity: Severity::Error,
@@ -434,6 +453,27 @@ fn check_names(targets: &[TargetTable], findings: &mut Vec<Finding>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_text_is_warned_of_where_it_leaves_the_machine() {
+        for url in [
+            "http://ch.example.com:8123",
+            "http://10.0.0.7:8123",
+            "http://[2001:db8::7]:8123",
+        ] {
+            let warned = unprotected(url).expect(url);
+            assert_eq!(warned.severity, Severity::Warning);
+            assert!(warned.remedy.contains("https://"), "{}", warned.remedy);
+        }
+        for url in [
+            "https://ch.example.com:8443",
+            "http://localhost:8123",
+            "http://127.0.0.1:8123",
+            "http://[::1]:8123",
+        ] {
+            assert_eq!(unprotected(url), None, "{url}");
+        }
+    }
 
     #[test]
     fn a_nearly_full_disk_is_warned_of() {

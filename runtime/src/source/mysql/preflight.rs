@@ -19,10 +19,12 @@ use crate::error::{ErrorKind, Finding, Result, Severity};
 
 mod galera;
 mod kept;
+mod locks;
 mod replica;
 mod server;
 mod tables;
 
+pub use locks::{locked, pass_over_locks};
 pub(super) use tables::hindrance;
 
 /// Clocks further apart make every lag figure a riddle.
@@ -51,17 +53,6 @@ pub async fn preflight(
     server::check(source, conn, config, &variables, &mut findings).await?;
     tables::check(source, conn, config, &mut findings).await?;
     Ok(findings)
-}
-
-/// Has this connection's next preflight wait for no table that somebody has locked.
-///
-/// # Errors
-/// When the connection is broken.
-pub async fn pass_over_locks(conn: &mut Conn) -> Result<()> {
-    // The least that MySQL takes.
-    ask(conn, "SET SESSION lock_wait_timeout = 1")
-        .await
-        .map(drop)
 }
 
 fn finding(

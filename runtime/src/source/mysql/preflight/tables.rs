@@ -120,7 +120,7 @@ async fn keyed(source: &Source, conn: &mut Conn) -> Result<BTreeSet<TableName>> 
 }
 
 /// ER_LOCK_WAIT_TIMEOUT
-const LOCKED: u16 = 1205;
+pub(super) const LOCKED: u16 = 1205;
 
 /// What keeps the account from reading the table. Servers look at its rights before they wait for a lock, so one that is
 /// not free can be read.

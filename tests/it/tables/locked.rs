@@ -1,0 +1,160 @@
+//! Tables that somebody keeps locked at the source, as a restore does: they wait for that alone, and nothing else does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use serde_json::{Value, json};
+use testbed::SourceKind;
+use testbed::harness::{Pipe, Stage};
+
+use super::{name_of, two_tables, wait_table};
+use crate::support::{
+    CATCH_UP, START, assert_caught_up, on_both_sources, running, running_with, wait_for_pipe,
+};
+
+on_both_sources! {
+    a_new_table_that_is_locked_keeps_neither_others_out_nor_the_pipe_from_pausing: 300,
+    an_addition_of_a_table_that_stays_locked_is_refused_in_time: 300,
+}
+
+/// How long a command may take while a table stays locked.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(40);
+
+async fn lock(stage: &Stage, table: &str) -> Result<Conn> {
+    let mut conn = stage.source.connect().await?;
+    let sql = format!("LOCK TABLES {table} WRITE");
+    conn.query_drop(sql).await?;
+    Ok(conn)
+}
+
+async fn a_new_table_that_is_locked_keeps_neither_others_out_nor_the_pipe_from_pausing(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = two_tables(kind).await?;
+    let create = |table: &str| format!("CREATE TABLE {table} (id INT PRIMARY KEY)");
+    stage.source.execute(create("log_1")).await?;
+    let mut file = stage.pipe_file(&["t", "log_*"]);
+    file["follow_new_tables"] = json!(true);
+    let mut pipe = running_with(&file).await?;
+    stage.source.execute(create("log_2")).await?;
+    let mut held = lock(&stage, "log_2").await?;
+    let others = [&create("log_3"), "INSERT INTO log_3 VALUES (1)"];
+    stage.source.execute_all(others).await?;
+
+    wait_table(&mut pipe, "log_3", "Streaming").await?;
+    let name = name_of(&stage, "log_2");
+    let is_told_of = |document: &Value| {
+        let mut reasons = document["reasons"].as_array().into_iter().flatten();
+        reasons.any(|reason| {
+            reason["table"] == *name && reason["message"].to_string().contains("locked")
+        })
+    };
+    pipe.wait_for("the reason of the locked one", CATCH_UP, is_told_of)
+        .await?;
+    stage.source.execute("DELETE FROM t WHERE id = 1").await?;
+    assert_caught_up(&stage, &mut pipe, &["t", "log_3"]).await?;
+    ensure!(pipe.command("pause").await?.0 == 200);
+    pipe.wait_state("Paused", ANSWERED_WITHIN).await?;
+    ensure!(pipe.command("resume").await?.0 == 200);
+    pipe.wait_for("the reason again", CATCH_UP, is_told_of)
+        .await?;
+    pipe.terminate()?;
+    ensure!(pipe.wait_exit(ANSWERED_WITHIN).await? == 0);
+
+    pipe.restart()?;
+    pipe.wait_for("the reason anew", START, is_told_of).await?;
+    held.query_drop("UNLOCK TABLES").await?;
+    wait_table(&mut pipe, "log_2", "Streaming").await?;
+    let document = pipe.wait_state("Running", CATCH_UP).await?;
+    ensure!(document["reasons"] == json!([]), "{document:#}");
+    stage.source.execute("INSERT INTO log_2 VALUES (7)").await?;
+    assert_caught_up(&stage, &mut pipe, &["t", "log_2", "log_3"]).await
+}
+
+async fn an_addition_of_a_table_that_stays_locked_is_refused_in_time(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = two_tables(kind).await?;
+    let mut pipe = running(&stage, &["t"]).await?;
+    let mut held = lock(&stage, "u").await?;
+    let name = name_of(&stage, "u");
+    let add = || json!({ "tables": { "add": [{ "source": name }] } });
+
+    let began = Instant::now();
+    let (added, streamed) = tokio::join!(pipe.change(add()), streams_meanwhile(&stage, &pipe));
+    streamed?;
+    let (status, problem) = added?;
+    let said = |key: &str| problem[key].as_str().unwrap_or_default().to_owned();
+    ensure!(
+        status == 503
+            && said("code") == "source_unavailable"
+            && said("detail").contains(&format!("`{name}`"))
+            && said("detail").contains("locked")
+            && said("hint").contains("SHOW PROCESSLIST"),
+        "{status}: {problem:#}"
+    );
+    let took = began.elapsed();
+    ensure!(took < ANSWERED_WITHIN, "answered after {took:?}");
+    pipe.wait_state("Running", CATCH_UP).await?;
+    let url = pipe.url();
+    let line = ["tables", "add", &stage.database, &name, "--server", &url];
+    let refused = pipe.cli(&line).await?;
+    ensure!(
+        refused.code == 69 && refused.stderr.contains("locked"),
+        "{refused:?}"
+    );
+
+    // Whoever wants the process, or the pipe, to end waits for that at most.
+    let ended = async {
+        wait_modifying(&stage, &pipe).await?;
+        pipe.terminate()
+    };
+    let (_, ended) = tokio::join!(pipe.change(add()), ended);
+    ended?;
+    ensure!(pipe.wait_exit(ANSWERED_WITHIN).await? == 0);
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    stage.source.execute("DELETE FROM t WHERE id = 2").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    let dropped = async {
+        wait_modifying(&stage, &pipe).await?;
+        tokio::time::timeout(ANSWERED_WITHIN, pipe.forget()).await?
+    };
+    let (_, dropped) = tokio::join!(pipe.change(add()), dropped);
+    let (status, answer) = dropped?;
+    ensure!(status == 200, "{status}: {answer:#}");
+    ensure!(
+        pipe.status().await.is_err(),
+        "a dropped pipe has a document"
+    );
+    Ok(held.query_drop("UNLOCK TABLES").await?)
+}
+
+async fn wait_modifying(stage: &Stage, pipe: &Pipe) -> Result<()> {
+    let modifying = |document: &Value| document["state"] == "Modifying";
+    wait_for_pipe(pipe, &stage.database, "Modifying", modifying)
+        .await
+        .map(drop)
+}
+
+/// A row of the other table passes while the pipe waits for the locked one.
+async fn streams_meanwhile(stage: &Stage, pipe: &Pipe) -> Result<()> {
+    wait_modifying(stage, pipe).await?;
+    let insert = "INSERT INTO t VALUES (30, 'meanwhile', 1)";
+    stage.source.execute(insert).await?;
+    let rows = format!(
+        "SELECT count() FROM `{}`.t_current WHERE id = 30",
+        stage.database
+    );
+    while stage.clickhouse.number(&rows).await? == 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let state = pipe.status().await?["state"].clone();
+    ensure!(
+        state == "Modifying",
+        "the row came when the pipe was {state}"
+    );
+    Ok(())
+}
