@@ -10,7 +10,9 @@ use testbed::harness::{Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::preflight::{findings, said_of};
-use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, once, running_with};
+use crate::support::{
+    CATCH_UP, assert_caught_up, on_both_sources, once, running_with, wait_answer,
+};
 
 on_both_sources! {
     rows_that_follow_a_foreign_key_are_loaded_again: 400,
@@ -226,10 +228,7 @@ async fn rows_that_followed_changes_which_are_passed_over_are_loaded_again(
          FROM `{0}`._pipewright_checkpoints FINAL WHERE pipe = '{0}' ORDER BY term DESC, stream_offset DESC LIMIT 1",
         stage.database
     );
-    ensure!(
-        stage.clickhouse.number(&told).await? == 1,
-        "children are told to be complete"
-    );
+    wait_answer(&stage, &told, "1").await?;
     brought_back(&stage, &pipe, "resync", "parents").await?;
     loaded_anew(&stage, &mut pipe, "children", &before[1]).await?;
 

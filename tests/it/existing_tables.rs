@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Finished, Stage, run_to_end};
 
-use crate::support::{CATCH_UP, START, launch, once, program, running_with, start};
+use crate::support::{CATCH_UP, START, launch, once, program, running_with, start, wait_answer};
 
 once! {
     the_printed_alters_mend_a_table_with_nullable_columns: 300,
@@ -154,14 +154,10 @@ async fn mended_by_the_printed_alters(kind: SourceKind, nullable: bool) -> Resul
         .execute("INSERT INTO t VALUES (3, 2, 'three', 3.25, 'a', '1999-12-31')")
         .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    let rows = stage
-        .clickhouse
-        .query(&format!(
-            "SELECT count(), sum(total), max(kind), countIf(_synced_at > '2020-01-01'), any(extra) FROM `{database}`.t FINAL"
-        ))
-        .await?;
-    ensure!(rows == "3\t4.75\tit\\'s\t3\tx", "{rows}");
-    Ok(())
+    let sql = format!(
+        "SELECT count(), sum(total), max(kind), countIf(_synced_at > '2020-01-01'), any(extra) FROM `{database}`.t FINAL"
+    );
+    wait_answer(&stage, &sql, "3\t4.75\tit\\'s\t3\tx").await
 }
 
 /// `plan`'s findings as `validate` prints them, which adds the pipe.

@@ -263,6 +263,22 @@ pub(crate) async fn wait_for_pipe(
     }
 }
 
+/// Waits until ClickHouse answers so: what was committed together becomes visible table by table.
+pub(crate) async fn wait_answer(stage: &Stage, sql: &str, wanted: &str) -> Result<()> {
+    let until = Instant::now() + CATCH_UP;
+    loop {
+        let answer = stage.clickhouse.query(sql).await?;
+        if answer.trim() == wanted {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < until,
+            "`{sql}`: {answer:?} in place of {wanted:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Waits for everything committed so far, and compares these tables.
 pub(crate) async fn assert_caught_up(
     stage: &Stage,
