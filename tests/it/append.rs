@@ -23,6 +23,7 @@ use crate::support::{
 on_both_sources! {
     every_change_is_a_row_of_its_own: 300,
     a_table_without_a_key_is_kept_as_its_changes_and_shown_as_its_rows: 400,
+    a_key_that_comes_or_goes_loads_the_table_also_where_the_file_orders_by_it: 300,
     append_tables_have_each_change_once_wherever_the_process_ends: 600,
 }
 
@@ -200,6 +201,39 @@ async fn assert_same_bag(stage: &Stage) -> Result<()> {
         "the source has\n{}\nand the target\n{found}",
         expected.join("\n")
     )
+}
+
+/// pitfall 119: what tells rows apart is another, though the target is ordered as before.
+async fn a_key_that_comes_or_goes_loads_the_table_also_where_the_file_orders_by_it(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    allow_locks(&stage).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE bag (a INT NULL, b VARCHAR(20) NULL, c INT NOT NULL PRIMARY KEY)",
+            "INSERT INTO bag VALUES (1, 'x', 5), (1, 'y', 6)",
+        ])
+        .await?;
+    let mut entry = append(&stage, "bag");
+    entry["order_by"] = json!(["c"]);
+    let mut file = stage.pipe_file_of(vec![entry]);
+    file["keyless"] = json!("append");
+    let mut pipe = running_with(&file).await?;
+    for statement in [
+        "UPDATE bag SET a = 2",
+        "ALTER TABLE bag DROP PRIMARY KEY",
+        "INSERT INTO bag VALUES (2, 'x', 5), (2, 'x', 5)",
+        "DELETE FROM bag WHERE c = 5 LIMIT 2",
+        "ALTER TABLE bag ADD PRIMARY KEY (c)",
+        "UPDATE bag SET a = 3",
+    ] {
+        stage.source.execute(statement).await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+        assert_same_bag(&stage).await.context(statement)?;
+    }
+    Ok(())
 }
 
 /// pitfall 119: refused with the advice, kept by setting; and a table that gets a key becomes one that goes by it.

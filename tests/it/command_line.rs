@@ -100,8 +100,9 @@ async fn plan_tells_what_a_statement_would_lead_to() -> Result<()> {
         ),
         (
             "RENAME TABLE orders TO _orders_del, _orders_gho TO orders",
-            "shop.orders: unique keys or collations beyond those of before: nothing, where there are none; rows may \
-             have been left out for one: the table is loaded anew",
+            "shop.orders: unique keys, collations, CHECKs, foreign keys or partitions beyond those of before, and columns of \
+             another name: nothing, where the statements on its copy have none; rows may have been left out, or stand \
+             elsewhere: the table is loaded anew",
         ),
         (
             "RENAME TABLE orders TO backup, _orders_gho TO orders",

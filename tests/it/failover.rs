@@ -373,6 +373,8 @@ async fn late_and_wide(kind: SourceKind, tables: &[&str]) -> Result<(Stage, Sour
     follow(&replica, &stage.source_server).await?;
     let mut file = file_with(&stage, &replica, tables);
     file["sync"] = json!({ "interval": "200ms", "max_rows": 1 });
+    // In the order of their names.
+    file["snapshot"] = json!({ "tables_in_parallel": 1 });
     Ok((stage, replica, file))
 }
 
@@ -432,6 +434,14 @@ async fn rows_that_a_load_has_read_and_the_new_primary_lacks_do_not_stay(
         wait_aborted(&mut pipe).await?;
         change_unseen(&stage, &replica).await?;
         ends_at(&mut pipe, point).await?;
+        let read = format!(
+            "SELECT count() FROM `{}`.late WHERE id = 100",
+            stage.database
+        );
+        ensure!(
+            stage.clickhouse.number(&read).await? == 1,
+            "{point}: nothing was read that the new primary lacks"
+        );
         let taken_over = assert_taken_over(stage, &replica, &mut pipe).await;
         taken_over.with_context(|| point)?;
     }

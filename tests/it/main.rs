@@ -9,6 +9,7 @@ mod contract;
 mod documents;
 mod pitfalls;
 
+mod sessions;
 mod settings;
 
 mod accounts;

@@ -97,6 +97,11 @@ pub enum Command {
     Drop,
 }
 
+/// Whether a text can be the name of tables, and no address with a password.
+fn is_name(text: &str) -> bool {
+    text.contains('.') && !text.contains("://") && !text.contains(['@', '"'])
+}
+
 /// As the history shows it: what was asked, and of which tables.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,13 +135,8 @@ impl fmt::Display for Command {
             Command::Skip { table } => write!(f, "skip {table}"),
             Command::AddTables { entries } | Command::TakeIn { entries } => {
                 f.write_str("add tables")?;
-                let has_name = |entry: &&Value| {
-                    let source = &entry["source"];
-                    source.is_string()
-                        || source["database"].is_string() && source["table"].is_string()
-                };
-                let mut named = entries.iter().filter(has_name);
-                named.try_for_each(|entry| write!(f, " {}", source_of(entry)))
+                let mut named = entries.iter().map(source_of).filter(|name| is_name(name));
+                named.try_for_each(|name| write!(f, " {name}"))
             }
             Command::FollowNewTables => f.write_str("take in tables that match a wildcard"),
             Command::FollowStatement { fates, .. } => {
@@ -148,8 +148,10 @@ impl fmt::Display for Command {
             }
             Command::RemoveTables { tables } => write!(f, "remove tables{}", names(tables)),
             Command::Exclude { list } => {
-                let list = list.clone().map(Value::Array);
-                write!(f, "set exclude={}", list.unwrap_or_default())
+                f.write_str("set exclude")?;
+                let items = list.iter().flatten().filter_map(Value::as_str);
+                let mut named = items.filter(|name| is_name(name));
+                named.try_for_each(|name| write!(f, " {name}"))
             }
             Command::Configure { sync } => write!(f, "set{}", settings("sync", sync)),
             // Their values are nobody's business.
@@ -568,5 +570,18 @@ mod tests {
         ];
         let add = Command::AddTables { entries };
         assert_eq!(add.to_string(), "add tables s.a s.b");
+        let address = "mysql://root:canary@db.local";
+        let add = Command::AddTables {
+            entries: vec![json!({ "source": address })],
+        };
+        assert_eq!(add.to_string(), "add tables");
+        let exclude = Command::Exclude {
+            list: Some(vec![
+                json!("s.old_*"),
+                json!(address),
+                json!({ "password": "canary" }),
+            ]),
+        };
+        assert_eq!(exclude.to_string(), "set exclude s.old_*");
     }
 }

@@ -352,6 +352,10 @@ impl Reader {
             .read_owned()
             .await;
         let table = self.session.table(&self.name);
+        let window = self.window.as_ref();
+        if window.is_some_and(|window| !window.is_of(&table.source.schema)) {
+            return Err(append::broken_off(&self.name));
+        }
         let mut builder = TableBuilder::new(&table.source, !self.session.config.nullable)?;
         let mut rows = self.send_meanwhile(&table, partition).await?;
         reader.start(&table.source, partition).await?;
@@ -397,9 +401,6 @@ impl Reader {
         let Some(Stood { batch, changed }) = rows else {
             return Ok(0);
         };
-        if batch.schema != table.source.schema {
-            return Err(append::broken_off(&self.name));
-        }
         let row_count = batch.row_count as u64;
         let mut piece = self.transformed(table, batch, partition).await?;
         piece.changed = changed;

@@ -139,7 +139,8 @@ struct Line {
 impl Run {
     /// Opens a stream and spawns its follower and applier.
     async fn follow(&mut self, line: &Line) -> Result<()> {
-        let filter = Arc::new(TableFilter::new(line.names.iter().cloned()));
+        let filter = TableFilter::new(line.names.iter().cloned()).with_copies();
+        let filter = Arc::new(filter);
         let (waiting, lengths) =
             prepared::waiting_at(&self.pipe.store.records(), &line.place.position);
         let config = &self.session.config;

@@ -9,6 +9,7 @@ use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use crate::batch::TableName;
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::mysql::position::StreamPlace;
 
 /// Takes a table out of service because of `error`, with the others that the error names, or takes the next step towards
 /// passing over what failed, where a person has allowed that. False when no table is left in service.
@@ -82,10 +83,17 @@ fn take_out(draft: &mut Records, name: &TableName, error: &Error) -> Result<()> 
         // The pipe's stream may have written beyond it, in a later term than the one that it had read by itself in.
         Some(own) if is_in_stream => {
             own.term = None;
-            own.place = match at {
-                Some(at) if at.position.contains(&own.place.position) == Some(true) => at,
-                _ => own.place.clone(),
+            let passes = |one: &StreamPlace, other: &StreamPlace| {
+                one.position.contains(&other.position) == Some(true)
             };
+            if let Some(at) = at.filter(|at| passes(at, &own.place)) {
+                (own.place, own.as_of_us) = (at, None);
+            }
+            let further =
+                |sent: &StreamPlace| own.sent.as_ref().is_none_or(|own| passes(sent, own));
+            if let Some(sent) = sent.filter(further) {
+                own.sent = Some(sent);
+            }
         }
         Some(_) => {}
         None => {

@@ -22,11 +22,11 @@ use crate::config::{Mode, PipeConfig, TableConfig, match_each, match_tables};
 use crate::destination::clickhouse::{MirrorRow, Owner, TARGETS_A_QUERY, TargetTable};
 use crate::error::{Error, ErrorKind, Finding, Result, Retry, Severity};
 use crate::fault;
-use crate::source::mysql::Source;
 use crate::source::mysql::catalog::{self, SourceTable};
 use crate::source::mysql::position::{Position, StreamPlace};
 use crate::source::mysql::preflight;
 use crate::source::mysql::types::ensure_images_whole;
+use crate::source::mysql::{ServerIdentity, Source};
 
 /// How often it is told how many target tables have been made.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
@@ -532,19 +532,35 @@ pub(super) async fn raise_term(session: &Session, store: &PipeStore) -> Result<(
     session.destination.claim_term(store.pipe(), &claim).await?;
     append::rewind(session, record.term, &checkpoint.place).await?;
     fault::point("term:1");
+    let server = session.source.identity().clone();
+    let checkpoint = Checkpoint {
+        place,
+        ..checkpoint
+    };
     store
-        .commit(|draft| {
-            let record = draft.pipe_mut();
-            (record.term, record.owner) = (term, owner);
-            (record.claiming, record.claimant, record.anew) = (None, None, false);
-            record.server = Some(session.source.identity().clone());
-            record.checkpoint = Some(Checkpoint {
-                place,
-                ..checkpoint
-            });
-            Ok(())
-        })
+        .commit(|draft| begin_term(draft, (term, owner), server, checkpoint))
         .await?;
     store.set_claimed();
+    Ok(())
+}
+
+fn begin_term(
+    draft: &mut Records,
+    (term, owner): (u16, String),
+    server: ServerIdentity,
+    checkpoint: Checkpoint,
+) -> Result<()> {
+    let record = draft.pipe_mut();
+    (record.term, record.owner) = (term, owner);
+    (record.claiming, record.claimant, record.anew) = (None, None, false);
+    record.checkpoint = Some(checkpoint);
+    let former = record.server.replace(server);
+    // As a former build has left it, which did not say.
+    let unsaid = draft.names_where(|table| {
+        table.partitions.is_some() && table.load_end.is_none() && table.load_server.is_none()
+    });
+    for name in unsaid {
+        draft.table_mut(&name).load_server.clone_from(&former);
+    }
     Ok(())
 }

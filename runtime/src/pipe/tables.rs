@@ -26,8 +26,8 @@ use crate::config::{self, Mode, PipeConfig, TableConfig};
 use crate::error::{Error, ErrorKind, Finding, Result, Retry};
 use crate::source::mysql::{catalog, preflight};
 
-/// How long a table may be locked that is asked for: whatever else is asked of the pipe waits behind that, and a restore
-/// holds its tables for longer.
+/// How long tables may be locked that are asked for, all together: whatever else is asked of the pipe waits behind that, and
+/// a restore holds a table for longer.
 const FREE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The error for a table that is not the pipe's, with the one of its tables that may be meant.
@@ -100,7 +100,10 @@ pub(super) async fn add(
     if new.is_empty() {
         return Ok(None);
     }
-    if let Some(name) = locked_among(&session, &new, FREE_WITHIN).await?.first() {
+    if let Some(name) = locked_among(&session, &new, (FREE_WITHIN, 1))
+        .await?
+        .first()
+    {
         let hint = format!("{UNLOCK}, and ask again");
         return Err(locked(name).with_hint(hint));
     }
@@ -373,7 +376,7 @@ async fn put_locked_aside(
     patience: Duration,
 ) -> Result<Joining> {
     let Joining { able, mut refused } = joining;
-    let held = locked_among(session, &able, patience).await?;
+    let held = locked_among(session, &able, (patience, able.len())).await?;
     let able = able.into_iter().filter(|(_, name)| !held.contains(name));
     let able = able.collect();
     refused.extend(held.into_iter().map(|name| {
@@ -383,18 +386,18 @@ async fn put_locked_aside(
     Ok(Joining { able, refused })
 }
 
-/// Those of the tables that somebody keeps locked for longer than `patience`.
+/// The first `most` of the tables that somebody keeps locked for longer than `patience`.
 async fn locked_among(
     session: &Session,
     entries: &[(TableConfig, TableName)],
-    patience: Duration,
+    (patience, most): (Duration, usize),
 ) -> Result<Vec<TableName>> {
     if entries.is_empty() {
         return Ok(Vec::new());
     }
     let mut conn = session.source.control().await?;
     let names: Vec<TableName> = entries.iter().map(|(_, name)| name.clone()).collect();
-    let locked = preflight::locked(&mut conn, &names, patience).await?;
+    let locked = preflight::locked(&mut conn, &names, patience, most).await?;
     conn.disconnect().await.ok();
     Ok(locked)
 }

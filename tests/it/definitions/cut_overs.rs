@@ -6,11 +6,15 @@ use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
 
 use super::{identity, settled};
-use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, running};
+use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, once, running, running_with};
 
 on_both_sources! {
     online_schema_change_tools_put_their_table_in_place: 500,
     a_copy_that_may_hold_other_rows_or_columns_is_loaded: 500,
+}
+
+once! {
+    a_table_is_loaded_anew_by_file_and_offset_while_a_copy_of_it_is_made: 240,
 }
 
 /// pitfall 104: gh-ost and pt-online-schema-change; the target stays, only its definition changes.
@@ -71,6 +75,7 @@ async fn online_schema_change_tools_put_their_table_in_place(kind: SourceKind) -
     settled(&stage, &mut pipe, &["t"]).await?;
     a_new_unique_key_leaves_rows_out(&stage, &mut pipe).await?;
     a_copy_changes_what_no_event_tells(&stage, &mut pipe).await?;
+    a_copy_that_is_begun_behind_an_alteration(&stage, &mut pipe).await?;
     // A table of a tool's name that no tool puts in place brings rows of its own.
     stage
         .source
@@ -81,6 +86,28 @@ async fn online_schema_change_tools_put_their_table_in_place(kind: SourceKind) -
         ])
         .await?;
     settled(&stage, &mut pipe, &["t"]).await
+}
+
+/// What is done to a copy is nothing that is done to the table, which is altered before the pipe has come there.
+async fn a_copy_that_is_begun_behind_an_alteration(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    let before = identity(stage, "t").await?;
+    ensure!(pipe.stop().await? == 0);
+    stage
+        .source
+        .execute_all([
+            "ALTER TABLE t ADD COLUMN q INT NULL",
+            "DROP TABLE IF EXISTS _t_gho",
+            "CREATE TABLE _t_gho LIKE t",
+            "ALTER TABLE _t_gho ADD COLUMN r INT NULL",
+        ])
+        .await?;
+    pipe.restart()?;
+    settled(stage, pipe, &["t"]).await?;
+    ensure!(
+        identity(stage, "t").await? == before,
+        "the table was loaded anew"
+    );
+    Ok(())
 }
 
 /// gh-ost changes rows of its copy under that one's name, which changes what ON UPDATE sets. The table that it puts aside
@@ -272,4 +299,31 @@ async fn a_copy_that_may_hold_other_rows_or_columns_is_loaded(kind: SourceKind) 
         );
     }
     Ok(())
+}
+
+/// The start of a load is looked for from the beginning of the binlog file.
+async fn a_table_is_loaded_anew_by_file_and_offset_while_a_copy_of_it_is_made() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO t VALUES (1, 1), (2, 2)",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["position"] = json!("file");
+    let mut pipe = running_with(&file).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE _t_gho LIKE t",
+            "ALTER TABLE _t_gho ADD COLUMN b INT NULL",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let order = json!({ "command": "resync", "table": format!("{}.t", stage.database) });
+    let (status, answer) = pipe.order(order).await?;
+    ensure!(status == 200, "{status}: {answer:#}");
+    settled(&stage, &mut pipe, &["t"]).await
 }

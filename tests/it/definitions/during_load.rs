@@ -10,6 +10,7 @@ use crate::support::{CATCH_UP, launch, on_both_sources, start};
 
 on_both_sources! {
     a_table_that_goes_during_its_load_keeps_no_other_back: 400,
+    a_key_that_is_ordered_otherwise_during_a_load_leaves_no_row_out: 300,
 }
 
 /// pitfall 130: renamed away, then dropped and made anew with other columns; the other table goes on, and no table of a
@@ -68,6 +69,52 @@ async fn a_table_that_goes_during_its_load_keeps_no_other_back(kind: SourceKind)
     proxy.open_gate();
     wait_rows(&stage).await?;
     settled(&stage, &mut pipe, &["going", "u"]).await?;
+    stage.assert_no_load_left().await
+}
+
+/// pitfall 113: the partitions are ranges by the order of before.
+async fn a_key_that_is_ordered_otherwise_during_a_load_leaves_no_row_out(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE n (n INT AUTO_INCREMENT PRIMARY KEY, a INT)",
+            "INSERT INTO n (a) VALUES (1)",
+        ])
+        .await?;
+    for _ in 0..13 {
+        stage
+            .source
+            .execute("INSERT INTO n (a) SELECT a FROM n")
+            .await?;
+    }
+    // Letters in either case, in one order where the case does not count.
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE lettered (id VARCHAR(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci PRIMARY KEY, a INT)",
+            "INSERT INTO lettered SELECT CONCAT(SUBSTRING(\
+             IF(n % 2, 'abcdefghijklmnopqrstuvwxyz', 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'), n % 26 + 1, 1), n), n FROM n",
+            "ANALYZE TABLE lettered",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["lettered"]);
+    file["snapshot"] = json!({ "rows_per_partition": 100, "threads_per_table": 1 });
+    let proxy = Proxy::before(stage.clickhouse_server.http_port()).await?;
+    file["destination"]["url"] = json!(proxy.url());
+    proxy.close_gate("lettered", 2);
+    let mut pipe = start(launch(&file))?;
+    partly_loaded(&mut pipe).await?;
+    stage
+        .source
+        .execute(
+            "ALTER TABLE lettered MODIFY id VARCHAR(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL",
+        )
+        .await?;
+    proxy.open_gate();
+    settled(&stage, &mut pipe, &["lettered"]).await?;
     stage.assert_no_load_left().await
 }
 

@@ -6,15 +6,22 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use pipewright::source::mysql::position::Position;
+use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{MARKER_TABLE, Proxy, Stage};
 
 use super::{name_of, order, table, wait_table};
-use crate::support::{CATCH_UP, START, assert_caught_up, launch, on_both_sources, start};
+use crate::support::{
+    CATCH_UP, START, assert_caught_up, launch, on_both_sources, once, running, start, wait_for_pipe,
+};
 
 on_both_sources! {
     each_table_says_up_to_where_it_is_complete: 300,
+}
+
+once! {
+    a_table_of_checkpoints_that_an_earlier_build_has_made_serves_new_pipes_and_drops: 240,
 }
 
 /// The pipe's place, and by target the place of each that has another, empty where none can be named.
@@ -164,5 +171,47 @@ async fn each_table_says_up_to_where_it_is_complete(kind: SourceKind) -> Result<
     ensure!(removed.incomplete["gated"].is_empty());
     let status = pipe.status().await?;
     ensure!(table(&status, "gated")["state"] == "Removed", "{status:#}");
+    Ok(())
+}
+
+/// None of them goes on where it was before, which would give the table what it lacks.
+async fn a_table_of_checkpoints_that_an_earlier_build_has_made_serves_new_pipes_and_drops()
+-> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE a (id INT PRIMARY KEY)",
+            "CREATE TABLE b (id INT PRIMARY KEY)",
+            "INSERT INTO b VALUES (1), (2)",
+        ])
+        .await?;
+    let mut pipe = running(&stage, &["a"]).await?;
+    ensure!(pipe.command("pause").await?.0 == 200);
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    let earlier = format!(
+        "ALTER TABLE `{}`._pipewright_checkpoints DROP COLUMN complete",
+        stage.database
+    );
+    stage.clickhouse.query(&earlier).await?;
+    let name = format!("{}_b", stage.database);
+    let mut file = stage.pipe_file_of(vec![json!({ "source": name_of(&stage, "b") })]);
+    file["pipe"] = json!(name);
+    file["tables"] = json!([{ "source": name_of(&stage, "b") }]);
+    let (status, made) = pipe
+        .call(Method::POST, "/v1/pipes", file.to_string())
+        .await?;
+    ensure!(status == 201, "{status}: {made:#}");
+    let running = |document: &Value| document["state"] == "Running";
+    wait_for_pipe(&pipe, &name, "Running", running).await?;
+    let rows = format!("SELECT count() FROM `{}`.b_current", stage.database);
+    ensure!(stage.clickhouse.number(&rows).await? == 2);
+
+    stage.clickhouse.query(&earlier).await?;
+    let (status, answer) = pipe.forget().await?;
+    ensure!(
+        status == 200 && answer["reasons"] == json!([]),
+        "{status}: {answer:#}"
+    );
     Ok(())
 }

@@ -77,6 +77,10 @@ impl Alteration {
                 key.join(", ")
             ));
         }
+        let kept = |target: &TargetTable| (target.engine(), target.is_keyless());
+        if kept(before) != kept(after) {
+            return Err("its rows are told apart in another way".to_owned());
+        }
         let mut steps = Vec::new();
         for column in before.columns() {
             let name = new_name(&column.name);

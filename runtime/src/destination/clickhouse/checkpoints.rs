@@ -141,13 +141,14 @@ struct HighestRow {
 const DOING: Doing<'static> = Doing::Definition("to read or write the checkpoints");
 
 impl ClickHouse {
-    /// Creates the table. Idempotent; the database must exist.
+    /// Creates the table, or gives one of an earlier build what it lacks. Idempotent; the database must exist.
     ///
     /// # Errors
     /// As any statement.
     pub async fn ensure_checkpoints(&self) -> Result<()> {
         let sql = ddl::create_checkpoints(self.database(), CHECKPOINTS_TABLE, self.is_fsync());
-        self.run(&sql, DOING, STATEMENT_TIMEOUT).await
+        self.run(&sql, DOING, STATEMENT_TIMEOUT).await?;
+        self.widen_checkpoints().await
     }
 
     /// Gives the table of an earlier build the columns that it lacks. Idempotent; one that is gone stays gone.
@@ -294,6 +295,7 @@ impl ClickHouse {
         let Some(newest) = newest.filter(|newest| newest.owner == owner) else {
             return Ok(());
         };
+        self.widen_checkpoints().await?;
         let row = MirrorRow {
             term: newest.term,
             offset: newest.offset,

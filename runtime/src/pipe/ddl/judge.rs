@@ -169,6 +169,11 @@ fn leaves(class: &Class, name: &TableName) -> bool {
     }
 }
 
+/// Whether a clause may have rows compare otherwise than before, of which no definition of ours tells.
+fn may_order_otherwise(clause: &Clause) -> bool {
+    matches!(clause, Clause::Convert | Clause::Change(..))
+}
+
 struct Judge<'a> {
     stand: Stand<'a>,
     name: &'a TableName,
@@ -201,15 +206,19 @@ impl Judge<'_> {
                 "it has a unique key of {key}, for which rows may have been left out"
             )));
         }
-        if after == *self.table.source {
-            return Ok(Verdict::Nothing);
-        }
-        self.ensure_wanted(&kinds)?;
         let records = self.stand.store.records();
         let loading = records
             .tables
             .get(self.name)
             .is_some_and(|table| table.state.is_loading());
+        // Rows of a collation, or of a column that is not replicated, may stand in another partition than before.
+        if loading && self.alter.clauses.iter().any(may_order_otherwise) {
+            return Ok(Verdict::Reload("its load had not ended".to_owned()));
+        }
+        if after == *self.table.source {
+            return Ok(Verdict::Nothing);
+        }
+        self.ensure_wanted(&kinds)?;
         let only_adds =
             kinds.dropped.is_empty() && kinds.renamed.is_empty() && kinds.modified.is_empty();
         if loading && !only_adds {

@@ -271,7 +271,8 @@ pub(super) fn identity_sql(flavor: Flavor, version: ServerVersion) -> &'static s
 /// Session variables of §7a of the recipes: one zone, one charset, no mode that changes what SELECT returns. Those that
 /// one family lacks are left out for it by the executable-comment rules of both.
 const SESSION: &str = "SET SESSION time_zone = '+00:00', sql_mode = 'NO_ENGINE_SUBSTITUTION', \
-     net_write_timeout = 600, net_read_timeout = 600, wait_timeout = 28800";
+     net_write_timeout = 600, net_read_timeout = 600, wait_timeout = 28800, \
+     sql_select_limit = 18446744073709551615, autocommit = 1";
 
 /// A generated invisible key is in every row image, so the catalog must name it even where the server would hide it
 /// (pitfall 41). MariaDB has no such keys, and passes over the comment, as MySQL does before 8.0.30.

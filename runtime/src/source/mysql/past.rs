@@ -42,7 +42,7 @@ pub(super) enum Fitness {
 pub(super) async fn fitness(source: &Source, past: Option<&Position>) -> Result<Fitness> {
     let mut conn = WireConn::connect(source.config()).await?;
     let lacks = match past {
-        Some(past) => lacking(&mut conn, past).await?.is_some(),
+        Some(past) => lacking_each(&mut conn, &[past]).await? != [None],
         None => false,
     };
     let read_only = is_read_only(&mut conn).await?;
@@ -62,9 +62,55 @@ pub(super) async fn fitness(source: &Source, past: Option<&Position>) -> Result<
 /// `SourceDiverged` when it never will, naming what it lacks; `SourceUnavailable` when it has not received it in time.
 pub async fn ensure_holds(source: &Source, place: &Position) -> Result<()> {
     let mut conn = WireConn::connect(source.config()).await?;
+    let lacked = lacked_in_time(&mut conn, source, &[place]).await?;
+    conn.quit().await;
+    let Some(missing) = lacked.into_iter().flatten().next() else {
+        return Ok(());
+    };
+    Err(Error::new(
+        ErrorKind::SourceDiverged,
+        format!(
+            "the source at {}:{} does not contain transactions whose rows may be at the destination: {missing}",
+            source.config().host,
+            source.config().port
+        ),
+    )
+    .with_hint(match place {
+        Position::MariaGtid { .. } => {
+            "resync the pipe, or point it at a server that contains them; a domain removed by FLUSH BINARY \
+             LOGS DELETE_DOMAIN_ID looks the same"
+        }
+        Position::Gtid { .. } | Position::File { .. } => {
+            "resync the pipe, or point it at a server that contains them"
+        }
+    }))
+}
+
+/// What of each place the server lacks and never will receive, as text.
+///
+/// # Errors
+/// As the queries fail; `SourceUnavailable` where another server answers than the one that is connected, or one that follows
+/// another has not received it in time.
+pub async fn lacked(source: &Source, places: &[&Position]) -> Result<Vec<Option<String>>> {
+    let mut conn = WireConn::connect(source.config()).await?;
+    ensure_same_server(&mut conn, source).await?;
+    let lacked = lacked_in_time(&mut conn, source, places).await?;
+    conn.quit().await;
+    Ok(lacked)
+}
+
+async fn lacked_in_time(
+    conn: &mut WireConn,
+    source: &Source,
+    places: &[&Position],
+) -> Result<Vec<Option<String>>> {
     let begin = Instant::now();
-    while let Some(missing) = lacking(&mut conn, place).await? {
-        let follows = is_read_only(&mut conn).await? || is_following(&mut conn, source).await?;
+    loop {
+        let lacked = lacking_each(conn, places).await?;
+        let Some(missing) = lacked.iter().flatten().next() else {
+            return Ok(lacked);
+        };
+        let follows = is_read_only(conn).await? || is_following(conn, source).await?;
         if follows && begin.elapsed() > FOLLOWING_DEADLINE {
             return Err(Error::new(
                 ErrorKind::SourceUnavailable,
@@ -78,61 +124,13 @@ pub async fn ensure_holds(source: &Source, place: &Position) -> Result<()> {
             .with_hint("wait until it has caught up, or point the pipe at a server that has"));
         }
         if !follows && begin.elapsed() > COMMIT_DEADLINE {
-            return Err(Error::new(
-                ErrorKind::SourceDiverged,
-                format!(
-                    "the source at {}:{} does not contain transactions whose rows may be at the destination: {missing}",
-                    source.config().host,
-                    source.config().port
-                ),
-            )
-            .with_hint(match place {
-                Position::MariaGtid { .. } => {
-                    "resync the pipe, or point it at a server that contains them; a domain removed by FLUSH BINARY \
-                     LOGS DELETE_DOMAIN_ID looks the same"
-                }
-                Position::Gtid { .. } | Position::File { .. } => {
-                    "resync the pipe, or point it at a server that contains them"
-                }
-            }));
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    conn.quit().await;
-    Ok(())
-}
-
-/// What of each place the server lacks, as text, when it has had the time to show or to receive it.
-///
-/// # Errors
-/// As the queries fail; `SourceUnavailable` where another server answers than the one that is connected.
-pub async fn lacked(source: &Source, places: &[&Position]) -> Result<Vec<Option<String>>> {
-    let mut conn = WireConn::connect(source.config()).await?;
-    ensure_same_server(&mut conn, source).await?;
-    let begin = Instant::now();
-    loop {
-        let lacked = lacking_each(&mut conn, places).await?;
-        let waited = begin.elapsed();
-        let is_over = lacked.iter().all(Option::is_none)
-            || waited > FOLLOWING_DEADLINE
-            || (waited > COMMIT_DEADLINE
-                && !is_read_only(&mut conn).await?
-                && !is_following(&mut conn, source).await?);
-        if is_over {
-            conn.quit().await;
             return Ok(lacked);
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-/// What of `place` the server does not hold, as text.
-async fn lacking(conn: &mut WireConn, place: &Position) -> Result<Option<String>> {
-    let lacking = lacking_each(conn, &[place]).await?;
-    Ok(lacking.into_iter().next().flatten())
-}
-
-/// The same of each of `places`. Files and offsets are compared by who the server is.
+/// What of each of `places` the server does not hold, as text. Files and offsets are compared by who the server is.
 async fn lacking_each(conn: &mut WireConn, places: &[&Position]) -> Result<Vec<Option<String>>> {
     let (mut executed, mut state) = (None, None);
     let mut lacking = Vec::with_capacity(places.len());

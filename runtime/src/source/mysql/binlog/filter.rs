@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::ddl::copied_table;
 use crate::batch::TableName;
 
 /// The tables whose rows and statements are wanted.
@@ -9,6 +10,8 @@ use crate::batch::TableName;
 pub struct TableFilter {
     tables: HashSet<TableName>,
     databases: HashSet<String>,
+    /// Whether what schema change tools do to their copies of the tables is wanted too.
+    copies: bool,
 }
 
 impl TableFilter {
@@ -16,7 +19,25 @@ impl TableFilter {
     pub fn new(tables: impl IntoIterator<Item = TableName>) -> Self {
         let tables: HashSet<TableName> = tables.into_iter().collect();
         let databases = tables.iter().map(|table| table.database.clone()).collect();
-        Self { tables, databases }
+        Self {
+            tables,
+            databases,
+            copies: false,
+        }
+    }
+
+    /// The same with the statements that make copies of the tables, which a tool may put in their place.
+    #[must_use]
+    pub fn with_copies(self) -> Self {
+        Self {
+            copies: true,
+            ..self
+        }
+    }
+
+    /// Whether a statement on `copy` is wanted for the table that it is a copy of.
+    pub fn wants_copy(&self, copy: &TableName) -> bool {
+        self.copies && copied_table(copy).is_some_and(|table| self.wants(&table))
     }
 
     /// Whether the table is wanted.

@@ -52,7 +52,7 @@ use super::boundary::{
     XaPatience, binlog_end, ensure_same_server, file_position, place_now, prepared_transactions,
 };
 use super::consistent::{Attempt, BEGIN, Consistent, in_snapshots};
-use crate::batch::{Adjustment, ChangeBatch, Changes, Keys, Op};
+use crate::batch::{Adjustment, ChangeBatch, Changes, Keys, Op, TableSchema};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often the window is begun again before somebody is told.
@@ -88,6 +88,7 @@ pub struct Unlocked<'a> {
 /// What has changed in a table while the snapshots of its load began.
 #[derive(Debug)]
 pub struct Window {
+    schema: Arc<TableSchema>,
     keys: Keys,
     touched: HashSet<Box<[u8]>>,
     /// Until they are taken.
@@ -104,6 +105,11 @@ pub struct Stood {
 }
 
 impl Window {
+    /// Whether the changes were those of a table of this form, so that its keys can be told in rows of it.
+    pub fn is_of(&self, schema: &TableSchema) -> bool {
+        *self.schema == *schema
+    }
+
     /// The rows of a load whose keys have not changed.
     ///
     /// # Errors
@@ -149,6 +155,7 @@ impl Window {
             "rows have changed while the snapshots of a load began"
         );
         Ok(Self {
+            schema: Arc::clone(&table.schema),
             keys,
             touched: last.into_keys().collect(),
             rows: Mutex::new(Some(Stood { batch, changed })),

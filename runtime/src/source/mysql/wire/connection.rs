@@ -46,16 +46,19 @@ const WANTED: CapabilityFlags = CapabilityFlags::CLIENT_LONG_PASSWORD
     .union(CapabilityFlags::CLIENT_CONNECT_ATTRS)
     .union(CapabilityFlags::CLIENT_DEPRECATE_EOF);
 
-/// §7a of the recipes: one zone, no mode that changes what SELECT returns, no limit on what it may read,
-/// time-outs that survive a destination slower than the source (pitfall 71), and never a write.
-const SESSION: &str = "SET SESSION time_zone = '+00:00', sql_mode = 'NO_ENGINE_SUBSTITUTION', \
+/// §7a of the recipes: one zone, no mode that changes what SELECT returns, no limit on what it may read, whatever the
+/// server gives sessions (DEFAULT is its global value), time-outs that survive a destination slower than the source
+/// (pitfall 71), and never a write. Without autocommit a SELECT would keep its moment for the next one. A cut may stand at
+/// a date that no calendar has.
+const SESSION: &str = "SET SESSION time_zone = '+00:00', sql_mode = 'NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES', \
      net_write_timeout = 600, net_read_timeout = 600, wait_timeout = 28800, lock_wait_timeout = 60, \
-     sql_select_limit = DEFAULT, sql_big_selects = 1, sql_auto_is_null = 0";
+     sql_select_limit = 18446744073709551615, sql_big_selects = 1, sql_auto_is_null = 0, autocommit = 1";
 
 /// What only one family has, or names in its own way.
 const SESSION_MYSQL: &str = "SET SESSION max_execution_time = 0, information_schema_stats_expiry = 0 \
      /*!80030 , show_gipk_in_create_table_and_information_schema = ON */";
-const SESSION_MARIADB: &str = "SET SESSION max_statement_time = 0";
+const SESSION_MARIADB: &str =
+    "SET SESSION max_statement_time = 0, system_versioning_asof = DEFAULT";
 
 /// Every SELECT sees one moment, and nothing can be written.
 const SESSION_READ_ONLY: &str =

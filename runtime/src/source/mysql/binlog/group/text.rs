@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::ddl::{Alter, Class, Classified, Clause, copied_table};
+use super::super::ddl::{Alter, Class, Classified, Clause};
 use super::super::event::{FLAG_THREAD_SPECIFIC, Query, RawEvent};
 use super::super::indirect::Indirect;
 use super::super::refusal::statement_format;
@@ -82,7 +82,7 @@ impl Grouper {
             Class::DropDatabase(database) => self.filter.wants_database(database),
             // What a tool does to its copy tells what it puts in the table's place.
             Class::CreateTable { table, .. } | Class::AlterTable { table, .. } => {
-                ours || copied_table(table).is_some_and(|table| self.filter.wants(&table))
+                ours || self.filter.wants_copy(table)
             }
             _ => ours,
         };
