@@ -65,7 +65,7 @@ async fn wait_exists(stage: &Stage, table: &str, wanted: bool) -> Result<()> {
 }
 
 /// Statements that keep every value, each with one that follows it.
-const IN_PLACE: [(&str, &str); 14] = [
+const IN_PLACE: [(&str, &str); 15] = [
     (
         "ALTER TABLE t DROP COLUMN e",
         "INSERT INTO t VALUES (10, 'x', 3, 3.5, 'x', 3)",
@@ -119,9 +119,13 @@ const IN_PLACE: [(&str, &str); 14] = [
         "CREATE TABLE IF NOT EXISTS t (other INT)",
         "DELETE FROM t WHERE id = 2",
     ),
-    // Rows that came before keep their 0 and ''.
     (
         "ALTER TABLE t ADD COLUMN n INT NOT NULL, ADD COLUMN w VARCHAR(9) NOT NULL, ADD COLUMN x TEXT NOT NULL",
+        "DELETE FROM t WHERE id = 1000000",
+    ),
+    // Rows that came before keep their 0 and ''.
+    (
+        "DELETE FROM t WHERE id = 1000000",
         "ALTER TABLE t MODIFY n BIGINT NULL, MODIFY w VARCHAR(19) NULL, CHANGE x y TEXT NULL",
     ),
 ];

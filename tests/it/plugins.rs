@@ -1,5 +1,7 @@
 //! Rows through the first-party plugins, on the load and on the stream alike. Every folder of `plugins/` has its case here.
 
+mod made_anew;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};

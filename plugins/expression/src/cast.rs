@@ -366,7 +366,14 @@ fn from_float(value: f64, scale: u8) -> Option<i128> {
 
 /// `-12.345` with so many digits after the point, halves away from zero.
 fn from_text(text: &str, scale: u8) -> Option<i128> {
-    let text = text.trim();
+    let mut text = text.trim();
+    // The first digit behind the last one that counts decides; of small floats there are hundreds.
+    if let Some((whole, fraction)) = text.split_once('.')
+        && fraction.len() > usize::from(scale) + 1
+        && fraction.bytes().all(|digit| digit.is_ascii_digit())
+    {
+        text = &text[..whole.len() + usize::from(scale) + 2];
+    }
     let fraction = text
         .split_once('.')
         .map_or(0, |(_, fraction)| fraction.len());

@@ -306,6 +306,9 @@ fn a_float_becomes_the_number_that_it_is_written_as() {
         ("CAST(1005e-3 AS decimal(10,2))", 101),
         ("CAST(1e-1 AS decimal(38,30))", 10_i128.pow(29)),
         ("CAST(1e23 AS decimal(38,0))", 10_i128.pow(23)),
+        ("CAST(1e-45 AS decimal(10,2))", 0),
+        ("CAST(1.2345678901234567e-25 AS decimal(38,26))", 12),
+        ("CAST(5e-3 AS decimal(10,2))", 1),
         ("CAST(9007199254740993e0 AS int64)", 9_007_199_254_740_992),
     ] {
         assert_eq!(

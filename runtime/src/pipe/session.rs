@@ -228,6 +228,10 @@ impl Session {
                     .plan(&self.config, &entry, &output.schema, &labels)?,
             );
         }
+        let ordered_wider = targets
+            .iter()
+            .zip(chain.outputs())
+            .any(|(target, output)| target.key_columns().len() > output.schema.key.len());
         let target = targets.remove(0);
         append::ensure_possible(&self.config, config, &source, &target, &chain)?;
         let key_ordinals = match chain.is_routing() {
@@ -237,6 +241,10 @@ impl Session {
                 Vec::new()
             }
             false => key_ordinals(&source, &chain, &target)?,
+        };
+        let chain = match chain.is_routing() && ordered_wider {
+            true => chain.ordered_wider(),
+            false => chain,
         };
         Ok(LiveTable {
             config: config.clone(),

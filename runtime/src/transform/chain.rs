@@ -78,6 +78,8 @@ struct Step {
     id: u64,
     /// Whether what fails in an instance that has served others is told at once.
     tells_history: AtomicBool,
+    /// Whether rows of the table's own target are told apart by more than their key.
+    is_ordered_wider: AtomicBool,
 }
 
 static NEXT_BINDING: AtomicU64 = AtomicU64::new(0);
@@ -119,6 +121,16 @@ impl Chain {
     pub fn telling_history(self) -> Self {
         for step in &self.steps {
             step.tells_history.store(true, Ordering::Relaxed);
+        }
+        self
+    }
+
+    /// The same for a table whose own target is ordered by more columns than the key: an image of the same key need not
+    /// outrank the tombstone of the one before.
+    #[must_use]
+    pub fn ordered_wider(self) -> Self {
+        for step in &self.steps {
+            step.is_ordered_wider.store(true, Ordering::Relaxed);
         }
         self
     }
@@ -259,6 +271,7 @@ impl Step {
             binding,
             id,
             tells_history: AtomicBool::new(false),
+            is_ordered_wider: AtomicBool::new(false),
         })
     }
 
@@ -371,7 +384,8 @@ impl Step {
     fn route(&self, batch: &ChangeBatch, answers: &[Answer]) -> Result<Vec<(usize, ChangeBatch)>> {
         let mut batches = Vec::with_capacity(self.binding.targets.len());
         for (place, target) in self.binding.targets.iter().enumerate() {
-            let joined = outputs::join(target, place, batch, answers)
+            let settles = target.name.is_some() || !self.is_ordered_wider.load(Ordering::Relaxed);
+            let joined = outputs::join(target, place, batch, answers, settles)
                 .map_err(|error| self.arrow_error(error))?;
             if joined.row_count > 0 {
                 batches.push((place, joined));

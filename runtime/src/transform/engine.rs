@@ -46,6 +46,9 @@ impl Engine {
         let mut config = wasmtime::Config::new();
         config.epoch_interruption(true);
         config.cranelift_opt_level(wasmtime::OptLevel::Speed);
+        // The same answer on every machine: the image before a change is made again there.
+        config.relaxed_simd_deterministic(true);
+        config.cranelift_nan_canonicalization(true);
         let wasmtime = wasmtime::Engine::new(&config).map_err(|error| {
             Error::new(ErrorKind::Internal, "the plugin engine does not start").with_source(error)
         })?;

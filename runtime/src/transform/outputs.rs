@@ -34,12 +34,14 @@ impl From<ArrowError> for Unfit {
     }
 }
 
-/// The rows of one target: the `place`-th of the binding.
+/// The rows of one target: the `place`-th of the binding. With `settles` without tombstones of keys that the next image has
+/// again.
 pub(super) fn join(
     target: &Target,
     place: usize,
     batch: &ChangeBatch,
     answers: &[Answer],
+    settles: bool,
 ) -> Result<ChangeBatch, ArrowError> {
     let parents = parents(place, answers);
     let mut made = made(target, place, answers)?.into_iter();
@@ -68,7 +70,10 @@ pub(super) fn join(
             }
         },
     };
-    settle(target, parents.values(), joined)
+    match settles {
+        true => settle(target, parents.values(), joined),
+        false => Ok(joined),
+    }
 }
 
 /// Refuses two rows of one image with one key in the answer to one call, over these rows of the batch. Rows that the guest

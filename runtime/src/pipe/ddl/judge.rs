@@ -16,6 +16,7 @@ use crate::source::mysql::binlog::{Statement, StreamOptions, TableFilter, statem
 use crate::source::mysql::catalog::{SourceColumn, SourceTable};
 use crate::source::mysql::date_rules::DateRule;
 use crate::source::mysql::snapshot;
+use crate::transform::StepDescription;
 
 /// How often the catalog is read for one statement, before a table that is altered all the while is left alone.
 const CATALOG_ATTEMPTS: usize = 10;
@@ -225,7 +226,8 @@ impl Judge<'_> {
             return Ok(Verdict::Reload("its load had not ended".to_owned()));
         }
         let live = self.bind(after).await?;
-        if let Some(why) = self.reroutes(&live, &kinds) {
+        let remade = self.reroutes(&live, &kinds);
+        if let Some(why) = remade.or_else(|| self.remakes(&live, &kinds)) {
             return Ok(Verdict::Reload(why));
         }
         let live = match self.fill(live, &kinds.added) {
@@ -280,6 +282,46 @@ impl Judge<'_> {
             .next()?;
         Some(format!(
             "a plugin chooses targets by column `{read}`, which has changed"
+        ))
+    }
+
+    /// Why plugins would make something else of earlier rows now: one writes a column where another was, or reads one of
+    /// another type or for the first time.
+    fn remakes(&self, live: &LiveTable, kinds: &Kinds) -> Option<String> {
+        let (before, after) = (self.table.chain.describe(), live.chain.describe());
+        let steps = || before.iter().chain(&after);
+        let both = kinds.renamed.iter().flat_map(|(from, to)| [from, to]);
+        let written = both
+            .chain(&kinds.dropped)
+            .find(|column| steps().any(|step| step.writes.contains(column)));
+        if let Some(column) = written {
+            return Some(format!(
+                "a plugin writes column `{column}`, which comes, goes or has another name"
+            ));
+        }
+        let reads = |steps: &[StepDescription], column: &String| {
+            steps.iter().any(|step| step.reads.contains(column))
+        };
+        let is_read_anew =
+            |(from, to): &&(String, String)| reads(&before, from) != reads(&after, to);
+        if let Some((from, to)) = kinds.renamed.iter().find(is_read_anew) {
+            return Some(format!(
+                "a plugin reads only one of `{from}` and `{to}`, its new name"
+            ));
+        }
+        let crosses_as = |table: &LiveTable, column: &String| {
+            let schema = &table.source.schema;
+            let index = schema.index_of(column)?;
+            Some(schema.columns[index].column_type)
+        };
+        let is_retyped = |column: &&String| {
+            let from = kinds.renamed.iter().find(|(_, to)| to == *column);
+            let old = from.map_or(*column, |(from, _)| from);
+            reads(&after, column) && crosses_as(self.table, old) != crosses_as(live, column)
+        };
+        let column = kinds.modified.iter().find(is_retyped)?;
+        Some(format!(
+            "a plugin reads column `{column}`, which has another type"
         ))
     }
 
