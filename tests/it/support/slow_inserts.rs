@@ -13,6 +13,7 @@ const STEPS: u32 = 4;
 /// Inserts into one table take long.
 pub(crate) struct SlowInserts<'a> {
     stage: &'a Stage,
+    table: String,
 }
 
 impl<'a> SlowInserts<'a> {
@@ -32,14 +33,17 @@ impl<'a> SlowInserts<'a> {
             }
             from = format!("slow_{step}");
         }
-        Ok(Self { stage })
+        Ok(Self {
+            stage,
+            table: table.to_owned(),
+        })
     }
 
-    /// Waits until one is under way.
+    /// Waits until one is under way, of this table: those of checkpoints are quick.
     pub(crate) async fn wait_insert(&self) -> Result<()> {
         let sql = format!(
-            "SELECT count() FROM system.processes WHERE query_kind = 'Insert' AND query LIKE '%{}%'",
-            self.stage.database
+            "SELECT count() FROM system.processes WHERE startsWith(query, 'INSERT INTO `{}`.`{}` ')",
+            self.stage.database, self.table
         );
         let until = Instant::now() + CATCH_UP;
         while self.stage.clickhouse.number(&sql).await? == 0 {
