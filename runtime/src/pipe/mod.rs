@@ -24,6 +24,7 @@ pub mod files;
 mod flush;
 mod follow;
 mod heal;
+mod incomplete;
 pub mod journal;
 mod lag;
 pub mod leftovers;
