@@ -26,6 +26,7 @@ mod follow;
 mod heal;
 mod incomplete;
 pub mod journal;
+mod keys;
 mod lag;
 pub mod leftovers;
 mod legal;
