@@ -59,7 +59,7 @@ pub async fn check(
             Err(refusal) => Err(refusal),
             Ok(runs) => {
                 let whole = runs.whole().await?;
-                differences.extend(runs.cuts(&whole).await?);
+                differences.extend(runs.cuts().await?);
                 whole
             }
         },
@@ -142,10 +142,12 @@ pub async fn bind(
     }))
 }
 
-/// A plugin bound three times: no two of the bindings share an instance.
+/// A plugin bound several times: no two of the bindings share an instance.
 struct Runs<'a> {
     case: &'a Case,
     whole: Chain,
+    /// What it gives is compared with what the rows give one by one.
+    together: Chain,
     even: Chain,
     odd: Chain,
 }
@@ -162,6 +164,7 @@ impl<'a> Runs<'a> {
         Ok(Self {
             case,
             whole: bind().await?,
+            together: bind().await?.giving_all(),
             even: bind().await?,
             odd: bind().await?,
         })
@@ -178,7 +181,8 @@ impl<'a> Runs<'a> {
 
     /// Every row alone: once in the instance that has seen all of them, once in one that has seen every other row. Rows that
     /// are two at the source must not become one.
-    async fn cuts(&self, whole: &Answer) -> Result<Vec<Difference>> {
+    async fn cuts(&self) -> Result<Vec<Difference>> {
+        let together = run(&self.together, self.rows(0..self.case.batch.len())?).await;
         let mut differences = Vec::new();
         let (mut alone, mut apart) = (Ok(Vec::new()), Ok(Vec::new()));
         let mut living = Living::default();
@@ -207,10 +211,10 @@ impl<'a> Runs<'a> {
             ),
         ] {
             // Where the whole is refused it is enough that a part of it is: which row was first need not be told.
-            if whole.is_err() && answer.is_err() {
+            if together.is_err() && answer.is_err() {
                 continue;
             }
-            if let Some(mut difference) = first_difference(whole, &answer) {
+            if let Some(mut difference) = first_difference(&together, &answer) {
                 difference.what = format!("{what} ({})", difference.what);
                 differences.push(difference);
             }

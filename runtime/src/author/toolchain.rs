@@ -122,7 +122,7 @@ pub fn find_toolchain(language: Language, dir: &Path) -> Result<Toolchain> {
             Language::Rust => (
                 format!("no compiler for {GUEST_TARGET} is there"),
                 format!(
-                    "run in `{}`: rustup target add {GUEST_TARGET}; or give --fetch, which does it, or without rustup fetches a compiler into the cache",
+                    "run: rustup target add {GUEST_TARGET}, in `{}`; or give --fetch, which does it, or without rustup fetches a compiler into the cache",
                     dir.display()
                 ),
             ),

@@ -80,6 +80,8 @@ struct Step {
     tells_history: AtomicBool,
     /// Whether rows of the table's own target are told apart by more than their key.
     is_ordered_wider: AtomicBool,
+    /// Whether each tombstone is given, also one that the next row outranks.
+    gives_all: AtomicBool,
 }
 
 static NEXT_BINDING: AtomicU64 = AtomicU64::new(0);
@@ -131,6 +133,16 @@ impl Chain {
     pub fn ordered_wider(self) -> Self {
         for step in &self.steps {
             step.is_ordered_wider.store(true, Ordering::Relaxed);
+        }
+        self
+    }
+
+    /// The same, giving each tombstone, also one that the next row outranks: so that what rows give together can be compared
+    /// with what each gives alone.
+    #[must_use]
+    pub fn giving_all(self) -> Self {
+        for step in &self.steps {
+            step.gives_all.store(true, Ordering::Relaxed);
         }
         self
     }
@@ -272,6 +284,7 @@ impl Step {
             id,
             tells_history: AtomicBool::new(false),
             is_ordered_wider: AtomicBool::new(false),
+            gives_all: AtomicBool::new(false),
         })
     }
 
@@ -396,7 +409,9 @@ impl Step {
         let barren = outputs::barren(batch, answers, &passing.gone);
         let mut batches = Vec::with_capacity(self.binding.targets.len());
         for (place, target) in self.binding.targets.iter().enumerate() {
-            let settles = target.name.is_some() || !self.is_ordered_wider.load(Ordering::Relaxed);
+            let is_own = target.name.is_none();
+            let settles = !self.gives_all.load(Ordering::Relaxed)
+                && !(is_own && self.is_ordered_wider.load(Ordering::Relaxed));
             let joined = outputs::join(target, place, batch, answers, barren.as_deref(), settles)
                 .map_err(|error| self.arrow_error(error))?;
             if joined.row_count > 0 {
