@@ -233,6 +233,10 @@ pub struct TableRecord {
     /// The server that the load reads; none before it is planned.
     #[serde(default)]
     pub load_server: Option<ServerIdentity>,
+    /// Rows of the load may show what the source had committed up to here; none where it has no GTIDs, in a record of a
+    /// former build, and before the load is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_reach: Option<Position>,
     /// Where the load ended; none while partitions are left.
     pub load_end: Option<Position>,
     /// Digests of the plugins and their configurations, in order.
@@ -344,6 +348,7 @@ impl TableRecord {
             in_snapshot: false,
             partitions: None,
             load_server: None,
+            load_reach: None,
             load_end: None,
             plugins: Vec::new(),
             rows_loaded: 0,

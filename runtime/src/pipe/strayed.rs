@@ -4,8 +4,12 @@
 //! The pipe's own past is proved before, up to *sent*. A table may reach further: it passes over what lies before the place
 //! that its load began at, it has read on by itself, or its load has ended later than the stream has got. Within a domain
 //! MariaDB counts on from what both servers have, so that the stream, to judge by its numbers, would pass such a place with
-//! other transactions than those. And rows of a load carry no place at all: what a partition showed on one server stays,
-//! although no event of the other will ever mention it. So a load that has not ended is of one server.
+//! other transactions than those. And rows that were read from tables carry no place of their own: what a partition showed
+//! on one server stays, although no event of the other will ever mention it. So
+//! the place that such rows may reach is recorded before they are written ([`super::reaching`]). It tells of one server as
+//! well, which came back without its last transactions, and lets a load go on at another that has them. Where there is no
+//! such place, a load that has not ended is of one server. A server that has given the numbers of what it lost to others
+//! before it is asked cannot be told from one that lost nothing.
 //!
 //! Where only the load has strayed, it alone begins anew, in another generation; what the stream has written stays. A table
 //! whose own place has begins at another one, which is taken at the source as it is now.
@@ -100,19 +104,22 @@ fn is_load_open(table: &TableRecord) -> bool {
 fn reached(table: &TableRecord) -> Vec<(Part, &Position)> {
     let own = table.place.iter();
     let own = own.flat_map(|own| std::iter::once(&own.place).chain(&own.sent));
-    let end = table.load_end.iter().filter(|_| is_load_open(table));
+    let load = table.load_reach.iter().chain(&table.load_end);
+    let load = load.filter(|_| is_load_open(table));
     own.map(|place| (Part::Place, &place.position))
-        .chain(end.map(|end| (Part::Load, end)))
+        .chain(load.map(|place| (Part::Load, place)))
         .collect()
 }
 
-/// Whether a load that has not ended has begun on another server than `present`; without a record of it, on `former`.
+/// Whether a load that has not ended, and of which nothing tells how far its rows reach, has begun on another server than
+/// `present`; without a record of it, on `former`.
 fn is_of_another(
     table: &TableRecord,
     former: Option<&ServerIdentity>,
     present: &ServerIdentity,
 ) -> bool {
-    let reads = table.partitions.is_some() && table.load_end.is_none() && is_load_open(table);
+    let ended = table.load_end.is_some() || table.load_reach.is_some();
+    let reads = table.partitions.is_some() && !ended && is_load_open(table);
     let server = table.load_server.as_ref().or(former);
     reads && server.is_some_and(|server| server != present)
 }
@@ -287,6 +294,15 @@ mod tests {
             (Part::Load, place(9).position),
         ];
         assert_eq!(reach(all), expected);
+        let read = |table: &mut TableRecord| {
+            table.load_reach = Some(place(8).position);
+        };
+        assert_eq!(reach(read), [(Part::Load, place(8).position)]);
+        let whole = |table: &mut TableRecord| {
+            read(table);
+            (table.whole, table.state) = (true, TableState::Streaming);
+        };
+        assert_eq!(reach(whole), []);
     }
 
     #[test]
@@ -307,6 +323,9 @@ mod tests {
         let mut ended = TableRecord::clone(&under_way(Some(&first)));
         ended.load_end = Some(place(9).position);
         assert!(!strays(&ended), "its end tells what it has read");
+        let mut placed = TableRecord::clone(&under_way(Some(&first)));
+        placed.load_reach = Some(place(9).position);
+        assert!(!strays(&placed), "its place tells what it has read");
         let (_, unread) = table("t", |table| table.state = TableState::Pending);
         assert!(!strays(&unread));
     }
