@@ -9,17 +9,65 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use pipewright::fault::VARIABLE;
 use serde_json::json;
-use testbed::harness::replication::{follow, promote, wait_followed};
+use testbed::harness::replication::{follow, promote, stop_following, wait_followed};
 use testbed::harness::{BinlogProxy, Pipe, Source, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
-use crate::failover::{LATE, TAKE_OVER, WIDE, assert_goes_on, keep_busy, primary, server};
-use crate::support::{assert_caught_up, ends_at, launch, on_both_sources, start, wait_aborted};
+use crate::failover::{
+    LATE, TAKE_OVER, WIDE, assert_goes_on, assert_taken_over, keep_busy, late_and_wide, primary,
+    server,
+};
+use crate::support::{
+    assert_caught_up, ends_at, launch, on_both_sources, running_with, start, wait_aborted,
+};
 
 on_both_sources! {
+    what_completed_an_image_and_the_new_primary_lacks_does_not_stay: 480,
     a_load_begins_anew_where_the_source_comes_back_without_what_it_has_read: 480,
     a_load_goes_on_at_a_server_of_another_identity_with_the_same_data: 480,
     a_load_goes_on_at_a_replica_that_has_all_that_it_has_read: 480,
+}
+
+/// pitfall 60: the row of an event is read when a later one has changed it, and that one alone is lost.
+async fn what_completed_an_image_and_the_new_primary_lacks_does_not_stay(
+    kind: SourceKind,
+) -> Result<()> {
+    let (stage, replica, mut file) = late_and_wide(kind, &["late", "wide"]).await?;
+    let widened = "ALTER TABLE late ADD COLUMN b INT";
+    stage.source.execute(widened).await?;
+    file["row_image"] = json!("complete");
+    let mut pipe = running_with(&file).await?;
+    ensure!(pipe.stop().await? == 0);
+    let mut conn = stage.source.connect().await?;
+    let minimal = "SET SESSION binlog_row_image = 'MINIMAL'";
+    conn.query_drop(minimal).await?;
+    for held in [
+        "UPDATE late SET a = 10 WHERE id = 1",
+        "UPDATE late SET a = 20 WHERE id = 2",
+    ] {
+        conn.query_drop(held).await?;
+    }
+    keep_busy(&stage).await?;
+    wait_followed(&replica, &stage.source_server).await?;
+    stop_following(&replica).await?;
+    for lost in [
+        "UPDATE late SET b = 11 WHERE id = 1",
+        "DELETE FROM late WHERE id = 2",
+    ] {
+        conn.query_drop(lost).await?;
+    }
+    // The checkpoint is past what is held, and nothing of what is lost is sent.
+    ends_at(&mut pipe, "flush:1#5").await?;
+    let read = format!(
+        "SELECT countIf(id = 1 AND b = 11) + countIf(id = 2) * 10 FROM `{}`.late FINAL WHERE _is_deleted = 0",
+        stage.database
+    );
+    let read = stage.clickhouse.number(&read).await?;
+    ensure!(
+        read == 1,
+        "nothing was read that the new primary lacks: {read}"
+    );
+    assert_taken_over(stage, &replica, &mut pipe).await
 }
 
 /// Copies what is in one folder into another, in place of what is there.

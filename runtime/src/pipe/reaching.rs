@@ -1,6 +1,7 @@
 //! How far a table was read beside the stream, recorded before what was read is written.
 //!
-//! Rows of a load show what the source had committed when they were read, which may be far ahead of the stream. A source that loses some of that, or one that takes over without it, has no event that
+//! Rows of a load, and rows that complete partial images, show what the source had committed when they were read, which may
+//! be far ahead of the stream. A source that loses some of that, or one that takes over without it, has no event that
 //! would take it back. What was recorded tells ([`super::strayed`]).
 
 use tokio::sync::Mutex;
@@ -22,6 +23,8 @@ pub(super) struct Reaching(Option<Mutex<Reach>>);
 pub(super) enum Read {
     /// Rows of its load.
     Load,
+    /// Rows that complete images.
+    Images,
 }
 
 impl Reaching {
@@ -32,6 +35,14 @@ impl Reaching {
     /// As [`Reach::open`].
     pub(super) async fn open(source: &Source) -> Result<Self> {
         Ok(Self(Reach::open(source).await?.map(Mutex::new)))
+    }
+
+    /// Whether the session still stands.
+    pub(super) async fn stands(&self) -> bool {
+        match &self.0 {
+            None => true,
+            Some(reach) => reach.lock().await.now().await.is_ok(),
+        }
     }
 
     /// Records that everything which has been read of the table by now may be at the destination.
@@ -67,6 +78,7 @@ impl Read {
     fn place_in(self, table: &mut TableRecord) -> &mut Option<Position> {
         match self {
             Read::Load => &mut table.load_reach,
+            Read::Images => &mut table.image_reach,
         }
     }
 }

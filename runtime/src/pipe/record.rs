@@ -239,6 +239,10 @@ pub struct TableRecord {
     pub load_reach: Option<Position>,
     /// Where the load ended; none while partitions are left.
     pub load_end: Option<Position>,
+    /// Rows that the stream has completed from the source may show what that had committed up to here; none once the
+    /// stream has got there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_reach: Option<Position>,
     /// Digests of the plugins and their configurations, in order.
     pub plugins: Vec<PinnedPlugin>,
     /// Rows read by the load.
@@ -350,6 +354,7 @@ impl TableRecord {
             load_server: None,
             load_reach: None,
             load_end: None,
+            image_reach: None,
             plugins: Vec::new(),
             rows_loaded: 0,
             bytes_loaded: 0,

@@ -289,6 +289,7 @@ impl Fresh {
             let now: Vec<String> = table.targets().map(str::to_owned).collect();
             table.left.retain(|left| !now.contains(left));
             table.place.clone_from(&place);
+            table.image_reach = None;
         }
         // Nobody has read what followed their rows meanwhile; a table that is loaded as well has it.
         for name in &lost {

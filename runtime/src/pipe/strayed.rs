@@ -5,7 +5,7 @@
 //! that its load began at, it has read on by itself, or its load has ended later than the stream has got. Within a domain
 //! MariaDB counts on from what both servers have, so that the stream, to judge by its numbers, would pass such a place with
 //! other transactions than those. And rows that were read from tables carry no place of their own: what a partition showed
-//! on one server stays, although no event of the other will ever mention it. So
+//! on one server stays, although no event of the other will ever mention it, and so does what completed a partial image. So
 //! the place that such rows may reach is recorded before they are written ([`super::reaching`]). It tells of one server as
 //! well, which came back without its last transactions, and lets a load go on at another that has them. Where there is no
 //! such place, a load that has not ended is of one server. A server that has given the numbers of what it lost to others
@@ -104,9 +104,10 @@ fn is_load_open(table: &TableRecord) -> bool {
 fn reached(table: &TableRecord) -> Vec<(Part, &Position)> {
     let own = table.place.iter();
     let own = own.flat_map(|own| std::iter::once(&own.place).chain(&own.sent));
+    let own = own.map(|place| &place.position).chain(&table.image_reach);
     let load = table.load_reach.iter().chain(&table.load_end);
     let load = load.filter(|_| is_load_open(table));
-    own.map(|place| (Part::Place, &place.position))
+    own.map(|place| (Part::Place, place))
         .chain(load.map(|place| (Part::Load, place)))
         .collect()
 }
@@ -295,14 +296,19 @@ mod tests {
         ];
         assert_eq!(reach(all), expected);
         let read = |table: &mut TableRecord| {
-            table.load_reach = Some(place(8).position);
+            (table.image_reach, table.load_reach) =
+                (Some(place(6).position), Some(place(8).position));
         };
-        assert_eq!(reach(read), [(Part::Load, place(8).position)]);
+        let expected = [
+            (Part::Place, place(6).position),
+            (Part::Load, place(8).position),
+        ];
+        assert_eq!(reach(read), expected);
         let whole = |table: &mut TableRecord| {
             read(table);
             (table.whole, table.state) = (true, TableState::Streaming);
         };
-        assert_eq!(reach(whole), []);
+        assert_eq!(reach(whole), expected[..1]);
     }
 
     #[test]
