@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use pipewright::fault::VARIABLE;
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::harness::replication::{follow, promote, stop_following, wait_followed};
 use testbed::harness::{BinlogProxy, Pipe, Source, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
@@ -26,6 +26,7 @@ on_both_sources! {
     a_load_begins_anew_where_the_source_comes_back_without_what_it_has_read: 480,
     a_load_goes_on_at_a_server_of_another_identity_with_the_same_data: 480,
     a_load_goes_on_at_a_replica_that_has_all_that_it_has_read: 480,
+    a_table_that_cannot_begin_anew_on_the_new_primary_keeps_no_other_from_it: 480,
 }
 
 /// pitfall 60: the row of an event is read when a later one has changed it, and that one alone is lost.
@@ -266,4 +267,57 @@ async fn a_load_goes_on_at_a_replica_that_has_all_that_it_has_read(kind: SourceK
     wait_followed(&replica, &stage.source_server).await?;
     promote(&replica).await?;
     assert_load_goes_on(stage, pipe, &address, &replica).await
+}
+
+/// pitfall 60: tables that have got further than the pipe begin together, without the one that is refused.
+async fn a_table_that_cannot_begin_anew_on_the_new_primary_keeps_no_other_from_it(
+    kind: SourceKind,
+) -> Result<()> {
+    const TABLES: [&str; 4] = ["late", "later", "latest", "unlike"];
+    let (mut stage, replica, file) = late_and_wide(kind, &["wide"]).await?;
+    for table in &TABLES[1..] {
+        let made = format!("CREATE TABLE {table} (id INT PRIMARY KEY, a INT)");
+        stage.source.execute(made).await?;
+    }
+    let mut pipe = running_with(&file).await?;
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_env(VARIABLE, Some("change:2"));
+    pipe.restart()?;
+    pipe.wait_state("Running", TAKE_OVER).await?;
+    keep_busy(&stage).await?;
+    wait_followed(&replica, &stage.source_server).await?;
+    stop_following(&replica).await?;
+    for table in TABLES {
+        let lost = format!("INSERT INTO {table} VALUES (100, 100)");
+        stage.source.execute(lost).await?;
+    }
+    let entries = TABLES.map(|table| json!({ "source": format!("{}.{table}", stage.database) }));
+    // The answer is lost with the process, or had come before.
+    if let Ok((status, document)) = pipe.change(json!({ "tables": { "add": entries } })).await {
+        ensure!(status == 200, "{status} {document:#}");
+    }
+    wait_aborted(&mut pipe).await?;
+    tokio::task::block_in_place(|| stage.source_server.kill())?;
+    promote(&replica).await?;
+    stage.source = Source::with_database(&replica, &stage.database).await?;
+    let statements = [
+        "ALTER TABLE unlike DROP PRIMARY KEY",
+        "INSERT INTO later VALUES (1, 1)",
+    ];
+    stage.source.execute_all(statements).await?;
+    pipe.change_env(VARIABLE, None);
+    pipe.restart()?;
+    let refused = |status: &Value| {
+        let tables = status["tables"].as_array().into_iter().flatten();
+        let mut states = tables.map(|table| (table["state"].as_str(), table["source"].as_str()));
+        states.all(
+            |(state, name)| match name.is_some_and(|name| name.ends_with(".unlike")) {
+                true => state == Some("Quarantined"),
+                false => state == Some("Streaming"),
+            },
+        )
+    };
+    pipe.wait_for("one table out of service", TAKE_OVER, refused)
+        .await?;
+    assert_caught_up(&stage, &mut pipe, &["late", "later", "latest", "wide"]).await
 }

@@ -182,8 +182,37 @@ async fn tell(pipe: &Pipe, strayed: &[Strayed]) -> Result<()> {
     pipe.store.note(note).await
 }
 
-/// Gives tables another start place, taken at the source, at once where nothing keeps one of them from it.
+/// Gives tables another start place, taken at the source, at once but for those that something keeps from it.
 async fn begin_anew(pipe: &Pipe, strayed: &[Strayed]) -> Result<()> {
+    let mut waiting = vec![strayed.iter().collect::<Vec<&Strayed>>()];
+    while let Some(mut some) = waiting.pop() {
+        let error = match begin_together(pipe, &some).await {
+            Ok(()) => continue,
+            Err(error) if !append::concerns_one_table(&error) => return Err(error),
+            Err(error) => error,
+        };
+        match refused(&some, &error) {
+            Some(index) => {
+                let Strayed { name, .. } = some.remove(index);
+                append::take_out(pipe, name, &error.with_table(name)).await?;
+            }
+            None => waiting.push(some.split_off(some.len() / 2)),
+        }
+        waiting.push(some);
+    }
+    Ok(())
+}
+
+/// Which of the tables keeps the others from beginning; none where that is not said.
+fn refused(some: &[&Strayed], error: &Error) -> Option<usize> {
+    match (some, error.table()) {
+        ([_], _) => Some(0),
+        (_, Some(named)) => some.iter().position(|one| one.name == *named),
+        (_, None) => None,
+    }
+}
+
+async fn begin_together(pipe: &Pipe, strayed: &[&Strayed]) -> Result<()> {
     if strayed.is_empty() {
         return Ok(());
     }
@@ -192,37 +221,24 @@ async fn begin_anew(pipe: &Pipe, strayed: &[Strayed]) -> Result<()> {
     let past = pipe.past();
     let session = Session::connect(config, &pipe.engine, &pipe.plugins, past.as_ref()).await?;
     let names: Vec<TableName> = strayed.iter().map(|one| one.name.clone()).collect();
-    match resync::begin_anew(&session, pipe, &names).await {
-        Ok(fresh) => {
-            let records = pipe.store.records();
-            let invented = strayed.iter().filter(|strayed| {
-                let table = records.tables.get(&strayed.name);
-                table.is_some_and(|table| table.whole && !table.state.is_loading())
+    let fresh = resync::begin_anew(&session, pipe, &names).await?;
+    let records = pipe.store.records();
+    let invented = strayed.iter().filter(|strayed| {
+        let table = records.tables.get(&strayed.name);
+        table.is_some_and(|table| table.whole && !table.state.is_loading())
+    });
+    change(pipe, |draft| {
+        fresh.record(draft, true)?;
+        for strayed in invented {
+            // Until the exchange its live table has them.
+            draft.table_mut(&strayed.name).inexact = Some(Failure {
+                remedy: Some("wait: the table is loaded anew by itself".to_owned()),
+                ..Failure::from(&astray(strayed))
             });
-            change(pipe, |draft| {
-                fresh.record(draft, true)?;
-                for strayed in invented {
-                    // Until the exchange its live table has them.
-                    draft.table_mut(&strayed.name).inexact = Some(Failure {
-                        remedy: Some("wait: the table is loaded anew by itself".to_owned()),
-                        ..Failure::from(&astray(strayed))
-                    });
-                }
-                Ok(())
-            })
-            .await
         }
-        Err(error) if !append::concerns_one_table(&error) => Err(error),
-        Err(error) => match names.as_slice() {
-            [name] => append::take_out(pipe, name, &error.with_table(name)).await,
-            _ => {
-                for one in strayed.chunks(1) {
-                    Box::pin(begin_anew(pipe, one)).await?;
-                }
-                Ok(())
-            }
-        },
-    }
+        Ok(())
+    })
+    .await
 }
 
 /// Changes the tables of a pipe that goes over to loading, unless something else has been asked of it.
@@ -334,5 +350,21 @@ mod tests {
         assert!(!strays(&placed), "its place tells what it has read");
         let (_, unread) = table("t", |table| table.state = TableState::Pending);
         assert!(!strays(&unread));
+    }
+
+    #[test]
+    fn the_table_that_is_named_is_left_out_before_others_are_tried_apart() {
+        let strayed = ["a", "b", "c"].map(|name| Strayed {
+            name: TableName::new("s", name),
+            part: Part::Place,
+            lacks: String::new(),
+        });
+        let all: Vec<&Strayed> = strayed.iter().collect();
+        let error = || Error::new(ErrorKind::Unsupported, "no");
+        assert_eq!(refused(&all, &error()), None);
+        assert_eq!(refused(&all, &error().with_table(&all[1].name)), Some(1));
+        let other = TableName::new("s", "d");
+        assert_eq!(refused(&all, &error().with_table(&other)), None);
+        assert_eq!(refused(&all[..1], &error()), Some(0));
     }
 }
