@@ -301,9 +301,11 @@ impl Batch {
     /// How many rows.
     ///
     /// ```
-    /// # use pipewright_sdk::{Batch, Outcome, Selection};
-    /// fn every_second(batch: &Batch) -> Outcome {
-    ///     Outcome::unchanged().keep(Selection::from_fn(batch.len(), |row| row % 2 == 0))
+    /// # use pipewright_sdk::{Batch, Failure, Outcome, Read, Selection};
+    /// fn adults(batch: &Batch, age: Read) -> Result<Outcome, Failure> {
+    ///     let ages = batch.column(age).values::<i64>()?;
+    ///     let keep = Selection::from_fn(batch.len(), |row| ages.get(row).is_some_and(|age| age >= 18));
+    ///     Ok(Outcome::unchanged().keep(keep))
     /// }
     /// ```
     pub fn len(&self) -> usize {
@@ -313,23 +315,25 @@ impl Batch {
     /// Whether there are no rows.
     ///
     /// ```
-    /// # use pipewright_sdk::Batch;
-    /// fn first_row(batch: &Batch) -> Option<usize> {
-    ///     (!batch.is_empty()).then_some(0)
+    /// # use pipewright_sdk::{Batch, Outcome};
+    /// fn nothing_to_do(batch: &Batch) -> Option<Outcome> {
+    ///     batch.is_empty().then(Outcome::unchanged)
     /// }
     /// ```
     pub fn is_empty(&self) -> bool {
         self.row_count == 0
     }
 
-    /// What happened to a row. A binding with targets sees each image as an insert: the image before an update too, which
-    /// the host sends through the same transform to know what to take back.
+    /// What happened to a row. A binding with targets sees each image as an insert, and so do the plugins in front of it: the
+    /// image before an update too, which the host sends through the same transforms to know what to take back. A load shows
+    /// every row as an insert, so what stays of a row may not depend on this either: a load of tomorrow would give another
+    /// table. It tells, say, of which rows a value may be missing.
     ///
     /// ```
-    /// # use pipewright_sdk::{Batch, Op, Outcome, Selection};
-    /// // Rows disappear once they are changed.
-    /// fn as_inserted(batch: &Batch) -> Outcome {
-    ///     Outcome::unchanged().keep(Selection::from_fn(batch.len(), |row| batch.op(row) != Op::Update))
+    /// # use pipewright_sdk::{Batch, Op};
+    /// // Of a row that is gone the binlog may hold no more than its key: nothing else of it is looked at.
+    /// fn must_be_whole(batch: &Batch, row: usize) -> bool {
+    ///     batch.op(row) != Op::Delete
     /// }
     /// ```
     pub fn op(&self, row: usize) -> Op {

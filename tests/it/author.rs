@@ -18,6 +18,7 @@ once! {
     build_and_inspect_say_what_a_component_is_and_what_it_does_to_a_table: 900,
     test_shows_what_differs_and_update_writes_it_down: 900,
     test_finds_what_depends_on_batches: 600,
+    test_finds_rows_that_become_one: 600,
     build_without_a_compiler_ends_with_the_command_that_gets_one: 60,
     run_shows_rows_before_and_after_and_writes_nothing: 600,
 }
@@ -474,6 +475,38 @@ async fn test_finds_what_depends_on_batches() -> Result<()> {
         "{}",
         failing.stdout
     );
+    Ok(())
+}
+
+async fn test_finds_rows_that_become_one() -> Result<()> {
+    let hostile = hostile_guest().await?.display().to_string();
+    let folder = tempfile::tempdir()?;
+    let config = "table: { columns: [{ name: id, type: int64, key: true }, { name: note, type: text }] }\n\
+                  config: { crime: merge }\ngrants: { lookup: { words: words.txt } }\n";
+    let rows = |text: &str| -> Result<String> {
+        let folder = tempfile::tempdir_in(folder.path())?.keep();
+        let files = [
+            ("case.yaml", config),
+            ("words.txt", "any"),
+            ("rows.jsonl", text),
+        ];
+        Ok(case(&folder, "merged", &files)?.display().to_string())
+    };
+    let cases = rows("{\"id\": 1}\n{\"id\": 2}\n")?;
+    let failing = plugin(&["test", &hostile, "--cases", &cases, "--update"]).await?;
+    ensure!(
+        failing.code == 1
+            && failing
+                .stdout
+                .contains("rows 1 and 2 of the case become one in target `lines`, where both have {\"number\":\"0\"}"),
+        "{failing:?}"
+    );
+    // One after the other they may have it.
+    let cases = rows(
+        "{\"id\": 1}\n{\"_op\": \"update\", \"id\": 1, \"note\": \"a\"}\n{\"_op\": \"delete\", \"id\": 1}\n{\"id\": 2}\n",
+    )?;
+    let passing = plugin(&["test", &hostile, "--cases", &cases, "--update"]).await?;
+    ensure!(passing.code == 0, "{passing:?}");
     Ok(())
 }
 

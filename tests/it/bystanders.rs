@@ -12,6 +12,7 @@ use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
     CATCH_UP, START, assert_caught_up, launch, on_both_sources, once, running_with, start,
+    table_of_many_rows,
 };
 
 on_both_sources! {
@@ -92,20 +93,8 @@ async fn a_load_locks_nobody_out_and_leaves_no_transaction_open(kind: SourceKind
         SourceServer::start(options)
     })
     .await?;
-    stage
-        .source
-        .execute_all([
-            "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, payload_of_a_row VARCHAR(300))",
-            "INSERT INTO t (payload_of_a_row) VALUES (REPEAT('x', 100))",
-        ])
-        .await?;
-    for _ in 0..17 {
-        stage
-            .source
-            .execute("INSERT INTO t (payload_of_a_row) SELECT payload_of_a_row FROM t")
-            .await?;
-    }
-    stage.source.execute("ANALYZE TABLE t").await?;
+    let row = ("payload_of_a_row VARCHAR(300)", "REPEAT('x', 100)");
+    table_of_many_rows(&stage, "t", row, 17).await?;
     let mut conn = stage.source.connect().await?;
     let reporter = conn.id();
     let report = tokio::spawn(async move {

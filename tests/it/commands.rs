@@ -25,7 +25,8 @@ use testbed::harness::{Pipe, Stage};
 use at_rest::a_pipe_at_rest_takes_the_commands_that_its_state_allows;
 
 use crate::support::{
-    CATCH_UP, START, SlowReader, assert_caught_up, launch, on_both_sources, start, wait_for_pipe,
+    CATCH_UP, START, SlowReader, assert_caught_up, double, launch, on_both_sources, start,
+    wait_for_pipe,
 };
 
 on_both_sources! {
@@ -314,11 +315,7 @@ async fn with_tables(kind: SourceKind, doublings: u32) -> Result<Stage> {
             ])
             .await?;
     }
-    for _ in 0..doublings {
-        let sql = "INSERT INTO t (a) SELECT a FROM t";
-        stage.source.execute(sql).await?;
-    }
-    stage.source.execute("ANALYZE TABLE t").await?;
+    double(&stage, "t", "a", doublings).await?;
     Ok(stage)
 }
 

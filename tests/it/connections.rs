@@ -9,7 +9,7 @@ use testbed::harness::{Pipe, Stage};
 use testbed::{ClickHouseOptions, ClickHouseServer, ClickHouseUser, SourceKind, shared_source};
 
 use crate::support::{
-    CATCH_UP, START, assert_caught_up, launch, on_both_sources, once, running_with, start,
+    CATCH_UP, START, assert_caught_up, double, launch, on_both_sources, once, running_with, start,
 };
 
 on_both_sources! {
@@ -386,11 +386,7 @@ async fn credentials_rotated_during_a_load_fail_the_pipe_and_the_load_goes_on_wi
 ) -> Result<()> {
     let stage = Stage::shared(kind).await?;
     with_t(&stage).await?;
-    for _ in 0..17 {
-        let sql = "INSERT INTO t (a) SELECT a FROM t";
-        stage.source.execute(sql).await?;
-    }
-    stage.source.execute("ANALYZE TABLE t").await?;
+    double(&stage, "t", "a", 17).await?;
     let user = with_account(&stage, "canary-1").await?;
     let mut file = stage.pipe_file(&["t"]);
     file["source"]["user"] = json!(user);

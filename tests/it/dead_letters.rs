@@ -30,6 +30,7 @@ on_both_sources! {
 once! {
     a_letter_waits_until_its_tombstone_is_there_for_good: 240,
     a_letter_without_a_column_that_its_table_has_by_now_fails_alone: 240,
+    a_letter_is_never_sent_into_another_column_of_its_columns_name: 240,
     letters_beyond_a_page_are_all_shown_and_all_sent_again: 240,
     a_replaced_plugin_file_is_taken_up_by_a_resume_and_never_by_accident: 300,
     a_plugin_that_takes_no_configuration_in_time_costs_its_own_table: 300,
@@ -423,6 +424,49 @@ async fn a_letter_without_a_column_that_its_table_has_by_now_fails_alone() -> Re
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     ensure!(stage.assert(Comparison::of("failing")).await? == 5);
     ensure!(letters_of(&stage, &pipe).await?.is_empty());
+    Ok(())
+}
+
+async fn a_letter_is_never_sent_into_another_column_of_its_columns_name() -> Result<()> {
+    let stage = Stage::shared(SourceKind::MySql).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE failing (kind BIGINT NOT NULL, id INT PRIMARY KEY, a INT NOT NULL, b INT NOT NULL, c INT NOT NULL)",
+            "CREATE TABLE others (id BIGINT PRIMARY KEY)",
+            "INSERT INTO failing VALUES (1, 1, 1, 1, 1), (3, 2, 2, 20, 200)",
+        ])
+        .await?;
+    let mut pipe = start(launch(&through(&stage, "panic_on_three").await?))?;
+    pipe.wait_state("Running", START).await?;
+    for statement in [
+        "INSERT INTO failing VALUES (3, 3, 3, 30, 300)",
+        "ALTER TABLE failing DROP COLUMN a",
+        "ALTER TABLE failing ADD COLUMN a INT NOT NULL DEFAULT 7",
+        "INSERT INTO failing VALUES (3, 4, 40, 400, 4)",
+        // One has the other's name.
+        "ALTER TABLE failing RENAME COLUMN b TO c, RENAME COLUMN c TO b",
+        "INSERT INTO failing VALUES (3, 5, 500, 50, 5), (5, 6, 600, 60, 6)",
+    ] {
+        stage.source.execute(statement).await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    }
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_file(&through(&stage, "none").await?);
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    let (status, answer) = replay(&stage, &pipe).await?;
+    ensure!(
+        status == 200
+            && answer["passed"] == 1
+            && answer["failing"] == 3
+            && answer["unfit"]
+                .to_string()
+                .contains("was kept before column"),
+        "{status} {answer:#}"
+    );
+    let known = Comparison::of("failing").only_where("id NOT IN (2, 3, 4)");
+    ensure!(stage.assert(known).await? == 3);
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use serde_json::json;
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
 
-use crate::support::{CATCH_UP, assert_caught_up, launch, on_both_sources, running, start};
+use crate::support::{CATCH_UP, assert_caught_up, double, launch, on_both_sources, running, start};
 
 on_both_sources! {
     changes_that_keep_every_value_are_followed_in_place: 400,
@@ -459,12 +459,7 @@ async fn a_table_altered_during_its_load_arrives_whole(kind: SourceKind) -> Resu
             "INSERT INTO t (a, b) VALUES (REPEAT('x', 200), 1)",
         ])
         .await?;
-    for _ in 0..14 {
-        stage
-            .source
-            .execute("INSERT INTO t (a, b) SELECT a, b FROM t")
-            .await?;
-    }
+    double(&stage, "t", "a, b", 14).await?;
     let mut file = stage.pipe_file(&["t"]);
     file["snapshot"] = json!({ "rows_per_partition": 100, "threads_per_table": 1 });
     let mut pipe = start(launch(&file))?;

@@ -12,8 +12,8 @@ use testbed::harness::{Pipe, Stage, Writer};
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    START, Seed, SlowReader, Workload, assert_caught_up, killed_at, launch, on_both_sources,
-    running_with, start, wait_aborted,
+    START, Seed, SlowReader, Workload, assert_caught_up, fixed_rows, killed_at, launch,
+    on_both_sources, running_with, start, wait_aborted,
 };
 
 on_both_sources! {
@@ -57,13 +57,7 @@ const ANEW: [&str; 8] = [
 async fn two_tables(stage: &Stage) -> Result<Value> {
     let workload = Workload { row_count: 600 };
     workload.create(stage).await?;
-    stage
-        .source
-        .execute_all([
-            "CREATE TABLE fixed (id INT PRIMARY KEY, a INT)".to_owned(),
-            format!("INSERT INTO fixed SELECT id, id FROM people WHERE id <= {FIXED_ROWS}"),
-        ])
-        .await?;
+    fixed_rows(stage, FIXED_ROWS).await?;
     let mut file = stage.pipe_file(&["people", "fixed"]);
     file["snapshot"] = json!({ "rows_per_partition": 200, "threads_per_table": 2 });
     Ok(file)

@@ -10,7 +10,7 @@ use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
     CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, once, running,
-    start,
+    start, table_of_many_rows,
 };
 
 on_both_sources! {
@@ -32,23 +32,8 @@ once! {
 }
 
 async fn table_with(stage: &Stage, doublings: u32) -> Result<()> {
-    stage
-        .source
-        .execute(
-            "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, payload_of_a_row VARCHAR(300))",
-        )
-        .await?;
-    stage
-        .source
-        .execute("INSERT INTO t (payload_of_a_row) VALUES (REPEAT('x', 100))")
-        .await?;
-    for _ in 0..doublings {
-        stage
-            .source
-            .execute("INSERT INTO t (payload_of_a_row) SELECT payload_of_a_row FROM t")
-            .await?;
-    }
-    stage.source.execute("ANALYZE TABLE t").await
+    let row = ("payload_of_a_row VARCHAR(300)", "REPEAT('x', 100)");
+    table_of_many_rows(stage, "t", row, doublings).await
 }
 
 /// A load that takes a while: many partitions, one at a time.

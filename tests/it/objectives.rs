@@ -10,6 +10,7 @@ use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
     CATCH_UP, START, assert_caught_up, launch, on_both_sources, running_with, start,
+    table_of_many_rows,
 };
 
 on_both_sources! {
@@ -31,20 +32,8 @@ fn has_reason(status: &Value, code: &str) -> bool {
 
 async fn the_document_tells_how_far_and_how_fast(kind: SourceKind) -> Result<()> {
     let stage = Stage::shared(kind).await?;
-    stage
-        .source
-        .execute_all([
-            "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, payload VARCHAR(300))",
-            "INSERT INTO t (payload) VALUES (REPEAT('x', 100))",
-        ])
-        .await?;
-    for _ in 0..DOUBLINGS {
-        stage
-            .source
-            .execute("INSERT INTO t (payload) SELECT payload FROM t")
-            .await?;
-    }
-    stage.source.execute("ANALYZE TABLE t").await?;
+    let row = ("payload VARCHAR(300)", "REPEAT('x', 100)");
+    table_of_many_rows(&stage, "t", row, DOUBLINGS).await?;
     let mut file = stage.pipe_file(&["t"]);
     file["snapshot"] = json!({ "rows_per_partition": 500, "threads_per_table": 1 });
     file["destination"]["durability"] = json!("fsync");

@@ -2,6 +2,7 @@
 //! change where a row goes, its key, or both.
 
 use anyhow::{Result, ensure};
+use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Comparison, Pipe, Stage, workspace_folder};
@@ -10,11 +11,12 @@ use crate::support::{CATCH_UP, START, hostile_guest, launch, on_both_sources, on
 
 on_both_sources! {
     rows_are_in_the_target_that_they_belong_to_and_in_no_other: 400,
+    a_row_becomes_several_and_all_of_them_go_with_it: 400,
 }
 
 once! {
     statements_and_ways_back_keep_every_target: 600,
-    a_row_becomes_several_and_all_of_them_go_with_it: 400,
+    a_row_of_which_too_many_were_made_is_a_letter_that_passes_once_it_may: 300,
     a_changed_plugin_that_chooses_targets_is_taken_up_by_a_resync_only: 400,
     two_tables_never_share_a_target: 300,
 }
@@ -199,8 +201,8 @@ async fn statements_and_ways_back_keep_every_target() -> Result<()> {
     assert_routed(&stage).await
 }
 
-async fn a_row_becomes_several_and_all_of_them_go_with_it() -> Result<()> {
-    let stage = numbers(SourceKind::MariaDb).await?;
+async fn a_row_becomes_several_and_all_of_them_go_with_it(kind: SourceKind) -> Result<()> {
+    let stage = numbers(kind).await?;
     let file = through(&stage, "fan_out").await?;
     let mut pipe = start(launch(&file))?;
     let plan = pipe
@@ -241,6 +243,72 @@ async fn a_row_becomes_several_and_all_of_them_go_with_it() -> Result<()> {
         line("20", "1", "two"),
     ];
     ensure!(shown().await? == expected, "found {:?}", shown().await?);
+    // Killed among changes, and with another column, it gives the same lines.
+    stage
+        .source
+        .execute("UPDATE numbers SET id = 10 * id, note = 'again' ORDER BY id DESC")
+        .await?;
+    pipe.kill9()?;
+    pipe.restart()?;
+    for statement in [
+        "ALTER TABLE numbers MODIFY note VARCHAR(300) NULL, ADD COLUMN more INT NULL",
+        "UPDATE numbers SET more = id WHERE id = 10",
+        "DELETE FROM numbers WHERE id = 200",
+    ] {
+        stage.source.execute(statement).await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    }
+    let expected = vec![line("10", "0", "again"), line("10", "1", "again")];
+    ensure!(shown().await? == expected, "found {:?}", shown().await?);
+    Ok(())
+}
+
+/// The limits are no part of what a plugin is: raising them takes no load.
+async fn a_row_of_which_too_many_were_made_is_a_letter_that_passes_once_it_may() -> Result<()> {
+    let stage = numbers(SourceKind::MySql).await?;
+    let mut file = through(&stage, "fan_out").await?;
+    file["transforms"]["sent"]["on_error"] = json!("dead_letter");
+    let allowed = file.clone();
+    file["transforms"]["sent"]["limits"] = json!({ "rows": 1 });
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_state("Running", START).await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO numbers VALUES (6, 'six')",
+            "UPDATE numbers SET note = 'changed' WHERE id = 1",
+        ])
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let lines = format!("SELECT count() FROM `{}`.lines_current", stage.database);
+    ensure!(stage.clickhouse.number(&lines).await? == 0);
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_file(&allowed);
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    let path = format!("/v1/pipes/{}/dead-letters/replay", stage.database);
+    let (status, answer) = pipe.call(Method::POST, &path, "").await?;
+    ensure!(
+        status == 200 && answer["failing"] == 0,
+        "{status}: {answer:#}"
+    );
+    let shown = format!(
+        "SELECT groupArray((id, number, note)) FROM (SELECT id, number, note FROM `{}`.lines_current WHERE id IN (1, 6) ORDER BY id, number)",
+        stage.database
+    );
+    let shown = stage.clickhouse.query(&shown).await?;
+    ensure!(
+        shown == "[(1,'0','changed'),(1,'1','changed'),(6,'0','six'),(6,'1','six')]",
+        "{shown}"
+    );
+    ensure!(stage.clickhouse.number(&lines).await? == 12);
+    // They are taken back as any others.
+    stage
+        .source
+        .execute("DELETE FROM numbers WHERE id < 6")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(stage.clickhouse.number(&lines).await? == 2);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use testbed::harness::Stage;
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
-use crate::support::{START, assert_caught_up, launch, on_both_sources, start};
+use crate::support::{START, assert_caught_up, double, launch, on_both_sources, start};
 
 on_both_sources! {
     limits_and_modes_of_the_server_cut_no_load_and_keep_no_old_row: 300,
@@ -31,11 +31,7 @@ async fn limits_and_modes_of_the_server_cut_no_load_and_keep_no_old_row(
             "INSERT INTO t (a) VALUES (1)",
         ])
         .await?;
-    for _ in 0..ROWS.ilog2() {
-        let double = "INSERT INTO t (a) SELECT a FROM t";
-        stage.source.execute(double).await?;
-    }
-    stage.source.execute("ANALYZE TABLE t").await?;
+    double(&stage, "t", "a", ROWS.ilog2()).await?;
     let mut tables = vec!["t"];
     let mut globals = vec![
         "SET GLOBAL sql_select_limit = 7",

@@ -11,7 +11,9 @@ use testbed::SourceKind;
 use testbed::harness::{Comparison, Stage};
 use tokio::task::JoinHandle;
 
-use crate::support::{CATCH_UP, START, launch, on_both_sources, once, running_with, start};
+use crate::support::{
+    CATCH_UP, START, launch, on_both_sources, once, running_with, start, table_of_many_rows,
+};
 
 on_both_sources! {
     excluded_columns_never_leave_the_source: 240,
@@ -282,21 +284,7 @@ async fn a_chosen_server_id_that_another_replica_takes_fails_the_pipe_until_a_pe
 
 async fn snapshot_settings_cut_the_load(kind: SourceKind) -> Result<()> {
     let stage = Stage::shared(kind).await?;
-    stage
-        .source
-        .execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50))")
-        .await?;
-    stage
-        .source
-        .execute("INSERT INTO t (a) VALUES ('x')")
-        .await?;
-    for _ in 0..13 {
-        stage
-            .source
-            .execute("INSERT INTO t (a) SELECT a FROM t")
-            .await?;
-    }
-    stage.source.execute("ANALYZE TABLE t").await?;
+    table_of_many_rows(&stage, "t", ("a VARCHAR(50)", "'x'"), 13).await?;
     let mut file = stage.pipe_file(&["t"]);
     file["snapshot"] =
         json!({ "threads_per_table": 2, "tables_in_parallel": 2, "rows_per_partition": 500 });

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use testbed::harness::{Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
-use crate::support::{CATCH_UP, assert_caught_up, launch, on_both_sources, running, start};
+use crate::support::{
+    CATCH_UP, assert_caught_up, launch, on_both_sources, running, start, table_of_many_rows,
+};
 
 on_both_sources! {
     truncate_hides_every_row_and_forgets_no_version: 300,
@@ -72,20 +74,8 @@ async fn truncate_hides_every_row_and_forgets_no_version(kind: SourceKind) -> Re
 
 async fn truncate_during_the_load_leaves_the_later_rows(kind: SourceKind) -> Result<()> {
     let stage = Stage::shared(kind).await?;
-    stage
-        .source
-        .execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(200))")
-        .await?;
-    stage
-        .source
-        .execute("INSERT INTO t (a) VALUES (REPEAT('x', 200))")
-        .await?;
-    for _ in 0..15 {
-        stage
-            .source
-            .execute("INSERT INTO t (a) SELECT a FROM t")
-            .await?;
-    }
+    let row = ("a VARCHAR(200)", "REPEAT('x', 200)");
+    table_of_many_rows(&stage, "t", row, 15).await?;
     let mut file = stage.pipe_file(&["t"]);
     file["snapshot"] = json!({ "rows_per_partition": 200, "threads_per_table": 1 });
     let mut pipe = start(launch(&file))?;

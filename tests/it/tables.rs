@@ -16,8 +16,8 @@ use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
 
 use crate::support::{
-    CATCH_UP, START, Seed, Workload, assert_caught_up, launch, on_both_sources, running,
-    running_with, start,
+    CATCH_UP, START, Seed, Workload, assert_caught_up, fixed_rows, launch, on_both_sources,
+    running, running_with, start,
 };
 
 on_both_sources! {
@@ -261,13 +261,7 @@ async fn readers_see_a_full_table_at_every_instant_of_a_resync(kind: SourceKind)
     let stage = Stage::shared(kind).await?;
     let workload = Workload { row_count: 4_000 };
     workload.create(&stage).await?;
-    stage
-        .source
-        .execute_all([
-            "CREATE TABLE fixed (id INT PRIMARY KEY, a INT)",
-            "INSERT INTO fixed SELECT id, id FROM people WHERE id <= 3000",
-        ])
-        .await?;
+    fixed_rows(&stage, 3_000).await?;
     let mut file = stage.pipe_file(&[&Workload::TABLES[..], &["fixed"]].concat());
     file["snapshot"] = json!({ "rows_per_partition": 500 });
     let mut pipe = running_with(&file).await?;

@@ -23,8 +23,9 @@ fn built(cell: &'static OnceLock<PathBuf>, dir: &str) -> &'static Path {
     cell.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let out = root.join("target/plugins");
-        let toolchain = fetch_toolchain(Language::Rust).expect("a compiler for plugins");
-        build_plugin(&root.join(dir), &out, &toolchain.envs())
+        let folder = root.join(dir);
+        let toolchain = fetch_toolchain(Language::Rust, &folder).expect("a compiler for plugins");
+        build_plugin(&folder, &out, &toolchain.envs())
             .expect("the plugin must build")
             .path
     })

@@ -1,6 +1,6 @@
 //! The command line: one variant a subcommand, each carried out by one function.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::{bench, demo};
@@ -363,7 +363,7 @@ fn fetch() -> Result<()> {
     })?;
     for language in Language::value_variants() {
         timed(&format!("plugins in {language:?}"), || {
-            Ok(fetch_toolchain(*language)?.version)
+            Ok(fetch_toolchain(*language, Path::new("."))?.version)
         })?;
     }
     println!("cache {}", testbed::cache_folder()?.display());
@@ -372,7 +372,7 @@ fn fetch() -> Result<()> {
 
 /// Nothing is printed when the machine's own compiler has the target.
 fn env() -> Result<()> {
-    let toolchain = fetch_toolchain(Language::Rust)?;
+    let toolchain = fetch_toolchain(Language::Rust, Path::new("."))?;
     eprintln!("{}", toolchain.version);
     for (name, value) in toolchain.envs() {
         println!("export {name}='{}'", value.replace('\'', r"'\''"));

@@ -26,7 +26,6 @@ const SERVE: &str = "SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; \
 
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(120);
-const START_TRIES: u32 = 5;
 
 /// What to start.
 #[derive(Clone, Debug, Default)]
@@ -94,24 +93,15 @@ impl ClickHouseServer {
             users: Mutex::default(),
             configuration: Mutex::default(),
         };
-        for attempt in 1.. {
-            server.ports = match server.options.ports {
-                Some(ports) => ports,
-                None => (port::free_port()?, port::free_port()?),
-            };
-            match server.start_again() {
-                Ok(()) => break,
-                // A free port may be taken between choosing and binding it.
-                Err(_)
-                    if server.options.ports.is_none()
-                        && attempt < START_TRIES
-                        && server.port_was_taken() =>
-                {
-                    server.kill()?;
-                }
-                Err(error) => return Err(error.context("cannot start ClickHouse")),
-            }
-        }
+        let fixed = server.options.ports.map(<[u16; 2]>::from);
+        let start_on = |server: &mut Self, ports: [u16; 2]| {
+            // One that found another's port taken may still run.
+            server.kill()?;
+            server.ports = ports.into();
+            server.start_again()
+        };
+        port::start_on(&mut server, fixed, start_on, Self::port_was_taken)
+            .context("cannot start ClickHouse")?;
         Ok(server)
     }
 

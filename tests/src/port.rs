@@ -13,6 +13,8 @@ use anyhow::{Result, bail};
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
+const START_TRIES: u32 = 5;
+
 /// A port that nobody listens on now. Another process may still take it first, so callers start again on a clash.
 pub(crate) fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -30,6 +32,30 @@ pub(crate) fn free_port() -> Result<u16> {
         }
     }
     bail!("no free port between {FIRST} and {}", FIRST + COUNT)
+}
+
+/// Has `start` begin a server on these ports, or else on free ones, which others may take between choosing and binding:
+/// then on other ones. `was_taken` tells whether that is why it did not start.
+pub(crate) fn start_on<S, const COUNT: usize>(
+    server: &mut S,
+    fixed: Option<[u16; COUNT]>,
+    start: impl Fn(&mut S, [u16; COUNT]) -> Result<()>,
+    was_taken: impl Fn(&S) -> bool,
+) -> Result<()> {
+    if let Some(ports) = fixed {
+        return start(server, ports);
+    }
+    let mut attempt = 1;
+    loop {
+        let mut ports = [0; COUNT];
+        for port in &mut ports {
+            *port = free_port()?;
+        }
+        match start(server, ports) {
+            Err(_) if attempt < START_TRIES && was_taken(server) => attempt += 1,
+            done => return done,
+        }
+    }
 }
 
 /// A connection to a local server with time limits, for the polling of readiness.

@@ -164,19 +164,28 @@ pub(crate) fn literal_as(text: &[u8], at: usize, kind: Kind) -> Result<Typed, Er
     }
 }
 
+/// What is cast.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin {
+    pub(crate) kind: Kind,
+    /// Whether floats are of 32 bits: as text they have the digits of those.
+    pub(crate) is_single: bool,
+}
+
 /// Casts every row; with `or_null` what cannot be is NULL, else it is marked.
 pub(crate) fn cast(
     vector: Vector,
-    from: Kind,
+    from: Origin,
     target: Target,
     or_null: bool,
     rows: usize,
 ) -> Vector {
-    if from == target.kind() && !matches!(target, Target::Number { .. } | Target::Float32) {
+    let kind = from.kind;
+    if kind == target.kind() && !matches!(target, Target::Number { .. } | Target::Float32) {
         return vector;
     }
     let Vector { data, mut states } = vector;
-    if from == Kind::Null {
+    if kind == Kind::Null {
         return Vector::nulls(target.kind(), rows);
     }
     let mut cast = Casting {
@@ -187,17 +196,17 @@ pub(crate) fn cast(
     let data = match target {
         Target::Bool => Data::Bool(cast.bools(&data)),
         Target::Number { scale, least, most } => {
-            Data::Number(cast.numbers(&data, from, (scale, least, most)))
+            Data::Number(cast.numbers(&data, kind, (scale, least, most)))
         }
-        Target::Float => Data::Float(cast.floats(&data, from)),
+        Target::Float => Data::Float(cast.floats(&data, kind)),
         Target::Float32 => {
-            let wide = Data::Float(cast.floats(&data, from));
+            let wide = Data::Float(cast.floats(&data, kind));
             Data::Float(cast.narrowed(&wide))
         }
         Target::Text => Data::Bytes(texts(&data, from)),
         Target::Bytes => data,
         Target::Date | Target::DateTime | Target::Timestamp | Target::Time => {
-            Data::Moment(cast.moments(&data, from, target))
+            Data::Moment(cast.moments(&data, kind, target))
         }
     };
     Vector { data, states }
@@ -385,7 +394,7 @@ fn from_text(text: &str, scale: u8) -> Option<i128> {
     in_range(value).then(|| rounded(value, power(cut)))
 }
 
-fn texts(data: &Data, from: Kind) -> Texts {
+fn texts(data: &Data, from: Origin) -> Texts {
     let rows = match data {
         Data::Bool(values) => values.len(),
         Data::Number(values) => values.len(),
@@ -401,11 +410,15 @@ fn texts(data: &Data, from: Kind) -> Texts {
             Data::Bool(values) => {
                 out.extend_from_slice(if values[row] { b"true" } else { b"false" })
             }
-            Data::Number(values) => write_number(values[row], from, out),
+            Data::Number(values) => write_number(values[row], from.kind, out),
+            Data::Float(values) if from.is_single => {
+                #[expect(clippy::cast_possible_truncation, reason = "widened from 32 bits")]
+                write!(out, "{}", values[row] as f32).ok();
+            }
             Data::Float(values) => {
                 write!(out, "{}", values[row]).ok();
             }
-            Data::Moment(values) => match from {
+            Data::Moment(values) => match from.kind {
                 Kind::Date => calendar::write_date(values[row], out),
                 Kind::Time => calendar::write_time(values[row], out),
                 _ => calendar::write_moment(values[row], out),

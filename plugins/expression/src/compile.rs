@@ -62,6 +62,20 @@ impl Typed {
         }
     }
 
+    /// Whether all that it gives are floats of 32 bits.
+    pub(crate) fn is_single(&self) -> bool {
+        match &self.code {
+            Code::Null | Code::Cast(_, Target::Float32, _) => true,
+            Code::Column(_) => self.declared == Some(DataType::Float32),
+            Code::Negate(inner) => inner.is_single(),
+            Code::Coalesce(all) => all.iter().all(Self::is_single),
+            Code::Case(whens, otherwise) => {
+                otherwise.is_single() && whens.iter().all(|(_, value)| value.is_single())
+            }
+            _ => false,
+        }
+    }
+
     /// What a column of it holds.
     ///
     /// # Errors

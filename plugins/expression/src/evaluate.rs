@@ -33,7 +33,10 @@ pub(crate) fn evaluate(typed: &Typed, batch: &Batch) -> Result<Vector, Failure> 
         }
         Code::Negate(inner) => arithmetic::negate(evaluate(inner, batch)?),
         Code::Cast(inner, target, or_null) => {
-            let from = inner.kind;
+            let from = cast::Origin {
+                kind: inner.kind,
+                is_single: inner.is_single(),
+            };
             cast::cast(evaluate(inner, batch)?, from, *target, *or_null, rows)
         }
         Code::Call(function, arguments) => {

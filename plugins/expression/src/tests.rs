@@ -41,6 +41,7 @@ fn fields() -> Vec<Field> {
         Field::new("flag", DataType::Boolean),
         Field::new("unset", DataType::Boolean),
         Field::new("large", DataType::Float64),
+        Field::new("single", DataType::Float32),
         Field {
             source_type: "tinyint(1)".to_owned(),
             ..Field::new("active", DataType::Int8)
@@ -64,6 +65,7 @@ fn row() -> Vec<Cell> {
         Cell::Bool(true),
         Cell::Null,
         Cell::Float(1e300),
+        Cell::Float(f64::from(1.2345_f32)),
         // As true as 1, and no other number for that.
         Cell::Int(2),
     ]
@@ -195,6 +197,11 @@ fn texts_are_cut_by_characters_and_joined_with_anything() {
         ("ifnull(nullif(trim(name), 'Zoë B'), 'gone')", "gone"),
         ("if(none IS NULL, 'a', 'b')", "a"),
         ("CAST(price / 3 AS text)", "3.500000"),
+        // The digits of 32 bits, which the same value of 64 bits has not.
+        ("concat(single, '/', -single)", "1.2345/-1.2345"),
+        ("CAST(coalesce(NULL, single) AS text)", "1.2345"),
+        ("single || if(n > 0, 1, single)", "1.23451.2345000505447388"),
+        ("CAST(CAST(0.1 AS float32) AS text)", "0.1"),
     ] {
         assert_eq!(
             computed(expression),

@@ -85,11 +85,15 @@ impl Tokens {
                 (left, &*right, 0)
             };
             let places = &self.places[first..first + changed.len()];
+            // Of the whole once a round, so that the work grows as the value does.
+            let seed = key.hash([&[round, 0, 0][..], &self.form, b"\0", other]);
             for (chunk, (numbers, places)) in
                 changed.chunks_mut(16).zip(places.chunks(16)).enumerate()
             {
-                let tweak = [round, chunk.to_le_bytes()[0], chunk.to_le_bytes()[1]];
-                let stream = key.hash([&tweak[..], &self.form, b"\0", other]);
+                let stream = match chunk {
+                    0 => seed,
+                    _ => key.hash([&[round, 1][..], &chunk.to_le_bytes(), &seed]),
+                };
                 let pairs = stream.as_chunks::<2>().0;
                 for ((number, place), pair) in numbers.iter_mut().zip(places).zip(pairs) {
                     let (_, radix) = alphabet(self.form[*place]).unwrap_or((0, 1));

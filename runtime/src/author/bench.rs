@@ -143,7 +143,7 @@ async fn nothing(engine: &Arc<Engine>, case: &Case, chain: &Chain) -> Result<Cha
 
 /// Built once for each SDK and toolchain, in the cache.
 fn nothing_component() -> Result<PathBuf> {
-    let toolchain = find_toolchain(Language::Rust)?;
+    let toolchain = find_toolchain(Language::Rust, Path::new("."))?;
     let version = format!("{}-{}", digest_of_nothing(), toolchain.version);
     let item = cache::exact("nothing-guest", &version, |folder| {
         scaffold_nothing(folder)?;

@@ -10,10 +10,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::cases::{Case, Expected, applied_to_json, in_order};
+use super::keys::Living;
 use crate::batch::ChangeBatch;
 use crate::config::transform_alone;
 use crate::error::{Error, ErrorKind, Result};
-use crate::transform::{Chain, Engine, Plugin};
+use crate::transform::{Applied, Chain, Engine, Plugin};
 
 /// What a case gave.
 #[derive(Clone, Debug, Serialize)]
@@ -175,14 +176,22 @@ impl<'a> Runs<'a> {
         Ok(run(&self.whole, self.rows(0..self.case.batch.len())?).await)
     }
 
-    /// Every row alone: once in the instance that has seen all of them, once in one that has seen every other row.
+    /// Every row alone: once in the instance that has seen all of them, once in one that has seen every other row. Rows that
+    /// are two at the source must not become one.
     async fn cuts(&self, whole: &Answer) -> Result<Vec<Difference>> {
         let mut differences = Vec::new();
         let (mut alone, mut apart) = (Ok(Vec::new()), Ok(Vec::new()));
+        let mut living = Living::default();
         for row in 0..self.case.batch.len() {
             let other = if row % 2 == 0 { &self.even } else { &self.odd };
-            extend(&mut alone, run(&self.whole, self.rows([row])?).await);
-            extend(&mut apart, run(other, self.rows([row])?).await);
+            let source = self.rows([row])?;
+            let applied = apply(&self.whole, source.clone()).await;
+            if let (Ok(applied), true) = (&applied, differences.is_empty()) {
+                differences.extend(living.take(row, &source, &self.whole, applied));
+            }
+            let applied = applied.map(|applied| applied_to_json(&self.whole, &applied));
+            extend(&mut alone, applied);
+            extend(&mut apart, run(other, source).await);
         }
         for rows in [&mut alone, &mut apart].into_iter().flatten() {
             in_order(rows);
@@ -219,10 +228,13 @@ fn extend(all: &mut Answer, next: Answer) {
 }
 
 async fn run(chain: &Chain, batch: ChangeBatch) -> Answer {
-    match chain.apply(batch).await {
-        Ok(applied) => Ok(applied_to_json(chain, &applied)),
-        Err(error) => Err(error.telling().message().to_owned()),
-    }
+    let applied = apply(chain, batch).await?;
+    Ok(applied_to_json(chain, &applied))
+}
+
+async fn apply(chain: &Chain, batch: ChangeBatch) -> Result<Applied, String> {
+    let applied = chain.apply(batch).await;
+    applied.map_err(|error| error.telling().message().to_owned())
 }
 
 fn compare(expected: &Expected, answer: &Answer) -> Vec<Difference> {

@@ -7,6 +7,7 @@ mod c;
 mod cases;
 mod check;
 mod csv;
+mod keys;
 mod project;
 mod rows;
 mod scaffold;

@@ -98,7 +98,7 @@ impl Toolchain {
         let bin = item.join("root/bin");
         let rustc = bin.join("rustc");
         Ok(Self {
-            version: version(&rustc)?,
+            version: version(&rustc, item)?,
             rustc: Some(rustc),
             path_prefix: Some(bin),
             packages: None,
@@ -106,13 +106,13 @@ impl Toolchain {
     }
 }
 
-/// What is there already: the machine's own, else what was fetched before.
+/// What is there already: the machine's own, as it is chosen in `dir`, else what was fetched before.
 ///
 /// # Errors
 /// [`ErrorKind::PluginRefused`] with the command that gets what is missing.
-pub fn find_toolchain(language: Language) -> Result<Toolchain> {
+pub fn find_toolchain(language: Language, dir: &Path) -> Result<Toolchain> {
     let found = match language {
-        Language::Rust => find_rust(),
+        Language::Rust => find_rust(dir),
         Language::Python => find_packages(PYTHON_PACKAGE, PYTHON_VERSION),
         Language::Javascript => find_packages(JAVASCRIPT_PACKAGE, JAVASCRIPT_VERSION),
         Language::C => find_packages(C_PACKAGE, C_VERSION),
@@ -121,7 +121,10 @@ pub fn find_toolchain(language: Language) -> Result<Toolchain> {
         let (what, command) = match language {
             Language::Rust => (
                 format!("no compiler for {GUEST_TARGET} is there"),
-                format!("run: rustup target add {GUEST_TARGET}; or give --fetch, which does it, or without rustup fetches a compiler into the cache"),
+                format!(
+                    "run in `{}`: rustup target add {GUEST_TARGET}; or give --fetch, which does it, or without rustup fetches a compiler into the cache",
+                    dir.display()
+                ),
             ),
             Language::Python => (
                 format!("{PYTHON_PACKAGE} {PYTHON_VERSION} is not there"),
@@ -144,9 +147,9 @@ pub fn find_toolchain(language: Language) -> Result<Toolchain> {
 ///
 /// # Errors
 /// [`ErrorKind::PluginRefused`] with what the client that fetches says.
-pub fn fetch_toolchain(language: Language) -> Result<Toolchain> {
+pub fn fetch_toolchain(language: Language, dir: &Path) -> Result<Toolchain> {
     let fetched = match language {
-        Language::Rust => fetch_rust(),
+        Language::Rust => fetch_rust(dir),
         Language::Python => fetch_wheel(PYTHON_PACKAGE, PYTHON_VERSION),
         Language::C => fetch_wheel(C_PACKAGE, C_VERSION),
         Language::Javascript => fetch_packages(JAVASCRIPT_PACKAGE, JAVASCRIPT_VERSION, |folder| {
@@ -168,22 +171,22 @@ fn failed(error: anyhow::Error) -> Error {
 }
 
 /// The machine's compiler when it has the target, else the one that was fetched.
-fn find_rust() -> anyhow::Result<Option<Toolchain>> {
+fn find_rust(dir: &Path) -> anyhow::Result<Option<Toolchain>> {
     let only_cached = env::var(CHOICE_VARIABLE).is_ok_and(|choice| choice == "cached");
-    if !only_cached && has_target() {
-        return Ok(Some(Toolchain::of_machine(version(&machine_rustc())?)));
+    if !only_cached && has_target(dir) {
+        return Ok(Some(Toolchain::of_machine(version(&machine_rustc(), dir)?)));
     }
     let item = cache::find("guest-rustc")?;
     item.map(|item| Toolchain::cached_rust(&item)).transpose()
 }
 
-fn fetch_rust() -> anyhow::Result<Toolchain> {
+fn fetch_rust(dir: &Path) -> anyhow::Result<Toolchain> {
     let only_cached = env::var(CHOICE_VARIABLE).is_ok_and(|choice| choice == "cached");
-    if let Some(found) = find_rust()? {
+    if let Some(found) = find_rust(dir)? {
         return Ok(found);
     }
-    if !only_cached && rustup_adds_target() && has_target() {
-        return Ok(Toolchain::of_machine(version(&machine_rustc())?));
+    if !only_cached && rustup_adds_target(dir) && has_target(dir) {
+        return Ok(Toolchain::of_machine(version(&machine_rustc(), dir)?));
     }
     let item = cache::newest("guest-rustc", fetch).with_context(|| {
         format!("no compiler for plugins; by hand: rustup target add {GUEST_TARGET}")
@@ -237,24 +240,28 @@ fn machine_rustc() -> PathBuf {
     env::var_os("RUSTC").map_or_else(|| "rustc".into(), PathBuf::from)
 }
 
-fn has_target() -> bool {
+/// In that folder, as a build of it runs: a `rust-toolchain.toml` may choose the compiler.
+fn has_target(dir: &Path) -> bool {
     let mut print = Command::new(machine_rustc());
-    let printed = command::run(print.args(["--print", "target-libdir", "--target", GUEST_TARGET]));
+    print.args(["--print", "target-libdir", "--target", GUEST_TARGET]);
+    let printed = command::run(print.current_dir(dir));
     printed.is_ok_and(|folder| Path::new(folder.trim()).is_dir())
 }
 
 /// Offline machines are common here: one try, no long retries.
-fn rustup_adds_target() -> bool {
+fn rustup_adds_target(dir: &Path) -> bool {
     let mut add = Command::new("rustup");
     command::run(
         add.args(["target", "add", GUEST_TARGET])
-            .env("RUSTUP_MAX_RETRIES", "0"),
+            .env("RUSTUP_MAX_RETRIES", "0")
+            .current_dir(dir),
     )
     .is_ok()
 }
 
-fn version(rustc: &Path) -> anyhow::Result<String> {
-    command::run(Command::new(rustc).arg("--version")).map(|text| text.trim().to_owned())
+fn version(rustc: &Path, dir: &Path) -> anyhow::Result<String> {
+    command::run(Command::new(rustc).arg("--version").current_dir(dir))
+        .map(|text| text.trim().to_owned())
 }
 
 fn fetch(folder: &Path) -> anyhow::Result<String> {

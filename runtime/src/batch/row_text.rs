@@ -68,6 +68,9 @@ pub enum UnfitRow {
     /// The column was added or renamed after the row was kept: what the row has there is not known.
     #[error("lacks column `{0}`, which the table has by now")]
     Lacks(String),
+    /// The row was kept before the column had this name; what it has there is of another column.
+    #[error("was kept before column `{0}` was added or renamed")]
+    Older(String),
     /// The column's type is another one by now.
     #[error("has something else in column `{0}` than values of its present type")]
     OtherType(String),

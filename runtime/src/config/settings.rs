@@ -433,7 +433,7 @@ pub enum OnRejected {
 }
 
 /// What one plugin call may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitsConfig {
     /// Bytes of the guest's memory.
     pub memory_bytes: u64,

@@ -6,8 +6,8 @@ use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use serde::Serialize;
 
+use super::keys::{self, applied_key, part_key, pipe_key, prepared_key};
 use super::record::Records;
-use super::store::applied_key;
 use crate::batch::TableName;
 use crate::error::Result;
 use crate::state::Write;
@@ -74,7 +74,7 @@ impl Difference<'_> {
         if let Some(record) = &draft.pipe
             && before.pipe.as_ref() != Some(record)
         {
-            self.put(format!("pipe/{}", self.pipe), record)?;
+            self.put(pipe_key(self.pipe), record)?;
         }
         if let Some(applied) = &draft.applied
             && before.applied.as_ref() != Some(applied)
@@ -86,7 +86,7 @@ impl Difference<'_> {
 
     fn tables(&mut self, before: &Records, draft: &Records) -> Result<()> {
         for (name, table) in changed(&before.tables, &draft.tables) {
-            self.put(table_key(self.pipe, name), &**table)?;
+            self.put(keys::TABLES.of_table(self.pipe, name), &**table)?;
         }
         Ok(())
     }
@@ -124,13 +124,13 @@ impl Difference<'_> {
 
     fn counts(&mut self, before: &Records, draft: &Records) -> Result<()> {
         for (name, rows) in changed(&before.rows, &draft.rows) {
-            self.put(rows_key(self.pipe, name), &(name, rows))?;
+            self.put(keys::ROWS.of_table(self.pipe, name), &(name, rows))?;
         }
         for (name, values) in changed(&before.values, &draft.values) {
-            self.put(values_key(self.pipe, name), &(name, values))?;
+            self.put(keys::VALUES.of_table(self.pipe, name), &(name, values))?;
         }
         for (name, faults) in changed(&before.faults, &draft.faults) {
-            self.put(faults_key(self.pipe, name), &(name, faults))?;
+            self.put(keys::FAULTS.of_table(self.pipe, name), &(name, faults))?;
         }
         Ok(())
     }
@@ -148,28 +148,4 @@ pub(super) fn changed<'a, T: Clone + PartialEq>(
         } => Some((name, value)),
         DiffItem::Remove(..) => None,
     })
-}
-
-pub(super) fn table_key(pipe: &str, name: &TableName) -> String {
-    format!("table/{pipe}/{}", name.key())
-}
-
-pub(super) fn part_key(pipe: &str, name: &TableName, part: u32) -> String {
-    format!("part/{pipe}/{}/{part}", name.key())
-}
-
-pub(super) fn rows_key(pipe: &str, name: &TableName) -> String {
-    format!("rows/{pipe}/{}", name.key())
-}
-
-pub(super) fn values_key(pipe: &str, name: &TableName) -> String {
-    format!("values/{pipe}/{}", name.key())
-}
-
-pub(super) fn faults_key(pipe: &str, name: &TableName) -> String {
-    format!("faults/{pipe}/{}", name.key())
-}
-
-pub(super) fn prepared_key(pipe: &str, id: &str) -> String {
-    format!("xa/{pipe}/{id}")
 }

@@ -8,6 +8,7 @@
 //! is running; the load begins after the change, so it shows whatever that has led to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ impl Silent {
 #[derive(Debug, Default)]
 pub(super) struct Kinship {
     known: Mutex<BTreeMap<TableName, Vec<Cascade>>>,
+    learned: AtomicU64,
     /// Whether the pipe's mode has no loads.
     only_streams: bool,
 }
@@ -73,6 +75,7 @@ impl Kinship {
         conn.disconnect().await.ok();
         Ok(Self {
             known: Mutex::new(found?),
+            learned: AtomicU64::default(),
             only_streams: session.config.mode == Mode::CdcOnly,
         })
     }
@@ -111,8 +114,13 @@ impl Kinship {
         let mut conn = session.source.control().await?;
         let found = unlogged_cascades(&mut conn, [table]).await;
         conn.disconnect().await.ok();
+        self.take_in(found?.into_iter().chain([(table.clone(), said)]));
+        Ok(())
+    }
+
+    /// Adds what is not known yet.
+    pub(super) fn take_in(&self, found: impl IntoIterator<Item = (TableName, Vec<Cascade>)>) {
         let mut known = self.known();
-        let found = found?.into_iter().chain([(table.clone(), said)]);
         for (child, cascades) in found {
             let own = known.entry(child).or_default();
             for cascade in cascades {
@@ -121,7 +129,12 @@ impl Kinship {
                 }
             }
         }
-        Ok(())
+        self.learned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often something was added; counted before anybody else can read it.
+    pub(super) fn learned(&self) -> u64 {
+        self.learned.load(Ordering::Relaxed)
     }
 
     /// Whether no table's rows follow those of another.

@@ -195,7 +195,10 @@ async fn replay_page(
             .into_iter()
             .partition(|letter| letter.version <= reached.get());
         replayed.waiting += waiting.len() as u64;
-        let done = replay_table(session, &table, settled)
+        let record = records.tables.get(table.source.name());
+        let none = BTreeMap::new();
+        let named_at = record.map_or(&none, |record| &record.named_at);
+        let done = replay_table(session, &table, named_at, settled)
             .await
             .map_err(|error| error.with_table(table.source.name()))?;
         replayed.add(done);
@@ -223,9 +226,10 @@ fn reached(records: &Records, name: &TableName) -> Version {
 async fn replay_table(
     session: &Session,
     table: &LiveTable,
+    named_at: &BTreeMap<String, u64>,
     letters: Vec<DeadLetter>,
 ) -> Result<Replayed> {
-    let (letters, columns, unfit) = fitting(&table.source.schema, letters);
+    let (letters, columns, unfit) = fitting(&table.source.schema, named_at, letters);
     let mut replayed = Replayed::default();
     for (reason, letters) in unfit {
         replayed.failing += letters;
@@ -281,9 +285,19 @@ async fn replay_table(
 /// does not keeps no other back.
 fn fitting(
     schema: &TableSchema,
+    named_at: &BTreeMap<String, u64>,
     mut letters: Vec<DeadLetter>,
 ) -> (Vec<DeadLetter>, Vec<ArrayRef>, BTreeMap<UnfitRow, u64>) {
     let mut unfit = BTreeMap::new();
+    let names = || schema.columns.iter().map(|column| &column.name);
+    letters.retain(|letter| {
+        let is_later = |name: &&String| named_at.get(*name).is_some_and(|at| letter.version < *at);
+        let later = names().filter(is_later).find(|name| letter.has(name));
+        if let Some(name) = later {
+            *unfit.entry(UnfitRow::Older(name.clone())).or_default() += 1;
+        }
+        later.is_none()
+    });
     loop {
         let rows = letters.iter().map(|letter| letter.row.as_str());
         match rows_from_texts(schema, &rows.collect::<Vec<_>>()) {

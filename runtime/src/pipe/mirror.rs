@@ -1,17 +1,16 @@
 //! What the destination is told of where the pipe stands, and of tables that do not hold all up to there.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
-use super::heal::{Kinship, Silent};
+use super::heal::Kinship;
+use super::incomplete::LastLook;
 use super::lost;
-use super::record::{PipeRecord, Records, TableRecord};
+use super::record::{PipeRecord, Records};
 use super::session::Session;
 use super::store::PipeStore;
-use super::table_state::TableState;
 use crate::config::Cascades;
 use crate::destination::clickhouse::{Durable, Incomplete, Mirror, MirrorRow};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,19 +19,23 @@ use crate::source::mysql::position::{Position, StreamPlace};
 /// How soon the mirror follows a table that has become complete, or has come further, where no checkpoint moves.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The newest row that this run has written: its term and offset, and the places in it.
+/// The newest row that this run has written: its term and offset, and the places in it; and what it would say now.
 #[derive(Debug, Default)]
-pub(super) struct Mirrored(Mutex<Option<((u16, u64), Incomplete)>>);
+pub(super) struct Mirrored {
+    newest: Mutex<Option<((u16, u64), Arc<Incomplete>)>>,
+    look: LastLook,
+}
 
 impl Mirrored {
-    fn says(&self, incomplete: &Incomplete) -> bool {
-        let newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whatever has become of the records: another's row, of records of before, may have come on top of the one that told.
+    fn says(&self, incomplete: &Arc<Incomplete>) -> bool {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         newest.as_ref().is_some_and(|(_, told)| told == incomplete)
     }
 
     /// Two may write at the same time; readers see the row that is further.
-    fn has_written(&self, at: (u16, u64), incomplete: Incomplete) {
-        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn has_written(&self, at: (u16, u64), incomplete: Arc<Incomplete>) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if newest.as_ref().is_none_or(|(newest, _)| *newest <= at) {
             *newest = Some((at, incomplete));
         }
@@ -63,20 +66,20 @@ impl Mirroring<'_> {
         lost::ensure_held(self.session, self.store).await?;
         let record = records.pipe.as_ref();
         let record = record.expect("begin() has made the record");
-        let incomplete = records.incomplete(self.kinship)?;
+        let mirrored = &self.session.mirrored;
+        let incomplete = mirrored.look.incomplete(records, self.kinship)?;
         let row = MirrorRow {
             term: record.term,
             offset: place.offset,
             position: position_text(&place.position)?,
             owner: record.owner.clone(),
             source_committed_at: committed_at_us.map(|us| UNIX_EPOCH + Duration::from_micros(us)),
-            incomplete: Some(incomplete.clone()),
+            incomplete: Some(Arc::clone(&incomplete)),
         };
         let destination = &self.session.destination;
         destination
             .write_mirror(self.store.pipe(), &row, durable)
             .await?;
-        let mirrored = &self.session.mirrored;
         mirrored.has_written((record.term, place.offset), incomplete);
         Ok(())
     }
@@ -105,8 +108,9 @@ impl Mirroring<'_> {
         let Some(checkpoint) = records.checkpoint() else {
             return Ok(());
         };
-        let incomplete = records.incomplete(self.kinship)?;
-        if self.session.mirrored.says(&incomplete) {
+        let mirrored = &self.session.mirrored;
+        let incomplete = mirrored.look.incomplete(&records, self.kinship)?;
+        if mirrored.says(&incomplete) {
             return Ok(());
         }
         self.write(&records, &checkpoint.place, checkpoint.committed_at_us, &[])
@@ -155,7 +159,7 @@ pub(super) async fn take_back(session: &Session, store: &PipeStore) -> Result<()
         position: newest.position,
         owner: newest.owner,
         source_committed_at: None,
-        incomplete: is_told.then_some(incomplete),
+        incomplete: is_told.then(|| Arc::new(incomplete)),
     };
     session
         .destination
@@ -185,97 +189,27 @@ pub(super) fn position_text(position: &Position) -> Result<String> {
     })
 }
 
-/// Up to where a table's targets hold what the source had.
-enum Held<'a> {
-    /// As far as the pipe's checkpoint, or further.
-    AtCheckpoint,
-    /// Its own place.
-    UpTo(&'a Position),
-    /// No place can be named.
-    Unknown,
-}
-
-fn held(table: &TableRecord) -> Held<'_> {
-    let live_is_whole = table.whole && table.inexact.is_none() && !table.cascaded;
-    if !live_is_whole || table.is_loading_alone() {
-        return Held::Unknown;
-    }
-    match &table.state {
-        TableState::Streaming => Held::AtCheckpoint,
-        // Beside a live table that the stream goes on to fill.
-        TableState::Pending | TableState::Snapshotting if table.shadow.is_some() => {
-            Held::AtCheckpoint
-        }
-        TableState::Quarantined(_) | TableState::CatchingUp => match &table.place {
-            Some(own) => Held::UpTo(&own.place.position),
-            None => Held::Unknown,
-        },
-        TableState::Pending | TableState::Snapshotting | TableState::Removed => Held::Unknown,
-    }
-}
-
-/// Adds that the targets of `table` hold all up to `up_to`; where they are said to end elsewhere too, no place can be named.
-fn add(incomplete: &mut Incomplete, table: &TableRecord, up_to: &str) {
-    for target in table.targets() {
-        incomplete
-            .entry(target.to_owned())
-            .and_modify(|known| {
-                if known != up_to {
-                    known.clear();
-                }
-            })
-            .or_insert_with(|| up_to.to_owned());
-    }
-}
-
-impl Records {
-    /// The targets that do not hold all up to the checkpoint, also former ones that still stand. Tables whose rows follow
-    /// those of a table out of service lack what has followed since.
-    ///
-    /// # Errors
-    /// As [`position_text`].
-    pub(super) fn incomplete(&self, kinship: &Kinship) -> Result<Incomplete> {
-        let mut incomplete = Incomplete::new();
-        let mut former: BTreeSet<&str> = BTreeSet::new();
-        for (name, table) in &self.tables {
-            former.extend(table.left.iter().map(String::as_str));
-            let up_to = match held(table) {
-                Held::AtCheckpoint => continue,
-                Held::UpTo(position) => position_text(position)?,
-                Held::Unknown => String::new(),
-            };
-            if table.state == TableState::Removed {
-                former.extend(table.targets());
-                continue;
-            }
-            add(&mut incomplete, table, &up_to);
-            if !table.state.is_in_stream() {
-                let followers = kinship.reached(name, Silent::ANY);
-                for follower in followers.iter().filter_map(|name| self.tables.get(name)) {
-                    add(&mut incomplete, follower, &up_to);
-                }
-            }
-        }
-        if !former.is_empty() {
-            let carried = self.tables.values();
-            for table in carried.filter(|table| table.state != TableState::Removed) {
-                for target in table.targets() {
-                    former.remove(target);
-                }
-            }
-            let former = former.into_iter();
-            incomplete.extend(former.map(|target| (target.to_owned(), String::new())));
-        }
-        Ok(incomplete)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
 
     use super::*;
     use crate::pipe::lost::tests::{place, record};
+
+    #[test]
+    fn a_row_of_records_of_before_that_came_on_top_of_a_newer_one_says_no_more_what_that_said() {
+        let behind = Incomplete::from([("t".to_owned(), String::new())]);
+        let (behind, whole) = (Arc::new(behind), Arc::new(Incomplete::new()));
+        let mirrored = Mirrored::default();
+        assert!(!mirrored.says(&whole), "nothing is written yet");
+        mirrored.has_written((1, 5), Arc::clone(&whole));
+        assert!(mirrored.says(&whole));
+        mirrored.has_written((1, 6), Arc::clone(&behind));
+        assert!(mirrored.says(&behind) && !mirrored.says(&whole));
+        // Readers do not see this one.
+        mirrored.has_written((1, 5), Arc::clone(&whole));
+        assert!(mirrored.says(&behind));
+    }
 
     #[test]
     fn a_mirror_that_the_state_has_not_written_is_none_of_its_own() {

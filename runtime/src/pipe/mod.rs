@@ -25,7 +25,9 @@ mod flush;
 mod follow;
 mod gathered;
 mod heal;
+mod incomplete;
 pub mod journal;
+mod keys;
 mod lag;
 pub mod leftovers;
 mod legal;
@@ -75,7 +77,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::document::PipeDocument;
 use self::files::Origin;
@@ -257,6 +259,16 @@ impl Runtime {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name, handle);
+        self.supervise(supervisor, ended).await;
+        if let Some(additions) = additions {
+            let mut tasks = self.tasks.lock().await;
+            tasks.spawn(additions.carry_out(pipe, commands));
+        }
+        Ok(())
+    }
+
+    /// Runs the pipe until it ends, and then drops `ended`.
+    async fn supervise(&self, supervisor: Supervisor, ended: DropGuard) {
         let (pipes, dropped) = (Arc::clone(&self.pipes), Arc::clone(&self.dropped));
         let mut tasks = self.tasks.lock().await;
         while tasks.try_join_next().is_some() {}
@@ -271,10 +283,6 @@ impl Runtime {
             }
             drop(ended);
         });
-        if let Some(additions) = additions {
-            tasks.spawn(additions.carry_out(pipe, commands));
-        }
-        Ok(())
     }
 
     /// Every pipe's document, by name.

@@ -7,15 +7,82 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::record::{PinnedPlugin, Records, TableRecord};
+use super::record::{Records, TableRecord};
 use super::session::Session;
 use super::store::PipeStore;
 use crate::batch::TableName;
 use crate::config::{LimitsConfig, OnError, OnRejected, PluginConfig, TransformConfig};
 use crate::error::Result;
-use crate::transform::Plugin;
+use crate::transform::{Plugin, first_start};
+
+/// A plugin as it was when the table was set up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedPlugin {
+    /// Its name in the pipe file.
+    pub name: String,
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// SHA-256 of the resolved configuration.
+    pub config_digest: String,
+    /// SHA-256 of each file that it may read, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lookups: BTreeMap<String, String>,
+    /// What it ran under; none in a record of an earlier build.
+    #[serde(default)]
+    pub rules: Option<PluginRules>,
+}
+
+/// What rows that fail in a plugin become, and what a call of it may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginRules {
+    /// What a failing row does.
+    pub on_error: OnError,
+    /// What readers see of it.
+    pub on_rejected: OnRejected,
+    /// What one call may use.
+    pub limits: LimitsConfig,
+}
+
+impl PluginRules {
+    /// Those of an entry of the pipe file.
+    pub fn of(transform: &TransformConfig) -> Self {
+        Self {
+            on_error: transform.on_error,
+            on_rejected: transform.on_rejected,
+            limits: transform.limits,
+        }
+    }
+}
+
+impl Default for PluginRules {
+    fn default() -> Self {
+        Self {
+            on_error: OnError::Fail,
+            on_rejected: OnRejected::Hide,
+            limits: LimitsConfig::default(),
+        }
+    }
+}
+
+impl PinnedPlugin {
+    /// Whether rows become the same in both, but for those that fail.
+    pub fn makes_the_same(&self, other: &Self) -> bool {
+        (&self.name, &self.digest) == (&other.name, &other.digest)
+            && (&self.config_digest, &self.lookups) == (&other.config_digest, &other.lookups)
+    }
+
+    /// The same of all plugins of a table.
+    pub fn all_make_the_same(some: &[Self], others: &[Self]) -> bool {
+        some.len() == others.len()
+            && some
+                .iter()
+                .zip(others)
+                .all(|(some, other)| some.makes_the_same(other))
+    }
+}
 
 /// SHA-256 in hexadecimal digits.
 pub(super) fn digest(bytes: &[u8]) -> String {
@@ -62,11 +129,16 @@ impl Session {
             let Some(kept) = Kept::read(store, pin).await? else {
                 return Ok(None);
             };
-            let config = self.config_of(&pin.name, kept.config);
-            let loaded = self
-                .engine
-                .restore(&pin.name, config, kept.component, kept.lookups);
-            match loaded.await {
+            let config = self.config_of(pin, kept.config);
+            let Kept {
+                component, lookups, ..
+            } = kept;
+            let restore = || {
+                let (config, component) = (config.clone(), component.clone());
+                self.engine
+                    .restore(&pin.name, config, component, lookups.clone())
+            };
+            match first_start(restore).await {
                 Ok(plugin) => plugins.push(plugin),
                 Err(error) => {
                     tracing::warn!(
@@ -82,21 +154,22 @@ impl Session {
         Ok(Some(plugins))
     }
 
-    /// What a plugin was told, under the present limits.
-    fn config_of(&self, name: &str, config: PluginConfig) -> TransformConfig {
-        match self.config.transforms.get(name) {
-            Some(present) => TransformConfig {
-                config,
-                ..present.clone()
-            },
-            None => TransformConfig {
-                plugin: name.into(),
-                config,
-                on_error: OnError::Fail,
-                on_rejected: OnRejected::Hide,
-                limits: LimitsConfig::default(),
-                lookups: BTreeMap::new(),
-            },
+    /// What a plugin was told, under the rules that it ran under.
+    fn config_of(&self, pin: &PinnedPlugin, config: PluginConfig) -> TransformConfig {
+        let present = self.config.transforms.get(&pin.name);
+        let rules = pin.rules.or_else(|| present.map(PluginRules::of));
+        let PluginRules {
+            on_error,
+            on_rejected,
+            limits,
+        } = rules.unwrap_or_default();
+        TransformConfig {
+            plugin: (&pin.name).into(),
+            config,
+            on_error,
+            on_rejected,
+            limits,
+            lookups: BTreeMap::new(),
         }
     }
 }

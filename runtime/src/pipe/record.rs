@@ -13,6 +13,7 @@ use super::faults::FaultCounts;
 use super::files::Applied;
 use super::leftovers::Left;
 use super::lifecycle::{Failure, PipeState};
+use super::pinned::PinnedPlugin;
 use super::prepared::PreparedRecord;
 use super::table_state::{TableEvent, TableState};
 use super::values::ValueCounts;
@@ -195,6 +196,10 @@ pub struct TableRecord {
     /// What the columns held that it renames, by target, when it began.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub renamed_values: BTreeMap<String, String>,
+    /// By column that was added or renamed in place: the version of the statement. What rows of before have under its name is
+    /// another column's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub named_at: BTreeMap<String, u64>,
     /// Whether its target is still to be made: it has joined since the pipe last worked.
     #[serde(default)]
     pub unmade: bool,
@@ -294,20 +299,6 @@ pub struct TablePlace {
     pub as_of_us: Option<u64>,
 }
 
-/// A plugin as it was when the table was set up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PinnedPlugin {
-    /// Its name in the pipe file.
-    pub name: String,
-    /// SHA-256 of the component.
-    pub digest: String,
-    /// SHA-256 of the resolved configuration.
-    pub config_digest: String,
-    /// SHA-256 of each file that it may read, by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub lookups: BTreeMap<String, String>,
-}
-
 /// Row changes applied since the pipe was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowCounts {
@@ -339,6 +330,7 @@ impl TableRecord {
             given_up: Vec::new(),
             altering: false,
             renamed_values: BTreeMap::new(),
+            named_at: BTreeMap::new(),
             unmade: false,
             dropped: false,
             excluded: false,

@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::document::PipeDocument;
 use super::files::{self, Applied, Origin};
+use super::keys::APPLIED;
 use super::leftovers::{self, Left};
 use super::plan::findings_with;
 use super::setup;
-use super::store::APPLIED;
 use super::{Opening, Runtime};
 use crate::config::{self, PipeFile, Problem};
 use crate::destination::clickhouse::Owner;

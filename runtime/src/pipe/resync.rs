@@ -17,10 +17,9 @@ use super::command::{Change, take_out};
 use super::established;
 use super::heal::{Kinship, Silent};
 use super::lifecycle::{Failure, PipeEvent, PipeState};
+use super::pinned::PinnedPlugin;
 use super::plugin_files::PluginFiles;
-use super::record::{
-    Checkpoint, PinnedPlugin, Records, Shadow, Skip, TablePlace, TableRecord, random_server_id,
-};
+use super::record::{Checkpoint, Records, Shadow, Skip, TablePlace, TableRecord, random_server_id};
 use super::session::{LiveTable, Session};
 use super::setup::{self, Matched, recorded};
 use super::start_place;
@@ -157,7 +156,9 @@ fn is_connected(
     }
     let matched = recorded(&session.config, &known(pipe, &[]))?;
     let config = matched.iter().find(|(_, matched)| matched == name);
-    Ok(config.is_none_or(|(config, _)| session.pins(config) == table.plugins))
+    Ok(config.is_none_or(|(config, _)| {
+        PinnedPlugin::all_make_the_same(&session.pins(config), &table.plugins)
+    }))
 }
 
 /// Every table that the pipe file means now is loaded, but for those that a person took out, from a new start place of

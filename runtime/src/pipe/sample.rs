@@ -9,7 +9,7 @@ use crate::source::mysql::Source;
 use crate::source::mysql::catalog::{self, SourceTable};
 use crate::source::mysql::decode::TableBuilder;
 use crate::source::mysql::snapshot::{Partition, PartitionReader, SnapshotSession};
-use crate::transform::{Applied, Chain, Engine};
+use crate::transform::{Applied, Chain, Engine, first_start};
 
 /// Rows before and after a table's plugins.
 #[derive(Clone, Debug)]
@@ -26,10 +26,15 @@ pub struct Sample {
 ///
 /// # Errors
 /// When the source cannot be read, the pipe file means no such table, or a plugin refuses or fails.
-pub async fn sample(config: &PipeConfig, wanted: Option<&str>, rows: usize) -> Result<Sample> {
+pub async fn sample(
+    engine: &Arc<Engine>,
+    config: &PipeConfig,
+    wanted: Option<&str>,
+    rows: usize,
+) -> Result<Sample> {
     let source = Source::connect(&config.source, None).await?;
     let (entry, table) = choose(config, &source, wanted).await?;
-    let chain = bind(config, &entry, &table).await?;
+    let chain = bind(engine, config, &entry, &table).await?;
     let mut batches = Vec::new();
     for batch in read(config, &source, &table, rows).await? {
         let after = chain.apply(batch.clone()).await?;
@@ -92,16 +97,20 @@ async fn choose(
     Ok((entry, table))
 }
 
-async fn bind(config: &PipeConfig, entry: &TableConfig, table: &SourceTable) -> Result<Chain> {
-    let engine = Engine::new(None)?;
+async fn bind(
+    engine: &Arc<Engine>,
+    config: &PipeConfig,
+    entry: &TableConfig,
+    table: &SourceTable,
+) -> Result<Chain> {
     let mut plugins = Vec::new();
     for name in &entry.transforms {
         let transform = config.transforms.get(name).ok_or_else(|| {
             Error::new(ErrorKind::Config, format!("no transform is named `{name}`"))
         })?;
-        plugins.push(engine.load(name, transform).await?);
+        plugins.push(first_start(|| engine.load(name, transform)).await?);
     }
-    let bound = Chain::bind(&plugins, Arc::clone(&table.schema)).await;
+    let bound = first_start(|| Chain::bind(&plugins, Arc::clone(&table.schema))).await;
     bound.map_err(|error| error.with_table(table.name()))
 }
 

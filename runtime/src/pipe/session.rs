@@ -7,9 +7,9 @@ use super::append::{self, Snapshots};
 use super::lag::Spent;
 use super::mirror::Mirrored;
 use super::obstacles::Obstacles;
-use super::pinned;
+use super::pinned::{self, PinnedPlugin, PluginRules};
 use super::plugin_files::PluginFiles;
-use super::record::{PinnedPlugin, TableRecord};
+use super::record::TableRecord;
 use super::store::PipeStore;
 use super::table_state::TableState;
 use crate::batch::TableName;
@@ -337,6 +337,7 @@ impl Session {
                     digest: plugin.digest().to_owned(),
                     config_digest: pinned::digest(config.as_bytes()),
                     lookups: plugin.lookup_digests(),
+                    rules: Some(PluginRules::of(transform)),
                 })
             })
             .collect()
@@ -344,7 +345,7 @@ impl Session {
 
     /// Binds every recorded table that rows still go to, as it was at its place, to the recorded plugins. Returns those whose
     /// plugins, configurations or granted files are no longer the recorded ones; what is not kept of these is bound to the
-    /// present ones.
+    /// present ones. Other limits for the same plugins, or another `on_error`, hold from here on.
     ///
     /// # Errors
     /// As [`Session::bind`].
@@ -354,7 +355,7 @@ impl Session {
         tables: &[(TableConfig, TableName)],
     ) -> Result<Vec<TableName>> {
         let records = store.records();
-        let mut changed = Vec::new();
+        let (mut changed, mut ruled) = (Vec::new(), Vec::new());
         for (config, name) in tables {
             let Some(record) = records.tables.get(name) else {
                 continue;
@@ -362,7 +363,12 @@ impl Session {
             if !record.state.is_in_stream() && record.state != TableState::CatchingUp {
                 continue;
             }
-            if record.plugins != self.pins(config) {
+            let pins = self.pins(config);
+            if PinnedPlugin::all_make_the_same(&record.plugins, &pins) {
+                if record.plugins != pins {
+                    ruled.push((name, pins));
+                }
+            } else {
                 changed.push(name.clone());
                 if let Some(plugins) = self.kept_plugins(store, &record.plugins).await? {
                     let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
@@ -373,6 +379,16 @@ impl Session {
                 .bind(config, Arc::new(record.source.clone()), Arc::default())
                 .await?;
             self.put(bound.recorded_as(store, record));
+        }
+        if !ruled.is_empty() {
+            store
+                .commit(|draft| {
+                    for (name, pins) in ruled {
+                        draft.table_mut(name).plugins = pins;
+                    }
+                    Ok(())
+                })
+                .await?;
         }
         Ok(changed)
     }

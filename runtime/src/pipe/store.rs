@@ -13,12 +13,13 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::difference::{
-    difference, faults_key, part_key, prepared_key, rows_key, table_key, values_key,
-};
+use super::difference::difference;
 use super::faults::FaultCounts;
 use super::files::Applied;
 use super::journal::{self, Event, Journal, Note};
+use super::keys::{
+    self, Kind, applied_key, event_key, part_key, pipe_key, prepared_key, prepared_rows_key,
+};
 use super::lifecycle::{PipeEvent, PipeState};
 use super::prepared::PreparedRecord;
 use super::record::{Overlay, PipeRecord, Records, RowCounts, TableRecord, random_id};
@@ -48,9 +49,9 @@ impl PipeStore {
     /// When the store fails or holds damaged records.
     pub async fn open(store: Arc<StateStore>, pipe: &str) -> Result<Arc<Self>> {
         let (mut records, mut revisions) = (Records::default(), BTreeMap::new());
-        let own: Option<Entry<PipeRecord>> = store.get(&format!("pipe/{pipe}")).await?;
+        let own: Option<Entry<PipeRecord>> = store.get(&pipe_key(pipe)).await?;
         if let Some(entry) = own {
-            revisions.insert(format!("pipe/{pipe}"), entry.revision);
+            revisions.insert(pipe_key(pipe), entry.revision);
             records.pipe = Some(entry.value);
         }
         let applied: Option<Entry<Applied>> = store.get(&applied_key(pipe)).await?;
@@ -64,31 +65,31 @@ impl PipeStore {
             revisions,
             moved: Vec::new(),
         };
-        let key = |table: &TableRecord| table_key(pipe, table.source.name());
-        for table in read.all("table", key).await? {
+        let key = |table: &TableRecord| keys::TABLES.of_table(pipe, table.source.name());
+        for table in read.all(keys::TABLES, key).await? {
             let name = table.source.name().clone();
             records.tables.insert(name, Arc::new(table));
         }
         let key = |(name, part): &(TableName, u32)| part_key(pipe, name, *part);
-        for (name, part) in read.all("part", key).await? {
+        for (name, part) in read.all(keys::PARTS, key).await? {
             Arc::make_mut(records.done.entry(name).or_default()).insert(part);
         }
-        let key = |(name, _): &(TableName, RowCounts)| rows_key(pipe, name);
-        records.rows = read.all("rows", key).await?.into_iter().collect();
-        let key = |(name, _): &(TableName, ValueCounts)| values_key(pipe, name);
-        records.values = read.all("values", key).await?.into_iter().collect();
-        let key = |(name, _): &(TableName, FaultCounts)| faults_key(pipe, name);
-        records.faults = read.all("faults", key).await?.into_iter().collect();
+        let key = |(name, _): &(TableName, RowCounts)| keys::ROWS.of_table(pipe, name);
+        records.rows = read.all(keys::ROWS, key).await?.into_iter().collect();
+        let key = |(name, _): &(TableName, ValueCounts)| keys::VALUES.of_table(pipe, name);
+        records.values = read.all(keys::VALUES, key).await?.into_iter().collect();
+        let key = |(name, _): &(TableName, FaultCounts)| keys::FAULTS.of_table(pipe, name);
+        records.faults = read.all(keys::FAULTS, key).await?.into_iter().collect();
         let key = |record: &PreparedRecord| prepared_key(pipe, &record.id);
-        for record in read.all("xa", key).await? {
+        for record in read.all(keys::PREPARED, key).await? {
             records.prepared.insert(record.id.clone(), Arc::new(record));
         }
         if records.prepared.is_empty() {
             // Rows that were kept for records which never came to be.
-            store.remove(&kept_key(pipe, "")).await?;
+            store.remove(&prepared_rows_key(pipe, "")).await?;
         }
         let key = |event: &Event| event_key(pipe, event.id);
-        let events = read.all("event", key).await?;
+        let events = read.all(keys::EVENTS, key).await?;
         let Reading {
             revisions, moved, ..
         } = read;
@@ -119,7 +120,7 @@ impl PipeStore {
     /// # Errors
     /// When the store fails.
     pub async fn keep_rows(&self, key: String, rows: Vec<u8>) -> Result<()> {
-        let write = Write::bytes(kept_key(&self.pipe, &key), &rows);
+        let write = Write::bytes(prepared_rows_key(&self.pipe, &key), &rows);
         self.store.write(vec![write]).await
     }
 
@@ -128,7 +129,7 @@ impl PipeStore {
     /// # Errors
     /// When the store fails.
     pub async fn kept_rows(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        self.store.bytes(&kept_key(&self.pipe, key)).await
+        self.store.bytes(&prepared_rows_key(&self.pipe, key)).await
     }
 
     /// A way to wait for the next commit.
@@ -392,10 +393,10 @@ impl Reading<'_> {
     /// Every record of a kind, each of which belongs under that key.
     async fn all<T: Serialize + DeserializeOwned>(
         &mut self,
-        kind: &str,
+        kind: Kind,
         key: impl Fn(&T) -> String,
     ) -> Result<Vec<T>> {
-        let prefix = format!("{kind}/{}/", self.pipe);
+        let prefix = kind.prefix(self.pipe);
         let mut all = Vec::new();
         for (found, Entry { value, revision }) in self.store.list(&prefix).await? {
             let wanted = key(&value);
@@ -414,31 +415,15 @@ impl Reading<'_> {
     }
 }
 
-/// Where rows of prepared XA transactions are kept.
-fn kept_key(pipe: &str, key: &str) -> String {
-    format!("xarows/{pipe}/{key}")
-}
-
 /// The rows that no record of the draft names any more, as prefixes of their keys.
 fn forgotten_rows(pipe: &str, before: &Records, draft: &Records) -> Vec<String> {
     if draft.dropped {
-        return vec![kept_key(pipe, "")];
+        return vec![prepared_rows_key(pipe, "")];
     }
     let gone = before.prepared.keys();
     gone.filter(|id| !draft.prepared.contains_key(*id))
-        .map(|id| kept_key(pipe, &format!("{id}/")))
+        .map(|id| prepared_rows_key(pipe, &format!("{id}/")))
         .collect()
-}
-
-fn event_key(pipe: &str, id: u64) -> String {
-    format!("event/{pipe}/{id:020}")
-}
-
-/// The prefix of the keys that hold what pipes were told.
-pub(super) const APPLIED: &str = "file/";
-
-pub(super) fn applied_key(pipe: &str) -> String {
-    format!("{APPLIED}{pipe}")
 }
 
 #[cfg(test)]

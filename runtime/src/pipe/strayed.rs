@@ -44,8 +44,25 @@ enum Part {
 pub(super) struct Strayed {
     name: TableName,
     part: Part,
-    /// What the source lacks, in words.
-    lacks: String,
+    cause: Cause,
+}
+
+/// Why it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The source lacks these transactions, in words.
+    Lacks(String),
+    /// Its load has not ended, and began on another server.
+    Elsewhere,
+}
+
+impl Cause {
+    fn lacks(&self) -> &str {
+        match self {
+            Self::Lacks(transactions) => transactions,
+            Self::Elsewhere => "what another server showed",
+        }
+    }
 }
 
 /// The tables in service that hold what the source lacks, or may.
@@ -74,17 +91,18 @@ pub(super) async fn find(session: &Session, store: &PipeStore) -> Result<Vec<Str
         let lacking = parts.zip(lacked.by_ref());
         let lacking = lacking.filter_map(|(part, lacks)| Some((part, lacks?)));
         // All of them are taken, so that the next table's come next.
-        let lacking: Vec<(Part, String)> = lacking.collect();
+        let lacking = lacking.map(|(part, lacks)| (part, Cause::Lacks(lacks)));
+        let lacking: Vec<(Part, Cause)> = lacking.collect();
         let elsewhere = is_of_another(table, former.as_ref(), session.source.identity());
-        let elsewhere = elsewhere.then(|| (Part::Load, "what another server showed".to_owned()));
+        let elsewhere = elsewhere.then_some((Part::Load, Cause::Elsewhere));
         let first = lacking
             .into_iter()
             .chain(elsewhere)
             .min_by_key(|(part, _)| *part);
-        strayed.extend(first.map(|(part, lacks)| Strayed {
+        strayed.extend(first.map(|(part, cause)| Strayed {
             name: name.clone(),
             part,
-            lacks,
+            cause,
         }));
     }
     Ok(strayed)
@@ -130,14 +148,24 @@ fn is_of_another(
 /// # Errors
 /// `Stopped` where something else is asked of the pipe; as [`resync::begin_anew`].
 pub(super) async fn load_anew(pipe: &Pipe, strayed: Vec<Strayed>) -> Result<()> {
-    tell(pipe, &strayed).await?;
     let records = pipe.store.records();
+    let only_streams = pipe.effective_config()?.mode == Mode::CdcOnly;
+    let loads = |name: &TableName| {
+        records
+            .tables
+            .get(name)
+            .is_some_and(|table| is_load_open(table))
+    };
+    let (kept_out, anew): (Vec<Strayed>, Vec<Strayed>) = strayed
+        .into_iter()
+        .partition(|strayed| only_streams && !loads(&strayed.name));
+    tell(pipe, &anew, &kept_out).await?;
     let is_connected = |strayed: &Strayed| {
         let table = records.tables.get(&strayed.name);
         strayed.part == Part::Load
             && table.is_some_and(|table| table.state.is_in_stream() && !table.appends)
     };
-    let (again, apart): (Vec<Strayed>, Vec<Strayed>) = strayed.into_iter().partition(is_connected);
+    let (again, apart): (Vec<Strayed>, Vec<Strayed>) = anew.into_iter().partition(is_connected);
     if !again.is_empty() {
         change(pipe, |draft| {
             for Strayed { name, .. } in &again {
@@ -148,38 +176,55 @@ pub(super) async fn load_anew(pipe: &Pipe, strayed: Vec<Strayed>) -> Result<()> 
         })
         .await?;
     }
-    let only_streams = pipe.effective_config()?.mode == Mode::CdcOnly;
-    let (kept_out, apart): (Vec<Strayed>, Vec<Strayed>) = apart.into_iter().partition(|strayed| {
-        let table = records.tables.get(&strayed.name);
-        only_streams && !table.is_some_and(|table| is_load_open(table))
-    });
     for strayed in &kept_out {
         append::take_out(pipe, &strayed.name, &astray(strayed)).await?;
     }
     begin_anew(pipe, &apart).await
 }
 
-async fn tell(pipe: &Pipe, strayed: &[Strayed]) -> Result<()> {
-    for Strayed { name, lacks, .. } in strayed {
-        tracing::warn!(
-            pipe = pipe.store.pipe(),
-            table = %name,
-            lacks,
-            "the table holds what the source does not"
-        );
+async fn tell(pipe: &Pipe, anew: &[Strayed], kept_out: &[Strayed]) -> Result<()> {
+    for (strayed, what) in sentences(anew, kept_out) {
+        for Strayed { name, cause, .. } in &strayed {
+            let (pipe, lacks) = (pipe.store.pipe(), cause.lacks());
+            tracing::warn!(pipe, table = %name, lacks, "{what}");
+        }
+        let names: Vec<String> = strayed.iter().map(|one| one.name.to_string()).collect();
+        let text = format!("{what}: {}", names.join(", "));
+        let note = Note::new(Level::Warning, EventKind::Transition, text);
+        let note = match strayed.as_slice() {
+            [one] => note.of_table(&one.name),
+            _ => note,
+        };
+        pipe.store.note(note).await?;
     }
-    let names: Vec<String> = strayed.iter().map(|one| one.name.to_string()).collect();
-    let text = format!(
-        "the source is another server than the one that loads have read, or lacks transactions of it that tables hold, and \
-         they begin anew: {}",
-        names.join(", ")
-    );
-    let note = Note::new(Level::Warning, EventKind::Transition, text);
-    let note = match strayed {
-        [one] => note.of_table(&one.name),
-        _ => note,
-    };
-    pipe.store.note(note).await
+    Ok(())
+}
+
+/// Each cause that there is, with what becomes of its tables.
+fn sentences<'a>(
+    anew: &'a [Strayed],
+    kept_out: &'a [Strayed],
+) -> Vec<(Vec<&'a Strayed>, &'static str)> {
+    let (elsewhere, lacked): (Vec<&Strayed>, Vec<&Strayed>) = anew
+        .iter()
+        .partition(|strayed| strayed.cause == Cause::Elsewhere);
+    let mut told = vec![
+        (
+            elsewhere,
+            "the source is another server than the one that loads had begun to read, and they begin anew",
+        ),
+        (
+            lacked,
+            "the source lacks transactions that tables have read, and they are loaded anew",
+        ),
+        (
+            kept_out.iter().collect(),
+            "the source lacks transactions that tables have read, and as `mode: cdc_only` loads nothing by itself they are \
+             taken out of service",
+        ),
+    ];
+    told.retain(|(strayed, _)| !strayed.is_empty());
+    told
 }
 
 /// Gives tables another start place, taken at the source, at once but for those that something keeps from it.
@@ -262,7 +307,8 @@ async fn change(pipe: &Pipe, edit: impl FnOnce(&mut Records) -> Result<()>) -> R
 }
 
 fn astray(strayed: &Strayed) -> Error {
-    let Strayed { name, lacks, .. } = strayed;
+    let Strayed { name, cause, .. } = strayed;
+    let lacks = cause.lacks();
     Error::new(
         ErrorKind::SourceDiverged,
         format!("the source does not contain transactions that the table has read: {lacks}"),
@@ -357,7 +403,7 @@ mod tests {
         let strayed = ["a", "b", "c"].map(|name| Strayed {
             name: TableName::new("s", name),
             part: Part::Place,
-            lacks: String::new(),
+            cause: Cause::Elsewhere,
         });
         let all: Vec<&Strayed> = strayed.iter().collect();
         let error = || Error::new(ErrorKind::Unsupported, "no");
@@ -366,5 +412,36 @@ mod tests {
         let other = TableName::new("s", "d");
         assert_eq!(refused(&all, &error().with_table(&other)), None);
         assert_eq!(refused(&all[..1], &error()), Some(0));
+    }
+
+    #[test]
+    fn each_cause_has_a_sentence_of_its_own_with_what_becomes_of_its_tables() {
+        let strayed = |name: &str, part, cause| Strayed {
+            name: TableName::new("s", name),
+            part,
+            cause,
+        };
+        let lacks = || Cause::Lacks("0-1-7".to_owned());
+        let anew = [
+            strayed("a", Part::Load, lacks()),
+            strayed("b", Part::Load, Cause::Elsewhere),
+            strayed("c", Part::Place, lacks()),
+        ];
+        let kept_out = [strayed("d", Part::Place, lacks())];
+        let told: Vec<(String, &str)> = sentences(&anew, &kept_out)
+            .into_iter()
+            .map(|(strayed, what)| {
+                let names = strayed.iter().map(|one| one.name.table.as_str());
+                (names.collect(), what)
+            })
+            .collect();
+        let [(other, is_other), (lacking, is_lacking), (out, is_out)] = told.as_slice() else {
+            panic!("{told:?}");
+        };
+        assert!(other == "b" && is_other.contains("another server"));
+        assert!(lacking == "ac" && is_lacking.contains("lacks transactions"));
+        assert!(is_lacking.ends_with("loaded anew"));
+        assert!(out == "d" && is_out.ends_with("taken out of service"));
+        assert_eq!(sentences(&anew[1..2], &[]).len(), 1);
     }
 }

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
@@ -68,7 +68,9 @@ impl CompiledCache {
     fn try_store(&self, digest: &str, component: &Component) -> anyhow::Result<()> {
         let code = component.serialize()?;
         std::fs::create_dir_all(&self.folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .tempfile_in(&self.folder)?;
         file.write_all(&checksum_of(digest, &code))?;
         file.write_all(&code)?;
         file.persist(self.path(digest))?;
@@ -86,7 +88,13 @@ fn checksum_of(digest: &str, code: &[u8]) -> [u8; CHECKSUM_BYTES] {
     both.finalize().into()
 }
 
-/// Deletes the files that were not used for longest, until the rest stays within `limit`.
+/// After this long a file that was to become one of ours was left by a process that was killed.
+const LEFT_AFTER: Duration = Duration::from_hours(1);
+
+/// What files that are being written are called by.
+const UNFINISHED: &str = ".unfinished-";
+
+/// Deletes the files that were not used for longest, until the rest stays within `limit`, and what killed processes left.
 fn prune(folder: &Path, limit: u64) -> anyhow::Result<()> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -95,12 +103,18 @@ fn prune(folder: &Path, limit: u64) -> anyhow::Result<()> {
         let Ok(about) = entry.metadata() else {
             continue;
         };
-        if entry
-            .path()
+        let (path, modified) = (entry.path(), about.modified()?);
+        let is_unfinished = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(UNFINISHED.as_bytes());
+        if is_unfinished && modified.elapsed().is_ok_and(|age| age > LEFT_AFTER) {
+            delete(&path)?;
+        } else if path
             .extension()
             .is_some_and(|extension| extension == "cwasm")
         {
-            files.push((about.modified()?, about.len(), entry.path()));
+            files.push((modified, about.len(), path));
         }
     }
     files.sort();
@@ -111,12 +125,18 @@ fn prune(folder: &Path, limit: u64) -> anyhow::Result<()> {
         if all <= limit {
             break;
         }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-            _ => all -= bytes,
-        }
+        delete(path)?;
+        all -= bytes;
     }
     Ok(())
+}
+
+/// Another process that shares the folder may have done so.
+fn delete(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -128,8 +148,10 @@ mod tests {
     #[test]
     fn what_was_not_used_for_longest_goes_first_and_other_files_stay() {
         let folder = tempfile::tempdir().unwrap();
-        for (age, name) in ["new.cwasm", "old.cwasm", "oldest.cwasm", "notes"]
+        let others = ["notes", ".unfinished-b"];
+        for (age, name) in ["new.cwasm", "old.cwasm", "oldest.cwasm"]
             .iter()
+            .chain(&others)
             .enumerate()
         {
             let path = folder.path().join(name);
@@ -145,8 +167,25 @@ mod tests {
             names
         };
         prune(folder.path(), 20).unwrap();
-        assert_eq!(here(), ["new.cwasm", "notes", "old.cwasm"]);
+        assert_eq!(here(), [".unfinished-b", "new.cwasm", "notes", "old.cwasm"]);
         prune(folder.path(), 1).unwrap();
-        assert_eq!(here(), ["new.cwasm", "notes"]);
+        assert_eq!(here(), [".unfinished-b", "new.cwasm", "notes"]);
+    }
+
+    #[test]
+    fn what_a_killed_process_was_writing_is_deleted_when_nobody_can_be_at_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, age) in [
+            (".unfinished-a", 2 * LEFT_AFTER),
+            (".unfinished-b", LEFT_AFTER / 2),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, "code").unwrap();
+            let file = File::options().append(true).open(&path).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
+        prune(folder.path(), 1 << 20).unwrap();
+        assert!(!folder.path().join(".unfinished-a").exists());
+        assert!(folder.path().join(".unfinished-b").exists());
     }
 }

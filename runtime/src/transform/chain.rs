@@ -18,7 +18,7 @@ use super::binding::{Binding, WriteKind};
 use super::engine::blocking;
 use super::faults::{BadRow, Fault, is_limit};
 use super::instance::Plugin;
-use super::limits::INPUT_PART_OF_MEMORY;
+use super::limits::{BATCH_ANSWER_BYTES, INPUT_PART_OF_MEMORY};
 use super::outputs::{self, Unfit};
 use super::passing::{Gone, Passing};
 use super::verdict::Answer;
@@ -214,7 +214,7 @@ impl Chain {
                 step.ensure_last_images(&passing, &answers)?;
             }
             if !step.binding.targets.is_empty() {
-                let batches = step.route(&passing.batch, &answers)?;
+                let batches = step.route(&passing, &answers)?;
                 return Ok(Applied { batches, faults });
             }
             passing = step.finish(passing, &answers)?;
@@ -335,9 +335,19 @@ impl Step {
             }
         });
         let at_once = std::thread::available_parallelism().map_or(1, usize::from);
-        let answers: Vec<Vec<Answer>> = stream::iter(calls).buffered(at_once).try_collect().await?;
+        let mut calls = stream::iter(calls).buffered(at_once);
+        let (mut answers, mut bytes) = (Vec::new(), 0);
+        while let Some(answered) = calls.try_next().await? {
+            bytes += answered.iter().map(Answer::bytes).sum::<u64>();
+            if bytes > BATCH_ANSWER_BYTES {
+                let error = step.plugin.fills_batch();
+                return Err(error.with_table(&step.binding.input.name));
+            }
+            answers.extend(answered);
+        }
+        drop(calls);
         let batch = Arc::try_unwrap(batch).unwrap_or_else(|shared| (*shared).clone());
-        Ok((batch, answers.into_iter().flatten().collect()))
+        Ok((batch, answers))
     }
 
     /// Takes down the rows that failed, by their places before the first plugin.
@@ -381,11 +391,13 @@ impl Step {
         .with_table(&self.binding.input.name))
     }
 
-    fn route(&self, batch: &ChangeBatch, answers: &[Answer]) -> Result<Vec<(usize, ChangeBatch)>> {
+    fn route(&self, passing: &Passing, answers: &[Answer]) -> Result<Vec<(usize, ChangeBatch)>> {
+        let batch = &passing.batch;
+        let barren = outputs::barren(batch, answers, &passing.gone);
         let mut batches = Vec::with_capacity(self.binding.targets.len());
         for (place, target) in self.binding.targets.iter().enumerate() {
             let settles = target.name.is_some() || !self.is_ordered_wider.load(Ordering::Relaxed);
-            let joined = outputs::join(target, place, batch, answers, settles)
+            let joined = outputs::join(target, place, batch, answers, barren.as_deref(), settles)
                 .map_err(|error| self.arrow_error(error))?;
             if joined.row_count > 0 {
                 batches.push((place, joined));

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
+use wasmparser::{Parser, Payload};
 use wasmtime::component::Component;
 
-use super::limits::{LOOKUP_FILE_BYTES, PLUGIN_FILE_BYTES};
+use super::limits::{
+    FUNCTION_BYTES, FUNCTION_BYTES_BY_LOCALS, LOOKUP_FILE_BYTES, PLUGIN_FILE_BYTES,
+};
 use super::version::{
     ALLOWED_IMPORTS, LOOKUP_INTERFACE, PLUGIN_INTERFACE, SUPPORTED, gives_nothing,
 };
@@ -73,6 +76,30 @@ fn ensure_component(name: &str, path: &Path, bytes: &[u8]) -> Result<()> {
         _ => format!("file `{path}` is no WebAssembly component"),
     };
     Err(refused(name, what).with_hint(BUILD_HINT))
+}
+
+/// Refuses what would keep the compiler busy for minutes, or have it take gigabytes: its time grows with the square of a
+/// function's blocks, its memory with blocks times locals. Bytes bound the blocks.
+pub(super) fn ensure_compiles_soon(bytes: &[u8]) -> std::result::Result<(), String> {
+    for payload in Parser::new(0).parse_all(bytes) {
+        // What cannot be read is told by the compiler.
+        let Ok(Payload::CodeSectionEntry(body)) = payload else {
+            continue;
+        };
+        let range = body.range();
+        let size = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let groups = body.get_locals_reader().into_iter().flatten();
+        let locals = groups
+            .filter_map(|group| Some(group.ok()?.0 as usize))
+            .fold(0, usize::saturating_add);
+        if size > FUNCTION_BYTES || size.saturating_mul(locals) > FUNCTION_BYTES_BY_LOCALS {
+            return Err(format!(
+                "one of its functions has {size} bytes and {locals} locals; a function may have {FUNCTION_BYTES} bytes, and \
+                 bytes times locals may be {FUNCTION_BYTES_BY_LOCALS}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Checks the contract's version and the imports before linking would fail with a text for compiler builders.
@@ -167,6 +194,50 @@ pub(super) fn refused(name: &str, what: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A component with one module, whose only function has so many locals and bytes of code.
+    fn component_of(locals: usize, code_bytes: usize) -> Vec<u8> {
+        fn number(mut value: usize, out: &mut Vec<u8>) {
+            while value > 0x7f {
+                out.push(value.to_le_bytes()[0] | 0x80);
+                value >>= 7;
+            }
+            out.push(value.to_le_bytes()[0]);
+        }
+        let section = |id: u8, content: &[u8], out: &mut Vec<u8>| {
+            out.push(id);
+            number(content.len(), out);
+            out.extend_from_slice(content);
+        };
+        const I32: u8 = 0x7f;
+        const NOP: u8 = 0x01;
+        const END: u8 = 0x0b;
+        let mut body = vec![1];
+        number(locals, &mut body);
+        body.push(I32);
+        body.resize(code_bytes - 1, NOP);
+        body.push(END);
+        let mut bodies = vec![1];
+        number(body.len(), &mut bodies);
+        bodies.extend_from_slice(&body);
+        let mut module = b"\0asm\x01\0\0\0".to_vec();
+        section(1, &[1, 0x60, 0, 0], &mut module);
+        section(3, &[1, 0], &mut module);
+        section(10, &bodies, &mut module);
+        let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+        section(1, &module, &mut component);
+        component
+    }
+
+    #[test]
+    fn a_function_that_would_keep_the_compiler_busy_for_long_is_refused() {
+        let refusal = |locals, bytes| ensure_compiles_soon(&component_of(locals, bytes)).err();
+        assert_eq!(refusal(100, 300_000), None);
+        let large = refusal(1, FUNCTION_BYTES + 1).expect("too large");
+        assert!(large.contains("655361 bytes"), "{large}");
+        let wide = refusal(50_000, 1_000).expect("too many locals");
+        assert!(wide.contains("50000 locals"), "{wide}");
+    }
 
     #[test]
     fn versions_of_another_minor_number_are_not_supported() {

@@ -64,11 +64,13 @@ fn bytes_between(offsets: &[i32], range: &Range<usize>, width: usize) -> usize {
     elements.as_usize() * width + 4 * range.len()
 }
 
-/// The input of one call, or the text column that is not UTF-8.
+/// The input of one call, or the text column that is not UTF-8. With `is_routing` the chain must find again where an image
+/// went.
 pub(super) fn input<'a>(
     binding: &Binding,
     batch: &'a ChangeBatch,
     range: &Range<usize>,
+    is_routing: bool,
 ) -> Result<GuestInput<'a>, usize> {
     let mut columns = Vec::with_capacity(binding.reads.len());
     for read in &binding.reads {
@@ -80,7 +82,7 @@ pub(super) fn input<'a>(
         row_count: u32::try_from(range.len()).expect("a call has at most 65,536 rows"),
         ops: match &batch.changes {
             // What an image becomes elsewhere may not depend on what happened to it, or it could not be taken back.
-            _ if !binding.targets.is_empty() => GuestOps::AllInserts,
+            _ if is_routing => GuestOps::AllInserts,
             Changes::Load => GuestOps::AllInserts,
             Changes::Stream { ops, .. } => GuestOps::Each(&ops[range.clone()]),
         },
@@ -213,7 +215,7 @@ fn is_utf8(values: &[u8], offsets: &[i32]) -> bool {
     })
 }
 
-fn width(column: &ArrayRef) -> usize {
+pub(super) fn width(column: &ArrayRef) -> usize {
     column.data_type().primitive_width().unwrap_or_default()
 }
 

@@ -125,6 +125,7 @@ impl Engine {
         let component = match cached {
             Some(component) => component,
             None => {
+                component::ensure_compiles_soon(bytes).map_err(wasmtime::Error::msg)?;
                 let component = Component::from_binary(&self.wasmtime, bytes)?;
                 if let Some(cache) = &self.cache {
                     cache.store(digest, &component);

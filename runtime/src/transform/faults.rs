@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::binding::Binding;
 use super::instance::Plugin;
+use super::limits::BATCH_ANSWER_BYTES;
 use super::verdict::Answer;
 use super::version::GuestRejection;
 use crate::error::{Error, ErrorKind, Result};
@@ -163,7 +164,7 @@ pub(super) fn not_started(plugin: &str, error: Error) -> Error {
 /// Finds the failing rows of a call that failed as a whole.
 pub(super) struct Search<'a> {
     pub(super) binding: &'a Binding,
-    pub(super) plugin: &'a str,
+    pub(super) plugin: &'a Plugin,
     /// One call over these rows in a fresh instance.
     pub(super) attempt: &'a dyn Fn(Range<usize>) -> Result<Answer>,
     deadline: Instant,
@@ -171,6 +172,7 @@ pub(super) struct Search<'a> {
     rows_left: usize,
     found: usize,
     answers: Vec<Answer>,
+    bytes: u64,
 }
 
 impl<'a> Search<'a> {
@@ -182,13 +184,14 @@ impl<'a> Search<'a> {
         let time = plugin.limits.time.saturating_mul(CALLS_PER_ROW);
         Self {
             binding,
-            plugin: plugin.name(),
+            plugin,
             attempt,
             deadline: Instant::now() + time.clamp(*TIME.start(), *TIME.end()),
             calls_left: CALLS_PER_ROW,
             rows_left: ROWS_PER_CALL,
             found: 0,
             answers: Vec::new(),
+            bytes: 0,
         }
     }
 
@@ -222,13 +225,20 @@ impl<'a> Search<'a> {
                 .filter(|_| Instant::now() < self.deadline)
                 .ok_or_else(|| self.too_many(&error))?;
             match (self.attempt)(half.clone()) {
-                Ok(answer) => self.answers.push(answer),
+                Ok(answer) => {
+                    self.bytes += answer.bytes();
+                    self.answers.push(answer);
+                    // Parts that were allowed each may be too much together.
+                    if self.bytes > BATCH_ANSWER_BYTES {
+                        return Err(self.plugin.fills_batch());
+                    }
+                }
                 Err(error) if is_of_rows(error.kind()) => self.halve(half, error)?,
                 Err(error) => return Err(error),
             }
         }
         if self.found == found_before && depends_on_row(error.kind()) {
-            let (name, rows) = (self.plugin, range.len());
+            let (name, rows) = (self.plugin.name(), range.len());
             return Err(Error::new(
                 ErrorKind::PluginCutDependent,
                 format!(
@@ -245,7 +255,7 @@ impl<'a> Search<'a> {
     }
 
     fn too_many(&self, error: &Error) -> Error {
-        let name = self.plugin;
+        let name = self.plugin.name();
         Error::new(
             error.kind(),
             format!(

@@ -13,7 +13,8 @@ use super::engine::{Engine, blocking};
 use super::faults::short;
 use super::hold_up::HoldUps;
 use super::limits::{
-    CALLS_PER_INSTANCE, GuestState, LIFTED_TOO_MUCH, Lookups, begin_call, lifted_bytes, watch_time,
+    BATCH_ANSWER_BYTES, CALLS_PER_INSTANCE, GuestState, LIFTED_TOO_MUCH, Lookups, SCHEMA_BYTES,
+    begin_call, lifted_bytes, watch_time,
 };
 use super::verdict::Breach;
 use super::version::{self, Guest, GuestInput, GuestOutcome, GuestShape, Linked, PluginInfo};
@@ -179,15 +180,23 @@ impl Plugin {
 
     fn describe(&self) -> Result<PluginInfo> {
         let mut store = self.store();
-        self.linked
+        let info = self
+            .linked
             .instantiate(&mut store)
             .and_then(|mut guest| guest.describe(&mut store))
-            .map(|info| PluginInfo {
-                name: short(&info.name),
-                version: short(&info.version),
-                ..info
-            })
-            .map_err(|error| self.call_error(&store, error).telling())
+            .map_err(|error| self.call_error(&store, error).telling())?;
+        let schema_bytes = info.config_schema.as_ref().map_or(0, String::len);
+        if schema_bytes > SCHEMA_BYTES {
+            let what = format!(
+                "it gives a schema of its configuration of {schema_bytes} bytes, and may give {SCHEMA_BYTES}"
+            );
+            return Err(refused(&self.name, what));
+        }
+        Ok(PluginInfo {
+            name: short(&info.name),
+            version: short(&info.version),
+            ..info
+        })
     }
 
     /// An instance that has taken the configuration.
@@ -309,13 +318,32 @@ impl Plugin {
             .with_words(state.last_error.as_deref().map(short));
         }
         if format!("{error:#}").contains(LIFTED_TOO_MUCH) {
-            return self.too_much(mebibytes(self.limits.output_bytes), "output");
+            return self.returns_too_much();
         }
         // No trap and no limit: what it returned could not be lifted out of its memory.
         self.output_error("returned what breaks the contract")
     }
 
     /// One call returned more than its limit, which the key `limit` sets.
+    pub(super) fn returns_too_much(&self) -> Error {
+        self.too_much(mebibytes(self.limits.output_bytes), "output")
+    }
+
+    /// What it has returned for one batch is more than the host holds.
+    pub(super) fn fills_batch(&self) -> Error {
+        let name = &self.name;
+        Error::new(
+            ErrorKind::PluginOutputSize,
+            format!(
+                "plugin `{name}` returns more for one batch than {}",
+                mebibytes(BATCH_ANSWER_BYTES)
+            ),
+        )
+        .with_hint(
+            "have it make less of a row, or lower `sync.max_bytes`, so that batches are smaller",
+        )
+    }
+
     pub(super) fn too_much(&self, most: impl std::fmt::Display, limit: &str) -> Error {
         let name = &self.name;
         Error::new(

@@ -25,6 +25,9 @@ const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 /// Core instances of one component: a Rust guest has 3, an interpreter with its adapters a few dozen.
 const CORE_INSTANCES: usize = 200;
 
+/// Linear memories of one component, each of which takes 4 GiB of the process's addresses: guests have one or two.
+const MEMORIES: usize = 8;
+
 /// Bytes of one log line: a page of text.
 const LOG_BYTES_PER_LINE: usize = 4 << 10;
 
@@ -36,6 +39,9 @@ const TARGET: &str = "pipewright::plugin";
 
 /// Rows of one call: the batch size that the costs of a call vanish in.
 pub(super) const ROWS_PER_CALL: usize = 65_536;
+
+/// Bytes of all answers to one batch: several times the largest batch, and half of what an Arrow column can address.
+pub(super) const BATCH_ANSWER_BYTES: u64 = 1 << 30;
 
 /// The part of the guest's memory that a call's input may take; the output and its making need the rest.
 pub(super) const INPUT_PART_OF_MEMORY: u64 = 4;
@@ -62,6 +68,17 @@ pub(super) const CALLS_PER_INSTANCE: u32 = 1_000;
 
 /// Bytes of a plugin's file: interpreters compiled into a component are about 20 MB.
 pub(super) const PLUGIN_FILE_BYTES: u64 = 64 << 20;
+
+/// Bytes of one function's code: the largest of CPython has 427 KB, of SpiderMonkey 172 KB, of a Rust guest 66 KB.
+pub(super) const FUNCTION_BYTES: usize = 640 << 10;
+
+/// A function's bytes times its locals: 9 million at most in the same guests. What this allows compiles in a minute or two
+/// and within about a gigabyte, where one of 128 KiB with 40,000 locals takes 2.3 GB and more (measured: debug build with an
+/// optimised compiler, sequences of small loops and conditions over locals picked at random).
+pub(super) const FUNCTION_BYTES_BY_LOCALS: usize = 32 << 20;
+
+/// Bytes of the schema of its configuration that a plugin gives; those of a person's making have a few thousand.
+pub(super) const SCHEMA_BYTES: usize = 1 << 20;
 
 /// Bytes of a granted file: it stands in the memory of each instance.
 pub(super) const LOOKUP_FILE_BYTES: u64 = 64 << 20;
@@ -219,7 +236,7 @@ impl ResourceLimiter for GuestState {
     }
 
     fn memories(&self) -> usize {
-        CORE_INSTANCES
+        MEMORIES
     }
 }
 

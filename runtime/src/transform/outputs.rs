@@ -5,18 +5,20 @@
 //! images stand one after the other in the binlog, so what the image after gives again outranks the tombstone that the image
 //! before has left, and what it does not give is gone: the destination converges whatever the plugin made of the row.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_empty_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array, new_empty_array};
 use arrow::compute::{concat, take};
+use arrow::datatypes::ArrowNativeType;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 
-use super::addresses;
+use super::passing::Gone;
 use super::target::{Origin, Target};
 use super::verdict::{Answer, Breach, Routed};
+use super::{addresses, convert};
 use crate::batch::{ChangeBatch, Changes, Op};
 use crate::error::ErrorKind;
 
@@ -34,6 +36,72 @@ impl From<ArrowError> for Unfit {
     }
 }
 
+/// Rows that give nothing, by place in the batch; none while all do: those that the guest rejected or failed on, and images
+/// that a plugin before has left out, also when they were to be taken back.
+pub(super) fn barren(batch: &ChangeBatch, answers: &[Answer], gone: &Gone) -> Option<Vec<bool>> {
+    let mut barren: Option<Vec<bool>> = gone.dropped.as_ref().map(|dropped| dropped.to_vec());
+    let mut start = 0;
+    for answer in answers {
+        for bad in &answer.bad {
+            barren.get_or_insert_with(|| vec![false; batch.row_count])[start + bad.row] = true;
+        }
+        start += answer.row_count;
+    }
+    barren
+}
+
+/// Bytes that an answer's rows copy of columns which the plugin only passes, beyond one copy of each row.
+pub(super) fn copied_bytes(
+    targets: &[Target],
+    batch: &ChangeBatch,
+    range: &Range<usize>,
+    answer: &Answer,
+) -> u64 {
+    if answer.output_rows() <= range.len() {
+        return 0;
+    }
+    let columns: BTreeMap<usize, Vec<u64>> = targets
+        .iter()
+        .flat_map(|target| &target.columns)
+        .filter_map(|origin| match origin {
+            Origin::Passed(index) => Some(*index),
+            Origin::Made => None,
+        })
+        .collect::<BTreeSet<usize>>()
+        .into_iter()
+        .map(|index| (index, row_bytes(&batch.columns[index], range)))
+        .collect();
+    let passed = targets.iter().zip(&answer.outputs).map(|(target, routed)| {
+        let of_target = target.columns.iter().filter_map(|origin| match origin {
+            Origin::Passed(index) => columns.get(index),
+            Origin::Made => None,
+        });
+        let of_column = |bytes: &Vec<u64>| -> u64 {
+            let parents = routed.parents.iter();
+            parents.map(|parent| bytes[*parent as usize]).sum()
+        };
+        of_target.map(of_column).sum::<u64>()
+    });
+    let own: u64 = columns.values().flatten().sum();
+    passed.sum::<u64>().saturating_sub(own)
+}
+
+/// Bytes of each row of a column.
+fn row_bytes(column: &ArrayRef, range: &Range<usize>) -> Vec<u64> {
+    let between = |offsets: &[i32], width: usize| -> Vec<u64> {
+        let rows = offsets[range.start..=range.end].windows(2);
+        rows.map(|two| ((two[1] - two[0]).as_usize() * width + size_of::<i32>()) as u64)
+            .collect()
+    };
+    if let Some(binary) = column.as_binary_opt::<i32>() {
+        return between(binary.value_offsets(), 1);
+    }
+    if let Some(lists) = column.as_list_opt::<i32>() {
+        return between(lists.value_offsets(), convert::width(lists.values()));
+    }
+    vec![convert::width(column) as u64; range.len()]
+}
+
 /// The rows of one target: the `place`-th of the binding. With `settles` without tombstones of keys that the next image has
 /// again.
 pub(super) fn join(
@@ -41,10 +109,11 @@ pub(super) fn join(
     place: usize,
     batch: &ChangeBatch,
     answers: &[Answer],
+    barren: Option<&[bool]>,
     settles: bool,
 ) -> Result<ChangeBatch, ArrowError> {
-    let parents = parents(place, answers);
-    let mut made = made(target, place, answers)?.into_iter();
+    let parents = parents(place, answers, barren);
+    let mut made = made(target, place, answers, barren)?.into_iter();
     let whole = parents.len() == batch.row_count && parents.windows(2).all(|two| two[0] < two[1]);
     let parents = UInt32Array::from(parents);
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(target.columns.len());
@@ -114,20 +183,32 @@ pub(super) fn ensure_distinct(
     Ok(())
 }
 
-/// Over all calls; without rows that the guest rejected.
-fn parents(place: usize, answers: &[Answer]) -> Vec<u32> {
+/// By place in the batch, over all calls.
+fn parents(place: usize, answers: &[Answer], barren: Option<&[bool]>) -> Vec<u32> {
     let mut all = Vec::with_capacity(answers.iter().map(|a| a.outputs[place].parents.len()).sum());
-    let mut start = 0;
-    for answer in answers {
-        let bad = bad_rows(answer);
-        let kept = answer.outputs[place].parents.iter();
+    for (start, answer) in with_starts(answers) {
+        let parents = answer.outputs[place].parents.iter();
         all.extend(
-            kept.filter(|parent| !bad.contains(*parent))
-                .map(|parent| start + parent),
+            parents
+                .map(|parent| start + parent)
+                .filter(|row| gives(barren, *row)),
         );
-        start += u32::try_from(answer.row_count).expect("a call has at most 65,536 rows");
     }
     all
+}
+
+/// Each answer with the place of its first row in the batch.
+fn with_starts(answers: &[Answer]) -> impl Iterator<Item = (u32, &Answer)> {
+    let mut next = 0;
+    answers.iter().map(move |answer| {
+        let start = next;
+        next += u32::try_from(answer.row_count).expect("a call has at most 65,536 rows");
+        (start, answer)
+    })
+}
+
+fn gives(barren: Option<&[bool]>, row: u32) -> bool {
+    barren.is_none_or(|barren| !barren[row as usize])
 }
 
 fn bad_rows(answer: &Answer) -> HashSet<u32> {
@@ -135,21 +216,26 @@ fn bad_rows(answer: &Answer) -> HashSet<u32> {
     rows.collect()
 }
 
-fn made(target: &Target, place: usize, answers: &[Answer]) -> Result<Vec<ArrayRef>, ArrowError> {
+fn made(
+    target: &Target,
+    place: usize,
+    answers: &[Answer],
+    barren: Option<&[bool]>,
+) -> Result<Vec<ArrayRef>, ArrowError> {
     let mut columns = Vec::new();
     for (nth, column) in target.made().enumerate() {
         let mut parts: Vec<ArrayRef> = Vec::new();
-        for answer in answers {
+        for (start, answer) in with_starts(answers) {
             let routed = &answer.outputs[place];
             let Some(part) = routed.columns.get(nth) else {
                 continue;
             };
-            let bad = bad_rows(answer);
-            parts.push(match bad.is_empty() {
-                true => ArrayRef::clone(part),
-                false => {
-                    let good = routed.parents.iter().map(|parent| !bad.contains(parent));
-                    arrow::compute::filter(part, &good.map(Some).collect::<BooleanArray>())?
+            parts.push(match barren {
+                None => ArrayRef::clone(part),
+                Some(_) => {
+                    let parents = routed.parents.iter();
+                    let giving = parents.map(|parent| Some(gives(barren, start + parent)));
+                    arrow::compute::filter(part, &giving.collect::<BooleanArray>())?
                 }
             });
         }

@@ -31,6 +31,8 @@ pub(super) struct Answer {
     pub(super) outputs: Vec<Routed>,
     /// Rows of which nothing above is used.
     pub(super) bad: Vec<BadRow>,
+    /// What its rows copy of columns that are only passed, beyond one copy of each.
+    pub(super) copied_bytes: u64,
 }
 
 /// Rows on their way to one target.
@@ -82,7 +84,16 @@ impl Answer {
             columns: vec![None; binding.writes.len()],
             outputs: binding.targets.iter().map(|_| Routed::default()).collect(),
             bad: vec![bad],
+            copied_bytes: 0,
         }
+    }
+
+    /// What the host holds for it.
+    pub(super) fn bytes(&self) -> u64 {
+        let made = self.outputs.iter().flat_map(|routed| &routed.columns);
+        let columns = self.columns.iter().flatten().chain(made);
+        let bytes = columns.map(|column| column.get_buffer_memory_size() as u64);
+        bytes.sum::<u64>() + self.copied_bytes
     }
 
     /// All rows that it gives.
@@ -131,6 +142,7 @@ pub(super) fn check(
         columns: check_columns(binding, row_count, columns)?,
         outputs: check_outputs(targets, row_count, outputs)?,
         bad,
+        copied_bytes: 0,
     };
     // Who rejects every row need not answer anything else.
     if answer.bad.len() < row_count {

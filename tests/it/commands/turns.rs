@@ -18,7 +18,7 @@ use super::{
 };
 use crate::definitions::identity;
 use crate::support::{
-    CATCH_UP, START, SlowReader, assert_caught_up, launch, on_both_sources, running, start,
+    CATCH_UP, START, SlowReader, assert_caught_up, double, launch, on_both_sources, running, start,
 };
 
 on_both_sources! {
@@ -257,10 +257,7 @@ async fn a_setting_holds_from_the_next_run_on_whatever_the_pipe_is_at(
 ) -> Result<()> {
     // More than is read before the table is locked; the other has enough for a slow reader.
     let stage = with_tables(kind, 16).await?;
-    for _ in 0..8 {
-        let sql = "INSERT INTO u (a) SELECT a FROM u";
-        stage.source.execute(sql).await?;
-    }
+    double(&stage, "u", "a", 8).await?;
     let mut file = stage.pipe_file(&["t", "u"]);
     file["sync"] = json!({ "interval": "1h" });
     file["snapshot"] = small_partitions();

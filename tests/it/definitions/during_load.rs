@@ -6,7 +6,7 @@ use testbed::SourceKind;
 use testbed::harness::{Pipe, Proxy, Stage};
 
 use super::{settled, wait_exists};
-use crate::support::{CATCH_UP, launch, on_both_sources, start};
+use crate::support::{CATCH_UP, double, launch, on_both_sources, start, table_of_many_rows};
 
 on_both_sources! {
     a_table_that_goes_during_its_load_keeps_no_other_back: 400,
@@ -20,20 +20,12 @@ async fn a_table_that_goes_during_its_load_keeps_no_other_back(kind: SourceKind)
     stage
         .source
         .execute_all([
-            "CREATE TABLE going (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(200))",
-            "INSERT INTO going (a) VALUES (REPEAT('x', 200))",
             "CREATE TABLE u (id INT PRIMARY KEY, a INT)",
             "INSERT INTO u VALUES (1, 1)",
         ])
         .await?;
-    for _ in 0..14 {
-        stage
-            .source
-            .execute("INSERT INTO going (a) SELECT a FROM going")
-            .await?;
-    }
-    // Without its statistics the server takes the table for empty, and it would be one partition.
-    stage.source.execute("ANALYZE TABLE going").await?;
+    let row = ("a VARCHAR(200)", "REPEAT('x', 200)");
+    table_of_many_rows(&stage, "going", row, 14).await?;
     let mut file = stage.pipe_file(&["going", "u"]);
     file["snapshot"] = json!({ "rows_per_partition": 100, "threads_per_table": 1 });
     // The load waits for the statement, however fast the machine is.
@@ -84,12 +76,7 @@ async fn a_key_that_is_ordered_otherwise_during_a_load_leaves_no_row_out(
             "INSERT INTO n (a) VALUES (1)",
         ])
         .await?;
-    for _ in 0..13 {
-        stage
-            .source
-            .execute("INSERT INTO n (a) SELECT a FROM n")
-            .await?;
-    }
+    double(&stage, "n", "a", 13).await?;
     // Letters in either case, in one order where the case does not count.
     stage
         .source

@@ -1,16 +1,22 @@
 //! What plugins made of a row, when the row or the table becomes another.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use pipewright::fault::VARIABLE;
 use serde_json::json;
 use testbed::SourceKind;
 use testbed::harness::Comparison;
 
 use super::{people, through};
-use crate::support::{CATCH_UP, on_both_sources, running_with, wait_answer};
+use crate::support::{CATCH_UP, START, on_both_sources, once, running_with, wait_answer};
 
 on_both_sources! {
     route_leaves_no_row_behind_where_the_table_is_ordered_by_more_than_its_key: 300,
     what_a_plugin_has_made_of_earlier_rows_is_made_anew_where_its_columns_change: 300,
+    rows_go_where_what_a_plugin_in_front_makes_of_them_says: 300,
+}
+
+once! {
+    what_was_sent_passes_once_more_as_it_did_though_its_plugins_are_gone: 300,
 }
 
 async fn route_leaves_no_row_behind_where_the_table_is_ordered_by_more_than_its_key(
@@ -35,6 +41,110 @@ async fn route_leaves_no_row_behind_where_the_table_is_ordered_by_more_than_its_
         let others = Comparison::of("people").only_where("age < 18 OR age IS NULL");
         stage.assert(others).await?;
     }
+    Ok(())
+}
+
+async fn rows_go_where_what_a_plugin_in_front_makes_of_them_says(kind: SourceKind) -> Result<()> {
+    let stage = people(kind).await?;
+    // A name that is no number is a row that fails in front.
+    let made = json!({ "columns": { "kind": "if(age >= 18, 'adult', 'child')" } });
+    let checked = json!({ "columns": { "name": "CAST(CAST(name AS int64) AS text)" } });
+    let routes = json!({ "routes": [{ "when": "kind = 'adult'", "to": "adults" }] });
+    let steps = [
+        ("made", "compute", made),
+        ("checked", "compute", checked),
+        ("by_kind", "route", routes),
+    ];
+    let mut file = through(&stage, &steps).await?;
+    file["transforms"]["checked"]["on_error"] = json!("skip");
+    stage
+        .source
+        .execute("UPDATE people SET name = id WHERE id < 5")
+        .await?;
+    let mut pipe = running_with(&file).await?;
+    let is_whole = async |numbers: &str| -> Result<()> {
+        let adults = Comparison::of("people").target("adults");
+        let of_adults = format!("age >= 18 AND name REGEXP '{numbers}'");
+        stage.assert(adults.only_where(&of_adults)).await?;
+        let of_others = format!("(age < 18 OR age IS NULL) AND name REGEXP '{numbers}'");
+        let others = Comparison::of("people").only_where(&of_others);
+        stage.assert(others).await.map(drop)
+    };
+    is_whole("^[0-9]+$").await?;
+    for (number, statement) in [
+        "INSERT INTO people VALUES (6, NULL, '6', 20), (7, NULL, '7', 5), (8, NULL, 'eight', 50)",
+        "UPDATE people SET age = 18 WHERE id IN (4, 8)",
+        "UPDATE people SET age = 3, name = '33' WHERE id = 1",
+        // Fails from now on, and no more.
+        "UPDATE people SET name = 'six' WHERE id = 6",
+        "UPDATE people SET name = '88' WHERE id = 8",
+        "UPDATE people SET id = id + 100 ORDER BY id DESC",
+        "ALTER TABLE people ADD COLUMN town VARCHAR(30) NOT NULL DEFAULT 'none'",
+        "UPDATE people SET age = 70, town = 'Paris' WHERE id IN (106, 107)",
+        "DELETE FROM people WHERE id IN (102, 108)",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        stage.source.execute(statement).await?;
+        if number % 3 == 0 {
+            pipe.kill9()?;
+            pipe.restart()?;
+        }
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+        is_whole("^[0-9]+$").await?;
+    }
+    Ok(())
+}
+
+/// A chain, with a granted file and a policy of its own, that nothing of is in the pipe file any more.
+async fn what_was_sent_passes_once_more_as_it_did_though_its_plugins_are_gone() -> Result<()> {
+    let stage = people(SourceKind::MySql).await?;
+    let folder = tempfile::tempdir()?;
+    let emails = folder.path().join("emails.csv");
+    std::fs::write(&emails, "person,address\n7,seven@example.com\n")?;
+    let numbers = json!({ "columns": { "name": "CAST(CAST(name AS int64) AS text)" } });
+    let looked_up = json!({
+        "file": "emails", "column": "name", "key": "person", "add": { "email": "address" },
+    });
+    let steps = [
+        ("numbers", "compute", numbers),
+        ("emails", "lookup", looked_up),
+    ];
+    let mut before = through(&stage, &steps).await?;
+    before["transforms"]["emails"]["grants"] = json!({ "lookup": { "emails": emails } });
+    before["transforms"]["numbers"]["on_error"] = json!("skip");
+    let after = through(&stage, &[]).await?;
+    let mut pipe = running_with(&before).await?;
+    ensure!(pipe.stop().await? == 0);
+    // Its rows are at the destination when it ends, and no checkpoint says so.
+    pipe.change_env(VARIABLE, Some("flush:1"));
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    stage
+        .source
+        .execute("INSERT INTO people VALUES (20, NULL, '7', 1), (21, NULL, 'no number', 1)")
+        .await?;
+    pipe.wait_exit(START).await?;
+    pipe.change_env(VARIABLE, None);
+    pipe.change_file(&after);
+    std::fs::remove_file(&emails)?;
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    stage
+        .source
+        .execute("INSERT INTO people VALUES (22, NULL, 'as it is', 1)")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let shown = format!(
+        "SELECT groupArray((id, email, name)) FROM (SELECT * FROM `{}`.people_current WHERE id >= 20 ORDER BY id)",
+        stage.database
+    );
+    let shown = stage.clickhouse.query(&shown).await?;
+    ensure!(
+        shown == "[(20,'seven@example.com','7'),(22,NULL,'as it is')]",
+        "found {shown}"
+    );
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use pipewright::source::mysql::position::Position;
 use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{MARKER_TABLE, Proxy, Stage};
+use testbed::harness::{MARKER_TABLE, Pipe, Proxy, Stage};
 
 use super::{name_of, order, table, wait_table};
 use crate::support::{
@@ -105,34 +105,7 @@ async fn each_table_says_up_to_where_it_is_complete(kind: SourceKind) -> Result<
     pipe.wait_state("Running", START).await?;
     wait_incomplete(&stage, &[]).await?;
 
-    stage
-        .source
-        .execute("INSERT INTO gated VALUES (4, 'before', 4)")
-        .await?;
-    let before = newest(&stage).await?;
-    stage
-        .source
-        .execute_all([
-            "ALTER TABLE gated CHANGE COLUMN b bb BIGINT NULL",
-            "INSERT INTO gated VALUES (5, 'after', 5)",
-            "INSERT INTO u VALUES (5, 'after', 5)",
-        ])
-        .await?;
-    let after = newest(&stage).await?;
-    wait_table(&mut pipe, "gated", "Quarantined").await?;
-    assert_caught_up(&stage, &mut pipe, &["u"]).await?;
-    let out = wait_incomplete(&stage, &["gated"]).await?;
-    let place: Position = serde_json::from_str(&out.incomplete["gated"])?;
-    let pipes: Position = serde_json::from_str(&out.position)?;
-    ensure!(
-        place.contains(&before) == Some(true) && place.contains(&after) == Some(false),
-        "`gated` is said to be complete up to {place}"
-    );
-    ensure!(
-        pipes.contains(&after) == Some(true),
-        "the pipe is at {pipes}"
-    );
-
+    assert_own_place_out_of_service(&stage, &mut pipe).await?;
     // The table that is loaded anew is whole when that is over, also where nothing else happens.
     order(&pipe, &stage, "resync", "gated").await?;
     wait_table(&mut pipe, "gated", "Streaming").await?;
@@ -151,7 +124,44 @@ async fn each_table_says_up_to_where_it_is_complete(kind: SourceKind) -> Result<
     ensure!(pipe.change(remove).await?.0 == 200);
     let removed = wait_incomplete(&stage, &["gated"]).await?;
     ensure!(removed.incomplete["gated"].is_empty());
-    // As an earlier build has left it, and as another pipe that is started finds it: its rows tell nothing.
+    assert_told_again_behind_an_earlier_build(&stage, &mut pipe).await
+}
+
+/// A statement takes `gated` out of service between two rows of it.
+async fn assert_own_place_out_of_service(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
+    stage
+        .source
+        .execute("INSERT INTO gated VALUES (4, 'before', 4)")
+        .await?;
+    let before = newest(stage).await?;
+    stage
+        .source
+        .execute_all([
+            "ALTER TABLE gated CHANGE COLUMN b bb BIGINT NULL",
+            "INSERT INTO gated VALUES (5, 'after', 5)",
+            "INSERT INTO u VALUES (5, 'after', 5)",
+        ])
+        .await?;
+    let after = newest(stage).await?;
+    wait_table(pipe, "gated", "Quarantined").await?;
+    assert_caught_up(stage, pipe, &["u"]).await?;
+    let out = wait_incomplete(stage, &["gated"]).await?;
+    let place: Position = serde_json::from_str(&out.incomplete["gated"])?;
+    let pipes: Position = serde_json::from_str(&out.position)?;
+    ensure!(
+        place.contains(&before) == Some(true) && place.contains(&after) == Some(false),
+        "`gated` is said to be complete up to {place}"
+    );
+    ensure!(
+        pipes.contains(&after) == Some(true),
+        "the pipe is at {pipes}"
+    );
+    Ok(())
+}
+
+/// As an earlier build has left the table of checkpoints, and as another pipe that is started finds it: its rows tell
+/// nothing. `gated` has been removed.
+async fn assert_told_again_behind_an_earlier_build(stage: &Stage, pipe: &mut Pipe) -> Result<()> {
     ensure!(pipe.stop().await? == 0);
     let alter = async |change: &str| {
         let table = format!("`{}`._pipewright_checkpoints", stage.database);
@@ -161,13 +171,13 @@ async fn each_table_says_up_to_where_it_is_complete(kind: SourceKind) -> Result<
     alter("DROP COLUMN complete").await?;
     alter("ADD COLUMN complete Map(String, String)").await?;
     ensure!(
-        told(&stage).await?.is_none(),
+        told(stage).await?.is_none(),
         "a row of before tells something"
     );
     alter("DROP COLUMN complete").await?;
     pipe.restart()?;
-    assert_caught_up(&stage, &mut pipe, &["u"]).await?;
-    let removed = wait_incomplete(&stage, &["gated"]).await?;
+    assert_caught_up(stage, pipe, &["u"]).await?;
+    let removed = wait_incomplete(stage, &["gated"]).await?;
     ensure!(removed.incomplete["gated"].is_empty());
     let status = pipe.status().await?;
     ensure!(table(&status, "gated")["state"] == "Removed", "{status:#}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Int64Array};
+use arrow::array::{ArrayRef, BinaryArray, Int64Array};
 use pipewright::batch::{ChangeBatch, Changes, Op};
 use pipewright::config::{LimitsConfig, OnError, OnRejected, TransformConfig};
 use pipewright::error::{Error, ErrorKind};
@@ -270,4 +270,51 @@ async fn output_past_its_limits_is_told_with_the_key_that_sets_them() {
             error.hint()
         );
     }
+}
+
+/// The guest returns little: what it has copied is made by the host.
+#[tokio::test]
+async fn copies_of_passed_columns_count_as_output() {
+    const TEXT_BYTES: usize = 100_000;
+    let batch = load_batch();
+    let texts = vec![Some(vec![b'x'; TEXT_BYTES]); batch.row_count];
+    let mut columns = batch.columns.clone();
+    columns[1] = Arc::new(BinaryArray::from_iter(texts));
+    let batch = ChangeBatch { columns, ..batch };
+    let through = |name: &str, on_error, output_bytes: usize| {
+        let mut config = config(hostile(), json!({ "crime": name }));
+        config.on_error = on_error;
+        config.limits.output_bytes = output_bytes as u64;
+        let batch = batch.clone();
+        async move {
+            let plugin = engine().load("under_test", &config).await?;
+            Chain::bind(&[plugin], schema()).await?.apply(batch).await
+        }
+    };
+    let rows = |applied: &Applied| -> usize {
+        let batches = applied.batches.iter();
+        batches.map(|(_, batch)| batch.row_count).sum()
+    };
+    // Each of five rows is there twice, which is one copy more than there was.
+    let error = through("fan_out", OnError::Fail, 4 * TEXT_BYTES)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PluginOutputSize, "{error}");
+    assert!(error.hint().unwrap().contains("limits.output"), "{error}");
+    let applied = through("fan_out", OnError::Fail, 6 * TEXT_BYTES)
+        .await
+        .unwrap();
+    assert_eq!(rows(&applied), 10);
+    // Fewer rows in a call take less.
+    let applied = through("fan_out", OnError::Skip, 4 * TEXT_BYTES)
+        .await
+        .unwrap();
+    assert_eq!((rows(&applied), applied.faults.len()), (10, 0));
+    let applied = through("fan_out", OnError::Skip, TEXT_BYTES / 2)
+        .await
+        .unwrap();
+    assert_eq!((rows(&applied), applied.faults.len()), (0, 5));
+    // A row that goes to one place is no copy, however large it is.
+    let applied = through("route", OnError::Fail, 1_000).await.unwrap();
+    assert_eq!(rows(&applied), 5);
 }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::Int64Array;
 use pipewright::batch::{Changes, Op};
+use pipewright::config::OnError;
 use pipewright::error::ErrorKind;
 use pipewright::transform::Chain;
 use serde_json::json;
 
-use super::{EMAILS, bind, hostile, ids, load, load_batch, schema, some, stream_batch, texts};
+use super::{
+    EMAILS, bind, config, engine, hostile, ids, load, load_batch, schema, some, stream_batch, texts,
+};
 
 #[tokio::test]
 async fn rows_go_to_the_targets_that_the_plugin_chooses() {
@@ -121,6 +124,40 @@ async fn lies_about_targets_are_refused_each_by_its_kind() {
         assert_eq!(error.kind(), kind, "{name}: {}", error.chain());
         assert!(error.to_string().contains(words), "{name}: {error}");
         assert_eq!(error.table(), Some(&schema().name), "{name}");
+    }
+}
+
+/// Or what it makes of an image could not be made of it again, to be taken back where it went.
+#[tokio::test]
+async fn plugins_in_front_of_one_that_sends_rows_elsewhere_see_every_image_as_an_insert() {
+    let telling = load(hostile(), json!({ "crime": "op" })).await.unwrap();
+    let route = load(hostile(), json!({ "crime": "route" })).await.unwrap();
+    let ops = [Op::Delete, Op::Update, Op::Delete, Op::Insert, Op::Insert];
+    let alone = Chain::bind(&[Arc::clone(&telling)], schema())
+        .await
+        .unwrap();
+    let applied = alone.apply(stream_batch(ops)).await.unwrap();
+    let told = some(&["Delete", "Update", "Delete", "Insert", "Insert"]);
+    assert_eq!(texts(&applied.batches[0].1, 4), told);
+    let chain = Chain::bind(&[telling, route], schema()).await.unwrap();
+    let applied = chain.apply(stream_batch(ops)).await.unwrap();
+    for (_, rows) in &applied.batches {
+        assert_eq!(texts(rows, 4), some(&["Insert"; 5])[..rows.row_count]);
+    }
+}
+
+/// A key that is made of what a failed row lacks would be another row's.
+#[tokio::test]
+async fn a_row_that_fails_in_front_of_a_plugin_that_sends_rows_elsewhere_gives_nothing_there() {
+    let mut rejecting = config(hostile(), json!({ "crime": "reject_three" }));
+    rejecting.on_error = OnError::Skip;
+    let rejecting = engine().load("rejecting", &rejecting).await.unwrap();
+    let route = load(hostile(), json!({ "crime": "route" })).await.unwrap();
+    let chain = Chain::bind(&[rejecting, route], schema()).await.unwrap();
+    for op in [Op::Insert, Op::Update, Op::Delete] {
+        let applied = chain.apply(stream_batch([op; 5])).await.unwrap();
+        let (even, odd) = (&applied.batches[0].1, &applied.batches[1].1);
+        assert_eq!((ids(even), ids(odd)), (vec![2, 4], vec![1, 5]), "{op:?}");
     }
 }
 

@@ -26,7 +26,6 @@ pub use extras::MariaDbExtras;
 /// Recovery after SIGKILL of a large bench data folder takes longest.
 const READY_TIMEOUT: Duration = Duration::from_secs(180);
 const STOP_TIMEOUT: Duration = Duration::from_secs(120);
-const START_TRIES: u32 = 5;
 
 /// The kinds of servers: two families, and of MariaDB two generations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,22 +111,13 @@ impl SourceServer {
             port: 0,
             version: Mutex::new(String::new()),
         };
-        for attempt in 1.. {
-            server.port = server.options.port.map_or_else(port::free_port, Ok)?;
-            match server.start_again() {
-                Ok(()) => break,
-                // A free port may be taken between choosing and binding it.
-                Err(_)
-                    if server.options.port.is_none()
-                        && attempt < START_TRIES
-                        && server.port_was_taken() => {}
-                Err(error) => {
-                    return Err(
-                        error.context(format!("cannot start {}", server.options.kind.label()))
-                    );
-                }
-            }
-        }
+        let fixed = server.options.port.map(|port| [port]);
+        let start_on = |server: &mut Self, [port]: [u16; 1]| {
+            server.port = port;
+            server.start_again()
+        };
+        port::start_on(&mut server, fixed, start_on, Self::port_was_taken)
+            .with_context(|| format!("cannot start {}", server.options.kind.label()))?;
         Ok(server)
     }
 

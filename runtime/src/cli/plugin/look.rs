@@ -73,7 +73,7 @@ fn chosen_case(options: &Inspect, component: &super::Component) -> Result<Option
 }
 
 pub(super) fn run(options: &Run, as_json: bool) -> Result<Exit> {
-    crate::cli::quiet_log();
+    let engine = engine()?;
     let pipes = crate::cli::load(std::slice::from_ref(&options.path), Secrets::Resolve)?;
     let [config] = pipes.as_slice() else {
         return Err(usage(
@@ -83,7 +83,7 @@ pub(super) fn run(options: &Run, as_json: bool) -> Result<Exit> {
     };
     let table = options.table.as_deref();
     let sample = crate::cli::block_on(async {
-        let sample = pipe::sample(config, table, options.rows as usize).await;
+        let sample = pipe::sample(&engine, config, table, options.rows as usize).await;
         Ok(sample.map_err(Error::telling)?)
     })?;
     let rows: Vec<(Value, Vec<Value>)> = sample

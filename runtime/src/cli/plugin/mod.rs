@@ -80,9 +80,9 @@ fn build(options: &Build, as_json: bool) -> Result<Exit> {
 fn build_project(dir: &Path, out: Option<&Path>, fetch: bool) -> Result<Built> {
     let project = Project::open(dir)?;
     let toolchain = if fetch {
-        author::fetch_toolchain(project.language)?
+        author::fetch_toolchain(project.language, dir)?
     } else {
-        author::find_toolchain(project.language)?
+        author::find_toolchain(project.language, dir)?
     };
     Ok(project.build(out, &toolchain)?)
 }

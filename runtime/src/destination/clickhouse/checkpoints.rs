@@ -6,6 +6,7 @@
 //! each other, for each reads after its own row is there, and at most one goes on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -53,7 +54,7 @@ pub struct MirrorRow {
     /// When the source committed the last transaction before the place.
     pub source_committed_at: Option<SystemTime>,
     /// The targets that are not complete at the place; all others of the pipe are. None where nothing is told of any.
-    pub incomplete: Option<Incomplete>,
+    pub incomplete: Option<Arc<Incomplete>>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]

@@ -3,11 +3,13 @@
 //! A letter is named by pipe, table, load, version and key, so that writing it again changes nothing. One that was replayed,
 //! or that a TRUNCATE has overtaken, is written a second time with `replayed` 1, which wins.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use schemars::JsonSchema;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::client::{ClickHouse, STATEMENT_TIMEOUT};
@@ -51,6 +53,14 @@ pub struct DeadLetter {
     pub reason: String,
     /// 1 once the row has passed, or nothing is left of it at the source.
     pub replayed: u8,
+}
+
+impl DeadLetter {
+    /// Whether its row has a column of that name.
+    pub fn has(&self, column: &str) -> bool {
+        let row: Result<BTreeMap<String, IgnoredAny>, _> = serde_json::from_str(&self.row);
+        row.is_ok_and(|row| row.contains_key(column))
+    }
 }
 
 /// The place of a letter among those of its pipe, in the order in which they are read. For others it is a word without a

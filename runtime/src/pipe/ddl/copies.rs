@@ -131,21 +131,65 @@ pub(super) fn is_ghost(
     holder: &TableName,
     name: &TableName,
 ) -> bool {
-    let between = |other: &TableName, suffix: &str| {
-        let bare = other.table.trim_start_matches('_');
-        let middle = bare.strip_prefix(&name.table)?.strip_suffix(suffix)?;
-        let marked = other.database == name.database && bare.len() < other.table.len();
-        marked.then(|| middle.to_owned())
+    if copied_table(holder).as_ref() != Some(name) {
+        return false;
+    }
+    let by_gh_ost = holder.table.ends_with("_gho");
+    let is_empty_or_time = |middle: &str| match middle.strip_prefix('_') {
+        Some(time) => time.bytes().all(|byte| byte.is_ascii_digit()),
+        None => middle.is_empty(),
     };
-    let is = |other: &TableName, suffix: &str| between(other, suffix).as_deref() == Some("");
-    let is_stamped = |other: &TableName| {
-        between(other, "_del").is_some_and(|middle| match middle.strip_prefix('_') {
-            Some(time) => time.bytes().all(|byte| byte.is_ascii_digit()),
-            None => middle.is_empty(),
-        })
+    let is_put_aside = |aside: &TableName| {
+        let bare = aside.table.trim_start_matches('_');
+        let marked = aside.database == name.database && bare.len() < aside.table.len();
+        let rest = bare.strip_prefix(&name.table).filter(|_| marked);
+        match by_gh_ost {
+            true => rest
+                .and_then(|rest| rest.strip_suffix("_del"))
+                .is_some_and(is_empty_or_time),
+            false => rest == Some("_old"),
+        }
     };
     let mut aside = pairs.iter().filter(|(from, _)| from == name);
-    aside.any(|(_, aside)| {
-        (is(holder, "_gho") && is_stamped(aside)) || (is(holder, "_new") && is(aside, "_old"))
-    })
+    aside.any(|(_, aside)| is_put_aside(aside))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_cut_over(holder: &str, aside: &str) -> bool {
+        let [holder, aside] = [holder, aside].map(|name| match name.split_once('.') {
+            Some((database, name)) => TableName::new(database, name),
+            None => TableName::new("s", name),
+        });
+        let name = TableName::new("s", "t");
+        let pairs = [(name.clone(), aside), (holder.clone(), name.clone())];
+        is_ghost(&pairs, &holder, &name)
+    }
+
+    #[test]
+    fn a_cut_over_is_told_by_the_copys_name_and_that_of_the_table_put_aside() {
+        for (holder, aside) in [
+            ("_t_gho", "_t_del"),
+            ("_t_gho", "_t_20261129093000_del"),
+            ("_t_new", "_t_old"),
+            ("__t_new", "__t_old"),
+        ] {
+            assert!(is_cut_over(holder, aside), "{holder}, {aside}");
+        }
+        for (holder, aside) in [
+            ("_t_gho", "_t_old"),
+            ("_t_gho", "_t_soon_del"),
+            ("_t_gho", "t_del"),
+            ("_t_gho", "other._t_del"),
+            ("_t_new", "_t_del"),
+            ("_t_new", "_t_1_old"),
+            ("t_new", "_t_old"),
+            ("_u_new", "_t_old"),
+            ("other._t_new", "_t_old"),
+        ] {
+            assert!(!is_cut_over(holder, aside), "{holder}, {aside}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! What an ALTER TABLE, or a table put in another's place, leads to: nothing, an alteration in place, or a load.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::record::random_server_id;
@@ -26,6 +27,8 @@ const CATALOG_ATTEMPTS: usize = 10;
 pub(super) struct Altered {
     pub(super) live: LiveTable,
     pub(super) alterations: Vec<Alteration>,
+    /// The columns that have their names by it: added, or called otherwise before.
+    pub(super) named: Vec<String>,
 }
 
 /// What `alter` leads to for the table.
@@ -194,6 +197,40 @@ struct Kinds {
     modified: Vec<String>,
 }
 
+impl Kinds {
+    /// The columns that have their names by it.
+    fn named(&self) -> Vec<String> {
+        let renamed = self.renamed.iter().map(|(_, to)| to);
+        self.added.iter().chain(renamed).cloned().collect()
+    }
+
+    /// What a plugin that looks at which columns there are takes up or leaves, so that earlier rows went without it.
+    fn binds_otherwise(&self, old: &StepDescription, new: &StepDescription) -> Option<String> {
+        let name_now = |name: &String| {
+            let renamed = self.renamed.iter().find(|(from, _)| from == name);
+            renamed.map_or_else(|| name.clone(), |(_, to)| to.clone())
+        };
+        let differing = |old: &[String], new: &[String]| {
+            let old: BTreeSet<String> = old.iter().map(name_now).collect();
+            let new: BTreeSet<String> = new.iter().cloned().collect();
+            old.symmetric_difference(&new).next().cloned()
+        };
+        let plugin = &new.plugin;
+        if let Some(column) = differing(&old.reads, &new.reads) {
+            return Some(format!(
+                "plugin `{plugin}` reads column `{column}` either before or after the change"
+            ));
+        }
+        if let Some(column) = differing(&old.writes, &new.writes) {
+            return Some(format!(
+                "plugin `{plugin}` writes column `{column}` either before or after the change"
+            ));
+        }
+        (old.may_drop != new.may_drop)
+            .then(|| format!("plugin `{plugin}` may drop rows either before or after the change"))
+    }
+}
+
 impl Judge<'_> {
     async fn judge(&self, shape: Shape) -> Result<Verdict> {
         let (kinds, after) = match self.compare(shape) {
@@ -247,7 +284,11 @@ impl Judge<'_> {
             .map(|(before, after)| Alteration::plan(before, after, &kinds.renamed, dropped))
             .collect();
         match alterations {
-            Ok(alterations) => Ok(Verdict::Alter(Box::new(Altered { live, alterations }))),
+            Ok(alterations) => Ok(Verdict::Alter(Box::new(Altered {
+                live,
+                alterations,
+                named: kinds.named(),
+            }))),
             Err(why) => Ok(Verdict::Reload(why)),
         }
     }
@@ -285,8 +326,8 @@ impl Judge<'_> {
         ))
     }
 
-    /// Why plugins would make something else of earlier rows now: one writes a column where another was, or reads one of
-    /// another type or for the first time.
+    /// Why plugins would make something else of earlier rows now: one writes a column where another was, reads one of
+    /// another type, or binds otherwise to the columns that there are.
     fn remakes(&self, live: &LiveTable, kinds: &Kinds) -> Option<String> {
         let (before, after) = (self.table.chain.describe(), live.chain.describe());
         let steps = || before.iter().chain(&after);
@@ -299,15 +340,9 @@ impl Judge<'_> {
                 "a plugin writes column `{column}`, which comes, goes or has another name"
             ));
         }
-        let reads = |steps: &[StepDescription], column: &String| {
-            steps.iter().any(|step| step.reads.contains(column))
-        };
-        let is_read_anew =
-            |(from, to): &&(String, String)| reads(&before, from) != reads(&after, to);
-        if let Some((from, to)) = kinds.renamed.iter().find(is_read_anew) {
-            return Some(format!(
-                "a plugin reads only one of `{from}` and `{to}`, its new name"
-            ));
+        let mut bound = before.iter().zip(&after);
+        if let Some(why) = bound.find_map(|(old, new)| kinds.binds_otherwise(old, new)) {
+            return Some(why);
         }
         let crosses_as = |table: &LiveTable, column: &String| {
             let schema = &table.source.schema;
@@ -317,7 +352,8 @@ impl Judge<'_> {
         let is_retyped = |column: &&String| {
             let from = kinds.renamed.iter().find(|(_, to)| to == *column);
             let old = from.map_or(*column, |(from, _)| from);
-            reads(&after, column) && crosses_as(self.table, old) != crosses_as(live, column)
+            after.iter().any(|step| step.reads.contains(column))
+                && crosses_as(self.table, old) != crosses_as(live, column)
         };
         let column = kinds.modified.iter().find(is_retyped)?;
         Some(format!(

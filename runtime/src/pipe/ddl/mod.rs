@@ -112,7 +112,7 @@ pub(super) async fn apply(stand: Stand<'_>, statement: &Statement) -> Result<Out
     }
     announce(stand, statement, &verdicts).await?;
     let mut durable = Vec::new();
-    let mut definitions: Vec<(TableName, SourceTable)> = Vec::new();
+    let mut definitions: Vec<(TableName, Defined)> = Vec::new();
     for (name, verdict) in verdicts {
         match verdict {
             Verdict::Truncate => truncate(stand, statement, &name, &mut durable).await?,
@@ -142,10 +142,15 @@ pub(super) async fn apply(stand: Stand<'_>, statement: &Statement) -> Result<Out
         .await?;
     track
         .checkpoint(store, end, committed_at_us, |draft| {
-            for (name, definition) in definitions {
+            let version = Version::new(stand.term, statement.offset);
+            for (name, defined) in definitions {
                 let table = draft.table_mut(&name);
-                (table.source, table.altering) = (definition, false);
+                (table.source, table.altering) = (defined.definition, false);
                 table.renamed_values.clear();
+                let named = defined.named.into_iter();
+                table
+                    .named_at
+                    .extend(named.map(|column| (column, version.get())));
             }
             copies::note(stand, draft, statement);
         })
@@ -414,13 +419,15 @@ async fn truncate(
     Ok(())
 }
 
+/// A table's new definition, and the columns that have their names by it.
+struct Defined {
+    definition: SourceTable,
+    named: Vec<String>,
+}
+
 /// Alters every table that the stream writes to, and lets the stream go on with the new definition, which is returned.
 /// None where ClickHouse has lost values on the way.
-async fn alter(
-    stand: Stand<'_>,
-    name: &TableName,
-    altered: Altered,
-) -> Result<Option<SourceTable>> {
+async fn alter(stand: Stand<'_>, name: &TableName, altered: Altered) -> Result<Option<Defined>> {
     let table = stand.session.table(name);
     let gate = Arc::clone(&table.gate);
     let _held = gate.write().await;
@@ -456,7 +463,10 @@ async fn alter(
         None => altered.live,
     };
     stand.session.put(live);
-    Ok(Some(definition))
+    Ok(Some(Defined {
+        definition,
+        named: altered.named,
+    }))
 }
 
 /// Marks that the alteration has begun. By target, what the columns held that it renames; of one that had begun before the

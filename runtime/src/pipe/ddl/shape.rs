@@ -32,6 +32,15 @@ struct Slot {
     defined_by: usize,
 }
 
+/// The columns on their way.
+#[derive(Clone, Debug)]
+struct Slots {
+    slots: Vec<Slot>,
+    /// How many columns the record has; a new one has a higher id.
+    recorded: usize,
+    next_id: usize,
+}
+
 /// The number of a statement that stands nowhere: what the column came with is not known any more.
 const LOST: usize = usize::MAX;
 
@@ -42,26 +51,18 @@ pub(super) fn behind_first(
     series: &[&Alter],
     now: &SourceTable,
 ) -> Option<Shape> {
-    let mut slots: Vec<Slot> = before
-        .columns
-        .iter()
-        .enumerate()
-        .map(|(id, column)| Slot {
-            name: column.name.clone(),
-            id,
-            defined_by: 0,
-        })
-        .collect();
-    let recorded = slots.len();
-    let mut next_id = recorded;
+    let mut walked = Slots::of(before);
     let mut first = None;
     for (index, alter) in series.iter().enumerate() {
-        apply(&mut slots, alter, index + 1, (&mut next_id, recorded))?;
+        walked.apply(alter, index + 1)?;
         if index == 0 {
-            first = Some(slots.clone());
+            first = Some(walked.slots.clone());
         }
     }
     let first = first?;
+    let Slots {
+        slots, recorded, ..
+    } = walked;
     let same = |one: &str, other: &str| one.to_lowercase() == other.to_lowercase();
     // The order of columns that one ALTER moved is the server's to tell.
     let agrees = slots.len() == now.columns.len()
@@ -129,95 +130,115 @@ fn definitions<'a>(
     Some(columns)
 }
 
-/// One statement's clauses. All of them name columns as they were before it, but for AFTER.
-fn apply(
-    slots: &mut Vec<Slot>,
-    alter: &Alter,
-    number: usize,
-    (next_id, recorded): (&mut usize, usize),
-) -> Option<()> {
-    let old: BTreeMap<String, usize> = slots
-        .iter()
-        .map(|slot| (slot.name.to_lowercase(), slot.id))
-        .collect();
-    for clause in &alter.clauses {
-        match clause {
-            Clause::Add(name, place) => {
-                // IF NOT EXISTS.
-                let stands = |slot: &Slot| slot.name.to_lowercase() == name.to_lowercase();
-                if slots.iter().any(stands) {
-                    continue;
-                }
-                let slot = Slot {
-                    name: name.clone(),
-                    id: *next_id,
-                    defined_by: number,
-                };
-                *next_id += 1;
-                put(slots, slot, place, None)?;
-            }
-            Clause::Drop(name) => {
-                if let Some(id) = old.get(&name.to_lowercase()) {
-                    slots.retain(|slot| slot.id != *id);
-                }
-            }
-            Clause::Rename(from, to) => {
-                if let Some(id) = old.get(&from.to_lowercase()) {
-                    slots
-                        .iter_mut()
-                        .find(|slot| slot.id == *id)?
-                        .name
-                        .clone_from(to);
-                }
-            }
-            Clause::Change(from, to, place) => {
-                let Some(id) = old.get(&from.to_lowercase()) else {
-                    continue;
-                };
-                let index = slots.iter().position(|slot| slot.id == *id)?;
-                let mut slot = slots.remove(index);
-                (slot.name, slot.defined_by) = (to.clone(), number);
-                put(slots, slot, place, Some(index))?;
-            }
-            // Rows that were there when the column came have the default of then, which stands nowhere any more.
-            Clause::Default(name) => {
-                let same = |slot: &&mut Slot| {
-                    slot.id >= recorded && slot.name.to_lowercase() == name.to_lowercase()
-                };
-                if let Some(slot) = slots.iter_mut().find(same) {
-                    slot.defined_by = LOST;
-                }
-            }
-            Clause::Convert => slots.iter_mut().for_each(|slot| slot.defined_by = number),
-            Clause::Key
-            | Clause::Constraint
-            | Clause::RenameTable
-            | Clause::Rows
-            | Clause::Discard
-            | Clause::GiveOut
-            | Clause::TakeIn
-            | Clause::Unvalidated
-            | Clause::Engine
-            | Clause::Repair
-            | Clause::Nothing => {}
-            Clause::Unknown => return None,
+impl Slots {
+    fn of(table: &SourceTable) -> Self {
+        let slots = table.columns.iter().enumerate().map(|(id, column)| Slot {
+            name: column.name.clone(),
+            id,
+            defined_by: 0,
+        });
+        Self {
+            slots: slots.collect(),
+            recorded: table.columns.len(),
+            next_id: table.columns.len(),
         }
     }
-    Some(())
-}
 
-/// Puts a slot where `place` says: at `index`, or at the end, where it says nothing.
-fn put(slots: &mut Vec<Slot>, slot: Slot, place: &Place, index: Option<usize>) -> Option<()> {
-    let at = match place {
-        Place::Unsaid => index.unwrap_or(slots.len()),
-        Place::First => 0,
-        Place::After(name) => {
-            let same = |other: &Slot| other.name.to_lowercase() == name.to_lowercase();
-            slots.iter().position(same)? + 1
+    /// One statement's clauses. All of them name columns as they were before it, but for AFTER.
+    fn apply(&mut self, alter: &Alter, number: usize) -> Option<()> {
+        let old: BTreeMap<String, usize> = self
+            .slots
+            .iter()
+            .map(|slot| (slot.name.to_lowercase(), slot.id))
+            .collect();
+        let id = |name: &str| old.get(&name.to_lowercase()).copied();
+        for clause in &alter.clauses {
+            match clause {
+                Clause::Add(name, place) => self.add(name, place, number)?,
+                Clause::Drop(name) => {
+                    if let Some(id) = id(name) {
+                        self.slots.retain(|slot| slot.id != id);
+                    }
+                }
+                Clause::Rename(from, to) => {
+                    if let Some(id) = id(from) {
+                        let index = self.index(id)?;
+                        self.slots.get_mut(index)?.name.clone_from(to);
+                    }
+                }
+                Clause::Change(from, to, place) => {
+                    if let Some(id) = id(from) {
+                        let index = self.index(id)?;
+                        let mut slot = self.slots.remove(index);
+                        (slot.name, slot.defined_by) = (to.clone(), number);
+                        self.put(slot, place, index)?;
+                    }
+                }
+                Clause::Default(name) => self.lose_default(name),
+                Clause::Convert => {
+                    let slots = self.slots.iter_mut();
+                    slots.for_each(|slot| slot.defined_by = number);
+                }
+                Clause::Key
+                | Clause::Constraint
+                | Clause::RenameTable
+                | Clause::Rows
+                | Clause::Discard
+                | Clause::GiveOut
+                | Clause::TakeIn
+                | Clause::Unvalidated
+                | Clause::Engine
+                | Clause::Repair
+                | Clause::Nothing => {}
+                Clause::Unknown => return None,
+            }
         }
-    };
-    slots.insert(at, slot);
-    Some(())
+        Some(())
+    }
+
+    fn index(&self, id: usize) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.id == id)
+    }
+
+    fn add(&mut self, name: &str, place: &Place, number: usize) -> Option<()> {
+        // IF NOT EXISTS.
+        let stands = |slot: &Slot| slot.name.to_lowercase() == name.to_lowercase();
+        if self.slots.iter().any(stands) {
+            return Some(());
+        }
+        let slot = Slot {
+            name: name.to_owned(),
+            id: self.next_id,
+            defined_by: number,
+        };
+        self.next_id += 1;
+        self.put(slot, place, self.slots.len())
+    }
+
+    /// Rows that were there when a new column came have the default of then, which stands nowhere any more.
+    fn lose_default(&mut self, name: &str) {
+        let recorded = self.recorded;
+        let came = |slot: &&mut Slot| {
+            slot.id >= recorded && slot.name.to_lowercase() == name.to_lowercase()
+        };
+        if let Some(slot) = self.slots.iter_mut().find(came) {
+            slot.defined_by = LOST;
+        }
+    }
+
+    /// Puts a slot where `place` says; at `index` where it says nothing.
+    fn put(&mut self, slot: Slot, place: &Place, index: usize) -> Option<()> {
+        let at = match place {
+            Place::Unsaid => index,
+            Place::First => 0,
+            Place::After(name) => {
+                let same = |other: &Slot| other.name.to_lowercase() == name.to_lowercase();
+                self.slots.iter().position(same)? + 1
+            }
+        };
+        self.slots.insert(at, slot);
+        Some(())
+    }
 }
 
 /// The key behind the first statement, by slot. None where more than one statement may have changed it.

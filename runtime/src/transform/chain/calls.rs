@@ -32,7 +32,7 @@ impl Step {
     ) -> Result<Vec<Answer>> {
         let passes_over = self.plugin.on_error != OnError::Fail;
         let began = Instant::now();
-        match self.attempt(batch, range.clone(), false) {
+        match self.attempt(batch, range.clone(), gone.is_routing, false) {
             Ok(answer) if passes_over => Ok(vec![answer]),
             Ok(answer) => {
                 let counts = |bad: &&BadRow| !gone.holds(batch, range.start + bad.row);
@@ -48,7 +48,7 @@ impl Step {
                 if holds_up {
                     self.ensure_holds_up_little(began, &error)?;
                 }
-                self.search(batch, range, holds_up, error)
+                self.search(batch, range, gone.is_routing, holds_up, error)
             }
             Err(error) => Err(error),
         }
@@ -58,6 +58,7 @@ impl Step {
         &self,
         batch: &ChangeBatch,
         range: Range<usize>,
+        is_routing: bool,
         holds_up: bool,
         error: Error,
     ) -> Result<Vec<Answer>> {
@@ -66,7 +67,7 @@ impl Step {
         let attempt = |range| {
             let _permit = runtime.block_on(self.plugin.engine.permit())?;
             let began = Instant::now();
-            let outcome = self.attempt(batch, range, true);
+            let outcome = self.attempt(batch, range, is_routing, true);
             if holds_up {
                 self.plugin.hold_ups.add(table, began, Instant::now());
             }
@@ -88,9 +89,15 @@ impl Step {
 
     /// One call of the guest: in an instance that waits, or in a fresh one. What fails in an instance that has served others
     /// says nothing of these rows yet, so they are tried once more in one without a history.
-    fn attempt(&self, batch: &ChangeBatch, range: Range<usize>, fresh: bool) -> Result<Answer> {
+    fn attempt(
+        &self,
+        batch: &ChangeBatch,
+        range: Range<usize>,
+        is_routing: bool,
+        fresh: bool,
+    ) -> Result<Answer> {
         let schema = &self.binding.input;
-        let input = convert::input(&self.binding, batch, &range).map_err(|column| {
+        let input = convert::input(&self.binding, batch, &range, is_routing).map_err(|column| {
             let column = &schema.columns[column].name;
             let name = self.plugin.name();
             Error::new(
@@ -132,14 +139,19 @@ impl Step {
     ) -> Result<Answer> {
         let schema = &self.binding.input;
         let outcome = instance.transform(&self.plugin, schema, input)?;
-        let answer = verdict::check(&self.binding, range.len(), outcome)
+        let mut answer = verdict::check(&self.binding, range.len(), outcome)
             .map_err(|breach| self.plugin.breach(&breach).with_table(&schema.name))?;
         let most = self.plugin.limits.rows;
         if answer.output_rows() as u64 > most.max(range.len() as u64) {
             let error = self.plugin.too_much(format!("{most} rows"), "rows");
             return Err(error.with_table(&schema.name));
         }
-        for (place, target) in self.binding.targets.iter().enumerate() {
+        let targets = &self.binding.targets;
+        answer.copied_bytes = outputs::copied_bytes(targets, batch, range, &answer);
+        if answer.copied_bytes > self.plugin.limits.output_bytes {
+            return Err(self.plugin.returns_too_much().with_table(&schema.name));
+        }
+        for (place, target) in targets.iter().enumerate() {
             outputs::ensure_distinct(target, place, batch, range, &answer)
                 .map_err(|unfit| self.unfit(unfit))?;
         }

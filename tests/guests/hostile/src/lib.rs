@@ -64,6 +64,8 @@ pub enum Crime {
     FloodShort,
     /// Writes beside each row how many calls the instance has had.
     Count,
+    /// Writes beside each row what it is told has happened to it.
+    Op,
     /// Adds more columns than any table has.
     Wide,
     /// Never returns from `configure`.
@@ -88,6 +90,8 @@ pub enum Crime {
     SameKey,
     /// The same where the first column is 3, else numbered.
     SameKeyOnThree,
+    /// Makes one row of each, all with the same key.
+    Merge,
     /// Makes a row of none that it was given.
     Stranger,
     /// Makes rows in another order.
@@ -145,6 +149,11 @@ impl Transform for Hostile {
 }
 
 impl Crime {
+    /// How many rows it makes of one.
+    fn lines(self) -> u8 {
+        if self == Crime::Merge { 1 } else { 2 }
+    }
+
     fn is_of_targets(self) -> bool {
         matches!(
             self,
@@ -153,6 +162,7 @@ impl Crime {
                 | Crime::FanOut
                 | Crime::SameKey
                 | Crime::SameKeyOnThree
+                | Crime::Merge
                 | Crime::Stranger
                 | Crime::Shuffle
                 | Crime::UnknownTarget
@@ -186,7 +196,11 @@ fn targets(config: &Config, table: &Table, shape: &mut Shape) -> Way {
         _ => {
             let mut lines = Target::named(&config.lines).pass(0);
             let number = lines.make(Field::new("number", DataType::Utf8).not_null());
-            let lines = shape.target(lines.pass(1).key([0, 1]));
+            let key = match config.crime {
+                Crime::Merge => vec![1],
+                _ => vec![0, 1],
+            };
+            let lines = shape.target(lines.pass(1).key(key));
             Way::Lines { lines, number }
         }
     }
@@ -255,7 +269,7 @@ impl BoundHostile {
         let mut rows = Rows::to(lines);
         let mut numbers = BytesBuilder::new(DataType::Utf8, 2 * batch.len());
         for (row, id) in ids.into_iter().enumerate() {
-            for line in 0..2_u8 {
+            for line in 0..self.crime.lines() {
                 rows.push(match self.crime {
                     Crime::Stranger => batch.len(),
                     Crime::Shuffle => batch.len() - 1 - row,
@@ -339,6 +353,13 @@ impl BoundHostile {
                     log::debug("x");
                 }
                 Ok(good)
+            }
+            Crime::Op => {
+                let mut words = BytesBuilder::new(DataType::Utf8, rows);
+                for row in 0..rows {
+                    words.push(Some(format!("{:?}", batch.op(row)).as_bytes()));
+                }
+                Ok(Outcome::unchanged().column(note, words.finish()))
             }
             Crime::Count => {
                 let calls = self.calls.get().to_string();

@@ -328,7 +328,6 @@ impl ColumnBuilder {
 
 impl Values {
     fn new(column: &SourceColumn, column_type: ColumnType) -> Result<Self> {
-        let labels = || column.labels.clone();
         let values = ByteValues::new;
         Ok(match (column_type, column.data_type.as_str()) {
             (ColumnType::Int8, _) => Values::Int8(vec![]),
@@ -355,7 +354,7 @@ impl Values {
             (ColumnType::Timestamp { .. }, _) => Values::Timestamp(vec![]),
             (ColumnType::Time { .. }, _) => Values::Time(vec![]),
             (ColumnType::Label, "enum") => Values::Enum {
-                labels: labels(),
+                labels: column.labels.clone(),
                 refused: None,
                 values: values(),
             },
@@ -381,38 +380,43 @@ impl Values {
                     values: values(),
                 }
             }
-            (ColumnType::Text, "set") => Values::Set {
-                labels: labels(),
-                refused: None,
-                values: values(),
-            },
-            (ColumnType::Text, "date") => Values::DateText {
-                digits: None,
-                values: values(),
-            },
-            (ColumnType::Text, "datetime") => Values::DateText {
-                digits: Some(column.scale.unwrap_or(0)),
-                values: values(),
-            },
-            (ColumnType::Text, _) => Values::Text {
-                charset: charset(column)?,
-                key: false,
-                values: values(),
-            },
-            (ColumnType::Bytes, "binary") => Values::Bytes {
-                // The server cuts zeros off the end in row images, and nowhere else (pitfall 18).
-                pad: column
-                    .length
-                    .and_then(|n| usize::try_from(n).ok())
-                    .unwrap_or(0),
-                values: values(),
-            },
-            (ColumnType::Bytes, _) => Values::Bytes {
-                pad: 0,
-                values: values(),
-            },
+            (ColumnType::Text, _) => Self::text(column)?,
+            (ColumnType::Bytes, _) => Self::bytes(column),
             (ColumnType::Json, _) => Values::Json(values()),
         })
+    }
+
+    fn text(column: &SourceColumn) -> Result<Self> {
+        let values = ByteValues::new();
+        Ok(match column.data_type.as_str() {
+            "set" => Values::Set {
+                labels: column.labels.clone(),
+                refused: None,
+                values,
+            },
+            "date" => Values::DateText {
+                digits: None,
+                values,
+            },
+            "datetime" => Values::DateText {
+                digits: Some(column.scale.unwrap_or(0)),
+                values,
+            },
+            _ => Values::Text {
+                charset: charset(column)?,
+                key: false,
+                values,
+            },
+        })
+    }
+
+    fn bytes(column: &SourceColumn) -> Self {
+        // The server cuts zeros off the end in row images, and nowhere else (pitfall 18).
+        let padded = column.length.filter(|_| column.data_type == "binary");
+        Values::Bytes {
+            pad: padded.and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
+            values: ByteValues::new(),
+        }
     }
 }
 

@@ -8,9 +8,11 @@ use mysql_async::prelude::Queryable;
 use super::super::connection::query_error;
 use super::super::sql::quote_table;
 use super::ask;
-use super::tables::LOCKED;
 use crate::batch::TableName;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+
+/// ER_LOCK_WAIT_TIMEOUT
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
 
 /// The least that MySQL takes.
 const SECONDS_MIN: u64 = 1;
@@ -42,21 +44,41 @@ pub async fn locked(
         }
         let left = until.saturating_duration_since(Instant::now());
         wait_for_locks(conn, left.as_secs().max(SECONDS_MIN)).await?;
-        let sql = format!("SELECT 1 FROM {} LIMIT 0", quote_table(table));
-        match conn.query_drop(sql).await {
-            Ok(()) => {}
-            Err(mysql_async::Error::Server(server)) if server.code == LOCKED => {
-                locked.push(table.clone());
-            }
-            Err(error) => {
-                let error = query_error(error);
-                if error.kind() == ErrorKind::SourceUnavailable {
-                    return Err(error);
-                }
-            }
+        if let Touched::Locked = touch(conn, table).await? {
+            locked.push(table.clone());
         }
     }
     Ok(locked)
+}
+
+/// What becomes of a query for none of a table's rows.
+pub(super) enum Touched {
+    /// It is answered.
+    Free,
+    /// Somebody has locked the table for longer than this connection waits. Servers look at an account's rights before
+    /// they wait for a lock, so it can be read then.
+    Locked,
+    /// It is refused.
+    Refused(Error),
+}
+
+/// Asks for none of a table's rows.
+///
+/// # Errors
+/// When the server does not answer.
+pub(super) async fn touch(conn: &mut Conn, table: &TableName) -> Result<Touched> {
+    let sql = format!("SELECT 1 FROM {} LIMIT 0", quote_table(table));
+    let error = match conn.query_drop(sql).await {
+        Ok(()) => return Ok(Touched::Free),
+        Err(mysql_async::Error::Server(server)) if server.code == LOCK_WAIT_TIMEOUT => {
+            return Ok(Touched::Locked);
+        }
+        Err(error) => query_error(error),
+    };
+    match error.kind() {
+        ErrorKind::SourceUnavailable => Err(error),
+        _ => Ok(Touched::Refused(error)),
+    }
 }
 
 async fn wait_for_locks(conn: &mut Conn, seconds: u64) -> Result<()> {

@@ -11,6 +11,7 @@ use super::super::catalog::SYSTEM_DATABASES;
 use super::super::connection::query_error;
 use super::super::sql::{quote_identifier, quote_string, quote_table};
 use super::super::{Flavor, Source};
+use super::locks::{Touched, touch};
 use super::{Grants, account, ask, finding};
 use crate::batch::TableName;
 use crate::config::{
@@ -119,11 +120,7 @@ async fn keyed(source: &Source, conn: &mut Conn) -> Result<BTreeSet<TableName>> 
         .collect())
 }
 
-/// ER_LOCK_WAIT_TIMEOUT
-pub(super) const LOCKED: u16 = 1205;
-
-/// What keeps the account from reading the table. Servers look at its rights before they wait for a lock, so one that is
-/// not free can be read.
+/// What keeps the account from reading the table; one that is only locked can be read.
 ///
 /// # Errors
 /// When the server does not answer.
@@ -132,17 +129,13 @@ pub(in super::super) async fn hindrance(
     table: &TableName,
     account: &str,
 ) -> Result<Option<Finding>> {
-    let sql = format!("SELECT 1 FROM {} LIMIT 0", quote_table(table));
-    let error = match conn.query_drop(sql).await {
-        Ok(()) => return Ok(None),
-        Err(mysql_async::Error::Server(server)) if server.code == LOCKED => return Ok(None),
-        Err(error) => query_error(error),
-    };
-    match error.kind() {
-        ErrorKind::SourceUnavailable => Err(error),
-        ErrorKind::SourceDenied => Ok(Some(unreadable(table, account))),
-        _ => Ok(Some(unusable(table, &error))),
-    }
+    Ok(match touch(conn, table).await? {
+        Touched::Free | Touched::Locked => None,
+        Touched::Refused(error) if error.kind() == ErrorKind::SourceDenied => {
+            Some(unreadable(table, account))
+        }
+        Touched::Refused(error) => Some(unusable(table, &error)),
+    })
 }
 
 /// A table that the catalog does not show is missing, or hidden from an account without any right on it.

@@ -235,38 +235,14 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
     if first.is("DROP") {
         return drop_clause(rest).map(|clause| vec![clause]);
     }
-    if first.is("MODIFY") {
-        let (name, definition) = column(rest)?;
-        let change = Clause::Change(name.clone(), name, place(definition));
-        return Some(with_constraint(change, definition));
-    }
-    if first.is("CHANGE") {
-        let (from, rest) = column(rest)?;
-        let (to, definition) = named(rest)?;
-        let change = Clause::Change(from, to, place(definition));
-        return Some(with_constraint(change, definition));
+    if first.is("MODIFY") || first.is("CHANGE") {
+        return redefine(first.is("CHANGE"), rest);
     }
     if first.is("RENAME") {
-        return match rest.split_first() {
-            Some((word, rest)) if word.is("COLUMN") => {
-                let (from, rest) = column(rest)?;
-                let (to, rest) = rest.split_first()?;
-                if !to.is("TO") {
-                    return None;
-                }
-                one(Clause::Rename(from, named(rest)?.0))
-            }
-            Some((word, _)) if word.is("INDEX") || word.is("KEY") => one(Clause::Nothing),
-            _ => one(Clause::RenameTable),
-        };
+        return one(rename(rest)?);
     }
     if first.is("CONVERT") {
-        return match rest.first() {
-            Some(to) if to.is("TO") => one(Clause::Convert),
-            Some(table) if table.is("TABLE") => Some(moving(Clause::TakeIn, rest)),
-            Some(partition) if partition.is("PARTITION") => one(Clause::GiveOut),
-            _ => one(Clause::Rows),
-        };
+        return Some(convert(rest));
     }
     if first.is("EXCHANGE") {
         return Some(moving(Clause::Rows, rest));
@@ -287,12 +263,7 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
         return one(Clause::Rows);
     }
     if first.is("ALTER") {
-        // ALTER INDEX i INVISIBLE; ALTER [COLUMN] c SET DEFAULT 5, or DROP DEFAULT, or SET INVISIBLE.
-        let other = ["INDEX", "KEY", "CHECK", "CONSTRAINT"];
-        return match rest.first() {
-            Some(word) if other.iter().any(|known| word.is(known)) => one(Clause::Nothing),
-            _ => one(Clause::Default(column(rest)?.0)),
-        };
+        return one(alter(rest)?);
     }
     let harmless = NOTHING.iter().any(|word| first.is(word))
         || matches!(
@@ -307,6 +278,48 @@ fn clause(piece: &[Token]) -> Option<Vec<Clause>> {
         }
         found
     })
+}
+
+/// CHANGE, or MODIFY, which names the column once.
+fn redefine(renames: bool, rest: &[Token]) -> Option<Vec<Clause>> {
+    let (from, rest) = column(rest)?;
+    let (to, definition) = match renames {
+        true => named(rest)?,
+        false => (from.clone(), rest),
+    };
+    let change = Clause::Change(from, to, place(definition));
+    Some(with_constraint(change, definition))
+}
+
+fn rename(rest: &[Token]) -> Option<Clause> {
+    match rest.split_first() {
+        Some((word, rest)) if word.is("COLUMN") => {
+            let (from, rest) = column(rest)?;
+            let (to, rest) = rest.split_first()?;
+            let to = to.is("TO").then(|| named(rest))??.0;
+            Some(Clause::Rename(from, to))
+        }
+        Some((word, _)) if word.is("INDEX") || word.is("KEY") => Some(Clause::Nothing),
+        _ => Some(Clause::RenameTable),
+    }
+}
+
+fn convert(rest: &[Token]) -> Vec<Clause> {
+    match rest.first() {
+        Some(to) if to.is("TO") => vec![Clause::Convert],
+        Some(table) if table.is("TABLE") => moving(Clause::TakeIn, rest),
+        Some(partition) if partition.is("PARTITION") => vec![Clause::GiveOut],
+        _ => vec![Clause::Rows],
+    }
+}
+
+/// ALTER INDEX i INVISIBLE; ALTER [COLUMN] c SET DEFAULT 5, or DROP DEFAULT, or SET INVISIBLE.
+fn alter(rest: &[Token]) -> Option<Clause> {
+    let other = ["INDEX", "KEY", "CHECK", "CONSTRAINT"];
+    match rest.first() {
+        Some(word) if other.iter().any(|known| word.is(known)) => Some(Clause::Nothing),
+        _ => Some(Clause::Default(column(rest)?.0)),
+    }
 }
 
 /// A column's clause, with what its definition says of rows.
