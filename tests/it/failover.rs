@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 /// How long connecting elsewhere, proving the past there and catching up may take.
-const TAKE_OVER: Duration = Duration::from_secs(180);
+pub(crate) const TAKE_OVER: Duration = Duration::from_secs(180);
 
 on_both_sources! {
     a_promoted_replica_carries_the_pipe_on_and_the_old_primary_takes_over_again: 480,
@@ -34,7 +34,7 @@ once! {
     a_pipe_goes_from_one_node_of_a_galera_cluster_to_another: 480,
 }
 
-async fn server(kind: SourceKind) -> Result<SourceServer> {
+pub(crate) async fn server(kind: SourceKind) -> Result<SourceServer> {
     tokio::task::spawn_blocking(move || {
         let options = SourceOptions::new(kind);
         SourceServer::start(match kind.is_mariadb() {
@@ -45,7 +45,7 @@ async fn server(kind: SourceKind) -> Result<SourceServer> {
     .await?
 }
 
-async fn primary(kind: SourceKind) -> Result<Stage> {
+pub(crate) async fn primary(kind: SourceKind) -> Result<Stage> {
     let server = server(kind).await?;
     Stage::with_source(move || Ok(server)).await
 }
@@ -356,16 +356,19 @@ async fn another_server_behind_one_address_is_read_where_it_has_all_that_was_rea
 }
 
 /// The table whose load is broken off by the failover.
-const LATE: [&str; 2] = [
+pub(crate) const LATE: [&str; 2] = [
     "CREATE TABLE late (id INT PRIMARY KEY, a INT)",
     "INSERT INTO late VALUES (1, 1), (2, 2), (3, 3)",
 ];
 
 /// The table of which each row makes a flush of its own.
-const WIDE: &str = "CREATE TABLE wide (id INT AUTO_INCREMENT PRIMARY KEY, a TEXT)";
+pub(crate) const WIDE: &str = "CREATE TABLE wide (id INT AUTO_INCREMENT PRIMARY KEY, a TEXT)";
 
 /// Both tables at a primary, its replica, and a pipe file of some of them.
-async fn late_and_wide(kind: SourceKind, tables: &[&str]) -> Result<(Stage, SourceServer, Value)> {
+pub(crate) async fn late_and_wide(
+    kind: SourceKind,
+    tables: &[&str],
+) -> Result<(Stage, SourceServer, Value)> {
     let stage = primary(kind).await?;
     stage.source.execute_all(LATE).await?;
     stage.source.execute(WIDE).await?;
@@ -378,12 +381,17 @@ async fn late_and_wide(kind: SourceKind, tables: &[&str]) -> Result<(Stage, Sour
     Ok((stage, replica, file))
 }
 
+/// Transactions that the stream takes seconds for.
+pub(crate) async fn keep_busy(stage: &Stage) -> Result<()> {
+    let rows = vec!["(REPEAT('x', 8100))"; 300].join(", ");
+    let wide = format!("INSERT INTO wide (a) VALUES {rows}");
+    stage.source.execute_all([&wide, &wide]).await
+}
+
 /// Changes the table at the primary alone, behind transactions that keep the pipe's stream busy for seconds: a load reads
 /// the changes long before the stream does.
 async fn change_unseen(stage: &Stage, replica: &SourceServer) -> Result<()> {
-    let rows = vec!["(REPEAT('x', 8100))"; 300].join(", ");
-    let wide = format!("INSERT INTO wide (a) VALUES {rows}");
-    stage.source.execute_all([&wide, &wide]).await?;
+    keep_busy(stage).await?;
     wait_followed(replica, &stage.source_server).await?;
     stop_following(replica).await?;
     stage
@@ -398,7 +406,7 @@ async fn change_unseen(stage: &Stage, replica: &SourceServer) -> Result<()> {
 
 /// The replica takes over and goes on; what is changed first has the numbers of what it lacks, where these are MariaDB's.
 /// The pipe, which had ended, is then equal to it.
-async fn assert_taken_over(
+pub(crate) async fn assert_taken_over(
     mut stage: Stage,
     replica: &SourceServer,
     pipe: &mut Pipe,
@@ -406,12 +414,17 @@ async fn assert_taken_over(
     tokio::task::block_in_place(|| stage.source_server.kill())?;
     promote(replica).await?;
     stage.source = Source::with_database(replica, &stage.database).await?;
+    assert_goes_on(stage, pipe).await
+}
+
+/// Changes the table at the source, and starts the pipe, which is then equal to it.
+pub(crate) async fn assert_goes_on(stage: Stage, pipe: &mut Pipe) -> Result<()> {
     stage
         .source
         .execute("UPDATE late SET a = 30 WHERE id = 3")
         .await?;
     for id in 10..20 {
-        let row = format!("INSERT INTO late VALUES ({id}, 0)");
+        let row = format!("INSERT INTO late (id, a) VALUES ({id}, 0)");
         stage.source.execute(row).await?;
     }
     pipe.change_env(VARIABLE, None);

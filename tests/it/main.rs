@@ -32,6 +32,7 @@ mod failover;
 mod groups;
 mod positions;
 mod protocol;
+mod read_ahead;
 mod refusals;
 mod replicas;
 mod transactions;

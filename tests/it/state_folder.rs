@@ -15,6 +15,7 @@ use crate::support::{
 
 on_both_sources! {
     a_copy_of_the_state_goes_on_and_so_does_one_that_was_left_behind: 500,
+    a_copy_that_was_left_behind_tells_nothing_of_tables_that_it_does_not_know: 300,
 }
 
 once! {
@@ -142,6 +143,66 @@ async fn overtaken(stage: &Stage, pipe: &mut Pipe, state: &str, former: u64) -> 
     assert_caught_up(stage, pipe, &["people", "words"]).await?;
     stage.assert(Comparison::of("log").view_alone()).await?;
     term(&pipe.status().await?)
+}
+
+/// Up to where the checkpoints of a term tell that the table is complete.
+async fn told(stage: &Stage, term: u64, table: &str) -> Result<String> {
+    let sql = format!(
+        "SELECT complete[if(mapContains(complete, '{table}'), '{table}', '')] FROM `{database}`._pipewright_checkpoints \
+         FINAL WHERE pipe = '{database}' AND term = {term} ORDER BY stream_offset DESC LIMIT 1",
+        database = stage.database
+    );
+    stage.clickhouse.query(&sql).await
+}
+
+async fn a_copy_that_was_left_behind_tells_nothing_of_tables_that_it_does_not_know(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    allow_locks(&stage).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE log (id INT PRIMARY KEY, a INT)",
+            "CREATE TABLE late (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO log VALUES (1, 1)",
+        ])
+        .await?;
+    let mut pipe = running_with(&stage.pipe_file_of(vec![append(&stage, "log")])).await?;
+    let former = term(&pipe.status().await?)?;
+    ensure!(pipe.stop().await? == 0);
+    pipe.copy_state("copy")?;
+    let newer = goes_on(&mut pipe, "state", former).await?;
+    let entry = json!({ "source": format!("{}.late", stage.database) });
+    let added = pipe.change(json!({ "tables": { "add": [entry] } })).await?;
+    ensure!(added.0 == 200, "{added:?}");
+    pipe.wait_state("Running", START).await?;
+    let unkeyed = "ALTER TABLE late DROP PRIMARY KEY";
+    stage.source.execute(unkeyed).await?;
+    pipe.wait_state("Degraded", CATCH_UP).await?;
+    stage.source.execute("UPDATE log SET a = 2").await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(pipe.stop().await? == 0);
+    let (of_late, of_log) = (
+        told(&stage, newer, "late").await?,
+        told(&stage, newer, "log").await?,
+    );
+    ensure!(
+        !of_late.is_empty() && of_late != of_log,
+        "late is told to be at {of_late}, and log at {of_log}"
+    );
+    pipe.use_state("copy");
+    pipe.restart()?;
+    pipe.wait_for("a term of its own", START, |status| {
+        term(status).is_ok_and(|present| present > newer)
+    })
+    .await?;
+    let still = told(&stage, newer, "late").await?;
+    ensure!(
+        still.is_empty() || still == of_late,
+        "late is told to be at {still} in place of {of_late}"
+    );
+    Ok(())
 }
 
 /// What stands at ClickHouse, whatever is merged meanwhile: rows, their versions, and the checkpoints.

@@ -153,7 +153,7 @@ impl Applier<'_> {
         let mut durable: Vec<Durable> = durable.into_iter().flatten().collect();
         held.extend(counted);
         let completed = completer
-            .complete(self.session, incomplete, &flush.sent.position)
+            .complete(self.session, self.store, incomplete, &flush.sent.position)
             .await?;
         for (table, completed) in completed {
             self.progress.rows_failed(&table, &completed.faults);

@@ -16,6 +16,9 @@
 //!   the target keeps, the D' that made the difference is still to come and outranks both.
 //! - *Several events of one key in one flush* need one reading, for the last of them: what is written for an earlier one
 //!   would lose to it. Tombstones of old keys are no readings, and stay.
+//! - *The source may lose that D',* or be followed by one that has never had it. So the place up to which what was read may
+//!   reach is recorded with the table before it is written, until the stream has got there; a source without it has the
+//!   table loaded anew ([`super::strayed`]).
 //! - *The columns are those of the recorded definition.* Where the table has changed since, the SELECT fails, or its answer
 //!   has other types, and either is an error and not a row ([`PartitionReader::start`]).
 //!
@@ -25,8 +28,10 @@
 use std::sync::Arc;
 
 use super::apply::{Written, write};
+use super::reaching::{Reaching, Read};
 use super::session::{LiveTable, Session};
-use crate::batch::TableName;
+use super::store::PipeStore;
+use crate::batch::{ChangeBatch, TableName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::binlog::IncompleteRows;
 use crate::source::mysql::decode::TableBuilder;
@@ -36,10 +41,21 @@ use crate::source::mysql::snapshot::{Partition, PartitionReader, SnapshotSession
 /// Rows that were read are handed on at this size: what an event left out may be far larger than the event.
 const HAND_ON_BYTES: usize = 16 << 20;
 
-/// Reads and writes incomplete rows, over one session that is kept between flushes.
+/// Reads and writes incomplete rows, over sessions that are kept between flushes.
 #[derive(Debug, Default)]
 pub(super) struct Completer {
     reader: Option<PartitionReader>,
+    reaching: Option<Reaching>,
+}
+
+/// What completes one table's rows.
+struct Completing<'a> {
+    session: &'a Session,
+    store: &'a PipeStore,
+    reaching: &'a Reaching,
+    table: &'a LiveTable,
+    /// The place of the flush, for dead letters.
+    at: &'a str,
 }
 
 impl Completer {
@@ -50,6 +66,7 @@ impl Completer {
     pub(super) async fn complete(
         &mut self,
         session: &Session,
+        store: &PipeStore,
         tables: Vec<(Arc<LiveTable>, IncompleteRows)>,
         end: &Position,
     ) -> Result<Vec<(TableName, Written)>> {
@@ -57,17 +74,33 @@ impl Completer {
             return Ok(Vec::new());
         }
         // Kept again only when all went well: after an error an answer may be half read.
+        let reaching = self.standing(session).await?;
         let mut reader = self.proved_reader(session, end).await?;
         let mut completed = Vec::new();
         for (table, rows) in tables {
             let name = table.source.name();
-            let done = complete_table(session, &mut reader, &table, rows, &end.to_string())
-                .await
-                .map_err(|error| error.with_table(name))?;
-            completed.push((name.clone(), done));
+            let completing = Completing {
+                session,
+                store,
+                reaching: &reaching,
+                table: &table,
+                at: &end.to_string(),
+            };
+            let done = completing.complete(&mut reader, rows).await;
+            completed.push((name.clone(), done.map_err(|error| error.with_table(name))?));
         }
-        self.reader = Some(reader);
+        (self.reader, self.reaching) = (Some(reader), Some(reaching));
         Ok(completed)
+    }
+
+    /// Before the first SELECT it may be renewed.
+    async fn standing(&mut self, session: &Session) -> Result<Reaching> {
+        if let Some(reaching) = self.reaching.take()
+            && reaching.stands().await
+        {
+            return Ok(reaching);
+        }
+        Reaching::open(&session.source).await
     }
 
     async fn proved_reader(
@@ -98,43 +131,51 @@ impl Completer {
     }
 }
 
-async fn complete_table(
-    session: &Session,
-    reader: &mut PartitionReader,
-    table: &LiveTable,
-    mut rows: IncompleteRows,
-    at: &str,
-) -> Result<Written> {
-    let mut completed = Written::default();
-    let source = Arc::clone(rows.table());
-    let mut builder = TableBuilder::new(&source, !session.config.nullable)?;
-    for (number, predicate) in (0..).zip(rows.conditions()) {
-        let keys = Partition {
-            number,
-            predicate,
-            description: "keys of partial row images".to_owned(),
-        };
-        reader.start(&source, &keys).await?;
-        loop {
-            let more = reader
-                .next_rows(|packet| builder.push_packet_row(packet))
-                .await?;
-            if builder.byte_count() >= HAND_ON_BYTES
-                && let Some(found) = rows.found(&builder.finish())?
-            {
-                write(session, table, found, at, None, &mut completed).await?;
-            }
-            if !more {
-                break;
+impl Completing<'_> {
+    async fn complete(
+        &self,
+        reader: &mut PartitionReader,
+        mut rows: IncompleteRows,
+    ) -> Result<Written> {
+        let mut completed = Written::default();
+        let source = Arc::clone(rows.table());
+        let mut builder = TableBuilder::new(&source, !self.session.config.nullable)?;
+        for (number, predicate) in (0..).zip(rows.conditions()) {
+            let keys = Partition {
+                number,
+                predicate,
+                description: "keys of partial row images".to_owned(),
+            };
+            reader.start(&source, &keys).await?;
+            loop {
+                let more = reader
+                    .next_rows(|packet| builder.push_packet_row(packet))
+                    .await?;
+                if builder.byte_count() >= HAND_ON_BYTES
+                    && let Some(found) = rows.found(&builder.finish())?
+                {
+                    self.write(found, &mut completed).await?;
+                }
+                if !more {
+                    break;
+                }
             }
         }
+        for batch in [rows.found(&builder.finish())?, rows.gone()?]
+            .into_iter()
+            .flatten()
+        {
+            self.write(batch, &mut completed).await?;
+        }
+        completed.values.add(&builder.take_changed());
+        Ok(completed)
     }
-    for batch in [rows.found(&builder.finish())?, rows.gone()?]
-        .into_iter()
-        .flatten()
-    {
-        write(session, table, batch, at, None, &mut completed).await?;
+
+    /// What a row is not may come of a transaction that is lost as well as what it is.
+    async fn write(&self, batch: ChangeBatch, completed: &mut Written) -> Result<()> {
+        let name = self.table.source.name();
+        let recorded = self.reaching.record(self.store, name, Read::Images);
+        recorded.await?;
+        write(self.session, self.table, batch, self.at, None, completed).await
     }
-    completed.values.add(&builder.take_changed());
-    Ok(completed)
 }

@@ -2,31 +2,31 @@
 //!
 //! Every row of a load has version 0, below all that the stream writes, so a partition may be read at any moment at or
 //! after the start place, and read again after a crash: whatever changed since the start place arrives by the stream
-//! with a higher version. A partition is marked done in one write after its last row is durable. When all are done the
-//! table's end place is taken; once the checkpoint has passed it, the table equals the source. Loads of append tables read
-//! one moment instead ([`append`]).
+//! with a higher version. How far the rows may reach that were read is recorded before they are written ([`reaching`]).
+//! A partition is marked done in one write after its last row is durable. When all are done the table's end place is taken;
+//! once the checkpoint has passed it, the table equals the source. Loads of append tables read one moment instead
+//! ([`append`]).
+//!
+//! [`reaching`]: super::reaching
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::{OwnedRwLockReadGuard, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::append;
 use super::apply::transform;
-use super::document::{BatchDocument, BatchKind, Timestamp};
-use super::faults::FaultCounts;
+use super::gathered::{Finished, Loading, Piece, insert};
+use super::reaching::{Reaching, Read};
 use super::record::Records;
 use super::session::{LiveTable, Session};
 use super::store::PipeStore;
 use super::supervisor::Pipe;
 use super::table_state::TableEvent;
-use super::values::{Unfinished, ValueCounts};
-use crate::batch::{Adjustment, ChangeBatch, Changes, TableName};
-use crate::destination::clickhouse::TargetTable;
+use crate::batch::{ChangeBatch, Changes, TableName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::source::mysql::catalog;
@@ -35,41 +35,10 @@ use crate::source::mysql::position::Position;
 use crate::source::mysql::snapshot::{
     self, Partition, PartitionReader, SnapshotSession, Stood, Window,
 };
-use crate::transform::Fault;
 
 /// A reader hands on what it has decoded at this size, so that transform and insert begin before a partition ends: with
 /// 16 MiB ClickHouse stood idle for the first tenth of a load of 2,000,000 rows.
 const HAND_ON_BYTES: usize = 4 << 20;
-
-/// No more rows or bytes are gathered while an insert is under way: ClickHouse takes 15 % more rows a second in inserts
-/// of this size than in those of one small partition, and merges less.
-const INSERT_ROWS: usize = 400_000;
-const INSERT_BYTES: usize = 64 << 20;
-
-/// With no insert under way the next one begins at this many rows. While it runs, more are gathered than that.
-const INSERT_ROWS_IDLE: usize = 50_000;
-
-/// An insert waits no longer for more rows once the readers have gone quiet.
-const INSERT_WAIT: Duration = Duration::from_millis(200);
-
-/// Part of a partition, transformed.
-struct Piece {
-    /// By target.
-    batches: Vec<(TargetTable, ChangeBatch)>,
-    partition: u32,
-    /// What policies have changed on the way from the packets into the batch.
-    changed: Vec<Adjustment>,
-    /// What plugins failed on.
-    faults: Vec<Fault>,
-    /// Set on the last piece: the partition is done when this piece is durable.
-    last: Option<Finished>,
-}
-
-struct Finished {
-    partition: u32,
-    rows: u64,
-    _gate: OwnedRwLockReadGuard<()>,
-}
 
 /// Loads every table that is not loaded yet and whose turn it is. On `stop` the partitions under way are finished and the
 /// rest is left.
@@ -172,7 +141,13 @@ async fn load_rest(
     start: &Position,
     stop: &CancellationToken,
 ) -> Result<()> {
+    let reaching = match session.table(name).target.is_append() {
+        true => Reaching::NOT,
+        false => Reaching::open(&session.source).await?,
+    };
     let partitions = plan(session, pipe, name).await?;
+    // Also before anything is read: with a place it does not matter on which server it was planned.
+    reaching.record(&pipe.store, name, Read::Load).await?;
     let done = pipe
         .store
         .records()
@@ -185,7 +160,13 @@ async fn load_rest(
         .filter(|partition| !done.contains(&partition.number))
         .collect();
     if !queue.is_empty() {
-        read_and_insert(session, pipe, name, start, queue, stop).await?;
+        let loading = Loading {
+            session,
+            pipe,
+            name,
+            reaching: &Arc::new(reaching),
+        };
+        read_and_insert(loading, start, queue, stop).await?;
     }
     if stop.is_cancelled() && !is_done(pipe, name) {
         return Ok(());
@@ -254,13 +235,17 @@ async fn plan(
 }
 
 async fn read_and_insert(
-    session: &Arc<Session>,
-    pipe: &Arc<Pipe>,
-    name: &TableName,
+    loading: Loading<'_>,
     start: &Position,
     queue: VecDeque<Partition>,
     stop: &CancellationToken,
 ) -> Result<()> {
+    let Loading {
+        session,
+        pipe,
+        name,
+        reaching,
+    } = loading;
     let readers = (session.config.snapshot.threads_per_table.get() as usize).min(queue.len());
     let (mut opened, window): (Vec<Option<SnapshotSession>>, _) =
         match session.table(name).target.is_append() {
@@ -283,7 +268,9 @@ async fn read_and_insert(
     for opened in opened {
         let reader = Reader {
             session: Arc::clone(session),
+            pipe: Arc::clone(pipe),
             name: name.clone(),
+            reaching: Arc::clone(reaching),
             queue: Arc::clone(&queue),
             window: window.clone(),
             pieces: pieces.clone(),
@@ -301,7 +288,7 @@ async fn read_and_insert(
         }
         Ok(())
     };
-    tokio::try_join!(read_all, insert(session, pipe, name, received)).map(drop)
+    tokio::try_join!(read_all, insert(loading, received)).map(drop)
 }
 
 /// What the server must hold for its rows to be those of the load: a table's own place may be ahead of the pipe's, and
@@ -316,7 +303,9 @@ fn proved(records: &Records, name: &TableName, start: &Position) -> Position {
 /// Takes the next partition until none is left.
 struct Reader {
     session: Arc<Session>,
+    pipe: Arc<Pipe>,
     name: TableName,
+    reaching: Arc<Reaching>,
     queue: Arc<Mutex<VecDeque<Partition>>>,
     /// What has changed while the sessions began.
     window: Option<Arc<Window>>,
@@ -415,6 +404,10 @@ impl Reader {
         batch: ChangeBatch,
         partition: &Partition,
     ) -> Result<Piece> {
+        if table.chain.keeps_letters() {
+            let store = &self.pipe.store;
+            self.reaching.record(store, &self.name, Read::Load).await?;
+        }
         let at = format!("load, partition {}", partition.number);
         let (applied, _letters) = transform(&self.session, table, batch, &at).await?;
         let targets = table.load_targets();
@@ -436,155 +429,5 @@ impl Reader {
             .send(piece)
             .await
             .map_err(|_| Error::new(ErrorKind::Stopped, "the load was given up"))
-    }
-}
-
-/// Gathers pieces into inserts: one is under way while the next is gathered.
-async fn insert(
-    session: &Arc<Session>,
-    pipe: &Arc<Pipe>,
-    name: &TableName,
-    mut pieces: mpsc::Receiver<Piece>,
-) -> Result<()> {
-    let mut under_way = None;
-    let mut gathered = Gathered::default();
-    // Handed from each insert to the next, as only one is under way.
-    let mut unfinished = Unfinished::default();
-    let mut ended = false;
-    loop {
-        let mut quiet = false;
-        let room = !ended && !gathered.is_large();
-        // Cancel-safe: `recv` loses nothing, and the insert is polled in place.
-        tokio::select! {
-            result = async { under_way.as_mut().expect("checked by the guard").await }, if under_way.is_some() => {
-                under_way = None;
-                unfinished = result?;
-            }
-            next = tokio::time::timeout(INSERT_WAIT, pieces.recv()), if room => match next {
-                Ok(Some(piece)) => gathered.add(piece),
-                Ok(None) => ended = true,
-                Err(_) => quiet = true,
-            },
-        }
-        let ready = gathered.is_worthwhile() || ((quiet || ended) && !gathered.is_empty());
-        if under_way.is_none() && ready {
-            let counted = std::mem::take(&mut unfinished);
-            under_way = Some(Box::pin(
-                std::mem::take(&mut gathered).insert(session, pipe, name, counted),
-            ));
-        }
-        if ended && under_way.is_none() {
-            return Ok(());
-        }
-    }
-}
-
-#[derive(Default)]
-struct Gathered {
-    /// By the target's name; for most tables there is one.
-    inserts: BTreeMap<String, Insert>,
-    /// What policies have changed before the insert, and what plugins failed on, by partition.
-    changed: Vec<(u32, Vec<Adjustment>, Vec<Fault>)>,
-    finished: Vec<Finished>,
-    rows: usize,
-    bytes: usize,
-}
-
-/// Rows of one target.
-struct Insert {
-    target: TargetTable,
-    batches: Vec<ChangeBatch>,
-    /// The partition of each batch.
-    partitions: Vec<u32>,
-}
-
-impl Gathered {
-    fn add(&mut self, piece: Piece) {
-        self.changed
-            .push((piece.partition, piece.changed, piece.faults));
-        for (target, batch) in piece.batches {
-            self.rows += batch.row_count;
-            self.bytes += batch.byte_count();
-            if batch.row_count == 0 {
-                continue;
-            }
-            let insert = self.inserts.entry(target.name().to_owned());
-            let insert = insert.or_insert_with(|| Insert {
-                target,
-                batches: Vec::new(),
-                partitions: Vec::new(),
-            });
-            insert.batches.push(batch);
-            insert.partitions.push(piece.partition);
-        }
-        self.finished.extend(piece.last);
-    }
-
-    fn is_large(&self) -> bool {
-        self.rows >= INSERT_ROWS || self.bytes >= INSERT_BYTES
-    }
-
-    fn is_worthwhile(&self) -> bool {
-        self.rows >= INSERT_ROWS_IDLE || self.is_large()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.inserts.is_empty() && self.finished.is_empty()
-    }
-
-    async fn insert(
-        self,
-        session: &Arc<Session>,
-        pipe: &Arc<Pipe>,
-        name: &TableName,
-        mut unfinished: Unfinished,
-    ) -> Result<Unfinished> {
-        for (partition, changed, faults) in &self.changed {
-            unfinished.add(*partition, changed);
-            unfinished.add_faults(*partition, faults);
-        }
-        for insert in self.inserts.values() {
-            let began = Instant::now();
-            let durable = session.destination.insert(&insert.target, &insert.batches);
-            let durable = durable.await?;
-            pipe.progress.add_batch(BatchDocument {
-                kind: BatchKind::Load,
-                table: Some(name.to_string()),
-                rows: durable.rows(),
-                bytes: durable.bytes(),
-                seconds: began.elapsed().as_secs_f64(),
-                finished_at: Timestamp::now(),
-            });
-            tracing::debug!(table = %name, rows = durable.rows(), bytes = durable.bytes(), "loaded");
-            unfinished.inserted(&insert.partitions, &durable);
-        }
-        if self.finished.is_empty() {
-            return Ok(unfinished);
-        }
-        let bytes = unfinished.take_bytes();
-        let mut values = ValueCounts::default();
-        let mut faults = FaultCounts::default();
-        for finished in &self.finished {
-            values.merge(&unfinished.take(finished.partition));
-            faults.merge(&unfinished.take_faults(finished.partition));
-        }
-        pipe.store
-            .commit(|draft| {
-                let done = Arc::make_mut(draft.done.entry(name.clone()).or_default());
-                done.extend(self.finished.iter().map(|finished| finished.partition));
-                draft.add_values(name, &values);
-                draft.add_faults(name, &faults);
-                let table = draft.table_mut(name);
-                table.bytes_loaded += bytes;
-                table.rows_loaded += self
-                    .finished
-                    .iter()
-                    .map(|finished| finished.rows)
-                    .sum::<u64>();
-                Ok(())
-            })
-            .await?;
-        fault::point("load:3");
-        Ok(unfinished)
     }
 }

@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 use super::heal::Kinship;
 use super::incomplete::LastLook;
 use super::lost;
-use super::record::Records;
+use super::record::{PipeRecord, Records};
 use super::session::Session;
 use super::store::PipeStore;
 use crate::config::Cascades;
-use crate::destination::clickhouse::{Durable, Incomplete, MirrorRow};
+use crate::destination::clickhouse::{Durable, Incomplete, Mirror, MirrorRow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::position::{Position, StreamPlace};
 
@@ -119,7 +119,8 @@ impl Mirroring<'_> {
 }
 
 /// Takes back what the newest mirror says of append tables beyond the checkpoint: rows that are taken out of them are read
-/// again, which may be long after.
+/// again, which may be long after. Where this state has not written that mirror it is an earlier copy, and does not know
+/// which tables the pipe has had since, or what had become of them: then nothing is told of any.
 ///
 /// # Errors
 /// As any query or insert.
@@ -146,19 +147,36 @@ pub(super) async fn take_back(session: &Session, store: &PipeStore) -> Result<()
                 .or_insert_with(|| at.clone());
         }
     }
+    let is_ours = records
+        .pipe
+        .as_ref()
+        .is_some_and(|record| has_written(record, &newest));
+    // Which rows follow those of others is not known here.
+    let is_told = is_ours && session.config.cascades == Cascades::Warn;
     let row = MirrorRow {
         term: newest.term,
         offset: newest.offset,
         position: newest.position,
         owner: newest.owner,
         source_committed_at: None,
-        // Which rows follow those of others is not known here.
-        incomplete: (session.config.cascades == Cascades::Warn).then(|| Arc::new(incomplete)),
+        incomplete: is_told.then(|| Arc::new(incomplete)),
     };
     session
         .destination
         .write_mirror(store.pipe(), &row, &[])
         .await
+}
+
+/// Whether the mirror is of a place in the record's term that the record has got to, or had announced.
+fn has_written(record: &PipeRecord, mirror: &Mirror) -> bool {
+    let Ok(position) = serde_json::from_str::<Position>(&mirror.position) else {
+        return false;
+    };
+    let checkpoint = record.checkpoint.iter().map(|checkpoint| &checkpoint.place);
+    (mirror.term, &mirror.owner) == (record.term, &record.owner)
+        && checkpoint
+            .chain(&record.sent)
+            .any(|place| place.position.contains(&position) == Some(true))
 }
 
 /// A place as the mirror keeps it: the same JSON as in the state.
@@ -173,7 +191,10 @@ pub(super) fn position_text(position: &Position) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::pipe::lost::tests::{place, record};
 
     #[test]
     fn a_row_of_records_of_before_that_came_on_top_of_a_newer_one_says_no_more_what_that_said() {
@@ -188,5 +209,29 @@ mod tests {
         // Readers do not see this one.
         mirrored.has_written((1, 5), Arc::clone(&whole));
         assert!(mirrored.says(&behind));
+    }
+
+    #[test]
+    fn a_mirror_that_the_state_has_not_written_is_none_of_its_own() {
+        let record = PipeRecord {
+            sent: Some(place(12)),
+            ..record()
+        };
+        let wrote = |term: u16, until: u64, owner: &str| {
+            let position = place(until).position;
+            let mirror = Mirror {
+                term,
+                offset: 0,
+                position: position_text(&position).expect("JSON"),
+                owner: owner.to_owned(),
+                written_at: SystemTime::UNIX_EPOCH,
+            };
+            has_written(&record, &mirror)
+        };
+        assert!(wrote(3, 9, "us"));
+        assert!(wrote(3, 12, "us"), "it was announced");
+        assert!(!wrote(3, 13, "us"), "the state is an earlier copy");
+        assert!(!wrote(4, 9, "us"));
+        assert!(!wrote(3, 9, "another"));
     }
 }

@@ -238,8 +238,16 @@ pub struct TableRecord {
     /// The server that the load reads; none before it is planned.
     #[serde(default)]
     pub load_server: Option<ServerIdentity>,
+    /// Rows of the load may show what the source had committed up to here; none where it has no GTIDs, in a record of a
+    /// former build, and before the load is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_reach: Option<Position>,
     /// Where the load ended; none while partitions are left.
     pub load_end: Option<Position>,
+    /// Rows that the stream has completed from the source may show what that had committed up to here; none once the
+    /// stream has got there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_reach: Option<Position>,
     /// Digests of the plugins and their configurations, in order.
     pub plugins: Vec<PinnedPlugin>,
     /// Rows read by the load.
@@ -336,7 +344,9 @@ impl TableRecord {
             in_snapshot: false,
             partitions: None,
             load_server: None,
+            load_reach: None,
             load_end: None,
+            image_reach: None,
             plugins: Vec::new(),
             rows_loaded: 0,
             bytes_loaded: 0,

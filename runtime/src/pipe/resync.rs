@@ -290,6 +290,7 @@ impl Fresh {
             let now: Vec<String> = table.targets().map(str::to_owned).collect();
             table.left.retain(|left| !now.contains(left));
             table.place.clone_from(&place);
+            table.image_reach = None;
         }
         // Nobody has read what followed their rows meanwhile; a table that is loaded as well has it.
         for name in &lost {
@@ -483,7 +484,7 @@ pub(super) fn load_beside(draft: &mut Records, name: &TableName, alone: bool) {
     table.shadow = Some(shadow(&target, generation, alone || was_alone));
     table.generation = generation;
     (table.partitions, table.load_end, table.in_snapshot) = (None, None, false);
-    table.load_server = None;
+    (table.load_server, table.load_reach) = (None, None);
     table.rows_loaded_before += mem::take(&mut table.rows_loaded);
     table.bytes_loaded_before += mem::take(&mut table.bytes_loaded);
     table.rows_estimated = None;

@@ -4,8 +4,12 @@
 //! The pipe's own past is proved before, up to *sent*. A table may reach further: it passes over what lies before the place
 //! that its load began at, it has read on by itself, or its load has ended later than the stream has got. Within a domain
 //! MariaDB counts on from what both servers have, so that the stream, to judge by its numbers, would pass such a place with
-//! other transactions than those. And rows of a load carry no place at all: what a partition showed on one server stays,
-//! although no event of the other will ever mention it. So a load that has not ended is of one server.
+//! other transactions than those. And rows that were read from tables carry no place of their own: what a partition showed
+//! on one server stays, although no event of the other will ever mention it, and so does what completed a partial image. So
+//! the place that such rows may reach is recorded before they are written ([`super::reaching`]). It tells of one server as
+//! well, which came back without its last transactions, and lets a load go on at another that has them. Where there is no
+//! such place, a load that has not ended is of one server. A server that has given the numbers of what it lost to others
+//! before it is asked cannot be told from one that lost nothing.
 //!
 //! Where only the load has strayed, it alone begins anew, in another generation; what the stream has written stays. A table
 //! whose own place has begins at another one, which is taken at the source as it is now.
@@ -118,19 +122,23 @@ fn is_load_open(table: &TableRecord) -> bool {
 fn reached(table: &TableRecord) -> Vec<(Part, &Position)> {
     let own = table.place.iter();
     let own = own.flat_map(|own| std::iter::once(&own.place).chain(&own.sent));
-    let end = table.load_end.iter().filter(|_| is_load_open(table));
-    own.map(|place| (Part::Place, &place.position))
-        .chain(end.map(|end| (Part::Load, end)))
+    let own = own.map(|place| &place.position).chain(&table.image_reach);
+    let load = table.load_reach.iter().chain(&table.load_end);
+    let load = load.filter(|_| is_load_open(table));
+    own.map(|place| (Part::Place, place))
+        .chain(load.map(|place| (Part::Load, place)))
         .collect()
 }
 
-/// Whether a load that has not ended has begun on another server than `present`; without a record of it, on `former`.
+/// Whether a load that has not ended, and of which nothing tells how far its rows reach, has begun on another server than
+/// `present`; without a record of it, on `former`.
 fn is_of_another(
     table: &TableRecord,
     former: Option<&ServerIdentity>,
     present: &ServerIdentity,
 ) -> bool {
-    let reads = table.partitions.is_some() && table.load_end.is_none() && is_load_open(table);
+    let ended = table.load_end.is_some() || table.load_reach.is_some();
+    let reads = table.partitions.is_some() && !ended && is_load_open(table);
     let server = table.load_server.as_ref().or(former);
     reads && server.is_some_and(|server| server != present)
 }
@@ -219,8 +227,37 @@ fn sentences<'a>(
     told
 }
 
-/// Gives tables another start place, taken at the source, at once where nothing keeps one of them from it.
+/// Gives tables another start place, taken at the source, at once but for those that something keeps from it.
 async fn begin_anew(pipe: &Pipe, strayed: &[Strayed]) -> Result<()> {
+    let mut waiting = vec![strayed.iter().collect::<Vec<&Strayed>>()];
+    while let Some(mut some) = waiting.pop() {
+        let error = match begin_together(pipe, &some).await {
+            Ok(()) => continue,
+            Err(error) if !append::concerns_one_table(&error) => return Err(error),
+            Err(error) => error,
+        };
+        match refused(&some, &error) {
+            Some(index) => {
+                let Strayed { name, .. } = some.remove(index);
+                append::take_out(pipe, name, &error.with_table(name)).await?;
+            }
+            None => waiting.push(some.split_off(some.len() / 2)),
+        }
+        waiting.push(some);
+    }
+    Ok(())
+}
+
+/// Which of the tables keeps the others from beginning; none where that is not said.
+fn refused(some: &[&Strayed], error: &Error) -> Option<usize> {
+    match (some, error.table()) {
+        ([_], _) => Some(0),
+        (_, Some(named)) => some.iter().position(|one| one.name == *named),
+        (_, None) => None,
+    }
+}
+
+async fn begin_together(pipe: &Pipe, strayed: &[&Strayed]) -> Result<()> {
     if strayed.is_empty() {
         return Ok(());
     }
@@ -229,37 +266,24 @@ async fn begin_anew(pipe: &Pipe, strayed: &[Strayed]) -> Result<()> {
     let past = pipe.past();
     let session = Session::connect(config, &pipe.engine, &pipe.plugins, past.as_ref()).await?;
     let names: Vec<TableName> = strayed.iter().map(|one| one.name.clone()).collect();
-    match resync::begin_anew(&session, pipe, &names).await {
-        Ok(fresh) => {
-            let records = pipe.store.records();
-            let invented = strayed.iter().filter(|strayed| {
-                let table = records.tables.get(&strayed.name);
-                table.is_some_and(|table| table.whole && !table.state.is_loading())
+    let fresh = resync::begin_anew(&session, pipe, &names).await?;
+    let records = pipe.store.records();
+    let invented = strayed.iter().filter(|strayed| {
+        let table = records.tables.get(&strayed.name);
+        table.is_some_and(|table| table.whole && !table.state.is_loading())
+    });
+    change(pipe, |draft| {
+        fresh.record(draft, true)?;
+        for strayed in invented {
+            // Until the exchange its live table has them.
+            draft.table_mut(&strayed.name).inexact = Some(Failure {
+                remedy: Some("wait: the table is loaded anew by itself".to_owned()),
+                ..Failure::from(&astray(strayed))
             });
-            change(pipe, |draft| {
-                fresh.record(draft, true)?;
-                for strayed in invented {
-                    // Until the exchange its live table has them.
-                    draft.table_mut(&strayed.name).inexact = Some(Failure {
-                        remedy: Some("wait: the table is loaded anew by itself".to_owned()),
-                        ..Failure::from(&astray(strayed))
-                    });
-                }
-                Ok(())
-            })
-            .await
         }
-        Err(error) if !append::concerns_one_table(&error) => Err(error),
-        Err(error) => match names.as_slice() {
-            [name] => append::take_out(pipe, name, &error.with_table(name)).await,
-            _ => {
-                for one in strayed.chunks(1) {
-                    Box::pin(begin_anew(pipe, one)).await?;
-                }
-                Ok(())
-            }
-        },
-    }
+        Ok(())
+    })
+    .await
 }
 
 /// Changes the tables of a pipe that goes over to loading, unless something else has been asked of it.
@@ -333,6 +357,20 @@ mod tests {
             (Part::Load, place(9).position),
         ];
         assert_eq!(reach(all), expected);
+        let read = |table: &mut TableRecord| {
+            (table.image_reach, table.load_reach) =
+                (Some(place(6).position), Some(place(8).position));
+        };
+        let expected = [
+            (Part::Place, place(6).position),
+            (Part::Load, place(8).position),
+        ];
+        assert_eq!(reach(read), expected);
+        let whole = |table: &mut TableRecord| {
+            read(table);
+            (table.whole, table.state) = (true, TableState::Streaming);
+        };
+        assert_eq!(reach(whole), expected[..1]);
     }
 
     #[test]
@@ -353,8 +391,27 @@ mod tests {
         let mut ended = TableRecord::clone(&under_way(Some(&first)));
         ended.load_end = Some(place(9).position);
         assert!(!strays(&ended), "its end tells what it has read");
+        let mut placed = TableRecord::clone(&under_way(Some(&first)));
+        placed.load_reach = Some(place(9).position);
+        assert!(!strays(&placed), "its place tells what it has read");
         let (_, unread) = table("t", |table| table.state = TableState::Pending);
         assert!(!strays(&unread));
+    }
+
+    #[test]
+    fn the_table_that_is_named_is_left_out_before_others_are_tried_apart() {
+        let strayed = ["a", "b", "c"].map(|name| Strayed {
+            name: TableName::new("s", name),
+            part: Part::Place,
+            cause: Cause::Elsewhere,
+        });
+        let all: Vec<&Strayed> = strayed.iter().collect();
+        let error = || Error::new(ErrorKind::Unsupported, "no");
+        assert_eq!(refused(&all, &error()), None);
+        assert_eq!(refused(&all, &error().with_table(&all[1].name)), Some(1));
+        let other = TableName::new("s", "d");
+        assert_eq!(refused(&all, &error().with_table(&other)), None);
+        assert_eq!(refused(&all[..1], &error()), Some(0));
     }
 
     #[test]

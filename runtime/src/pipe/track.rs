@@ -132,6 +132,10 @@ impl Track {
                             place.position
                         );
                         join_passed(draft, &place);
+                        let completed = draft.names_where(|table| {
+                            table.image_reach.is_some() && table.state.is_in_stream()
+                        });
+                        forget_images(draft, &completed, &place);
                         let record = draft.pipe_mut();
                         let before = record.checkpoint.as_ref();
                         let before = before.and_then(|before| before.committed_at_us);
@@ -141,10 +145,13 @@ impl Track {
                             written_at_us: now_us(),
                         });
                     }
-                    Track::Table(name) => place_of(draft, name, |own| {
-                        own.place = place;
-                        own.as_of_us = committed_at_us.or(own.as_of_us);
-                    }),
+                    Track::Table(name) => {
+                        forget_images(draft, std::slice::from_ref(name), &place);
+                        place_of(draft, name, |own| {
+                            own.place = place;
+                            own.as_of_us = committed_at_us.or(own.as_of_us);
+                        });
+                    }
                 }
                 edit(draft);
                 Ok(())
@@ -198,6 +205,17 @@ fn goes_forward(checkpoint: Option<&Checkpoint>, place: &StreamPlace) -> bool {
 fn place_of(draft: &mut Records, name: &TableName, edit: impl FnOnce(&mut TablePlace)) {
     if let Some(place) = &mut draft.table_mut(name).place {
         edit(place);
+    }
+}
+
+/// Of rows that were read from the source the stream has met everything that they may show.
+fn forget_images(draft: &mut Records, names: &[TableName], at: &StreamPlace) {
+    for name in names {
+        let known = draft.tables.get(name);
+        let known = known.and_then(|table| table.image_reach.as_ref());
+        if known.is_some_and(|known| at.position.contains(known) == Some(true)) {
+            draft.table_mut(name).image_reach = None;
+        }
     }
 }
 
