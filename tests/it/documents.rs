@@ -64,6 +64,7 @@ fn described(declaration: &str) -> SourceColumn {
         unsigned: column_type.contains("unsigned"),
         nullable: false,
         charset: (text || is(&["enum", "set"])).then(|| "utf8mb4".to_owned()),
+        collation: None,
         length: Some(8),
         precision: decimal.then_some(15),
         scale: decimal.then_some(2),

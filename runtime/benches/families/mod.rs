@@ -102,6 +102,7 @@ impl Family {
             unsigned: false,
             nullable: true,
             charset: self.charset.map(str::to_owned),
+            collation: None,
             length,
             precision,
             scale,

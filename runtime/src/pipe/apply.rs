@@ -6,6 +6,7 @@
 //!
 //! A destination that is away is waited for in place ([`Patience`]): the flush, and the source's stream behind it, stay.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -180,17 +181,25 @@ impl Applier<'_> {
         let (end, committed_at_us, passed) = (flush.end, flush.committed_at_us, flush.passed);
         // Of a transaction that goes out in parts, `end` is the place before it.
         let at = flush.sent;
+        let silent = counted
+            .iter()
+            .map(|counted| (&counted.table, counted.silent));
+        let silent = passed
+            .iter()
+            .map(|(table, silent)| (table, *silent))
+            .chain(silent);
+        let followed: Vec<(&TableName, BTreeSet<TableName>)> = silent
+            .map(|(table, silent)| (table, self.kinship.reached(table, silent)))
+            .filter(|(_, followers)| !followers.is_empty())
+            .collect();
         let mark = |draft: &mut Records| {
-            let counted = counted
-                .iter()
-                .map(|counted| (&counted.table, counted.silent));
-            let passed = passed.iter().map(|(table, silent)| (table, *silent));
-            for (table, silent) in passed.chain(counted) {
-                self.kinship.mark(draft, table, silent, Some(&at));
+            for (table, followers) in &followed {
+                self.kinship.mark_each(draft, table, followers, Some(&at));
             }
         };
         let mut records = self.store.records();
-        if !self.kinship.is_empty() {
+        // One table's own track mirrors nothing.
+        if !followed.is_empty() && self.track == Track::Pipe {
             mark(Arc::make_mut(&mut records));
         }
         let mirroring = Mirroring {

@@ -53,7 +53,8 @@ impl Silent {
 /// change. One that goes is kept until the next run, since rows of before may be read behind it.
 #[derive(Debug, Default)]
 pub(super) struct Kinship {
-    known: Mutex<BTreeMap<TableName, Vec<Cascade>>>,
+    /// By parent, what each table follows of its changes.
+    known: Mutex<BTreeMap<TableName, BTreeMap<TableName, Silent>>>,
     learned: AtomicU64,
     /// Whether the pipe's mode has no loads.
     only_streams: bool,
@@ -73,11 +74,13 @@ impl Kinship {
         let mut conn = session.source.control().await?;
         let found = unlogged_cascades(&mut conn, &names).await;
         conn.disconnect().await.ok();
-        Ok(Self {
-            known: Mutex::new(found?),
+        let kinship = Self {
+            known: Mutex::default(),
             learned: AtomicU64::default(),
             only_streams: session.config.mode == Mode::CdcOnly,
-        })
+        };
+        kinship.take_in(found?);
+        Ok(kinship)
     }
 
     /// Takes in what a statement says of foreign keys; by its text, since the catalog may be ahead of it.
@@ -122,11 +125,11 @@ impl Kinship {
     pub(super) fn take_in(&self, found: impl IntoIterator<Item = (TableName, Vec<Cascade>)>) {
         let mut known = self.known();
         for (child, cascades) in found {
-            let own = known.entry(child).or_default();
             for cascade in cascades {
-                if !own.contains(&cascade) {
-                    own.push(cascade);
-                }
+                let children = known.entry(cascade.parent).or_default();
+                let follows = children.entry(child.clone()).or_default();
+                follows.updates |= cascade.on_update;
+                follows.deletes |= cascade.on_delete;
             }
         }
         self.learned.fetch_add(1, Ordering::Relaxed);
@@ -137,12 +140,7 @@ impl Kinship {
         self.learned.load(Ordering::Relaxed)
     }
 
-    /// Whether no table's rows follow those of another.
-    pub(super) fn is_empty(&self) -> bool {
-        self.known().is_empty()
-    }
-
-    fn known(&self) -> MutexGuard<'_, BTreeMap<TableName, Vec<Cascade>>> {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<TableName, BTreeMap<TableName, Silent>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,16 +148,14 @@ impl Kinship {
     pub(super) fn reached(&self, parent: &TableName, changes: Silent) -> BTreeSet<TableName> {
         let known = self.known();
         let mut reached = BTreeSet::new();
-        let mut next = vec![(parent.clone(), changes.deletes, changes.updates)];
-        while let Some((parent, deleted, updated)) = next.pop() {
-            for (child, cascades) in known.iter() {
-                let follows = cascades.iter().any(|cascade| {
-                    cascade.parent == parent
-                        && ((cascade.on_delete && deleted) || (cascade.on_update && updated))
-                });
-                if follows && reached.insert(child.clone()) {
+        let mut next = vec![(parent.clone(), changes)];
+        while let Some((parent, changes)) = next.pop() {
+            for (child, follows) in known.get(&parent).into_iter().flatten() {
+                let is_reached =
+                    (follows.deletes && changes.deletes) || (follows.updates && changes.updates);
+                if is_reached && reached.insert(child.clone()) {
                     // What became of its rows, deleted or updated, is not told.
-                    next.push((child.clone(), true, true));
+                    next.push((child.clone(), Silent::ANY));
                 }
             }
         }
@@ -174,8 +170,19 @@ impl Kinship {
         changes: Silent,
         at: Option<&StreamPlace>,
     ) {
-        for child in self.reached(parent, changes) {
-            let Some(record) = draft.tables.get(&child) else {
+        self.mark_each(draft, parent, &self.reached(parent, changes), at);
+    }
+
+    /// The same for tables that are known to follow `parent`.
+    pub(super) fn mark_each(
+        &self,
+        draft: &mut Records,
+        parent: &TableName,
+        followers: &BTreeSet<TableName>,
+        at: Option<&StreamPlace>,
+    ) {
+        for child in followers {
+            let Some(record) = draft.tables.get(child) else {
                 continue;
             };
             // A load that begins behind the changes has what followed them. One that has read by itself got to its place
@@ -194,7 +201,7 @@ impl Kinship {
                     "`mode: cdc_only` loads nothing by itself; resync the table: pipewright resync --table {child}"
                 ),
             };
-            let table = draft.table_mut(&child);
+            let table = draft.table_mut(child);
             table.cascaded = true;
             table.inexact = Some(Failure {
                 kind: ErrorKind::SchemaConflict,
@@ -247,3 +254,7 @@ pub(super) async fn heal(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<()>
         }
     }
 }
+
+#[cfg(test)]
+#[path = "heal_tests.rs"]
+mod tests;

@@ -19,6 +19,9 @@ use crate::source::mysql::position::{Position, StreamPlace};
 /// How soon the mirror follows a table that has become complete, or has come further, where no checkpoint moves.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the end of a run is held up by the last word on it.
+const LAST_WORD_WITHIN: Duration = Duration::from_secs(5);
+
 /// The newest row that this run has written: its term and offset, and the places in it; and what it would say now.
 #[derive(Debug, Default)]
 pub(super) struct Mirrored {
@@ -103,7 +106,22 @@ impl Mirroring<'_> {
         }
     }
 
-    async fn tell(&self) -> Result<()> {
+    /// The same once, when nothing else of the pipe writes any more: it may be long until something does again.
+    pub(super) async fn tell_at_last(&self) {
+        let told = async {
+            while let Err(error) = self.tell().await {
+                tracing::debug!(pipe = self.store.pipe(), "not told yet: {}", error.chain());
+                tokio::time::sleep(TELL_INTERVAL).await;
+            }
+        };
+        tokio::time::timeout(LAST_WORD_WITHIN, told).await.ok();
+    }
+
+    /// Writes the mirror of the last checkpoint anew where other tables are incomplete than it says.
+    ///
+    /// # Errors
+    /// As [`Mirroring::write`].
+    pub(super) async fn tell(&self) -> Result<()> {
         let records = self.store.records();
         let Some(checkpoint) = records.checkpoint() else {
             return Ok(());

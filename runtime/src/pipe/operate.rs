@@ -57,10 +57,13 @@ struct Run {
 pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<()> {
     let Attached { session, replaying } = append::attach_with_snapshots(&pipe).await?;
     let session = Arc::new(session);
+    let records = pipe.store.records();
     if stop.is_cancelled() {
+        // Tables may have come back just now.
+        let kinship = Kinship::read(&session, &records).await?;
+        mirroring(&pipe, &session, &kinship).tell_at_last().await;
         return Ok(());
     }
-    let records = pipe.store.records();
     let record = pipe.store.record();
     let place = record
         .checkpoint
@@ -72,7 +75,7 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
     objectives::look_at_source(&pipe, &session.source).await;
     let mut run = Run {
         pipe: Arc::clone(&pipe),
-        kinship,
+        kinship: Arc::clone(&kinship),
         session,
         stop: stop.child_token(),
         tasks: JoinSet::new(),
@@ -119,6 +122,9 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
             Error::new(ErrorKind::Internal, "a task of the pipe panicked").with_source(error)
         })??;
     }
+    mirroring(&pipe, &run.session, &kinship)
+        .tell_at_last()
+        .await;
     pipe.transition_where(
         |state| matches!(state, PipeState::Pausing { .. }),
         PipeEvent::Drained,
@@ -227,12 +233,7 @@ impl Run {
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
         let (kinship, stop) = (Arc::clone(&self.kinship), self.stop.clone());
         self.tasks.spawn(async move {
-            let mirroring = Mirroring {
-                session: &session,
-                store: &pipe.store,
-                kinship: &kinship,
-            };
-            mirroring.keep_true(&stop).await;
+            mirroring(&pipe, &session, &kinship).keep_true(&stop).await;
             Ok(())
         });
     }
@@ -314,6 +315,7 @@ impl Run {
     fn load(&mut self, start: &Position) {
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
         let (start, stop) = (start.clone(), self.stop.clone());
+        let kinship = Arc::clone(&self.kinship);
         let ends = pipe.config.mode == Mode::Snapshot;
         self.tasks.spawn(async move {
             load::load(&session, &pipe, &start, &stop).await?;
@@ -324,7 +326,8 @@ impl Run {
                 })
                 .await
             {
-                finish_load(&pipe, &stop).await?;
+                let mirroring = mirroring(&pipe, &session, &kinship);
+                finish_load(&pipe, mirroring, &stop).await?;
             }
             Ok(())
         });
@@ -378,6 +381,14 @@ impl Run {
             Ok(())
         });
         Ok(())
+    }
+}
+
+fn mirroring<'a>(pipe: &'a Pipe, session: &'a Session, kinship: &'a Kinship) -> Mirroring<'a> {
+    Mirroring {
+        session,
+        store: &pipe.store,
+        kinship,
     }
 }
 
@@ -437,7 +448,11 @@ fn is_anyone_on_the_way(records: &Records) -> bool {
 
 /// Tables that were loaded in place stream from now on. Those beside live ones are exchanged when the stream has been
 /// drained.
-async fn finish_load(pipe: &Pipe, stop: &CancellationToken) -> Result<()> {
+async fn finish_load(
+    pipe: &Pipe,
+    mirroring: Mirroring<'_>,
+    stop: &CancellationToken,
+) -> Result<()> {
     let mut to_swap = false;
     pipe.store
         .commit(|draft| {
@@ -453,6 +468,13 @@ async fn finish_load(pipe: &Pipe, stop: &CancellationToken) -> Result<()> {
         .await?;
     fault::point("load:5");
     let done = pipe.config.mode == Mode::Snapshot;
+    // Nobody writes behind a pipe that is Completed. One that is to end before finds nothing left to load, and tells then.
+    if done && !to_swap {
+        match stop.run_until_cancelled(mirroring.tell()).await {
+            Some(told) => told?,
+            None => return Ok(()),
+        }
+    }
     // A pause that came in between keeps its state, and finds nothing left to load when it resumes.
     pipe.transition_where(
         |state| *state == PipeState::Snapshot,

@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Opening;
@@ -211,9 +212,24 @@ impl Supervisor {
 
     async fn operate(&mut self, delay: &mut Duration) -> Result<()> {
         let stop = self.pipe.shutdown.child_token();
-        let work = operate(Arc::clone(&self.pipe), stop.clone());
+        // A command that takes its time to be checked holds up nobody who is connecting: the source ends a login that does not
+        // go on within seconds, and what it says then is no answer to what comes next.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(operate(Arc::clone(&self.pipe), stop.clone()));
+        let work = async {
+            match tasks.join_next().await {
+                Some(Ok(ended)) => ended,
+                Some(Err(error)) => {
+                    let panicked = Error::new(ErrorKind::Internal, "the pipe's run panicked");
+                    Err(panicked.with_source(error))
+                }
+                None => Ok(()),
+            }
+        };
         let began = tokio::time::Instant::now();
         let result = self.drive(work, Some(&stop)).await;
+        // One that is not waited for any more writes nothing from here on.
+        tasks.shutdown().await;
         self.pipe.progress.set_following(false);
         if began.elapsed() > BACKOFF_LONGEST && !self.pipe.progress.pulse.is_stuck() {
             *delay = BACKOFF_FIRST;

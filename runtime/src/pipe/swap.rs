@@ -8,8 +8,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::attach::connected;
+use super::heal::Kinship;
 use super::journal::{EventKind, Level, Note};
 use super::lifecycle::PipeEvent;
+use super::mirror::Mirroring;
 use super::record::{Beside, Exchange, TableRecord};
 use super::session::Session;
 use super::store::PipeStore;
@@ -53,6 +55,14 @@ pub(super) async fn swap(pipe: &Pipe, stop: &CancellationToken) -> Result<()> {
         }
         fault::point("swap:7");
     }
+    let kinship = Kinship::read(&session, &pipe.store.records()).await?;
+    let mirroring = Mirroring {
+        session: &session,
+        store: &pipe.store,
+        kinship: &kinship,
+    };
+    // Nobody writes behind a pipe that is Completed.
+    mirroring.tell_at_last().await;
     pipe.transition(match pipe.config.mode {
         Mode::Snapshot => PipeEvent::SwappedAndDone,
         Mode::Cdc | Mode::CdcOnly => PipeEvent::Swapped,

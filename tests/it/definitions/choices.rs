@@ -10,6 +10,7 @@ use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, once, running_
 
 on_both_sources! {
     chosen_policies_are_kept: 500,
+    archived_columns_keep_what_earlier_rows_show_and_later_ones_have_null: 300,
 }
 
 once! {
@@ -173,6 +174,78 @@ async fn names_taken_at_the_target_make_way(stage: &Stage, pipe: &mut Pipe) -> R
     ensure!(
         aside == "[(2,NULL,4),(4,NULL,40)]",
         "the archived columns hold {aside}"
+    );
+    Ok(())
+}
+
+/// pitfall 101: rows in parts from before a column was added, and after it began to take NULL, while ClickHouse merges
+/// nothing.
+async fn archived_columns_keep_what_earlier_rows_show_and_later_ones_have_null(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO t VALUES (1, 1), (2, 2)",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["ddl"] = json!({ "drop_column": "archive" });
+    let mut pipe = running_with(&file).await?;
+    let target = format!("`{}`.t", stage.database);
+    // Parts are altered all the same, which SYSTEM STOP MERGES would end too.
+    let stop = format!(
+        "ALTER TABLE {target} MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1, \
+         max_bytes_to_merge_at_min_space_in_pool = 1"
+    );
+    stage.clickhouse.query(&stop).await?;
+    let wait = match kind {
+        SourceKind::MySql => "",
+        _ => "WAIT 60",
+    };
+    for statements in [
+        [
+            format!(
+                "ALTER TABLE t {wait} ADD COLUMN plain INT NOT NULL, ADD COLUMN loosened INT NOT NULL, \
+                     ADD COLUMN note VARCHAR(9) NOT NULL"
+            ),
+            "INSERT INTO t VALUES (3, 3, 30, 31, 'x')".to_owned(),
+        ],
+        [
+            format!("ALTER TABLE t {wait} MODIFY loosened INT NULL, MODIFY note VARCHAR(9) NULL"),
+            "INSERT INTO t VALUES (4, 4, 40, NULL, NULL)".to_owned(),
+        ],
+        [
+            format!(
+                "ALTER TABLE t {wait} DROP COLUMN plain, DROP COLUMN loosened, DROP COLUMN note"
+            ),
+            "INSERT INTO t VALUES (5, 5)".to_owned(),
+        ],
+    ] {
+        stage.source.execute_all(statements).await?;
+        assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    }
+    let shown = "[(1,0,0,''),(2,0,0,''),(3,30,31,'x'),(4,40,NULL,NULL),(5,NULL,NULL,NULL)]";
+    let archived = format!(
+        "SELECT groupArray((id, plain, loosened, note)) FROM \
+         (SELECT id, plain, loosened, note FROM {target} FINAL ORDER BY id)"
+    );
+    let held = async || stage.clickhouse.query(&archived).await;
+    let found = held().await?;
+    ensure!(found == shown, "the archived columns hold {found}");
+    let reset = format!(
+        "ALTER TABLE {target} RESET SETTING max_bytes_to_merge_at_max_space_in_pool, \
+         max_bytes_to_merge_at_min_space_in_pool"
+    );
+    stage.clickhouse.query(&reset).await?;
+    let merge = format!("OPTIMIZE TABLE {target} FINAL");
+    stage.clickhouse.query(&merge).await?;
+    let found = held().await?;
+    ensure!(
+        found == shown,
+        "behind a merge the archived columns hold {found}"
     );
     Ok(())
 }

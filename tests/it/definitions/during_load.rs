@@ -1,6 +1,6 @@
 //! Tables that go, or become others, while they are loaded.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Proxy, Stage};
@@ -11,6 +11,7 @@ use crate::support::{CATCH_UP, double, launch, on_both_sources, start, table_of_
 on_both_sources! {
     a_table_that_goes_during_its_load_keeps_no_other_back: 400,
     a_key_that_is_ordered_otherwise_during_a_load_leaves_no_row_out: 300,
+    a_definition_that_changes_nothing_lets_a_load_go_on: 300,
 }
 
 /// pitfall 130: renamed away, then dropped and made anew with other columns; the other table goes on, and no table of a
@@ -102,6 +103,65 @@ async fn a_key_that_is_ordered_otherwise_during_a_load_leaves_no_row_out(
         .await?;
     proxy.open_gate();
     settled(&stage, &mut pipe, &["lettered"]).await?;
+    stage.assert_no_load_left().await
+}
+
+/// A comment, and a collation that the table has already.
+async fn a_definition_that_changes_nothing_lets_a_load_go_on(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE noted (id INT AUTO_INCREMENT PRIMARY KEY, note TEXT, word VARCHAR(9), hidden VARCHAR(9)) \
+             CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+            "INSERT INTO noted (note) VALUES ('x')",
+        ])
+        .await?;
+    for _ in 0..13 {
+        stage
+            .source
+            .execute("INSERT INTO noted (note) SELECT note FROM noted")
+            .await?;
+    }
+    stage.source.execute("ANALYZE TABLE noted").await?;
+    let mut file = stage.pipe_file(&["noted"]);
+    file["snapshot"] = json!({ "rows_per_partition": 100, "threads_per_table": 1 });
+    file["tables"][0]["exclude_columns"] = json!(["hidden"]);
+    let proxy = Proxy::before(stage.clickhouse_server.http_port()).await?;
+    file["destination"]["url"] = json!(proxy.url());
+    proxy.close_gate("noted", 2);
+    let mut pipe = start(launch(&file))?;
+    partly_loaded(&mut pipe).await?;
+    for statement in [
+        "ALTER TABLE noted MODIFY note TEXT COMMENT 'what it says'",
+        "ALTER TABLE noted MODIFY hidden VARCHAR(9) COMMENT 'of whom', MODIFY word VARCHAR(9) COMMENT 'of what'",
+        "ALTER TABLE noted CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    ] {
+        stage.source.execute(statement).await?;
+        stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    }
+    stage
+        .source
+        .execute("INSERT INTO noted (note, word) VALUES ('later', 'w')")
+        .await?;
+    proxy.open_gate();
+    pipe.wait_state("Running", CATCH_UP).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let status = pipe.status().await?;
+    let tables = status["tables"].as_array().into_iter().flatten();
+    let before: Vec<&Value> = tables
+        .map(|table| &table["snapshot"]["rows_before"])
+        .collect();
+    ensure!(
+        before.iter().all(|rows| **rows == json!(0)),
+        "a load has begun anew: {status:#}"
+    );
+    let shown = format!(
+        "SELECT count(), countIf(word = 'w') FROM `{}`.noted_current",
+        stage.database
+    );
+    let shown = stage.clickhouse.query(&shown).await?;
+    ensure!(shown.trim() == "8193\t1", "the target holds {shown}");
     stage.assert_no_load_left().await
 }
 

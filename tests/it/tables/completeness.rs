@@ -18,6 +18,7 @@ use crate::support::{
 
 on_both_sources! {
     each_table_says_up_to_where_it_is_complete: 300,
+    a_pipe_that_is_done_has_told_what_its_loads_hold: 240,
 }
 
 once! {
@@ -181,6 +182,78 @@ async fn assert_told_again_behind_an_earlier_build(stage: &Stage, pipe: &mut Pip
     ensure!(removed.incomplete["gated"].is_empty());
     let status = pipe.status().await?;
     ensure!(table(&status, "gated")["state"] == "Removed", "{status:#}");
+    Ok(())
+}
+
+/// pitfall 98: nothing writes behind one that is Completed, nor behind one that is paused as soon as its load is over, and
+/// the source is idle.
+async fn a_pipe_that_is_done_has_told_what_its_loads_hold(kind: SourceKind) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+            "CREATE TABLE u LIKE t",
+            "INSERT INTO t VALUES (1, 1), (2, 2)",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t", "u"]);
+    file["mode"] = json!("snapshot");
+    let before = newest(&stage).await?;
+    let mut pipe = start(launch(&file))?;
+    pipe.wait_state("Completed", START).await?;
+    ensure_told(&stage, &before)
+        .await
+        .context("behind the load")?;
+    stage.source.execute("INSERT INTO t VALUES (3, 3)").await?;
+    let before = newest(&stage).await?;
+    let (status, answer) = pipe.command("resync").await?;
+    ensure!(status == 200, "{status}: {answer:#}");
+    pipe.wait_for("the load anew", CATCH_UP, |status| {
+        status["state"] == "Completed" && table(status, "t")["snapshot"]["rows"] == 3
+    })
+    .await?;
+    ensure_told(&stage, &before)
+        .await
+        .context("behind the exchange")?;
+    ensure!(pipe.stop().await? == 0);
+
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO t VALUES (1, 1)",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    let gate = Proxy::before(stage.clickhouse_server.http_port()).await?;
+    file["destination"]["url"] = json!(gate.url());
+    gate.close_gate("t", 0);
+    let before = newest(&stage).await?;
+    let mut pipe = start(launch(&file))?;
+    gate.wait_gated(START).await?;
+    gate.open_gate();
+    wait_table(&mut pipe, "t", "Streaming").await?;
+    let (status, answer) = pipe.command("pause").await?;
+    ensure!(status == 200, "{status}: {answer:#}");
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    ensure_told(&stage, &before)
+        .await
+        .context("behind the pause")
+}
+
+/// Sees that all targets are said to hold everything up to one place, which is at `least` or behind it.
+async fn ensure_told(stage: &Stage, least: &Position) -> Result<()> {
+    let told = told(stage).await?.context("no row tells anything")?;
+    let incomplete = &told.incomplete;
+    ensure!(incomplete.is_empty(), "{incomplete:?} have another place");
+    let place: Position = serde_json::from_str(&told.position)
+        .with_context(|| format!("the place is `{}`", told.position))?;
+    ensure!(
+        place.contains(least) == Some(true),
+        "{place} is not behind {least}"
+    );
     Ok(())
 }
 

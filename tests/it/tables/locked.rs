@@ -5,18 +5,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
 
 use super::{name_of, two_tables, wait_table};
 use crate::support::{
-    CATCH_UP, START, assert_caught_up, on_both_sources, running, running_with, wait_for_pipe,
+    CATCH_UP, START, assert_caught_up, launch, on_both_sources, running, running_with, start,
+    wait_for_pipe,
 };
 
 on_both_sources! {
     a_new_table_that_is_locked_keeps_neither_others_out_nor_the_pipe_from_pausing: 300,
     an_addition_of_a_table_that_stays_locked_is_refused_in_time: 300,
+    many_tables_that_stay_locked_hold_a_changed_file_up_no_longer_than_one: 300,
 }
 
 /// How long a command may take while a table stays locked.
@@ -135,6 +138,72 @@ async fn an_addition_of_a_table_that_stays_locked_is_refused_in_time(
         "a dropped pipe has a document"
     );
     Ok(held.query_drop("UNLOCK TABLES").await?)
+}
+
+/// How long a command may take behind a file with tables that stay locked, however many they are.
+const ANSWERED_BEHIND_MANY: Duration = Duration::from_secs(15);
+
+async fn many_tables_that_stay_locked_hold_a_changed_file_up_no_longer_than_one(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = two_tables(kind).await?;
+    let create = |table: &str| format!("CREATE TABLE {table} (id INT PRIMARY KEY)");
+    let mut many: Vec<String> = (10..70).map(|number| format!("held_{number}")).collect();
+    let mut creates: Vec<String> = many.iter().map(|table| create(table)).collect();
+    creates.push(create("idle"));
+    stage.source.execute_all(creates).await?;
+    let name = format!("{}_many", stage.database);
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("many.yaml");
+    let write = |tables: &[&str]| -> Result<()> {
+        let mut file = stage.pipe_file(tables);
+        file["pipe"] = json!(name);
+        file["destination"]["database"] = json!(name);
+        Ok(std::fs::write(&path, format!("{file:#}"))?)
+    };
+    write(&["u"])?;
+    let launched = launch(&stage.pipe_file(&["t"]));
+    let mut pipe = start(launched.argument(folder.path().display().to_string()))?;
+    let running = |document: &Value| document["state"] == "Running";
+    wait_for_pipe(&pipe, &name, "Running", running).await?;
+
+    let locks: Vec<String> = many.iter().map(|table| format!("{table} WRITE")).collect();
+    let mut held = stage.source.connect().await?;
+    held.query_drop(format!("LOCK TABLES {}", locks.join(", ")))
+        .await?;
+    // One that can be taken in stands behind them.
+    many.extend(["u".to_owned(), "idle".to_owned()]);
+    let tables: Vec<&str> = many.iter().map(String::as_str).collect();
+    write(&tables)?;
+    let modifying = |document: &Value| document["state"] == "Modifying";
+    wait_for_pipe(&pipe, &name, "Modifying", modifying).await?;
+    let began = Instant::now();
+    let state = format!("/v1/pipes/{name}/state");
+    let order = |command: &str| json!({ "command": command }).to_string();
+    let (status, answer) = pipe.call(Method::PATCH, &state, order("pause")).await?;
+    let took = began.elapsed();
+    ensure!(status == 200, "{status}: {answer:#}");
+    ensure!(took < ANSWERED_BEHIND_MANY, "answered after {took:?}");
+    let paused = |document: &Value| document["state"] == "Paused";
+    wait_for_pipe(&pipe, &name, "Paused", paused).await?;
+
+    let (status, answer) = pipe.call(Method::PATCH, &state, order("resume")).await?;
+    ensure!(status == 200, "{status}: {answer:#}");
+    let streams = |document: &Value, wanted: &[&str]| {
+        let tables = document["tables"].as_array();
+        wanted.iter().all(|wanted| {
+            let source = name_of(&stage, wanted);
+            let mut tables = tables.into_iter().flatten();
+            tables.any(|table| table["source"] == *source && table["state"] == "Streaming")
+        })
+    };
+    let idle_streams = |document: &Value| streams(document, &["idle"]);
+    wait_for_pipe(&pipe, &name, "the one that nobody has locked", idle_streams).await?;
+    held.query_drop("UNLOCK TABLES").await?;
+    let all_stream = |document: &Value| running(document) && streams(document, &tables);
+    wait_for_pipe(&pipe, &name, "all of them", all_stream).await?;
+    ensure!(pipe.stop().await? == 0);
+    Ok(())
 }
 
 async fn wait_modifying(stage: &Stage, pipe: &Pipe) -> Result<()> {

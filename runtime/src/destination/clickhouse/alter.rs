@@ -199,6 +199,9 @@ impl ClickHouse {
         fault::point("alter:1");
         self.run_each(&statements, after).await.map_err(tag)?;
         fault::point("alter:2");
+        for column in self.kept_with_fill(&alteration).await.map_err(tag)? {
+            self.let_go_of_fill(after, &column).await.map_err(tag)?;
+        }
         self.ensure_unchanged(after, owner).await?;
         self.refresh_view(after, owner).await?;
         fault::point("alter:3");
@@ -239,6 +242,16 @@ impl ClickHouse {
         }
         let held = self.held_in(after, &columns).await.map_err(tag)?;
         Ok(Some(held))
+    }
+
+    /// The kept columns, on the table as it stands, that still have a default for what parts lack.
+    async fn kept_with_fill(&self, alteration: &Alteration) -> Result<Vec<String>> {
+        let keeps = |step: &Step| matches!(step, Step::Keep(..));
+        if !alteration.steps.iter().any(keeps) {
+            return Ok(Vec::new());
+        }
+        let found = self.inspect(alteration.after.name()).await?;
+        Ok(found.map_or_else(Vec::new, |found| alteration.filled(&found)))
     }
 
     async fn held_in(&self, target: &TargetTable, columns: &[&str]) -> Result<String> {
@@ -304,8 +317,7 @@ impl Alteration {
                         (plain && has(name).is_some_and(|column| column.column_type == *sql_type))
                             .then(|| {
                                 let nullable = format!("Nullable({sql_type})");
-                                // Without a default, which later rows would get.
-                                ddl::modify_column(&self.after, name, &nullable, None)
+                                ddl::modify_column(&self.after, name, &nullable, has(name))
                             })
                     }
                     Step::Modify(name, sql_type) => Some(ddl::modify_column(
@@ -324,6 +336,19 @@ impl Alteration {
             .collect();
         statements.extend(ddl::add_columns(&self.after, &added));
         statements
+    }
+
+    /// The kept columns that have a default for what parts from before them lack, which later rows would get too.
+    fn filled(&self, found: &ExistingTable) -> Vec<String> {
+        let is_kept = |name: &str| {
+            let mut steps = self.steps.iter();
+            steps.any(|step| matches!(step, Step::Keep(kept, _) if kept == name))
+        };
+        let columns = found.columns.iter();
+        columns
+            .filter(|column| ddl::is_filled(column) && is_kept(&column.name))
+            .map(|column| column.name.clone())
+            .collect()
     }
 
     /// Whether a column of `after` stood before, under that name or another.

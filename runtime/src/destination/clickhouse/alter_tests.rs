@@ -139,3 +139,48 @@ fn what_a_crash_has_left_done_is_not_done_again() {
     }
     assert!(alteration.statements(&found).is_empty());
 }
+
+/// Rows from before the column came show what they showed, also where a crash fell between two steps.
+#[test]
+fn a_kept_column_takes_null_and_its_fill_is_let_go_of() {
+    let before = planned(|schema| schema.columns[2].nullable = false);
+    let after = planned(|schema| {
+        schema.columns.remove(2);
+    });
+    let keep = Alteration::plan(&before, &after, &[], DroppedColumns::Keep).expect("a way");
+    let mut found = super::super::tables::tests::existing();
+    let mut stands = |column_type: &str, default: &str| {
+        let column = &mut found.columns[2];
+        column.column_type = column_type.to_owned();
+        column.default_kind = if default.is_empty() { "" } else { "DEFAULT" }.to_owned();
+        column.default_expression = default.to_owned();
+        (keep.statements(&found), keep.filled(&found))
+    };
+    let fill = "defaultValueOfTypeName('String')";
+    let modified = "ALTER TABLE `shop`.`orders` MODIFY COLUMN `note` Nullable(String)";
+    let none = (Vec::<String>::new(), Vec::<String>::new());
+    assert_eq!(
+        stands("String", ""),
+        (vec![format!("{modified} DEFAULT {fill}")], none.1.clone())
+    );
+    assert_eq!(
+        stands("Nullable(String)", fill),
+        (none.0.clone(), vec!["note".to_owned()])
+    );
+    assert_eq!(stands("Nullable(String)", ""), none);
+    // A literal that it was added with stays.
+    assert_eq!(
+        stands("String", "'z'"),
+        (vec![modified.to_owned()], none.1.clone())
+    );
+    assert_eq!(stands("Nullable(String)", "'z'"), none);
+    // It had begun to take NULL before.
+    let before = planned(|_| {});
+    let keep = Alteration::plan(&before, &after, &[], DroppedColumns::Keep).expect("a way");
+    let column = &mut found.columns[2];
+    (column.default_kind, column.default_expression) = ("DEFAULT".to_owned(), fill.to_owned());
+    assert_eq!(keep.filled(&found), ["note"]);
+    // One that stays in use keeps it.
+    let same = Alteration::plan(&before, &before, &[], DroppedColumns::Keep).expect("a way");
+    assert!(same.filled(&found).is_empty());
+}

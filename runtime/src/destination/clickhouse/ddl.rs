@@ -303,7 +303,7 @@ pub(super) fn modify_column(
     let fill = plain
         .map(|existing| {
             let before = text(&existing.column_type);
-            format!(" DEFAULT defaultValueOfTypeName({before})")
+            format!(" DEFAULT {FILL}{before})")
         })
         .unwrap_or_default();
     format!(
@@ -311,6 +311,14 @@ pub(super) fn modify_column(
         table(target),
         ident(name)
     )
+}
+
+/// How the default begins that [`modify_column`] gives.
+const FILL: &str = "defaultValueOfTypeName(";
+
+/// Whether the column has a default for what parts from before it lack, and for nothing else.
+pub(super) fn is_filled(column: &ExistingColumn) -> bool {
+    column.default_kind == "DEFAULT" && column.default_expression.starts_with(FILL)
 }
 
 pub(super) fn drop_view(database: &str, name: &str) -> String {
@@ -418,7 +426,7 @@ pub(super) fn describe_tables(database: &str, names: &[&str]) -> String {
 
 pub(super) fn describe_columns(database: &str, names: &[&str]) -> String {
     format!(
-        "SELECT table AS of_table, name, type AS column_type, default_kind FROM system.columns\n\
+        "SELECT table AS of_table, name, type AS column_type, default_kind, default_expression FROM system.columns\n\
          WHERE database = {} AND table IN ({}) ORDER BY table, position",
         text(database),
         texts(names)

@@ -31,6 +31,7 @@ fn a_table_like_ours_fits_and_may_have_more_columns() {
             name: "more".to_owned(),
             column_type: "String".to_owned(),
             default_kind: "MATERIALIZED".to_owned(),
+            default_expression: String::new(),
         });
     });
     assert_eq!(more, []);

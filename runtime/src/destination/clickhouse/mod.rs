@@ -12,6 +12,7 @@
 mod account;
 mod alter;
 mod append;
+mod archived;
 mod checkpoints;
 mod client;
 mod convert;

@@ -33,8 +33,8 @@ const PRIVILEGES: &[&str] = &[
 fn altering(policies: DdlPolicies) -> Vec<&'static str> {
     let mut privileges = match policies.drop_column {
         DdlAction::Apply => vec!["ALTER DROP COLUMN"],
-        // It takes NULL from then on, and makes way for a later one of its name.
-        DdlAction::Archive => vec!["ALTER MODIFY COLUMN", "ALTER RENAME COLUMN"],
+        // It takes NULL from then on, with what earlier rows show in it written out, and makes way for a later one of its name.
+        DdlAction::Archive => vec!["ALTER MODIFY COLUMN", "ALTER RENAME COLUMN", "ALTER UPDATE"],
         DdlAction::Ignore | DdlAction::Quarantine => Vec::new(),
     };
     for (policy, privilege) in [

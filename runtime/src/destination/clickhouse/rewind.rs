@@ -64,9 +64,9 @@ struct CountRow {
 }
 
 #[derive(Deserialize)]
-struct UnfinishedRow {
-    count: u64,
-    failure: String,
+pub(super) struct UnfinishedRow {
+    pub(super) count: u64,
+    pub(super) failure: String,
 }
 
 impl ClickHouse {
@@ -133,7 +133,7 @@ impl ClickHouse {
     }
 
     /// None where the account may not look.
-    async fn unfinished(&self, target: &TargetTable) -> Result<Option<UnfinishedRow>> {
+    pub(super) async fn unfinished(&self, target: &TargetTable) -> Result<Option<UnfinishedRow>> {
         match self.rows(&unfinished(target), DOING).await {
             Ok(rows) => Ok(rows.into_iter().next()),
             Err(error) if error.kind() == ErrorKind::DestinationDenied => Ok(None),

@@ -105,6 +105,8 @@ pub struct ExistingColumn {
     pub column_type: String,
     /// Empty, DEFAULT, MATERIALIZED, ALIAS or EPHEMERAL.
     pub default_kind: String,
+    /// The expression of that as ClickHouse prints it, or empty.
+    pub default_expression: String,
 }
 
 #[derive(Deserialize)]
@@ -391,6 +393,7 @@ pub(super) mod tests {
             name: name.to_owned(),
             column_type: column_type.to_owned(),
             default_kind: default_kind.to_owned(),
+            default_expression: String::new(),
         };
         ExistingTable {
             uuid: TableUuid("u".to_owned()),

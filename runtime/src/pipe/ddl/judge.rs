@@ -173,11 +173,6 @@ fn leaves(class: &Class, name: &TableName) -> bool {
     }
 }
 
-/// Whether a clause may have rows compare otherwise than before, of which no definition of ours tells.
-fn may_order_otherwise(clause: &Clause) -> bool {
-    matches!(clause, Clause::Convert | Clause::Change(..))
-}
-
 struct Judge<'a> {
     stand: Stand<'a>,
     name: &'a TableName,
@@ -233,6 +228,7 @@ impl Kinds {
 
 impl Judge<'_> {
     async fn judge(&self, shape: Shape) -> Result<Verdict> {
+        let orders_otherwise = self.orders_otherwise(&shape);
         let (kinds, after) = match self.compare(shape) {
             Ok(compared) => compared,
             Err(why) => return Ok(Verdict::Reload(why)),
@@ -249,8 +245,8 @@ impl Judge<'_> {
             .tables
             .get(self.name)
             .is_some_and(|table| table.state.is_loading());
-        // Rows of a collation, or of a column that is not replicated, may stand in another partition than before.
-        if loading && self.alter.clauses.iter().any(may_order_otherwise) {
+        // Rows may stand in another partition than before.
+        if loading && orders_otherwise {
             return Ok(Verdict::Reload("its load had not ended".to_owned()));
         }
         if after == *self.table.source {
@@ -436,7 +432,7 @@ impl Judge<'_> {
         let changed = after.iter().zip(&shape.origins).find(|(column, origin)| {
             let old = origin.and_then(|origin| self.table.source.columns.get(origin));
             old.is_some_and(|old| {
-                self.is_changed(old, column) || self.may_compare_otherwise(column)
+                self.is_changed(old, column) || self.compares_otherwise(old, column)
             })
         });
         changed.map_or(Ok(()), |(column, _)| {
@@ -447,8 +443,26 @@ impl Judge<'_> {
         })
     }
 
-    /// Whether the column's collation may be another, of which no definition of ours tells.
-    fn may_compare_otherwise(&self, column: &SourceColumn) -> bool {
+    /// Whether rows that stay as they are for the target may come in another order at the source: by a collation, or by a
+    /// column that is not replicated.
+    fn orders_otherwise(&self, shape: &Shape) -> bool {
+        let columns = shape.table.columns.iter().zip(&shape.origins);
+        let mut old = columns.filter_map(|(column, origin)| {
+            let old = origin.and_then(|origin| self.table.source.columns.get(origin))?;
+            Some((old, column))
+        });
+        old.any(|(old, column)| {
+            let is_kept_back = column.included.is_none();
+            (is_kept_back && self.is_changed(old, column)) || self.compares_otherwise(old, column)
+        })
+    }
+
+    /// Whether the column's values may compare otherwise than before. A record of an earlier build does not say how they
+    /// did, so there whatever defines it anew counts.
+    fn compares_otherwise(&self, old: &SourceColumn, column: &SourceColumn) -> bool {
+        if let (Some(before), Some(now)) = (&old.collation, &column.collation) {
+            return before != now;
+        }
         let said = |clause: &Clause| match clause {
             Clause::Change(_, to, _) => to.to_lowercase() == column.name.to_lowercase(),
             clause => *clause == Clause::Convert,
@@ -456,12 +470,13 @@ impl Judge<'_> {
         column.charset.is_some() && self.alter.clauses.iter().any(said)
     }
 
-    /// Whether the column may hold other values or another type than before; never for its place and name, nor for a default
-    /// that does not count.
+    /// Whether the column may hold other values or another type than before; never for its place, name and collation, nor for
+    /// a default that does not count.
     fn is_changed(&self, old: &SourceColumn, column: &SourceColumn) -> bool {
         let mut same = column.clone();
         same.name.clone_from(&old.name);
         same.included = old.included;
+        same.collation.clone_from(&old.collation);
         same.default.clone_from(&old.default);
         let said = |clause: &Clause| match clause {
             Clause::Change(_, to, _) => to.to_lowercase() == column.name.to_lowercase(),

@@ -71,6 +71,9 @@ pub struct SourceColumn {
     pub nullable: bool,
     /// The charset of a character column, in lower case; none for others.
     pub charset: Option<String>,
+    /// How a character column's values compare; none for others, and in a record of an earlier build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collation: Option<String>,
     /// Characters or bytes declared: CHAR(n), BINARY(n), BIT(n).
     pub length: Option<u64>,
     /// All digits of a DECIMAL.
@@ -398,17 +401,17 @@ async fn load_columns(
     let mut collations: HashMap<TableName, Collations> = HashMap::new();
     let order = "ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION";
     for row in each_database(conn, COLUMNS, order, tables).await? {
-        let (name, column, collation) = source_column(flavor, row)?;
-        if let Some(collation) = collation {
+        let (name, column) = source_column(flavor, row)?;
+        if let Some(collation) = &column.collation {
             let of_table = collations.entry(name.clone()).or_default();
-            of_table.insert(column.name.clone(), collation);
+            of_table.insert(column.name.clone(), collation.clone());
         }
         columns.entry(name).or_default().push(column);
     }
     Ok((columns, collations))
 }
 
-fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn, Option<String>)> {
+fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn)> {
     let mut cells = Cells::of(row);
     let table = TableName::new(cells.text()?, cells.text()?);
     let name = cells.text()?;
@@ -444,6 +447,7 @@ fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn, O
         unsigned,
         nullable,
         charset,
+        collation,
         length: if data_type == "bit" {
             digits
         } else {
@@ -459,7 +463,7 @@ fn source_column(flavor: Flavor, row: Row) -> Result<(TableName, SourceColumn, O
         data_type,
         column_type,
     };
-    Ok((table, column, collation))
+    Ok((table, column))
 }
 
 /// The table of `columns`, in ordinal order, without those of `excluded`.

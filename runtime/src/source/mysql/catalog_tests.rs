@@ -11,6 +11,7 @@ impl SourceColumn {
             unsigned: false,
             nullable: true,
             charset: None,
+            collation: None,
             length: None,
             precision: None,
             scale: None,

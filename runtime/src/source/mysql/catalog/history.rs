@@ -102,6 +102,7 @@ fn unlisted(name: &str, row_end: bool) -> SourceColumn {
         unsigned: false,
         nullable: false,
         charset: None,
+        collation: None,
         length: None,
         precision: None,
         scale: Some(6),

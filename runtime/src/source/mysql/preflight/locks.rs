@@ -1,9 +1,10 @@
 //! Tables that somebody has locked, as a restore does table after table: nobody can read them for now.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
 
 use super::super::connection::query_error;
 use super::super::sql::quote_table;
@@ -17,6 +18,9 @@ const LOCK_WAIT_TIMEOUT: u16 = 1205;
 /// The least that MySQL takes.
 const SECONDS_MIN: u64 = 1;
 
+/// How long all tables together may take, whoever has patience for none: commands wait behind that.
+const ALL_WITHIN: Duration = Duration::from_secs(10);
+
 /// Has this connection's next preflight wait for no table that somebody has locked.
 ///
 /// # Errors
@@ -25,8 +29,8 @@ pub async fn pass_over_locks(conn: &mut Conn) -> Result<()> {
     wait_for_locks(conn, SECONDS_MIN).await
 }
 
-/// The first `most` of the tables that are not free within `patience` in all; when that is over, each other one has a
-/// second. What else is wrong with a table is for [`super::preflight`] to say.
+/// The first `most` of the tables that are not free within `patience` in all. Each has a second for that, until
+/// [`ALL_WITHIN`] is over: the rest counts as locked. What else is wrong with a table is for [`super::preflight`] to say.
 ///
 /// # Errors
 /// When the connection is broken.
@@ -36,19 +40,31 @@ pub async fn locked(
     patience: Duration,
     most: usize,
 ) -> Result<Vec<TableName>> {
-    let until = Instant::now() + patience;
+    let began = Instant::now();
+    let mut waited_for = Vec::new();
+    // Those that nobody uses come first: of those behind, some may be left when the time is over.
+    for table in unused_first(conn, tables).await? {
+        let is_over = began.elapsed() >= ALL_WITHIN.max(patience);
+        if is_over || is_locked(conn, table, SECONDS_MIN).await? {
+            waited_for.push(table);
+        }
+    }
     let mut locked = Vec::new();
-    for table in tables {
+    for table in waited_for {
         if locked.len() == most {
             break;
         }
-        let left = until.saturating_duration_since(Instant::now());
-        wait_for_locks(conn, left.as_secs().max(SECONDS_MIN)).await?;
-        if let Touched::Locked = touch(conn, table).await? {
+        let left = patience.saturating_sub(began.elapsed()).as_secs();
+        if left < SECONDS_MIN || is_locked(conn, table, left).await? {
             locked.push(table.clone());
         }
     }
     Ok(locked)
+}
+
+async fn is_locked(conn: &mut Conn, table: &TableName, seconds: u64) -> Result<bool> {
+    wait_for_locks(conn, seconds).await?;
+    Ok(matches!(touch(conn, table).await?, Touched::Locked))
 }
 
 /// What becomes of a query for none of a table's rows.
@@ -79,6 +95,25 @@ pub(super) async fn touch(conn: &mut Conn, table: &TableName) -> Result<Touched>
         ErrorKind::SourceUnavailable => Err(error),
         _ => Ok(Touched::Refused(error)),
     }
+}
+
+/// The tables, those behind that sessions have in use by now, as far as the server tells.
+async fn unused_first<'a>(conn: &mut Conn, tables: &'a [TableName]) -> Result<Vec<&'a TableName>> {
+    let mut ordered: Vec<&TableName> = tables.iter().collect();
+    if tables.len() > 1 {
+        let sql = "SHOW OPEN TABLES WHERE In_use > 0 OR Name_locked > 0";
+        let used: Vec<Row> = match conn.query(sql).await.map_err(query_error) {
+            Ok(used) => used,
+            Err(error) if error.kind() == ErrorKind::SourceUnavailable => return Err(error),
+            Err(_) => Vec::new(),
+        };
+        let used: BTreeSet<(String, String)> = used
+            .into_iter()
+            .filter_map(|row| Some((row.get_opt(0)?.ok()?, row.get_opt(1)?.ok()?)))
+            .collect();
+        ordered.sort_by_key(|name| used.contains(&(name.database.clone(), name.table.clone())));
+    }
+    Ok(ordered)
 }
 
 async fn wait_for_locks(conn: &mut Conn, seconds: u64) -> Result<()> {
