@@ -25,9 +25,12 @@ const LAST_WORD_WITHIN: Duration = Duration::from_secs(5);
 /// The newest row that this run has written: its term and offset, and the places in it; and what it would say now.
 #[derive(Debug, Default)]
 pub(super) struct Mirrored {
-    newest: Mutex<Option<((u16, u64), Arc<Incomplete>)>>,
+    newest: Mutex<Option<Newest>>,
     look: LastLook,
 }
+
+/// A row's term and offset, and the places in it.
+type Newest = ((u16, u64), Arc<Incomplete>);
 
 impl Mirrored {
     /// Whatever has become of the records: another's row, of records of before, may have come on top of the one that told.

@@ -410,8 +410,8 @@ impl Step {
         let mut batches = Vec::with_capacity(self.binding.targets.len());
         for (place, target) in self.binding.targets.iter().enumerate() {
             let is_own = target.name.is_none();
-            let settles = !self.gives_all.load(Ordering::Relaxed)
-                && !(is_own && self.is_ordered_wider.load(Ordering::Relaxed));
+            let is_apart = is_own && self.is_ordered_wider.load(Ordering::Relaxed);
+            let settles = !is_apart && !self.gives_all.load(Ordering::Relaxed);
             let joined = outputs::join(target, place, batch, answers, barren.as_deref(), settles)
                 .map_err(|error| self.arrow_error(error))?;
             if joined.row_count > 0 {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::Comparison;
 
-use super::{people, through};
+use super::{TAKEN_UP, people, through, wait_told};
 use crate::support::{CATCH_UP, START, on_both_sources, once, running_with, wait_answer};
 
 on_both_sources! {
@@ -136,7 +136,7 @@ async fn what_was_sent_passes_once_more_as_it_did_whatever_its_plugins_are_told_
     pipe.change_file(&after);
     std::fs::write(&emails, "person,address\nnow 7,other@example.com\n")?;
     pipe.restart()?;
-    pipe.wait_state("Running", START).await?;
+    wait_told(&pipe, TAKEN_UP).await?;
     stage
         .source
         .execute("INSERT INTO people VALUES (22, NULL, '7', 1)")
