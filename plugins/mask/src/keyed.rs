@@ -87,9 +87,8 @@ impl Tokens {
             let places = &self.places[first..first + changed.len()];
             // Of the whole once a round, so that the work grows as the value does.
             let seed = key.hash([&[round, 0, 0][..], &self.form, b"\0", other]);
-            for (chunk, (numbers, places)) in
-                changed.chunks_mut(16).zip(places.chunks(16)).enumerate()
-            {
+            let chunks = changed.chunks_mut(16).zip(places.chunks(16));
+            for (chunk, (numbers, places)) in (0_u32..).zip(chunks) {
                 let stream = match chunk {
                     0 => seed,
                     _ => key.hash([&[round, 1][..], &chunk.to_le_bytes(), &seed]),

@@ -60,8 +60,13 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
     let records = pipe.store.records();
     if stop.is_cancelled() {
         // Tables may have come back just now.
-        let kinship = Kinship::read(&session, &records).await?;
-        mirroring(&pipe, &session, &kinship).tell_at_last().await;
+        match Kinship::read(&session, &records).await {
+            Ok(kinship) => mirroring(&pipe, &session, &kinship).tell_at_last().await,
+            Err(error) => {
+                let pipe = pipe.store.pipe();
+                tracing::debug!(pipe, "not told any more: {}", error.chain());
+            }
+        }
         return Ok(());
     }
     let record = pipe.store.record();

@@ -489,6 +489,8 @@ pub(super) fn load_beside(draft: &mut Records, name: &TableName, alone: bool) {
     table.bytes_loaded_before += mem::take(&mut table.bytes_loaded);
     table.rows_estimated = None;
     table.skip = Skip::No;
+    // Letters of before belong to another load.
+    table.named_at.clear();
 }
 
 #[cfg(test)]

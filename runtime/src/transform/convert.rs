@@ -4,6 +4,7 @@
 //! rewritten only where a slice does not begin at 0, bitmaps only where it does not begin at a byte.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray};
@@ -13,17 +14,22 @@ use arrow::datatypes::{ArrowNativeType, ToByteSlice};
 use super::addresses;
 use super::binding::Binding;
 use super::limits::ROWS_PER_CALL;
+use super::target::Target;
 use super::version::{GuestInput, GuestOps, InputColumn};
 use crate::batch::{ChangeBatch, Changes, ColumnType};
 
-/// Cuts a batch into row ranges whose input takes at most `byte_limit`, one row at least. Cuts stand at multiples of
-/// eight rows where they can, so that bitmaps need no shifting.
+/// Cuts a batch into row ranges whose input takes at most `byte_limit`, one row at least. Where rows may be copied, the
+/// columns that they take along count as well. Cuts stand at multiples of eight rows where they can, so that bitmaps need no
+/// shifting.
 pub(super) fn cut(binding: &Binding, batch: &ChangeBatch, byte_limit: usize) -> Vec<Range<usize>> {
+    let passed = binding.targets.iter().flat_map(Target::passed);
+    let columns: BTreeSet<usize> = binding.reads.iter().copied().chain(passed).collect();
     let mut ranges = Vec::new();
     let mut start = 0;
     while start < batch.row_count {
         let mut rows = (batch.row_count - start).min(ROWS_PER_CALL);
-        while rows > 1 && input_bytes(binding, batch, &(start..start + rows)) > byte_limit {
+        while rows > 1 && input_bytes(binding, &columns, batch, &(start..start + rows)) > byte_limit
+        {
             rows = if rows > 16 {
                 (rows / 2).next_multiple_of(8)
             } else {
@@ -36,13 +42,17 @@ pub(super) fn cut(binding: &Binding, batch: &ChangeBatch, byte_limit: usize) -> 
     ranges
 }
 
-fn input_bytes(binding: &Binding, batch: &ChangeBatch, range: &Range<usize>) -> usize {
-    binding
-        .reads
+fn input_bytes(
+    binding: &Binding,
+    columns: &BTreeSet<usize>,
+    batch: &ChangeBatch,
+    range: &Range<usize>,
+) -> usize {
+    columns
         .iter()
-        .map(|read| {
-            let column = &batch.columns[*read];
-            let column_type = binding.input.columns[*read].column_type;
+        .map(|index| {
+            let column = &batch.columns[*index];
+            let column_type = binding.input.columns[*index].column_type;
             let values = if let Some(width) = addresses::text_width(column_type) {
                 (width + 4) * range.len()
             } else if let Some(binary) = column.as_any().downcast_ref::<BinaryArray>() {

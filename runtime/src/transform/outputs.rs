@@ -62,20 +62,13 @@ pub(super) fn copied_bytes(
     }
     let columns: BTreeMap<usize, Vec<u64>> = targets
         .iter()
-        .flat_map(|target| &target.columns)
-        .filter_map(|origin| match origin {
-            Origin::Passed(index) => Some(*index),
-            Origin::Made => None,
-        })
+        .flat_map(Target::passed)
         .collect::<BTreeSet<usize>>()
         .into_iter()
         .map(|index| (index, row_bytes(&batch.columns[index], range)))
         .collect();
     let passed = targets.iter().zip(&answer.outputs).map(|(target, routed)| {
-        let of_target = target.columns.iter().filter_map(|origin| match origin {
-            Origin::Passed(index) => columns.get(index),
-            Origin::Made => None,
-        });
+        let of_target = target.passed().filter_map(|index| columns.get(&index));
         let of_column = |bytes: &Vec<u64>| -> u64 {
             let parents = routed.parents.iter();
             parents.map(|parent| bytes[*parent as usize]).sum()

@@ -29,6 +29,14 @@ pub(super) enum Origin {
 }
 
 impl Target {
+    /// The input's columns that its rows take along.
+    pub(super) fn passed(&self) -> impl Iterator<Item = usize> + '_ {
+        self.columns.iter().filter_map(|origin| match origin {
+            Origin::Passed(index) => Some(*index),
+            Origin::Made => None,
+        })
+    }
+
     /// The places of the columns that the plugin makes.
     pub(super) fn made(&self) -> impl Iterator<Item = usize> + '_ {
         let columns = self.columns.iter().enumerate();

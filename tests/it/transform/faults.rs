@@ -276,11 +276,14 @@ async fn output_past_its_limits_is_told_with_the_key_that_sets_them() {
 #[tokio::test]
 async fn copies_of_passed_columns_count_as_output() {
     const TEXT_BYTES: usize = 100_000;
-    let batch = load_batch();
-    let texts = vec![Some(vec![b'x'; TEXT_BYTES]); batch.row_count];
-    let mut columns = batch.columns.clone();
-    columns[1] = Arc::new(BinaryArray::from_iter(texts));
-    let batch = ChangeBatch { columns, ..batch };
+    let of_texts = |bytes: usize| {
+        let batch = load_batch();
+        let texts = vec![Some(vec![b'x'; bytes]); batch.row_count];
+        let mut columns = batch.columns.clone();
+        columns[1] = Arc::new(BinaryArray::from_iter(texts));
+        ChangeBatch { columns, ..batch }
+    };
+    let batch = of_texts(TEXT_BYTES);
     let through = |name: &str, on_error, output_bytes: usize| {
         let mut config = config(hostile(), json!({ "crime": name }));
         config.on_error = on_error;
@@ -314,6 +317,14 @@ async fn copies_of_passed_columns_count_as_output() {
         .await
         .unwrap();
     assert_eq!((rows(&applied), applied.faults.len()), (0, 5));
+    // A batch is cut by what its rows take along, though the plugin does not read it.
+    let large = 50 * TEXT_BYTES;
+    let mut wide = config(hostile(), json!({ "crime": "fan_out" }));
+    (wide.limits.memory_bytes, wide.limits.output_bytes) = (64 << 20, 3 * large as u64);
+    let plugin = engine().load("under_test", &wide).await.unwrap();
+    let chain = Chain::bind(&[plugin], schema()).await.unwrap();
+    let applied = chain.apply(of_texts(large)).await.unwrap();
+    assert_eq!(rows(&applied), 10);
     // A row that goes to one place is no copy, however large it is.
     let applied = through("route", OnError::Fail, 1_000).await.unwrap();
     assert_eq!(rows(&applied), 5);

@@ -20,6 +20,9 @@ const REWRITE_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 /// How often it is looked how many parts are left.
 const POLL: Duration = Duration::from_millis(200);
 
+/// And later on: a look goes over all parts of the table.
+const POLL_LONGEST: Duration = Duration::from_secs(5);
+
 fn write_out(target: &TargetTable, column: &str, sync: u8) -> String {
     format!(
         "ALTER TABLE {} UPDATE {column} = {column} WHERE 1 SETTINGS mutations_sync = {sync}",
@@ -72,7 +75,7 @@ impl ClickHouse {
     async fn write_into_parts(&self, target: &TargetTable, column: &str) -> Result<()> {
         let doing = Doing::Alteration(target);
         let until = Instant::now() + STATEMENT_TIMEOUT;
-        let mut asked = false;
+        let (mut asked, mut pause) = (false, POLL);
         loop {
             // Before the parts are counted: what is done by now is not among them.
             let unfinished = self.unfinished(target).await?;
@@ -94,7 +97,8 @@ impl ClickHouse {
             if Instant::now() > until {
                 return Err(under_way(target, column, lacking, unfinished.failure));
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(POLL_LONGEST);
         }
     }
 

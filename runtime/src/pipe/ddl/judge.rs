@@ -443,8 +443,8 @@ impl Judge<'_> {
         })
     }
 
-    /// Whether rows that stay as they are for the target may come in another order at the source: by a collation, or by a
-    /// column that is not replicated.
+    /// Whether rows that stay as they are for the target may come in another order at the source, or be asked for by a name
+    /// that is none any more: by a collation, or by a column that is not replicated.
     fn orders_otherwise(&self, shape: &Shape) -> bool {
         let columns = shape.table.columns.iter().zip(&shape.origins);
         let mut old = columns.filter_map(|(column, origin)| {
@@ -453,7 +453,8 @@ impl Judge<'_> {
         });
         old.any(|(old, column)| {
             let is_kept_back = column.included.is_none();
-            (is_kept_back && self.is_changed(old, column)) || self.compares_otherwise(old, column)
+            let is_another = || self.is_changed(old, column) || old.name != column.name;
+            (is_kept_back && is_another()) || self.compares_otherwise(old, column)
         })
     }
 

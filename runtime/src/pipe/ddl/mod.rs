@@ -147,10 +147,14 @@ pub(super) async fn apply(stand: Stand<'_>, statement: &Statement) -> Result<Out
                 let table = draft.table_mut(&name);
                 (table.source, table.altering) = (defined.definition, false);
                 table.renamed_values.clear();
-                let named = defined.named.into_iter();
-                table
-                    .named_at
-                    .extend(named.map(|column| (column, version.get())));
+                // Beside a load columns are only added, so that no column of before had the name: rows that the load reads
+                // from here on have it, at the version of all of its rows.
+                if !table.state.is_loading() {
+                    let named = defined.named.into_iter();
+                    table
+                        .named_at
+                        .extend(named.map(|column| (column, version.get())));
+                }
             }
             copies::note(stand, draft, statement);
         })

@@ -18,7 +18,7 @@ const LOCK_WAIT_TIMEOUT: u16 = 1205;
 /// The least that MySQL takes.
 const SECONDS_MIN: u64 = 1;
 
-/// How long all tables together may take, whoever has patience for none: commands wait behind that.
+/// How long is waited for locks, whoever has patience for none: commands wait behind that.
 const ALL_WITHIN: Duration = Duration::from_secs(10);
 
 /// Has this connection's next preflight wait for no table that somebody has locked.
@@ -30,7 +30,7 @@ pub async fn pass_over_locks(conn: &mut Conn) -> Result<()> {
 }
 
 /// The first `most` of the tables that are not free within `patience` in all. Each has a second for that, until
-/// [`ALL_WITHIN`] is over: the rest counts as locked. What else is wrong with a table is for [`super::preflight`] to say.
+/// [`ALL_WITHIN`] was spent on ones that are locked: the rest counts as such. What else is wrong with a table is for [`super::preflight`] to say.
 ///
 /// # Errors
 /// When the connection is broken.
@@ -41,12 +41,14 @@ pub async fn locked(
     most: usize,
 ) -> Result<Vec<TableName>> {
     let began = Instant::now();
-    let mut waited_for = Vec::new();
+    let (mut waited_for, mut spent) = (Vec::new(), Duration::ZERO);
+    wait_for_locks(conn, SECONDS_MIN).await?;
     // Those that nobody uses come first: of those behind, some may be left when the time is over.
     for table in unused_first(conn, tables).await? {
-        let is_over = began.elapsed() >= ALL_WITHIN.max(patience);
-        if is_over || is_locked(conn, table, SECONDS_MIN).await? {
+        let asked = Instant::now();
+        if spent >= ALL_WITHIN.max(patience) || is_locked(conn, table).await? {
             waited_for.push(table);
+            spent += asked.elapsed();
         }
     }
     let mut locked = Vec::new();
@@ -55,15 +57,17 @@ pub async fn locked(
             break;
         }
         let left = patience.saturating_sub(began.elapsed()).as_secs();
-        if left < SECONDS_MIN || is_locked(conn, table, left).await? {
+        if left >= SECONDS_MIN {
+            wait_for_locks(conn, left).await?;
+        }
+        if left < SECONDS_MIN || is_locked(conn, table).await? {
             locked.push(table.clone());
         }
     }
     Ok(locked)
 }
 
-async fn is_locked(conn: &mut Conn, table: &TableName, seconds: u64) -> Result<bool> {
-    wait_for_locks(conn, seconds).await?;
+async fn is_locked(conn: &mut Conn, table: &TableName) -> Result<bool> {
     Ok(matches!(touch(conn, table).await?, Touched::Locked))
 }
 
