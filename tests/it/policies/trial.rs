@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
 
-use crate::support::{CATCH_UP, running_with};
+use crate::support::{CATCH_UP, running_with, wait_answer};
 
 /// Shown of a value that arrives as NULL.
 pub(super) const NULL: &str = "\\N";
@@ -245,19 +245,12 @@ pub(super) async fn read_again(trial: &Trial<'_>, pipe: &mut Pipe) -> Result<()>
         .await?;
     drop(conn);
     trial.stage.wait_caught_up(pipe, CATCH_UP).await?;
-    let old = format!(
-        "SELECT count() FROM `{}`.t_current WHERE id <= {MOVED}",
+    // What had to be read is written behind the tombstones of the old keys.
+    let keys = format!(
+        "SELECT countIf(id <= {MOVED}), countIf(id > {MOVED}) FROM `{}`.t_current",
         trial.stage.database
     );
-    let deadline = tokio::time::Instant::now() + CATCH_UP;
-    while trial.stage.clickhouse.number(&old).await? > 0 {
-        ensure!(
-            tokio::time::Instant::now() < deadline,
-            "rows have their old keys: {}",
-            pipe.status().await?
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    wait_answer(&trial.stage, &keys, &format!("0\t{}", 2 * trial.row_count)).await?;
     trial.check(2).await.context("read again")
 }
 
