@@ -320,7 +320,7 @@ async fn copies_of_passed_columns_count_as_output() {
     // A batch is cut by what its rows take along, though the plugin does not read it.
     let large = 50 * TEXT_BYTES;
     let mut wide = config(hostile(), json!({ "crime": "fan_out" }));
-    (wide.limits.memory_bytes, wide.limits.output_bytes) = (64 << 20, 3 * large as u64);
+    (wide.limits.memory_bytes, wide.limits.output_bytes) = (64 << 20, 4 * large as u64);
     let plugin = engine().load("under_test", &wide).await.unwrap();
     let chain = Chain::bind(&[plugin], schema()).await.unwrap();
     let applied = chain.apply(of_texts(large)).await.unwrap();
