@@ -324,7 +324,7 @@ impl Plugin {
         self.output_error("returned what breaks the contract")
     }
 
-    /// One call returned more than its limit, which the key `limit` sets.
+    /// One call returned more bytes than it may.
     pub(super) fn returns_too_much(&self) -> Error {
         self.too_much(mebibytes(self.limits.output_bytes), "output")
     }
@@ -344,6 +344,7 @@ impl Plugin {
         )
     }
 
+    /// One call returned more than its limit, which the key `limit` sets.
     pub(super) fn too_much(&self, most: impl std::fmt::Display, limit: &str) -> Error {
         let name = &self.name;
         Error::new(
