@@ -467,6 +467,18 @@ async fn wait_told(pipe: &Pipe, words: &str) -> Result<()> {
     Ok(())
 }
 
+/// Ends the pipe's process when the rows of `insert` are at the destination, and no checkpoint says so.
+async fn sent_and_killed(stage: &Stage, pipe: &mut Pipe, insert: &str) -> Result<()> {
+    ensure!(pipe.stop().await? == 0);
+    pipe.change_env(VARIABLE, Some("flush:1"));
+    pipe.restart()?;
+    pipe.wait_state("Running", START).await?;
+    stage.source.execute(insert).await?;
+    pipe.wait_exit(START).await?;
+    pipe.change_env(VARIABLE, None);
+    Ok(())
+}
+
 async fn a_plugin_is_taken_up_behind_all_that_was_sent() -> Result<()> {
     let stage = people(SourceKind::MySql).await?;
     let with = |text: &str| json!({ "columns": ["name"], "method": "redact", "text": text });
@@ -474,17 +486,8 @@ async fn a_plugin_is_taken_up_behind_all_that_was_sent() -> Result<()> {
     let after = through(&stage, &[("hide", "mask", with("after"))]).await?;
     let mut pipe = start(launch(&before))?;
     pipe.wait_state("Running", START).await?;
-    ensure!(pipe.stop().await? == 0);
-    // Its rows are at the destination when it ends, and no checkpoint says so.
-    pipe.change_env(VARIABLE, Some("flush:1"));
-    pipe.restart()?;
-    pipe.wait_state("Running", START).await?;
-    stage
-        .source
-        .execute("INSERT INTO people VALUES (20, NULL, 'Sent', 1)")
-        .await?;
-    pipe.wait_exit(START).await?;
-    pipe.change_env(VARIABLE, None);
+    let insert = "INSERT INTO people VALUES (20, NULL, 'Sent', 1)";
+    sent_and_killed(&stage, &mut pipe, insert).await?;
     pipe.change_file(&after);
     pipe.restart()?;
     wait_told(&pipe, TAKEN_UP).await?;

@@ -76,7 +76,7 @@ impl Completer {
         // Kept again only when all went well: after an error an answer may be half read.
         let reaching = self.standing(session).await?;
         let mut reader = self.proved_reader(session, end).await?;
-        let mut completed = Vec::new();
+        let (mut completed, at) = (Vec::new(), end.to_string());
         for (table, rows) in tables {
             let name = table.source.name();
             let completing = Completing {
@@ -84,7 +84,7 @@ impl Completer {
                 store,
                 reaching: &reaching,
                 table: &table,
-                at: &end.to_string(),
+                at: &at,
             };
             let done = completing.complete(&mut reader, rows).await;
             completed.push((name.clone(), done.map_err(|error| error.with_table(name))?));

@@ -16,12 +16,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::binding::{Binding, WriteKind};
 use super::engine::blocking;
-use super::faults::{BadRow, Fault, is_limit};
+use super::faults::{Fault, is_limit};
 use super::instance::Plugin;
 use super::limits::{BATCH_ANSWER_BYTES, INPUT_PART_OF_MEMORY};
 use super::outputs::{self, Unfit};
 use super::passing::{Gone, Passing};
-use super::verdict::Answer;
+use super::verdict::{Answer, bad_rows};
 use super::{addresses, blank, convert, verdict};
 use crate::batch::{ChangeBatch, Changes, Op, TableSchema};
 use crate::config::{OnError, OnRejected};
@@ -486,14 +486,4 @@ impl Drop for Step {
     fn drop(&mut self) {
         self.plugin.engine.pool.forget(self.id);
     }
-}
-
-/// Rows that failed, by place in the batch.
-fn bad_rows(answers: &[Answer]) -> impl Iterator<Item = (usize, &BadRow)> {
-    let mut start = 0;
-    answers.iter().flat_map(move |answer| {
-        let first = start;
-        start += answer.row_count;
-        answer.bad.iter().map(move |bad| (first + bad.row, bad))
-    })
 }

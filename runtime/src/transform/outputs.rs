@@ -18,7 +18,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 use super::passing::Gone;
 use super::target::{Origin, Target};
 use super::verdict::{Answer, Breach, Routed};
-use super::{addresses, convert};
+use super::{addresses, convert, verdict};
 use crate::batch::{ChangeBatch, Changes, Op};
 use crate::error::ErrorKind;
 
@@ -40,12 +40,8 @@ impl From<ArrowError> for Unfit {
 /// that a plugin before has left out, also when they were to be taken back.
 pub(super) fn barren(batch: &ChangeBatch, answers: &[Answer], gone: &Gone) -> Option<Vec<bool>> {
     let mut barren: Option<Vec<bool>> = gone.dropped.as_ref().map(|dropped| dropped.to_vec());
-    let mut start = 0;
-    for answer in answers {
-        for bad in &answer.bad {
-            barren.get_or_insert_with(|| vec![false; batch.row_count])[start + bad.row] = true;
-        }
-        start += answer.row_count;
+    for (row, _) in verdict::bad_rows(answers) {
+        barren.get_or_insert_with(|| vec![false; batch.row_count])[row] = true;
     }
     barren
 }
@@ -162,7 +158,7 @@ pub(super) fn ensure_distinct(
             Ok(ArrayRef::clone(&columns[before.count()]))
         }
     })?;
-    let bad = bad_rows(answer);
+    let bad: HashSet<u32> = answer.bad.iter().map(|bad| bad.row as u32).collect();
     let mut seen = HashSet::new();
     for mut image in images(parents) {
         seen.clear();
@@ -202,11 +198,6 @@ fn with_starts(answers: &[Answer]) -> impl Iterator<Item = (u32, &Answer)> {
 
 fn gives(barren: Option<&[bool]>, row: u32) -> bool {
     barren.is_none_or(|barren| !barren[row as usize])
-}
-
-fn bad_rows(answer: &Answer) -> HashSet<u32> {
-    let rows = answer.bad.iter().map(|bad| bad.row as u32);
-    rows.collect()
 }
 
 fn made(

@@ -103,6 +103,16 @@ impl Answer {
     }
 }
 
+/// Rows that failed, by place in the batch.
+pub(super) fn bad_rows(answers: &[Answer]) -> impl Iterator<Item = (usize, &BadRow)> {
+    let mut start = 0;
+    answers.iter().flat_map(move |answer| {
+        let first = start;
+        start += answer.row_count;
+        answer.bad.iter().map(move |bad| (first + bad.row, bad))
+    })
+}
+
 /// Checks an answer; Err says what breaks the contract.
 pub(super) fn check(
     binding: &Binding,

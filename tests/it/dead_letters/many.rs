@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Comparison, Pipe, Stage, usage_of};
 
-use super::{letters_of, through};
+use super::{letters_of, mend, through};
 use crate::support::{CATCH_UP, START, launch, start};
 
 pub(super) async fn letters_beyond_a_page_are_all_shown_and_all_sent_again() -> Result<()> {
@@ -26,10 +26,7 @@ pub(super) async fn letters_beyond_a_page_are_all_shown_and_all_sent_again() -> 
     let mut pipe = start(launch(&through(&stage, "reject_three").await?))?;
     pipe.wait_state("Running", START).await?;
     all_are_shown(&stage, &pipe).await?;
-    ensure!(pipe.stop().await? == 0);
-    pipe.change_file(&through(&stage, "none").await?);
-    pipe.restart()?;
-    pipe.wait_state("Running", START).await?;
+    mend(&stage, &mut pipe).await?;
     let path = format!("/v1/pipes/{}/dead-letters/replay?limit=700", stage.database);
     let (status, sent) = pipe.call(Method::POST, &path, "").await?;
     ensure!(

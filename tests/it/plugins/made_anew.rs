@@ -1,13 +1,12 @@
 //! What plugins made of a row, when the row or the table becomes another.
 
-use anyhow::{Result, ensure};
-use pipewright::fault::VARIABLE;
+use anyhow::Result;
 use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::Comparison;
 
-use super::{TAKEN_UP, people, through, wait_told};
-use crate::support::{CATCH_UP, START, on_both_sources, once, running_with, wait_answer};
+use super::{TAKEN_UP, people, sent_and_killed, through, wait_told};
+use crate::support::{CATCH_UP, on_both_sources, once, running_with, wait_answer};
 
 on_both_sources! {
     route_leaves_no_row_behind_where_the_table_is_ordered_by_more_than_its_key: 300,
@@ -122,17 +121,8 @@ async fn what_was_sent_passes_once_more_as_it_did_whatever_its_plugins_are_told_
     before["transforms"]["numbers"]["on_error"] = json!("skip");
     let after = through_both("concat('now ', name)").await?;
     let mut pipe = running_with(&before).await?;
-    ensure!(pipe.stop().await? == 0);
-    // Its rows are at the destination when it ends, and no checkpoint says so.
-    pipe.change_env(VARIABLE, Some("flush:1"));
-    pipe.restart()?;
-    pipe.wait_state("Running", START).await?;
-    stage
-        .source
-        .execute("INSERT INTO people VALUES (20, NULL, '7', 1), (21, NULL, 'no number', 1)")
-        .await?;
-    pipe.wait_exit(START).await?;
-    pipe.change_env(VARIABLE, None);
+    let insert = "INSERT INTO people VALUES (20, NULL, '7', 1), (21, NULL, 'no number', 1)";
+    sent_and_killed(&stage, &mut pipe, insert).await?;
     pipe.change_file(&after);
     std::fs::write(&emails, "person,address\nnow 7,other@example.com\n")?;
     pipe.restart()?;
