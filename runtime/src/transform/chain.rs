@@ -347,8 +347,7 @@ impl Step {
                 blocking(move || step.call(&batch, range, &gone, holds_up, permit)).await
             }
         });
-        let at_once = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut calls = stream::iter(calls).buffered(at_once);
+        let mut calls = stream::iter(calls).buffered(step.plugin.engine.cores);
         let (mut answers, mut bytes) = (Vec::new(), 0);
         while let Some(answered) = calls.try_next().await? {
             bytes += answered.iter().map(Answer::bytes).sum::<u64>();

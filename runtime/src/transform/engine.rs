@@ -31,6 +31,8 @@ pub struct Engine {
     /// piece of code.
     compiled: Mutex<VecDeque<(String, Arc<Code>)>>,
     pub(super) pool: Pool<Instance>,
+    /// Of this machine, asked for once: the answer is read from files of the control group.
+    pub(super) cores: usize,
     calls: Arc<Semaphore>,
 }
 
@@ -59,6 +61,7 @@ impl Engine {
             compiled: Mutex::default(),
             wasmtime,
             pool: Pool::new(2 * cores, IDLE_BYTES),
+            cores,
             calls: Arc::new(Semaphore::new(2 * cores)),
         }))
     }

@@ -263,6 +263,25 @@ impl Bench {
             bound.push(began.elapsed().as_secs_f64());
             drop(chain);
         }
+        let mut figures = vec![
+            Figure::new("mask, compiled and bound", cold.as_secs_f64(), "s").at_most(3.0),
+            Figure::new("mask from the cache, bound", median(&warm) * 1e3, "ms").at_most(5.0),
+            Figure::new("mask instantiated", median(&made) * 1e6, "us").at_most(100.0),
+            Figure::new("the same, configured and bound", median(&bound) * 1e6, "us"),
+            self.idle_memory("mask", &plugins).await?,
+        ];
+        for language in ["python", "javascript"] {
+            let component = self.built(&format!("plugins/examples/{language}")).await?;
+            let config = json!({ "columns": ["email"] });
+            let plugin = self.loaded(&engine, &component, config).await?;
+            figures.push(self.idle_memory(language, &[plugin]).await?);
+        }
+        Ok(figures)
+    }
+
+    /// What an instance keeps after a batch, where as many wait as the pool of an engine holds.
+    async fn idle_memory(&self, name: &str, plugins: &[Arc<Plugin>]) -> Result<Figure> {
+        let bind = || Chain::bind(plugins, Arc::clone(&self.batch.schema));
         // One before, for what the first call of a process costs it.
         bind().await?.apply(self.batch.clone()).await?;
         let instances = 2 * thread::available_parallelism()?.get();
@@ -273,20 +292,8 @@ impl Bench {
             waiting.push(chain);
         }
         let grown = resident()?.saturating_sub(before) as f64 / instances as f64;
-        drop(waiting);
-        Ok(vec![
-            Figure::new("mask, compiled and bound", cold.as_secs_f64(), "s").at_most(3.0),
-            Figure::new("mask from the cache, bound", median(&warm) * 1e3, "ms").at_most(5.0),
-            Figure::new("mask instantiated", median(&made) * 1e6, "us").at_most(100.0),
-            Figure::new("the same, configured and bound", median(&bound) * 1e6, "us"),
-            // After a batch; as many as the pool of an engine keeps.
-            Figure::new(
-                "memory of an idle instance",
-                grown / f64::from(1 << 20),
-                "MiB",
-            )
-            .at_most(32.0),
-        ])
+        let name = format!("{name}, memory of an idle instance");
+        Ok(Figure::new(name, grown / f64::from(1 << 20), "MiB").at_most(32.0))
     }
 }
 
