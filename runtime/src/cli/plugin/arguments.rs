@@ -166,8 +166,8 @@ Examples:
   pipewright plugin bench
   pipewright plugin bench plugins/mask --only sha256 --rows 65536
 
-The boundary is a plugin that reads the same columns and does nothing: its share of the time is what the
-sandbox costs, the rest is the plugin's own. Times are medians, on one core.";
+The boundary is a plugin that reads the same columns and does nothing: its share of the time is
+what the sandbox costs, the rest is the plugin's own. Times are medians, on one core.";
 
 /// Options of `plugin run`.
 #[derive(Debug, Args)]
