@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Comparison, Pipe, Stage, workspace_folder};
 
+use crate::preflight::{codes, findings, said_of};
 use crate::support::{
     CATCH_UP, START, hostile_guest, launch, on_both_sources, once, start, wait_answer,
 };
@@ -21,6 +22,7 @@ once! {
     a_row_of_which_too_many_were_made_is_a_letter_that_passes_once_it_may: 300,
     a_changed_plugin_that_chooses_targets_is_taken_up_by_a_resync_only: 400,
     two_tables_never_share_a_target: 300,
+    setup_warns_of_a_target_whose_key_leaves_out_the_sources: 240,
 }
 
 async fn numbers(kind: SourceKind) -> Result<Stage> {
@@ -364,5 +366,28 @@ async fn two_tables_never_share_a_target() -> Result<()> {
     ensure!(failed == 1, "ended with {failed}");
     let told = pipe.log().tail();
     ensure!(told.contains("its target `odd` is that of table"), "{told}");
+    Ok(())
+}
+
+async fn setup_warns_of_a_target_whose_key_leaves_out_the_sources() -> Result<()> {
+    let stage = numbers(SourceKind::MySql).await?;
+    // Its lines are told apart by their number alone.
+    let mut pipe = start(launch(&through(&stage, "merge").await?))?;
+    pipe.wait_state("Running", START).await?;
+    let found = findings(&pipe).await?;
+    ensure!(codes(&found, "warning").contains("target_key"), "{found:?}");
+    let told = said_of(&found, "target_key");
+    let table = format!("of the key of `{}.numbers`", stage.database);
+    for part in ["by `number`, without `id`", table.as_str()] {
+        ensure!(told.contains(part), "{told}");
+    }
+    pipe.stop().await?;
+    pipe.change_file(&through(&stage, "fan_out").await?);
+    pipe.restart()?;
+    let wider = findings(&pipe).await?;
+    ensure!(
+        !codes(&wider, "warning").contains("target_key"),
+        "{wider:?}"
+    );
     Ok(())
 }

@@ -64,6 +64,7 @@ mod supervisor;
 mod swap;
 pub mod table_state;
 mod tables;
+mod target_findings;
 mod track;
 mod turns;
 pub mod values;

@@ -26,6 +26,7 @@ use super::start_place;
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use super::tables;
+use super::target_findings;
 use crate::batch::TableName;
 use crate::config::PipeConfig;
 use crate::destination::clickhouse::Owner;
@@ -440,7 +441,7 @@ pub(super) async fn check_targets(
             None => new.extend(table.targets().cloned()),
         }
     }
-    let mut findings = setup::shared_targets(&records, bound);
+    let mut findings = target_findings::shared(&records, bound);
     findings.extend(
         session
             .destination

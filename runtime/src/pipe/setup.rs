@@ -17,6 +17,7 @@ use super::session::{LiveTable, Session, completes_rows};
 use super::start_place;
 use super::store::PipeStore;
 use super::table_state::TableState;
+use super::target_findings;
 use crate::batch::TableName;
 use crate::config::{Mode, PipeConfig, TableConfig, match_each, match_tables};
 use crate::destination::clickhouse::{MirrorRow, Owner, TARGETS_A_QUERY, TargetTable};
@@ -98,7 +99,8 @@ pub(super) async fn prepare(session: &Session, owner: &Owner) -> Result<Prepared
             Err(error) => findings.push(finding(&error.with_table(&name))),
         }
     }
-    findings.extend(shared_targets(&Records::default(), &tables));
+    findings.extend(target_findings::shared(&Records::default(), &tables));
+    findings.extend(tables.iter().flat_map(target_findings::narrower_keys));
     let targets = tables.iter().flat_map(LiveTable::targets);
     let targets: Vec<_> = targets.cloned().collect();
     findings.extend(
@@ -209,38 +211,6 @@ pub(super) async fn bind_all(
         }
     }
     bound
-}
-
-/// Targets that two source tables would write to, among `tables` and those that are recorded already: versions and
-/// TRUNCATE belong to one source table, and rows of another would win or vanish by them.
-pub(super) fn shared_targets(records: &Records, tables: &[LiveTable]) -> Vec<Finding> {
-    let mut owners: BTreeMap<String, TableName> = BTreeMap::new();
-    let bound: BTreeSet<&TableName> = tables.iter().map(|table| table.source.name()).collect();
-    let unbound = |name: &TableName| !bound.contains(name);
-    for (name, record) in records.tables.iter().filter(|(name, _)| unbound(name)) {
-        if record.state != TableState::Removed {
-            let targets = record.targets();
-            owners.extend(targets.map(|target| (target.to_owned(), name.clone())));
-        }
-    }
-    let mut findings = Vec::new();
-    for table in tables {
-        for target in table.targets() {
-            let name = table.source.name();
-            let owner = owners.insert(target.name().to_owned(), name.clone());
-            if let Some(other) = owner.filter(|other| other != name) {
-                let message = format!(
-                    "its target `{}` is that of table `{other}` too",
-                    target.name()
-                );
-                let error = Error::new(ErrorKind::Config, message)
-                    .with_hint("give one of the two another `target`, or the plugin that sends rows there another name")
-                    .with_table(name);
-                findings.push(finding(&error));
-            }
-        }
-    }
-    findings
 }
 
 pub(super) fn finding(error: &Error) -> Finding {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use mysql_async::Row;
-use serde_json::Value;
+use pipewright::source::mysql::position::Position;
+use serde_json::{Value, json};
 use testbed::harness::Stage;
 
 /// An event as the server lists it.
@@ -23,6 +24,18 @@ pub(crate) fn place(status: &Value) -> &str {
     status["checkpoint"]["position"]
         .as_str()
         .unwrap_or_default()
+}
+
+/// The transaction that the source has committed last, as a place.
+pub(crate) async fn newest_place(stage: &Stage) -> Result<Position> {
+    let (variable, key) = match stage.kind().is_mariadb() {
+        true => ("@@gtid_binlog_pos", ("maria_gtid", "list")),
+        false => ("@@GLOBAL.gtid_executed", ("gtid", "set")),
+    };
+    let rows: Vec<String> = stage.source.rows(&format!("SELECT {variable}")).await?;
+    let text = rows.first().context("a place")?.replace('\n', "");
+    let (kind, name) = key;
+    serde_json::from_value(json!({ "kind": kind, name: text })).context(text)
 }
 
 /// The newest file, and its end.

@@ -21,7 +21,9 @@ use testbed::SourceKind;
 use testbed::harness::{Comparison, Launch, Pipe, PipeLog, Plugins, Stage};
 use tokio::sync::Semaphore;
 
-pub(crate) use binlog::{Event, end_of_binlog, events_behind, has_kinds, newest_file, place};
+pub(crate) use binlog::{
+    Event, end_of_binlog, events_behind, has_kinds, newest_file, newest_place, place,
+};
 pub(crate) use ends::{ends_at, killed_at, wait_aborted};
 pub(crate) use guests::{hostile_guest, wasi_guest};
 pub(crate) use json_schema::ensure_fits;

@@ -13,7 +13,8 @@ use testbed::harness::{MARKER_TABLE, Pipe, Proxy, Stage};
 
 use super::{name_of, order, table, wait_table};
 use crate::support::{
-    CATCH_UP, START, assert_caught_up, launch, on_both_sources, once, running, start, wait_for_pipe,
+    CATCH_UP, START, assert_caught_up, launch, newest_place, on_both_sources, once, running, start,
+    wait_for_pipe,
 };
 
 on_both_sources! {
@@ -66,18 +67,6 @@ async fn wait_incomplete(stage: &Stage, wanted: &[&str]) -> Result<Told> {
         );
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-}
-
-/// The transaction that the source has committed last, as a place.
-async fn newest(stage: &Stage) -> Result<Position> {
-    let (variable, key) = match stage.kind().is_mariadb() {
-        true => ("@@gtid_binlog_pos", ("maria_gtid", "list")),
-        false => ("@@GLOBAL.gtid_executed", ("gtid", "set")),
-    };
-    let rows: Vec<String> = stage.source.rows(&format!("SELECT {variable}")).await?;
-    let text = rows.first().context("a place")?.replace('\n', "");
-    let (kind, name) = key;
-    serde_json::from_value(json!({ "kind": kind, name: text })).context(text)
 }
 
 /// pitfall 98: the place of one table that is out of service is not the pipe's.
@@ -134,7 +123,7 @@ async fn assert_own_place_out_of_service(stage: &Stage, pipe: &mut Pipe) -> Resu
         .source
         .execute("INSERT INTO gated VALUES (4, 'before', 4)")
         .await?;
-    let before = newest(stage).await?;
+    let before = newest_place(stage).await?;
     stage
         .source
         .execute_all([
@@ -143,7 +132,7 @@ async fn assert_own_place_out_of_service(stage: &Stage, pipe: &mut Pipe) -> Resu
             "INSERT INTO u VALUES (5, 'after', 5)",
         ])
         .await?;
-    let after = newest(stage).await?;
+    let after = newest_place(stage).await?;
     wait_table(pipe, "gated", "Quarantined").await?;
     assert_caught_up(stage, pipe, &["u"]).await?;
     // Rows are there before their place is told.
@@ -204,14 +193,14 @@ async fn a_pipe_that_is_done_has_told_what_its_loads_hold(kind: SourceKind) -> R
         .await?;
     let mut file = stage.pipe_file(&["t", "u"]);
     file["mode"] = json!("snapshot");
-    let before = newest(&stage).await?;
+    let before = newest_place(&stage).await?;
     let mut pipe = start(launch(&file))?;
     pipe.wait_state("Completed", START).await?;
     ensure_told(&stage, &before)
         .await
         .context("behind the load")?;
     stage.source.execute("INSERT INTO t VALUES (3, 3)").await?;
-    let before = newest(&stage).await?;
+    let before = newest_place(&stage).await?;
     let (status, answer) = pipe.command("resync").await?;
     ensure!(status == 200, "{status}: {answer:#}");
     pipe.wait_for("the load anew", CATCH_UP, |status| {
@@ -235,7 +224,7 @@ async fn a_pipe_that_is_done_has_told_what_its_loads_hold(kind: SourceKind) -> R
     let gate = Proxy::before(stage.clickhouse_server.http_port()).await?;
     file["destination"]["url"] = json!(gate.url());
     gate.close_gate("t", 0);
-    let before = newest(&stage).await?;
+    let before = newest_place(&stage).await?;
     let mut pipe = start(launch(&file))?;
     gate.wait_gated(START).await?;
     gate.open_gate();
