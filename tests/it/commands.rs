@@ -2,6 +2,7 @@
 //! the lifecycle's own function says.
 
 mod at_rest;
+mod done;
 mod drops;
 mod effects;
 mod failures;

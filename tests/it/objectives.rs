@@ -9,7 +9,7 @@ use testbed::harness::{Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
-    CATCH_UP, START, assert_caught_up, launch, on_both_sources, running_with, start,
+    CATCH_UP, START, assert_caught_up, launch, on_both_sources, reason_of, running_with, start,
     table_of_many_rows,
 };
 
@@ -19,6 +19,7 @@ on_both_sources! {
     lag_beyond_its_objective_degrades_until_it_is_met: 300,
     a_paused_pipe_warns_before_the_purge_and_fails_with_proof_after_it: 400,
     a_session_that_dates_its_commits_fools_no_objective: 300,
+    a_table_on_its_way_back_is_watched_while_the_pipe_is_paused: 240,
 }
 
 /// Rows of a load that takes some seconds, as a power of two.
@@ -445,5 +446,61 @@ async fn a_session_that_dates_its_commits_fools_no_objective(kind: SourceKind) -
             .await
             .with_context(|| day.to_owned())?;
     }
+    Ok(())
+}
+
+/// It reads nothing before the pipe goes on, and the source purges what it is to read as before.
+async fn a_table_on_its_way_back_is_watched_while_the_pipe_is_paused(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::with_source(move || {
+        let options = SourceOptions::new(kind).arg("--binlog-expire-logs-seconds=3600");
+        SourceServer::start(options)
+    })
+    .await?;
+    for table in ["t", "u"] {
+        let sql = format!("CREATE TABLE {table} (id INT PRIMARY KEY, a VARCHAR(40))");
+        stage.source.execute(sql).await?;
+    }
+    let mut file = stage.pipe_file(&["t", "u"]);
+    file["ddl"] = json!({ "modify_column": "quarantine" });
+    file["objectives"] = json!({ "retention_headroom": "3598s" });
+    let mut pipe = running_with(&file).await?;
+    let table = format!("{}.u", stage.database);
+    stage
+        .source
+        .execute("ALTER TABLE u MODIFY a VARCHAR(80)")
+        .await?;
+    reason_of(&mut pipe, &table).await?;
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (1, 'one')")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(pipe.command("pause").await?.0 == 200);
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    let alarm = |status: &Value| {
+        let mut reasons = status["reasons"].as_array().into_iter().flatten();
+        let low = reasons.find(|reason| reason["code"] == "retention_below_objective");
+        low.filter(|reason| reason["table"] == *table).cloned()
+    };
+    let waits = |status: &Value| alarm(status).is_some();
+    let status = pipe.wait_for("the alarm", CATCH_UP, waits).await?;
+    let order = json!({ "command": "retry", "table": table });
+    ensure!(pipe.order(order).await?.0 == 200);
+    let mut checked = status["retention"]["checked_at"].clone();
+    let mut told = None;
+    for _ in 0..2 {
+        let later = |status: &Value| status["retention"]["checked_at"] != checked;
+        let status = pipe.wait_for("a later look", CATCH_UP, later).await?;
+        checked = status["retention"]["checked_at"].clone();
+        told = alarm(&status);
+    }
+    let told = told.context("nobody watches the table's place any more")?;
+    ensure!(
+        told["remedy"].to_string().contains("let the pipe read on"),
+        "{told:#}"
+    );
+    ensure!(pipe.command("resume").await?.0 == 200);
     Ok(())
 }

@@ -444,11 +444,9 @@ async fn claim_where_needed(
 
 /// Up to where rows may be at the destination.
 fn newest(sent: Option<StreamPlace>, checkpoint: Position) -> Position {
-    match sent {
-        // A checkpoint that foreign transactions have moved is ahead of the rows last sent.
-        Some(sent) if sent.position.contains(&checkpoint) == Some(true) => sent.position,
-        _ => checkpoint,
-    }
+    // A checkpoint that foreign transactions have moved may be ahead of the rows last sent.
+    let joint = sent.and_then(|sent| sent.position.join(&checkpoint));
+    joint.unwrap_or(checkpoint)
 }
 
 impl Pipe {

@@ -17,7 +17,7 @@ use super::plugin_files::PluginFiles;
 use super::record::{Overlay, Records, Skip, TableRecord, lay};
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
-use super::{ddl, exclude, files, resync, tables};
+use super::{ddl, exclude, files, go_on, resync, tables};
 use crate::batch::TableName;
 use crate::config::{PipeConfig, is_setting, source_of};
 use crate::error::{Error, ErrorKind, Result};
@@ -198,7 +198,7 @@ impl Change {
     }
 
     /// The same change, from which on rows pass through plugins as `files` are.
-    fn through(self, pipe: &Arc<Pipe>, files: PluginFiles) -> Self {
+    pub(super) fn through(self, pipe: &Arc<Pipe>, files: PluginFiles) -> Self {
         let (pipe, edit) = (Arc::clone(pipe), self.edit);
         Self::new(self.event, move |draft| {
             edit(draft)?;
@@ -273,8 +273,8 @@ async fn prepare_unexplained(pipe: &Arc<Pipe>, command: Command) -> Result<Optio
             });
             Ok(Some(change.through(pipe, files)))
         }
-        Command::Retry { table } => retry(pipe, table, Skip::No).await.map(Some),
-        Command::Skip { table } => retry(pipe, table, Skip::Allowed).await.map(Some),
+        Command::Retry { table } => go_on::retry(pipe, table, Skip::No).await,
+        Command::Skip { table } => go_on::retry(pipe, table, Skip::Allowed).await,
         Command::AddTables { entries } => {
             modify(pipe, tables::add(pipe, entries, tables::Whose::Command)).await
         }
@@ -393,7 +393,7 @@ async fn configure(pipe: &Pipe, sync: Map<String, Value>) -> Result<Option<Chang
 async fn turn(pipe: &Arc<Pipe>, event: PipeEvent, state: &PipeState) -> Result<()> {
     let read = files_to_go_on_with(pipe, &event, state).await?;
     if let (PipeEvent::Start, PipeState::Failed { .. }) = (&event, state) {
-        go_on_with_all(pipe).await?;
+        go_on::with_all(pipe).await?;
     }
     let anew = event == PipeEvent::Start;
     let edit = |draft: &mut Records| {
@@ -425,65 +425,6 @@ async fn files_to_go_on_with(
         }
         _ => Ok(None),
     }
-}
-
-async fn retry(pipe: &Arc<Pipe>, name: TableName, skip: Skip) -> Result<Change> {
-    let records = pipe.store.records();
-    let table = records.tables.get(&name);
-    let table = table.ok_or_else(|| tables::unknown(&records, &name))?;
-    if table.appends && matches!(table.state, TableState::Quarantined(_)) {
-        // What it had beyond its place would come again under other versions.
-        return Err(Error::new(
-            ErrorKind::IllegalCommand,
-            "an append table that is out of service cannot read on from its place",
-        )
-        .with_hint(format!(
-            "resync the table: pipewright resync --table {name}"
-        ))
-        .with_table(&name));
-    }
-    // Its remedy may have been another plugin.
-    let mended = match table.failed_in_plugin {
-        true => Some(PluginFiles::read_anew(pipe, |table, _| *table == name).await?),
-        false => None,
-    };
-    let change = Change::new(None, move |draft| go_on(draft, &name, skip));
-    Ok(match mended {
-        Some(files) => change.through(pipe, files),
-        None => change,
-    })
-}
-
-/// Lets a table that is out of service read on from its own place. A load beside a live table that kept its connection
-/// is given up: the live one is nearer.
-fn go_on(draft: &mut Records, name: &TableName, skip: Skip) -> Result<()> {
-    draft.table_event(name, TableEvent::Retry)?;
-    let table = draft.table_mut(name);
-    if table.state == TableState::CatchingUp {
-        table.skip = skip;
-        if table.whole && !table.is_loading_alone() {
-            table.give_up_shadow();
-        }
-    }
-    Ok(())
-}
-
-/// The same for every table out of service: whoever starts a pipe again has had the chance to mend what was wrong. Append
-/// tables wait for a resync.
-///
-/// # Errors
-/// When the store fails.
-pub(super) async fn go_on_with_all(pipe: &Pipe) -> Result<()> {
-    pipe.store
-        .commit(|draft| {
-            let names = draft.names_where(|table| {
-                matches!(table.state, TableState::Quarantined(_)) && !table.appends
-            });
-            names
-                .iter()
-                .try_for_each(|name| go_on(draft, name, Skip::No))
-        })
-        .await
 }
 
 /// Prepares the removal of tables; none is prepared where all of them have left already.

@@ -23,6 +23,7 @@ use super::record::{Overlay, Records, TableRecord};
 use super::store::PipeStore;
 use super::supervisor::{Pipe, Request};
 use super::table_state::TableState;
+use super::tables;
 use crate::batch::TableName;
 use crate::config::{self, Difference, PipeConfig, PipeFile, source_of};
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -379,19 +380,32 @@ impl<'a> FileChange<'a> {
 }
 
 impl Additions {
-    /// Asks for the tables as soon as the pipe takes such a command, until they are taken in or refused.
+    /// Asks for the tables as soon as the pipe takes such a command, until they are taken in or refused. Of a pipe that is
+    /// Completed it stands meanwhile that it takes none.
     pub(super) async fn carry_out(self, pipe: Arc<Pipe>, commands: mpsc::Sender<Request>) {
         let mut records = pipe.store.subscribe();
+        let mut standing: Option<Reason> = None;
         loop {
-            let at_work =
+            let takes =
                 |state: &PipeState| state.is_at_work() || matches!(state, PipeState::Paused { .. });
-            tokio::select! {
-                ready = records.wait_for(|records| records.dropped || at_work(&records.state())) => {
-                    if ready.map_or(true, |records| records.dropped) {
-                        return;
-                    }
-                }
+            let is_over = |state: &PipeState| *state == PipeState::Completed;
+            let told = standing.is_some();
+            let state = tokio::select! {
+                ready = records.wait_for(|records| {
+                    let state = records.state();
+                    records.dropped || takes(&state) || (is_over(&state) && !told)
+                }) => match ready {
+                    Ok(records) if !records.dropped => records.state(),
+                    Ok(_) | Err(_) => return,
+                },
                 () = pipe.shutdown.cancelled() => return,
+            };
+            if is_over(&state) {
+                standing = Some(pipe.refuse_file(&self.over()).await);
+                continue;
+            }
+            if let Some(reason) = standing.take() {
+                pipe.withdraw(&reason);
             }
             let command = Command::TakeIn {
                 entries: self.entries.clone(),
@@ -423,6 +437,20 @@ impl Additions {
             }
             return;
         }
+    }
+}
+
+impl Additions {
+    fn over(&self) -> Error {
+        let names: Vec<String> = self.entries.iter().map(source_of).collect();
+        Error::new(
+            ErrorKind::IllegalCommand,
+            format!(
+                "the pipe is Completed, and loads no more: {}",
+                names.join(", ")
+            ),
+        )
+        .with_hint("resync the pipe, which takes them in: pipewright resync PIPE")
     }
 }
 
@@ -525,20 +553,11 @@ pub(super) fn drift(pipe: &Pipe, records: &Records) -> Vec<Drift> {
         running: found.before,
     }));
     if records.checkpoint().is_some() {
-        let entries = pipe.config.tables.iter().map(|entry| &entry.source);
-        drift.extend(
-            entries
-                .filter(|source| !source.is_wildcard())
-                .filter(|source| {
-                    let name = TableName::new(&source.database, &source.table);
-                    !records.tables.contains_key(&name)
-                })
-                .map(|source| Drift {
-                    key: format!("tables[{source}]"),
-                    file: Some(source.to_string().into()),
-                    running: None,
-                }),
-        );
+        drift.extend(tables::unmet(&pipe.config, records).map(|entry| Drift {
+            key: format!("tables[{}]", entry.source),
+            file: Some(entry.source.to_string().into()),
+            running: None,
+        }));
     }
     drift
 }

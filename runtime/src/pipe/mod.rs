@@ -24,6 +24,7 @@ pub mod files;
 mod flush;
 mod follow;
 mod gathered;
+mod go_on;
 mod heal;
 mod incomplete;
 pub mod journal;
@@ -71,7 +72,7 @@ pub mod values;
 mod waits;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -234,6 +235,7 @@ impl Runtime {
         let mut supervisor = Supervisor {
             pipe: Arc::clone(&pipe),
             commands: received,
+            waiting: VecDeque::new(),
             pending: None,
             told: Vec::new(),
             unfit: None,
@@ -462,11 +464,26 @@ fn forget(pipes: &RwLock<Handles>, dropped: &Arc<Pipe>) {
         .retain(|_, handle| !Arc::ptr_eq(&handle.pipe, dropped));
 }
 
-/// Why a Completed pipe has not copied all that its file says: a table is out of service, or the file has changed since.
+/// Why a Completed pipe has not copied all that its file says: a table is out of service or may differ from the source, or the
+/// file has changed since.
 fn short_of_its_file(handle: &Handle) -> Option<Failure> {
     let Pipe { config, store, .. } = &*handle.pipe;
-    let changed = || established::ensure_unchanged(config, store).err();
     let records = store.records();
+    let inexact = || {
+        let mut tables = records.tables.values();
+        tables.find_map(|table| table.inexact.clone())
+    };
+    let changed = || established::ensure_unchanged(config, store).err();
+    let unmet = || {
+        let source = &tables::unmet(config, &records).next()?.source;
+        let message = format!("the file names `{source}`, which the pipe has not copied");
+        let hint = format!(
+            "resync the pipe, which takes it in: pipewright resync {}",
+            store.pipe()
+        );
+        Some(Error::new(ErrorKind::Config, message).with_hint(hint))
+    };
+    let failed = || changed().or_else(unmet).map(|error| Failure::from(&error));
     let quarantined = records.quarantined().cloned();
-    quarantined.or_else(|| changed().map(|error| Failure::from(&error)))
+    quarantined.or_else(inexact).or_else(failed)
 }

@@ -184,7 +184,7 @@ fn check_replica(pipe: &Pipe, following: Option<Following>) {
     pipe.progress.set_alarm(Alarm::Replica, reason);
 }
 
-/// Each distinct place once: the pipe's, and those of tables that wait for a person.
+/// Each distinct place once: the pipe's, and those of tables that wait for a person, or are on their way back.
 fn places(pipe: &Pipe, records: &Records) -> Vec<Held> {
     let mut places = Vec::new();
     // By the source's clock, by which it purges. Records of earlier programs may not tell.
@@ -201,7 +201,11 @@ fn places(pipe: &Pipe, records: &Records) -> Vec<Held> {
     }
     let mut seen = BTreeMap::new();
     for (name, table) in &records.tables {
-        if let (TableState::Quarantined(_), Some(own)) = (&table.state, &table.place) {
+        let reads_by_itself = matches!(
+            table.state,
+            TableState::Quarantined(_) | TableState::CatchingUp
+        );
+        if let Some(own) = table.place.as_ref().filter(|_| reads_by_itself) {
             seen.entry(own.place.position.to_string())
                 .or_insert_with(|| Held {
                     table: Some(name.clone()),
@@ -242,9 +246,14 @@ fn low(
                 "the source purges its binlog by hand or by size, and what is yet to be read in {headroom}; the objective is {objective}"
             ),
         };
-        let read_on = match &table {
-            None => "let the pipe read on",
-            Some(_) => "`retry`, `skip` or `resync` the table",
+        let records = pipe.store.records();
+        let waits = |name: &TableName| {
+            let table = records.tables.get(name);
+            table.is_some_and(|table| matches!(table.state, TableState::Quarantined(_)))
+        };
+        let read_on = match table.as_ref().is_some_and(waits) {
+            false => "let the pipe read on",
+            true => "`retry`, `skip` or `resync` the table",
         };
         let hint = match expiry {
             Some(expiry) => format!(

@@ -43,6 +43,9 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the source is asked for tables that a wildcard has begun to match.
 const NEW_TABLES_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The same while what keeps them out stays the same.
+const NEW_TABLES_INTERVAL_LONGEST: Duration = Duration::from_secs(120);
+
 /// One run, and what ends it.
 struct Run {
     pipe: Arc<Pipe>,
@@ -254,11 +257,11 @@ impl Run {
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            let mut told = None;
+            let (mut told, mut pause) = (None, NEW_TABLES_INTERVAL);
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(NEW_TABLES_INTERVAL) => {}
+                    () = tokio::time::sleep(pause) => {}
                 }
                 // A server that takes its time keeps nobody from ending the run.
                 let looking = tables::joining(&session, &pipe);
@@ -277,13 +280,23 @@ impl Run {
                             answer = pipe.ask(Command::FollowNewTables) => answer,
                         };
                         match answer {
-                            Ok(()) => continue,
+                            Ok(()) => {
+                                pause = NEW_TABLES_INTERVAL;
+                                continue;
+                            }
+                            // Another command went before.
+                            Err(error) if error.kind() == ErrorKind::Stopped => continue,
                             Err(error) => error,
                         }
                     }
                     Err(error) => error,
                 };
                 let message = error.chain();
+                // Each try of what takes its time holds up whoever asks, and stands in the history.
+                pause = match told.as_ref() == Some(&message) {
+                    true => (2 * pause).min(NEW_TABLES_INTERVAL_LONGEST),
+                    false => NEW_TABLES_INTERVAL,
+                };
                 if told.as_ref() != Some(&message) {
                     let text = "no new table joins";
                     let name = pipe.store.pipe();
@@ -480,7 +493,8 @@ async fn finish_load(
             None => return Ok(()),
         }
     }
-    // A pause that came in between keeps its state, and finds nothing left to load when it resumes.
+    // What has come in between keeps its state: a pause, or a change of tables in preparation. The next run finds nothing left
+    // to load, also where that change is refused and the pipe is in Snapshot once more.
     pipe.transition_where(
         |state| *state == PipeState::Snapshot,
         match (to_swap, done) {
@@ -493,7 +507,8 @@ async fn finish_load(
     fault::point("load:6");
     pipe.progress.set_loading(false);
     pipe.settle().await?;
-    if done || to_swap {
+    let is_over = pipe.store.records().state().resume() == Resume::Running;
+    if done || to_swap || !is_over {
         stop.cancel();
     }
     Ok(())

@@ -3,6 +3,7 @@
 //! A command that only changes the lifecycle is persisted at once. One that changes tables or settings is checked while
 //! the pipe works on, waits until the work has stopped at a checkpoint, and is then recorded in one write.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use super::record::{Records, random_server_id};
 use super::session::Session;
 use super::store::PipeStore;
 use super::table_state::TableState;
-use super::{command, established, leftovers, objectives, quarantine, setup, swap};
+use super::{command, established, go_on, leftovers, objectives, quarantine, setup, swap};
 use crate::config::{Folders, PipeConfig};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::transform::Engine;
@@ -36,6 +37,9 @@ const BACKOFF_LONGEST: Duration = Duration::from_secs(5);
 
 /// How long a pipe that is dropped may take to finish what is in flight: an end that does not answer is not waited for.
 const DRAINED_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the checks of a command may take: thousands of tables take minutes.
+const CHECKED_WITHIN: Duration = Duration::from_secs(15 * 60);
 
 /// How long a pipe tries again before that counts as trouble that somebody should know of.
 const RETRYING_IS_TROUBLE: Duration = Duration::from_secs(60);
@@ -69,6 +73,8 @@ pub(super) struct Pipe {
 pub(super) struct Supervisor {
     pub(super) pipe: Arc<Pipe>,
     pub(super) commands: mpsc::Receiver<Request>,
+    /// Those that came while another was being checked.
+    pub(super) waiting: VecDeque<Request>,
     /// Checked, and waiting for the work to stop.
     pub(super) pending: Option<(Change, oneshot::Sender<Result<()>>)>,
     /// What the history tells of since the pipe last worked: two servers that are both away take turns.
@@ -173,7 +179,7 @@ impl Supervisor {
             )
             .await?;
         if opening == Opening::Anew {
-            command::go_on_with_all(pipe).await?;
+            go_on::with_all(pipe).await?;
             if let PipeState::Failed { .. } = pipe.store.records().state() {
                 pipe.transition(PipeEvent::Start).await?;
             }
@@ -261,7 +267,7 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 result = &mut work => return result,
-                Some(request) = self.commands.recv(), if free => {
+                Some(request) = self.next_request(), if free => {
                     let before = self.pipe.store.records().state();
                     let drops = request.command == Command::Drop;
                     self.on_command(request).await;
@@ -283,6 +289,13 @@ impl Supervisor {
         }
     }
 
+    async fn next_request(&mut self) -> Option<Request> {
+        match self.waiting.pop_front() {
+            Some(request) => Some(request),
+            None => self.commands.recv().await,
+        }
+    }
+
     async fn on_command(&mut self, request: Request) {
         let Request { command, answer } = request;
         let asked = shortened(command.to_string(), COMMAND_BYTES_MAX);
@@ -293,7 +306,7 @@ impl Supervisor {
                 .note(Note::new(Level::Info, EventKind::Command, asked.clone()))
                 .await;
         }
-        match command::prepare(&self.pipe, command).await {
+        match self.checked(command).await {
             Ok(Some(change)) => self.pending = Some((change, answer)),
             Ok(None) => drop(answer.send(Ok(()))),
             Err(error) => {
@@ -305,6 +318,41 @@ impl Supervisor {
                 answer.send(Err(error)).ok();
             }
         }
+    }
+
+    /// Checks a command at both ends, which may take its time, or never answer: a drop and the end of the process do not wait
+    /// for it, and the pipe's own wish, which comes again, gives way to any other.
+    async fn checked(&mut self, command: Command) -> Result<Option<Change>> {
+        let (pipe, shutdown) = (Arc::clone(&self.pipe), self.pipe.shutdown.clone());
+        let gives_way = command == Command::FollowNewTables;
+        let given_up = {
+            let mut prepared = std::pin::pin!(command::prepare(&pipe, command));
+            let mut until = std::pin::pin!(tokio::time::sleep(CHECKED_WITHIN));
+            loop {
+                tokio::select! {
+                    biased;
+                    prepared = &mut prepared => return prepared,
+                    () = shutdown.cancelled() => break "the process ends",
+                    Some(next) = self.commands.recv() => {
+                        if next.command == Command::Drop {
+                            self.waiting.push_front(next);
+                            break "the pipe is dropped";
+                        }
+                        self.waiting.push_back(next);
+                        if gives_way {
+                            break "another command goes before";
+                        }
+                    }
+                    () = &mut until => break "an end of the pipe has not answered for a long time",
+                }
+            }
+        };
+        // Waits for what was being written as it was given up.
+        let is_modifying = |state: &PipeState| matches!(state, PipeState::Modifying { .. });
+        pipe.transition_where(is_modifying, PipeEvent::Modified)
+            .await?;
+        let message = format!("the command is given up as it was being checked: {given_up}");
+        Err(Error::new(ErrorKind::Stopped, message))
     }
 
     /// Chooses another number where a replica of the source has the pipe's, and the pipe file leaves the choice: then the

@@ -326,7 +326,7 @@ pub(super) fn is_named(config: &PipeConfig, name: &TableName) -> bool {
 }
 
 /// The entries that name a table which the pipe has never had.
-fn unmet<'a>(
+pub(super) fn unmet<'a>(
     config: &'a PipeConfig,
     records: &'a Records,
 ) -> impl Iterator<Item = &'a TableConfig> {

@@ -35,18 +35,25 @@ impl Track {
         }
     }
 
-    /// Records that rows up to `sent` may be at the destination from now on.
+    /// Records that rows up to `sent` may be at the destination from now on. Where the stream is read once more, what was
+    /// sent before and lies beyond stays known until it is passed.
     ///
     /// # Errors
     /// When the store fails.
     pub(super) async fn begin(&self, store: &PipeStore, sent: &StreamPlace) -> Result<()> {
         store
             .commit(|draft| {
+                let further = |known: &mut Option<StreamPlace>| {
+                    let joint = known.as_ref();
+                    let joint = joint.and_then(|known| known.position.join(&sent.position));
+                    *known = Some(StreamPlace {
+                        position: joint.unwrap_or_else(|| sent.position.clone()),
+                        ..sent.clone()
+                    });
+                };
                 match self {
-                    Track::Pipe => draft.pipe_mut().sent = Some(sent.clone()),
-                    Track::Table(name) => place_of(draft, name, |place| {
-                        place.sent = Some(sent.clone());
-                    }),
+                    Track::Pipe => further(&mut draft.pipe_mut().sent),
+                    Track::Table(name) => place_of(draft, name, |place| further(&mut place.sent)),
                 }
                 Ok(())
             })

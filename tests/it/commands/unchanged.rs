@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
 
-use super::with_tables;
+use super::{name_of, with_tables};
 use crate::connections::with_account;
 use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, running_with};
 
@@ -49,6 +49,15 @@ async fn a_setting_that_holds_already_leaves_the_work_alone(kind: SourceKind) ->
         assert_caught_up(&stage, &mut pipe, &["t"]).await?;
         let now = stream(&stage, &user).await?;
         ensure!(now == first, "{unchanged} began another run");
+    }
+    // A table in service has nothing to go on with.
+    for verb in ["retry", "skip"] {
+        let order = json!({ "command": verb, "table": name_of(&stage, "t") });
+        let (status, document) = pipe.order(order).await?;
+        ensure!(status == 200, "{verb}: {status}: {document:#}");
+        assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+        let now = stream(&stage, &user).await?;
+        ensure!(now == first, "{verb} began another run");
     }
 
     let document = set(&pipe, json!({ "interval": "300ms", "max_rows": 777 })).await?;

@@ -8,7 +8,7 @@ use mysql_async::prelude::Queryable;
 use reqwest::Method;
 use serde_json::{Value, json};
 use testbed::SourceKind;
-use testbed::harness::{Pipe, Stage};
+use testbed::harness::{Pipe, Proxy, Stage};
 
 use super::{name_of, two_tables, wait_table};
 use crate::support::{
@@ -20,10 +20,14 @@ on_both_sources! {
     a_new_table_that_is_locked_keeps_neither_others_out_nor_the_pipe_from_pausing: 300,
     an_addition_of_a_table_that_stays_locked_is_refused_in_time: 300,
     many_tables_that_stay_locked_hold_a_changed_file_up_no_longer_than_one: 300,
+    a_load_that_ends_while_an_addition_is_refused_ends_the_snapshot: 240,
 }
 
 /// How long a command may take while a table stays locked.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(40);
+
+/// How long the end of a pipe or of its process may take meanwhile: less than the ten seconds that such a table is given.
+const ENDED_WITHIN: Duration = Duration::from_secs(8);
 
 async fn lock(stage: &Stage, table: &str) -> Result<Conn> {
     let mut conn = stage.source.connect().await?;
@@ -114,21 +118,21 @@ async fn an_addition_of_a_table_that_stays_locked_is_refused_in_time(
         "{refused:?}"
     );
 
-    // Whoever wants the process, or the pipe, to end waits for that at most.
+    // Whoever wants the process, or the pipe, to end does not wait for that.
     let ended = async {
         wait_modifying(&stage, &pipe).await?;
         pipe.terminate()
     };
     let (_, ended) = tokio::join!(pipe.change(add()), ended);
     ended?;
-    ensure!(pipe.wait_exit(ANSWERED_WITHIN).await? == 0);
+    ensure!(pipe.wait_exit(ENDED_WITHIN).await? == 0);
     pipe.restart()?;
     pipe.wait_state("Running", START).await?;
     stage.source.execute("DELETE FROM t WHERE id = 2").await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await?;
     let dropped = async {
         wait_modifying(&stage, &pipe).await?;
-        tokio::time::timeout(ANSWERED_WITHIN, pipe.forget()).await?
+        tokio::time::timeout(ENDED_WITHIN, pipe.forget()).await?
     };
     let (_, dropped) = tokio::join!(pipe.change(add()), dropped);
     let (status, answer) = dropped?;
@@ -137,6 +141,42 @@ async fn an_addition_of_a_table_that_stays_locked_is_refused_in_time(
         pipe.status().await.is_err(),
         "a dropped pipe has a document"
     );
+    Ok(held.query_drop("UNLOCK TABLES").await?)
+}
+
+async fn a_load_that_ends_while_an_addition_is_refused_ends_the_snapshot(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = two_tables(kind).await?;
+    let create = "CREATE TABLE gated LIKE t";
+    stage
+        .source
+        .execute_all([create, "INSERT INTO gated SELECT * FROM t"])
+        .await?;
+    let gate = Proxy::before(stage.clickhouse_server.http_port()).await?;
+    let mut file = stage.pipe_file(&["gated"]);
+    file["destination"]["url"] = json!(gate.url());
+    gate.close_gate("gated", 0);
+    let mut pipe = start(launch(&file))?;
+    gate.wait_gated(START).await?;
+    pipe.wait_state("Snapshot", START).await?;
+    let mut held = lock(&stage, "u").await?;
+    let add = json!({ "tables": { "add": [{ "source": name_of(&stage, "u") }] } });
+    let loaded = async {
+        wait_modifying(&stage, &pipe).await?;
+        gate.open_gate();
+        Ok::<_, anyhow::Error>(())
+    };
+    let (added, loaded) = tokio::join!(pipe.change(add), loaded);
+    loaded?;
+    let (status, problem) = added?;
+    ensure!(status == 503, "{status}: {problem:#}");
+    pipe.wait_state("Running", CATCH_UP).await?;
+    stage
+        .source
+        .execute("DELETE FROM gated WHERE id = 1")
+        .await?;
+    assert_caught_up(&stage, &mut pipe, &["gated"]).await?;
     Ok(held.query_drop("UNLOCK TABLES").await?)
 }
 

@@ -120,6 +120,27 @@ impl Position {
         }
     }
 
+    /// The place that has passed both; none where the two cannot be compared.
+    pub fn join(&self, other: &Position) -> Option<Position> {
+        if self.contains(other)? {
+            return Some(self.clone());
+        }
+        Some(match (self, other) {
+            (Position::Gtid { set }, Position::Gtid { set: other }) => {
+                let mut set = set.clone();
+                set.extend(other);
+                Position::Gtid { set }
+            }
+            (Position::MariaGtid { list }, Position::MariaGtid { list: other }) => {
+                let mut list = list.clone();
+                other.iter().for_each(|gtid| list.add(gtid));
+                Position::MariaGtid { list }
+            }
+            // Of two places in files one has passed the other.
+            _ => other.clone(),
+        })
+    }
+
     /// Whether the group is before this place; none where its name does not tell.
     pub fn has(&self, group: &GroupGtid) -> Option<bool> {
         match (self, group) {
@@ -178,6 +199,26 @@ mod tests {
         assert_eq!(before.contains(&after), Some(false));
         assert_eq!(before.contains(&before), Some(true));
         assert_eq!(before.contains(&file("binlog.999999", 501, 0)), Some(false));
+    }
+
+    #[test]
+    fn a_place_that_has_passed_both_of_two_has_what_either_has() {
+        let maria = |text: &str| Position::MariaGtid {
+            list: text.parse().unwrap(),
+        };
+        let both = maria("0-1-100,1-1-40").join(&maria("0-1-90,1-1-60"));
+        assert_eq!(both, Some(maria("0-1-100,1-1-60")));
+        let mysql = |text: &str| Position::Gtid {
+            set: format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{text}")
+                .parse()
+                .unwrap(),
+        };
+        let both = mysql("1-3:7-9").join(&mysql("1-5"));
+        assert_eq!(both, Some(mysql("1-5:7-9")));
+        let (before, after) = (file("binlog.9", 500, 0), file("binlog.10", 4, 0));
+        assert_eq!(before.join(&after), Some(after.clone()));
+        assert_eq!(after.join(&before), Some(after.clone()));
+        assert_eq!(after.join(&mysql("1-5")), None);
     }
 
     #[test]
