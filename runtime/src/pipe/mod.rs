@@ -4,6 +4,7 @@
 //! `setup` prepares, `load` and `follow` read, `apply` writes and checkpoints, `complete` reads rows that the binlog
 //! holds in part. `record` is all that is remembered, `store` the one door to it.
 
+mod absence;
 mod append;
 mod apply;
 mod attach;
@@ -67,6 +68,7 @@ mod tables;
 mod target_findings;
 mod track;
 mod turns;
+mod under_way;
 pub mod values;
 mod waits;
 mod watch;
