@@ -2,6 +2,7 @@
 
 mod dropped;
 mod misfits;
+mod slow;
 mod watched;
 
 use anyhow::{Context, Result, ensure};

@@ -1,5 +1,7 @@
 //! The REST interface of a process that runs: pipes made by request, history, description, tokens and TLS.
 
+mod unopened;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};

@@ -106,7 +106,7 @@ async fn run_pipes(
 }
 
 async fn watch(runtime: Arc<Runtime>, folders: Vec<PathBuf>) {
-    runtime.watch(folders).await;
+    tokio::join!(runtime.watch(folders), runtime.open_as_mended());
 }
 
 /// The last word: how it ended, and where the pipes stand.

@@ -62,6 +62,16 @@ impl Left {
         pipe: &str,
         destination: &DestinationConfig,
     ) -> Option<Self> {
+        Self::at(
+            records,
+            pipe,
+            destination.url.clone(),
+            destination.database.clone(),
+        )
+    }
+
+    /// The same at a destination of which no more is known.
+    pub(super) fn at(records: &Records, pipe: &str, url: String, database: String) -> Option<Self> {
         let record = records.pipe.as_ref()?;
         let tables = records.tables.values();
         let left_beside: Vec<Beside> = tables.flat_map(|table| table.beside()).collect();
@@ -71,8 +81,8 @@ impl Left {
         (!left_beside.is_empty() || claimant.is_some()).then(|| Self {
             pipe: pipe.to_owned(),
             id: record.id.clone(),
-            url: destination.url.to_string(),
-            database: destination.database.clone(),
+            url,
+            database,
             left_beside,
             claimant,
             document: applied
@@ -186,12 +196,22 @@ impl Left {
 
 /// Clears away what a pipe has left that was just dropped; a reason when something stays.
 pub(super) async fn clear_away(pipe: &Pipe) -> Option<Reason> {
-    let mut left = Left::clone(pipe.store.records().left.as_deref()?);
+    let left = Left::clone(pipe.store.records().left.as_deref()?);
     let config = pipe.effective_config();
     let config = config.unwrap_or_else(|_| Arc::clone(&pipe.config));
-    let cleared = left
-        .clear_away(&config.destination, pipe.store.state())
-        .await;
+    clear(left, Ok(config.destination.clone()), pipe.store.state()).await
+}
+
+/// The same, where it may be that nobody can tell how the destination is reached.
+pub(super) async fn clear(
+    mut left: Left,
+    destination: Result<DestinationConfig>,
+    state: &Arc<StateStore>,
+) -> Option<Reason> {
+    let cleared = match destination {
+        Ok(destination) => left.clear_away(&destination, state).await,
+        Err(error) => Err(error),
+    };
     cleared.err().map(|error| left.told(&error))
 }
 

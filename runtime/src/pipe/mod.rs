@@ -4,6 +4,7 @@
 //! `setup` prepares, `load` and `follow` read, `apply` writes and checkpoints, `complete` reads rows that the binlog
 //! holds in part. `record` is all that is remembered, `store` the one door to it.
 
+mod absence;
 mod append;
 mod apply;
 mod attach;
@@ -68,6 +69,8 @@ mod tables;
 mod target_findings;
 mod track;
 mod turns;
+mod under_way;
+mod unopened;
 pub mod values;
 mod waits;
 mod watch;
@@ -90,6 +93,7 @@ use self::progress::Progress;
 use self::store::PipeStore;
 use self::supervisor::{Pipe, Request, Supervisor};
 use self::turns::Turns;
+use self::unopened::AllUnopened;
 use crate::config::{Folders, PipeFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::StateStore;
@@ -154,6 +158,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Runtime {
     pipes: Arc<RwLock<Handles>>,
+    /// Those that requests have made and that cannot be opened, by name.
+    unopened: RwLock<AllUnopened>,
     /// When commands have dropped pipes: the file of one of them does not bring it back by itself.
     dropped: Arc<RwLock<BTreeMap<String, Instant>>>,
     options: RunOptions,
@@ -190,6 +196,7 @@ impl Runtime {
         let engine = Engine::new(Some(state.folder().join("compiled")))?;
         let runtime = Arc::new(Self {
             pipes: Arc::default(),
+            unopened: RwLock::default(),
             dropped: Arc::default(),
             given: files.iter().map(|file| file.config.pipe.clone()).collect(),
             options,
@@ -261,7 +268,8 @@ impl Runtime {
         self.pipes
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(name, handle);
+            .insert(name.clone(), handle);
+        self.unopened_mut().remove(&name);
         self.supervise(supervisor, ended).await;
         if let Some(additions) = additions {
             let mut tasks = self.tasks.lock().await;
@@ -290,24 +298,35 @@ impl Runtime {
 
     /// Every pipe's document, by name.
     pub fn pipes(&self) -> Vec<PipeDocument> {
-        self.handles()
-            .values()
-            .map(|handle| status::of(&handle.pipe))
-            .collect()
+        let (handles, unopened) = (self.handles(), self.unopened());
+        let open = handles.values().map(|handle| status::of(&handle.pipe));
+        let closed = unopened.iter().map(|(name, one)| one.shown(name));
+        let mut all: Vec<PipeDocument> = open.chain(closed).collect();
+        all.sort_by(|one, other| one.pipe.cmp(&other.pipe));
+        // One that is just being opened.
+        all.dedup_by(|later, first| later.pipe == first.pipe);
+        all
     }
 
     /// One pipe's document.
     pub fn pipe(&self, name: &str) -> Option<PipeDocument> {
-        self.handles()
-            .get(name)
-            .map(|handle| status::of(&handle.pipe))
+        if let Some(handle) = self.handles().get(name) {
+            return Some(status::of(&handle.pipe));
+        }
+        self.unopened().get(name).map(|one| one.shown(name))
     }
 
     /// What has happened to a pipe.
     pub fn journal(&self, name: &str) -> Option<Arc<Journal>> {
-        let handles = self.handles();
-        let handle = handles.get(name)?;
-        Some(Arc::clone(handle.pipe.store.journal()))
+        Some(Arc::clone(self.store(name)?.journal()))
+    }
+
+    /// What is remembered of a pipe, open or not.
+    fn store(&self, name: &str) -> Option<Arc<PipeStore>> {
+        if let Some(handle) = self.handles().get(name) {
+            return Some(Arc::clone(&handle.pipe.store));
+        }
+        self.unopened().get(name)?.store.clone()
     }
 
     fn handles(&self) -> RwLockReadGuard<'_, Handles> {
@@ -331,19 +350,30 @@ impl Runtime {
     }
 
     fn handle(&self, name: &str) -> Result<Handle> {
-        let handle = self.handles().get(name).cloned();
-        handle.ok_or_else(|| unknown_pipe(name))
+        if let Some(handle) = self.handles().get(name) {
+            return Ok(handle.clone());
+        }
+        let unopened = self.unopened();
+        Err(match unopened.get(name) {
+            Some(unopened) => unopened.refusal(name),
+            None => unknown_pipe(name),
+        })
     }
 
     /// Gives a command to a pipe and waits until it is persisted. The document of a pipe that is dropped says what is left of
     /// it at the destination.
     ///
     /// # Errors
-    /// `UnknownPipe`, `IllegalCommand` naming the state where the command has no place.
+    /// `UnknownPipe`, `IllegalCommand` naming the state where the command has no place, or why the pipe is not open.
     pub async fn command(&self, name: &str, command: Command) -> Result<PipeDocument> {
         let stopped = || Error::new(ErrorKind::Stopped, "the process is shutting down");
         if matches!(command, Command::Start | Command::Resume) {
             self.renew_secrets(name, &command).await?;
+        }
+        if command == Command::Drop
+            && let Some(document) = self.drop_unopened(name).await?
+        {
+            return Ok(document);
         }
         loop {
             let handle = self.handle(name)?;
@@ -392,7 +422,13 @@ impl Runtime {
 
     fn outcome(&self, elapsed: Duration) -> Option<Outcome> {
         let mut completed = 0;
-        let pipes = self.handles();
+        let (pipes, unopened) = (self.handles(), self.unopened());
+        if let (true, Some((pipe, one))) = (self.options.once, unopened.first_key_value()) {
+            return Some(Outcome::Failed {
+                pipe: pipe.clone(),
+                failure: one.failure.clone(),
+            });
+        }
         for (name, handle) in pipes.iter() {
             let fresh = !handle.had_run
                 && handle
@@ -403,7 +439,8 @@ impl Runtime {
                     .as_ref()
                     .is_none_or(|pipe| pipe.term == 0);
             // No other pipe, present or to come, goes down with one that cannot begin.
-            let ends = self.options.once || (pipes.len() == 1 && self.given.contains(name));
+            let ends = self.options.once
+                || (pipes.len() + unopened.len() == 1 && self.given.contains(name));
             let records = handle.pipe.store.records();
             match records.state() {
                 PipeState::Failed { failure } if ends && (fresh || self.options.once) => {

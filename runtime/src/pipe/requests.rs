@@ -8,8 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::document::PipeDocument;
-use super::files::{self, Applied, Origin};
-use super::keys::APPLIED;
+use super::files::{self, Origin};
 use super::leftovers::{self, Left};
 use super::plan::findings_with;
 use super::setup;
@@ -62,6 +61,9 @@ impl Runtime {
         let name = file.config.pipe.clone();
         // Two requests of one name must not both find it free.
         let _turn = self.turns.of(&name).await;
+        if let Some(unopened) = self.unopened().get(&name) {
+            return Err(unopened.refusal(&name).into());
+        }
         if self.pipe(&name).is_some() {
             let message = format!("a pipe named `{name}` exists");
             let hint = "choose another name, change that pipe with PATCH, or drop it with DELETE";
@@ -119,9 +121,10 @@ impl Runtime {
         });
         let mut findings: Vec<Finding> = clashes.collect();
         let name = &file.config.pipe;
-        let handles = self.handles();
-        let taken = handles.get(name);
-        if taken.is_some_and(|taken| taken.file.document != file.document) {
+        let (handles, unopened) = (self.handles(), self.unopened());
+        let listed = handles.get(name).map(|handle| &handle.file.document);
+        let taken = listed.or_else(|| Some(&unopened.get(name)?.document));
+        if taken.is_some_and(|taken| *taken != file.document) {
             findings.push(Finding {
                 severity: Severity::Warning,
                 check: "name".to_owned(),
@@ -167,48 +170,11 @@ impl Runtime {
 
     /// The document that a pipe runs by, with what commands have laid over it; passwords that are written out are hidden.
     pub fn file(&self, name: &str) -> Option<Value> {
-        let handles = self.handles();
-        files::merged(&handles.get(name)?.pipe.store.records())
+        files::merged(&self.store(name)?.records())
     }
 
-    fn read(&self, text: &str) -> Result<PipeFile, Vec<Problem>> {
+    pub(super) fn read(&self, text: &str) -> Result<PipeFile, Vec<Problem>> {
         config::read_sent(text, &self.options.folders, &config::environment)
-    }
-
-    /// Starts the pipes that requests have made in former processes. One whose document no longer holds is left out, and
-    /// the log says why.
-    pub(super) async fn open_requested(&self) -> Result<()> {
-        let kept: Vec<(String, Entry<Applied>)> = self.state.list(APPLIED).await?;
-        for (key, entry) in kept {
-            let name = key.strip_prefix(APPLIED).unwrap_or(&key);
-            if self.pipe(name).is_some() {
-                continue;
-            }
-            if entry.value.origin == Origin::File {
-                let hint = "start the process with its file, so that it goes on before the source purges what it has \
-                            not read, or so that it can be dropped";
-                tracing::warn!(
-                    pipe = name,
-                    hint,
-                    "the state folder holds a pipe that no file names: it does not run"
-                );
-                continue;
-            }
-            let opened = match self.read(&entry.value.document.to_string()) {
-                Ok(file) => match self.ensure_apart(&file) {
-                    Ok(()) => self.open(file, Origin::Request, Opening::Anew).await,
-                    Err(error) => Err(error),
-                },
-                Err(problems) => {
-                    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                    Err(Error::new(ErrorKind::Config, texts.join("; ")))
-                }
-            };
-            if let Err(error) = opened {
-                tracing::error!(pipe = name, "the pipe is not started: {}", error.chain());
-            }
-        }
-        Ok(())
     }
 
     /// Goes on with drops of pipes that requests had made, where former processes have not ended them. The next pipe of its

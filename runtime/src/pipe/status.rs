@@ -7,11 +7,12 @@ use super::document::{
 use super::files;
 use super::lag::Split;
 use super::lifecycle::{Failure, PipeState};
-use super::progress::{Failing, Progress};
-use super::record::{Checkpoint, Records, TableRecord};
+use super::progress::{Failing, LoadSpeed, Progress};
+use super::record::{Checkpoint, PipeRecord, Records, TableRecord};
 use super::supervisor::Pipe;
 use super::table_state::TableState;
 use crate::batch::TableName;
+use crate::config::Mode;
 
 /// The pipe as it is now.
 pub(super) fn of(pipe: &Pipe) -> PipeDocument {
@@ -51,6 +52,40 @@ pub(super) fn of(pipe: &Pipe) -> PipeDocument {
     }
 }
 
+/// A pipe that is not open, and is tried again.
+pub(super) fn of_unopened(
+    name: &str,
+    mode: Mode,
+    records: &Records,
+    failure: &Failure,
+) -> PipeDocument {
+    let checkpoint = |record: &PipeRecord| {
+        let checkpoint = record.checkpoint.as_ref()?;
+        Some(checkpoint_document(record.term, checkpoint))
+    };
+    // Whatever it was and will be again: nothing of it is at work.
+    let state = PipeState::Failed {
+        failure: failure.clone(),
+    };
+    let tables = records.tables.iter();
+    PipeDocument {
+        pipe: name.to_owned(),
+        state: state.name().to_owned(),
+        reasons: vec![reason(ReasonKind::Retrying, failure, None)],
+        mode,
+        tables: tables
+            .map(|(name, table)| table_document(None, records, name, table))
+            .collect(),
+        checkpoint: records.pipe.as_ref().and_then(checkpoint),
+        lag_seconds: None,
+        lag: None,
+        retention: None,
+        replica: None,
+        batches: Vec::new(),
+        drift: Vec::new(),
+    }
+}
+
 /// The progress of a pipe that follows its source: of another nobody knows how far it is behind.
 fn following(pipe: &Pipe) -> Option<&Progress> {
     Some(&pipe.progress).filter(|progress| progress.is_following())
@@ -78,7 +113,10 @@ fn in_file_order(pipe: &Pipe, records: &Records) -> Vec<TableDocument> {
     tables.sort_by_key(|(name, _)| place(name));
     tables
         .into_iter()
-        .map(|(name, table)| table_document(pipe, records, name, table))
+        .map(|(name, table)| {
+            let speed = pipe.progress.load_speed(name);
+            table_document(speed, records, name, table)
+        })
         .collect()
 }
 
@@ -150,13 +188,12 @@ fn reason(kind: ReasonKind, failure: &Failure, written_at_us: Option<u64>) -> Re
 }
 
 fn table_document(
-    pipe: &Pipe,
+    speed: Option<LoadSpeed>,
     records: &Records,
     name: &TableName,
     table: &TableRecord,
 ) -> TableDocument {
     let rows = records.rows.get(name).copied().unwrap_or_default();
-    let speed = pipe.progress.load_speed(name);
     TableDocument {
         source: name.to_string(),
         target: table.target.clone(),

@@ -3,7 +3,8 @@
 //!
 //! A file is looked at once it is the same version from one look to the next, so that one which an editor is still
 //! writing is left alone, and gone when two looks miss it. A changed pipe is stopped at a checkpoint and started anew,
-//! the way a restart of the process would do it.
+//! the way a restart of the process would do it. That may take as long as its destination does: it is a task of its own,
+//! whose outcome a later look collects, and until then its file waits while all others are looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,15 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
-use tokio::sync::oneshot;
-
-use super::command::Command;
+use super::absence::{self, Absence};
 use super::document::{Reason, ReasonKind};
 use super::files::{self, Origin};
-use super::lifecycle::{PipeEvent, PipeState};
+use super::lifecycle::PipeState;
 use super::replace::{origin_of, refusal};
-use super::supervisor::Request;
+use super::under_way::{UnderWay, Work};
 use super::{Handle, Opening, Runtime, established};
 use crate::config::{self, PipeFile, Secrets, Stamp, stamp};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,10 +33,14 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 struct Watch {
     folders: Vec<PathBuf>,
     files: BTreeMap<PathBuf, Watched>,
-    /// Pipes whose files are gone and that were not to be paused yet.
+    /// Pipes whose files are gone and that are yet to be paused.
     waiting: BTreeSet<String>,
     /// What stands in the status of pipes for what is wrong with their files.
-    said: Said,
+    said: Arc<Said>,
+    /// What is done with pipes: whether it has changed anything, or a pause come to its end.
+    under_way: UnderWay<bool>,
+    /// When the newest change was taken up: it may have stood against what was refused before.
+    moved: Option<Instant>,
     /// Folders that cannot be read, which the log has told of.
     unread: BTreeSet<PathBuf>,
 }
@@ -72,7 +74,7 @@ struct Watched {
 
 impl Runtime {
     /// Watches `folders` until the process shuts down.
-    pub async fn watch(&self, folders: Vec<PathBuf>) {
+    pub async fn watch(self: &Arc<Self>, folders: Vec<PathBuf>) {
         let mut watch = Watch {
             folders,
             ..Watch::default()
@@ -91,16 +93,59 @@ impl Runtime {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = self.shutdown.cancelled() => return,
             }
+            self.collect(&mut watch).await;
             self.look(&mut watch).await;
         }
     }
 
-    async fn look(&self, watch: &mut Watch) {
+    /// Takes note of what has come to its end.
+    async fn collect(&self, watch: &mut Watch) {
+        while let Some((work, outcome)) = watch.under_way.ended() {
+            match &work.file {
+                Some(path) => self.note_outcome(&work, path, outcome, watch).await,
+                None if matches!(outcome, Ok(true)) => {}
+                None => {
+                    watch.waiting.insert(work.pipe);
+                }
+            }
+        }
+    }
+
+    async fn note_outcome(
+        &self,
+        work: &Work,
+        path: &Path,
+        outcome: Result<bool>,
+        watch: &mut Watch,
+    ) {
+        let now = Instant::now();
+        if matches!(outcome, Ok(true)) {
+            watch.moved = Some(now);
+            let refused = watch.files.values_mut().filter(|it| it.again.is_some());
+            refused.for_each(|file| file.again = Some(now));
+        }
+        let is_last = !watch.under_way.has_file(path);
+        let Some(file) = watch.files.get_mut(path) else {
+            return;
+        };
+        if let Err(error) = outcome {
+            let has_moved = watch.moved.is_some_and(|moved| moved >= work.began);
+            let wait = if has_moved { Duration::ZERO } else { TRY_AGAIN };
+            file.again = Some(now + wait);
+            self.refuse_pipe(&work.pipe, &error, file, &watch.said)
+                .await;
+        }
+        if is_last && file.again.is_none() {
+            file.useless = None;
+        }
+    }
+
+    async fn look(self: &Arc<Self>, watch: &mut Watch) {
         let present = watch.present();
         let mut gone: BTreeSet<String> = BTreeSet::new();
         for (path, mut file) in std::mem::take(&mut watch.files) {
             let missed = !present.contains(&path);
-            if missed && file.missed {
+            if missed && file.missed && !watch.under_way.has_file(&path) {
                 gone.append(&mut file.pipes);
                 self.withdraw(file.doubled);
                 continue;
@@ -115,7 +160,8 @@ impl Runtime {
             let settled = now.is_some() && file.seen == now;
             file.seen = now;
             let due = file.again.is_some_and(|again| again <= Instant::now());
-            if settled && (file.taken_up != now || due) {
+            let is_free = !watch.under_way.has_file(&path);
+            if settled && is_free && (file.taken_up != now || due) {
                 if file.taken_up != now {
                     file.since = Some(Instant::now());
                 }
@@ -124,23 +170,13 @@ impl Runtime {
             }
             watch.files.insert(path, file);
         }
-        self.take_up(read, watch).await;
-        let waiting = &mut watch.waiting;
+        self.take_up(read, watch);
+        watch.waiting.append(&mut gone);
         // A pipe that has moved to another file is not gone.
         for file in watch.files.values() {
-            gone.retain(|pipe| !file.pipes.contains(pipe));
-            waiting.retain(|pipe| !file.pipes.contains(pipe));
+            watch.waiting.retain(|pipe| !file.pipes.contains(pipe));
         }
-        for pipe in std::mem::take(waiting) {
-            if !self.file_gone(&pipe, true, &watch.said).await {
-                waiting.insert(pipe);
-            }
-        }
-        for pipe in gone {
-            if !self.file_gone(&pipe, false, &watch.said).await {
-                waiting.insert(pipe);
-            }
-        }
+        self.pause_gone(watch);
     }
 
     /// The pipes of a file that are to be taken up. `watch` has the other files. One that is refused is tried again by and by:
@@ -202,34 +238,33 @@ impl Runtime {
         at.is_some_and(later) && !self.handles().contains_key(name)
     }
 
-    /// Takes up what was read, all pipes at once: one that takes long to stop holds up no other.
-    async fn take_up(&self, read: Vec<(PathBuf, PipeFile)>, watch: &mut Watch) {
-        if read.is_empty() {
-            return;
-        }
-        let paths: BTreeSet<PathBuf> = read.iter().map(|(path, _)| path.clone()).collect();
-        let said = &watch.said;
-        let taking = read.into_iter().map(|(path, pipe)| async move {
+    /// Begins to take up what was read, but for pipes that something is done with: their files come back at the next look.
+    fn take_up(self: &Arc<Self>, read: Vec<(PathBuf, PipeFile)>, watch: &mut Watch) {
+        for (path, pipe) in read {
             let name = pipe.config.pipe.clone();
-            let outcome = self.take_up_pipe(pipe, said).await;
-            (path, name, outcome)
-        });
-        let outcomes = join_all(taking).await;
-        let moved = outcomes.iter().any(|(.., outcome)| outcome.is_ok());
-        for (path, name, outcome) in outcomes {
-            let (Err(error), Some(file)) = (outcome, watch.files.get_mut(&path)) else {
+            if watch.under_way.has_pipe(&name) {
+                if let Some(file) = watch.files.get_mut(&path) {
+                    file.again = Some(Instant::now());
+                }
                 continue;
-            };
-            // One that has just been taken up may have stood against it.
-            let wait = if moved { Duration::ZERO } else { TRY_AGAIN };
-            file.again = Some(Instant::now() + wait);
-            self.refuse_pipe(&name, &error, file, &watch.said).await;
-        }
-        for path in &paths {
-            let taken_up = watch.files.get_mut(path);
-            if let Some(file) = taken_up.filter(|file| file.again.is_none()) {
-                file.useless = None;
             }
+            let (runtime, said) = (Arc::clone(self), Arc::clone(&watch.said));
+            let task = async move { runtime.take_up_pipe(pipe, &said).await };
+            watch.under_way.begin(&name, Some(path), task);
+        }
+    }
+
+    /// Begins to pause the pipes whose files are gone.
+    fn pause_gone(self: &Arc<Self>, watch: &mut Watch) {
+        for name in std::mem::take(&mut watch.waiting) {
+            if watch.under_way.has_pipe(&name) {
+                watch.waiting.insert(name);
+                continue;
+            }
+            let (runtime, said) = (Arc::clone(self), Arc::clone(&watch.said));
+            let pipe = name.clone();
+            let task = async move { Ok(runtime.file_gone(&pipe, &said).await) };
+            watch.under_way.begin(&name, None, task);
         }
     }
 
@@ -286,14 +321,14 @@ impl Runtime {
         }
     }
 
-    /// Starts a new pipe, or takes up the changed file of one that runs.
-    async fn take_up_pipe(&self, file: PipeFile, said: &Said) -> Result<()> {
+    /// Starts a new pipe, or takes up the changed file of one that runs. False where there was nothing to do.
+    async fn take_up_pipe(&self, file: PipeFile, said: &Said) -> Result<bool> {
         let _turn = self.turns.of(&file.config.pipe).await;
         let handle = self.handles().get(&file.config.pipe).cloned();
         match &handle {
             None => {
-                self.open_beside_others(file, Origin::File, Opening::Anew)
-                    .await
+                let opened = self.open_beside_others(file, Origin::File, Opening::Anew);
+                opened.await.map(|()| true)
             }
             Some(handle) => self.change_file(handle, file, said).await,
         }
@@ -308,7 +343,7 @@ impl Runtime {
         }
     }
 
-    async fn change_file(&self, handle: &Handle, file: PipeFile, said: &Said) -> Result<()> {
+    async fn change_file(&self, handle: &Handle, file: PipeFile, said: &Said) -> Result<bool> {
         let pipe = &handle.pipe;
         let records = pipe.store.records();
         let applied = records.applied.as_deref();
@@ -334,7 +369,7 @@ impl Runtime {
                 _ => unsay(handle, said),
             }
             self.note_file(handle, file);
-            return Ok(());
+            return Ok(false);
         }
         self.ensure_apart(&file)?;
         // What rests has nothing to lose by the file, says what stands against it, and takes it up by a resync.
@@ -349,7 +384,8 @@ impl Runtime {
         files::ensure_fits(pipe, &file)?;
         lock(said).remove(pipe.store.pipe());
         let place = (Origin::File, Opening::Anew);
-        self.put_in_place_of(handle, file, place).await
+        let put = self.put_in_place_of(handle, file, place).await;
+        put.map(|()| true)
     }
 
     /// The same document may stand in another file by now.
@@ -362,15 +398,16 @@ impl Runtime {
     }
 
     /// Pauses a pipe whose file is gone, which resumes when the file is back, and says so. False when its state does not
-    /// take that yet.
-    async fn file_gone(&self, name: &str, told: bool, said: &Said) -> bool {
+    /// take that yet, which is said once.
+    async fn file_gone(&self, name: &str, said: &Said) -> bool {
         let handle = self.handles().get(name).cloned();
         // One that a request has made since goes on without.
         let Some(handle) = handle.filter(|handle| origin_of(handle) == Origin::File) else {
             return true;
         };
-        let outcome = pause_without_file(&handle).await;
-        if told && outcome == Absence::Waits {
+        let outcome = absence::pause(&handle).await;
+        let is_told = lock(said).get(name).is_some_and(|told| told.is_gone);
+        if is_told && outcome == Absence::Waits {
             return false;
         }
         let message = format!("its pipe file is gone: `{}`", handle.file.file().display());
@@ -449,59 +486,5 @@ impl Watch {
             }
         }
         present
-    }
-}
-
-/// What becomes of a pipe whose file is gone.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Absence {
-    /// It is paused for that, and only for that.
-    Pauses,
-    /// It is not at work anyway: a person paused it, or it has failed or is done.
-    Rests,
-    /// It goes on until its state takes a pause.
-    Waits,
-}
-
-impl Absence {
-    fn remedy(self) -> &'static str {
-        match self {
-            Absence::Pauses => {
-                "put the file back to resume the pipe, or drop the pipe: pipewright drop"
-            }
-            Absence::Rests => "put the file back, or drop the pipe: pipewright drop",
-            Absence::Waits => {
-                "put the file back, or the pipe is paused as soon as its state allows; or drop the pipe: pipewright drop"
-            }
-        }
-    }
-}
-
-async fn pause_without_file(handle: &Handle) -> Absence {
-    let records = handle.pipe.store.records();
-    let of_file = records.applied.as_ref().is_some_and(|applied| applied.gone);
-    match records.state() {
-        PipeState::Pausing { .. } | PipeState::Paused { .. } if of_file => return Absence::Pauses,
-        PipeState::Pausing { .. }
-        | PipeState::Paused { .. }
-        | PipeState::Completed
-        | PipeState::Failed { .. } => return Absence::Rests,
-        // Asked in vain twice a second, the history would be full of it.
-        state if state.clone().apply(PipeEvent::Pause).is_err() => return Absence::Waits,
-        _ => {}
-    }
-    let (answer, answered) = oneshot::channel();
-    let command = Command::PauseWithoutFile;
-    let request = Request { command, answer };
-    if handle.commands.send(request).await.is_err() {
-        return Absence::Rests;
-    }
-    if !matches!(answered.await, Ok(Ok(()))) {
-        return Absence::Waits;
-    }
-    let records = handle.pipe.store.records();
-    match &records.applied {
-        Some(applied) if applied.gone => Absence::Pauses,
-        _ => Absence::Rests,
     }
 }
