@@ -1,7 +1,7 @@
 //! The binlog as a replica asks for it: connections that die unseen, acknowledgements that nobody waits for, when
 //! something was committed, and what MariaDB says in its own way.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
@@ -26,6 +26,7 @@ on_both_sources! {
 }
 
 once! {
+    an_event_that_takes_longer_than_a_source_may_be_silent_arrives: 300,
     a_domain_that_was_idle_for_long_is_kept_and_one_that_was_forgotten_is_named: 360,
     statements_that_mariadb_writes_in_its_own_way_are_understood: 300,
 }
@@ -72,6 +73,39 @@ async fn an_idle_connection_is_kept_and_a_dead_one_is_noticed(kind: SourceKind) 
         fresh.iter().any(|connection| !first.contains(connection)),
         "the rows came over a dead connection: {fresh:?}"
     );
+    Ok(())
+}
+
+/// pitfall 70: in the middle of an event no heartbeat comes, and none is missed while parts of it do.
+async fn an_event_that_takes_longer_than_a_source_may_be_silent_arrives() -> Result<()> {
+    const EVENT_BYTES: u64 = 10_000_000;
+    let stage = with_table(SourceOptions::new(SourceKind::MySql)).await?;
+    stage
+        .source
+        .execute("ALTER TABLE t ADD COLUMN text LONGTEXT")
+        .await?;
+    let proxy = Proxy::before(stage.source_server.port()).await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["port"] = json!(proxy.port());
+    let mut pipe = running_with(&file).await?;
+    let first = dumps(&stage).await?;
+    proxy.slow_down(EVENT_BYTES / LONGER_THAN_SILENCE.as_secs());
+    let began = Instant::now();
+    stage
+        .source
+        .execute(&format!(
+            "INSERT INTO t VALUES (1, 1, REPEAT('x', {EVENT_BYTES}))"
+        ))
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(
+        began.elapsed() >= LONGER_THAN_SILENCE,
+        "it came in {:?}",
+        began.elapsed()
+    );
+    let kept = dumps(&stage).await?;
+    ensure!(kept == first, "the connection {first:?} became {kept:?}");
+    stage.assert_same("t").await?;
     Ok(())
 }
 

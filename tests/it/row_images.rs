@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use testbed::harness::{Comparison, Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
+use crate::definitions::identity;
 use crate::support::{
     CATCH_UP, START, Seed, assert_caught_up, assert_stream_survives_kills, filtered, launch,
     on_all_sources, on_both_sources, plugins, running, running_with, start,
@@ -27,6 +28,7 @@ on_both_sources! {
     a_session_with_partial_images_is_refused_by_name: 240,
     a_key_that_the_image_leaves_out_is_refused_by_name: 240,
     a_changed_definition_is_no_row: 240,
+    a_row_read_behind_statements_has_no_value_of_another_column: 300,
     plugins_see_whole_rows_where_images_are_partial: 300,
     a_plugin_that_sends_rows_elsewhere_takes_no_partial_images: 240,
     a_stream_of_minimal_images_killed_at_random_moments_converges: 300,
@@ -372,6 +374,57 @@ async fn a_changed_definition_is_no_row(kind: SourceKind) -> Result<()> {
     .await?;
     pipe.command("resume").await?;
     assert_failed(&mut pipe, &["`b`", "type"]).await
+}
+
+/// By the names that it had at its event a row is read behind all statements, when these stand for other columns.
+async fn a_row_read_behind_statements_has_no_value_of_another_column(
+    kind: SourceKind,
+) -> Result<()> {
+    const TABLES: [&str; 3] = ["named_anew", "exchanged", "kept"];
+    let stage = Stage::shared(kind).await?;
+    for table in TABLES {
+        stage
+            .source
+            .execute_all([
+                format!(
+                    "CREATE TABLE {table} (id INT PRIMARY KEY, a INT NOT NULL, b INT NOT NULL, c INT NOT NULL)"
+                ),
+                format!("INSERT INTO {table} VALUES (1, 10, 11, 12), (7, 70, 71, 72)"),
+            ])
+            .await?;
+    }
+    let mut pipe = running_with(&completing(&stage, &TABLES)).await?;
+    let mut conn = session(&stage, "MINIMAL").await?;
+    run(&mut conn, &["UPDATE kept SET c = 1 WHERE id = 7"]).await?;
+    assert_caught_up(&stage, &mut pipe, &TABLES).await?;
+    let before = identity(&stage, "kept").await?;
+    let (code, answer) = pipe.command("pause").await?;
+    ensure!(code == 200, "{answer}");
+    pipe.wait_state("Paused", CATCH_UP).await?;
+    run(
+        &mut conn,
+        &[
+            "UPDATE named_anew SET c = 1 WHERE id = 7",
+            "UPDATE exchanged SET c = 1 WHERE id = 7",
+            "ALTER TABLE named_anew RENAME COLUMN a TO x",
+            "ALTER TABLE named_anew ADD COLUMN a INT NOT NULL DEFAULT 0",
+            "ALTER TABLE exchanged RENAME COLUMN a TO b, RENAME COLUMN b TO a",
+            // Nothing was read behind these.
+            "ALTER TABLE kept RENAME COLUMN a TO x",
+            "ALTER TABLE kept ADD COLUMN a INT NOT NULL DEFAULT 0",
+        ],
+    )
+    .await?;
+    let (code, answer) = pipe.command("resume").await?;
+    ensure!(code == 200, "{answer}");
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    pipe.wait_state("Running", CATCH_UP).await?;
+    assert_caught_up(&stage, &mut pipe, &TABLES).await?;
+    ensure!(
+        identity(&stage, "kept").await? == before,
+        "a table of which nothing was read behind its statements was loaded anew"
+    );
+    Ok(())
 }
 
 /// A table of people whose rows go through these plugins.

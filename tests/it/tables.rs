@@ -10,6 +10,7 @@ mod validation;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mysql_async::prelude::Queryable;
 use rand::Rng;
 use serde_json::{Value, json};
 use testbed::SourceKind;
@@ -24,6 +25,7 @@ on_both_sources! {
     one_tables_trouble_leaves_the_others_streaming: 300,
     a_table_that_was_mended_catches_up_from_its_own_place: 240,
     a_statement_can_be_passed_over_and_the_table_says_so: 300,
+    only_the_transaction_that_fails_is_passed_over: 300,
     a_table_whose_load_broke_off_goes_on_with_it: 300,
     readers_see_a_full_table_at_every_instant_of_a_resync: 300,
     a_resync_takes_up_what_the_stream_could_not: 300,
@@ -215,6 +217,51 @@ async fn a_statement_can_be_passed_over_and_the_table_says_so(kind: SourceKind) 
     assert_caught_up(&stage, &mut pipe, &["t", "u"]).await?;
     // Only a load can prove that nothing is missing.
     ensure!(pipe.status().await?["state"] == "Degraded");
+    order(&pipe, &stage, "resync", "t").await?;
+    pipe.wait_state("Running", CATCH_UP).await?;
+    assert_caught_up(&stage, &mut pipe, &["t", "u"]).await
+}
+
+/// One that cannot be read, while those before it are still on their way into the table.
+async fn only_the_transaction_that_fails_is_passed_over(kind: SourceKind) -> Result<()> {
+    const FAILING: u64 = 110;
+    let stage = two_tables(kind).await?;
+    let mut pipe = running(&stage, &["t", "u"]).await?;
+    let target = format!("`{}`.t", stage.database);
+    stage
+        .clickhouse
+        .query(&format!("ALTER TABLE {target} RENAME COLUMN a TO other"))
+        .await?;
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (100, 'first', 100)")
+        .await?;
+    wait_table(&mut pipe, "t", "Quarantined").await?;
+    let mut conn = stage.source.connect().await?;
+    for id in 101..=120 {
+        let format = if id == FAILING { "STATEMENT" } else { "ROW" };
+        conn.query_drop(format!("SET SESSION binlog_format = '{format}'"))
+            .await?;
+        conn.query_drop(format!("INSERT INTO t VALUES ({id}, 'good', {id})"))
+            .await?;
+    }
+    conn.disconnect().await?;
+    stage
+        .clickhouse
+        .query(&format!("ALTER TABLE {target} RENAME COLUMN other TO a"))
+        .await?;
+    order(&pipe, &stage, "skip", "t").await?;
+    wait_table(&mut pipe, "t", "Streaming").await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let shown = format!(
+        "SELECT arrayStringConcat(groupArray(toString(id)), ' ') FROM \
+         (SELECT id FROM `{}`.t_current WHERE id >= 100 ORDER BY id)",
+        stage.database
+    );
+    let shown = stage.clickhouse.query(&shown).await?;
+    let wanted = (100..=120).filter(|id| *id != FAILING);
+    let wanted = wanted.map(|id| id.to_string()).collect::<Vec<_>>();
+    ensure!(shown.trim() == wanted.join(" "), "{shown} are shown");
     order(&pipe, &stage, "resync", "t").await?;
     pipe.wait_state("Running", CATCH_UP).await?;
     assert_caught_up(&stage, &mut pipe, &["t", "u"]).await

@@ -20,7 +20,8 @@
 //!   reach is recorded with the table before it is written, until the stream has got there; a source without it has the
 //!   table loaded anew ([`super::strayed`]).
 //! - *The columns are those of the recorded definition.* Where the table has changed since, the SELECT fails, or its answer
-//!   has other types, and either is an error and not a row ([`PartitionReader::start`]).
+//!   has other types, and either is an error and not a row ([`PartitionReader::start`]). Where other columns have the names
+//!   and types by then, the first of the statements that brought this about has the table loaded anew ([`super::ddl`]).
 //!
 //! The rows come through the load's own reader and decoders, so a value is the same whichever way it came; and a plugin
 //! never sees a row with holes, but for tombstones, of which it may change nothing that matters.

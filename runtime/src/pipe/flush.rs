@@ -93,12 +93,18 @@ impl Open {
         }
     }
 
-    /// Bytes of the rows that wait.
+    /// Bytes of the rows that wait, for the flush or for a decision: both leave memory with the flush.
     pub(super) fn byte_count(&self) -> u64 {
         let builders = self.builders.values();
-        builders
+        let gathered: u64 = builders
             .map(|(_, builder, ..)| builder.byte_count() as u64)
-            .sum()
+            .sum();
+        let prepared = self.waiting.values();
+        let undecided: u64 = prepared
+            .filter_map(|waiting| waiting.rows.as_ref())
+            .map(Prepared::in_memory)
+            .sum();
+        gathered + undecided
     }
 
     pub(super) fn moved_to(&mut self, end: StreamPlace, committed_at_us: Option<u64>) {
@@ -201,5 +207,32 @@ impl Open {
             decided: std::mem::take(&mut self.decided),
             done,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::prepared::Waiting;
+    use super::*;
+    use crate::pipe::lost::tests::place;
+
+    #[test]
+    fn what_waits_for_a_decision_counts_as_far_as_it_is_in_memory_and_leaves_with_the_flush() {
+        const BODY_BYTES: u64 = 1 << 20;
+        for (budget, in_memory) in [(4 << 20, 2 * BODY_BYTES), (1 << 20, BODY_BYTES)] {
+            let mut open = Open::new(place(1), WaitingByXid::new());
+            let rows = Prepared::with_body(BODY_BYTES as usize, budget);
+            let (xid, id) = (rows.xid.clone(), rows.id.clone());
+            let rows = Some(rows);
+            open.waiting.insert(xid, Waiting { id, rows });
+            let counted = open.byte_count();
+            assert!(
+                (in_memory..in_memory + BODY_BYTES).contains(&counted),
+                "{counted} of {in_memory}"
+            );
+            let flush = open.take(place(2), None).expect("nothing to decode");
+            assert_eq!(flush.prepared.len(), 1);
+            assert_eq!(open.byte_count(), 0);
+        }
     }
 }

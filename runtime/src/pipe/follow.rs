@@ -113,7 +113,7 @@ impl Passed {
 pub(super) enum Pace {
     /// By `sync`.
     AsConfigured,
-    /// Each transaction by itself, so that the place before a failing one is known.
+    /// Each transaction by itself, checkpointed before the next is read, so that the place before a failing one is known.
     EachTransaction,
     /// The same, but the first one's rows, or the first statement, are passed over.
     PassOverFirst,
@@ -136,9 +136,13 @@ impl Follower<'_> {
             if let Some(begun) = stream.take_begun() {
                 self.track.reads(self.session, self.store, begun).await?;
             }
+            // What fails next must not take with it what came before: the place behind that is where it is passed over.
+            if self.pace == Pace::EachTransaction && open.moved {
+                self.flush_and_wait(&mut open).await?;
+            }
             let now = Instant::now();
             let due = open.due.is_some_and(|due| due <= now);
-            let full = self.is_full(&open);
+            let full = self.is_over_budget(&open);
             let wake = open.due.unwrap_or(now + IDLE_CHECKPOINT);
             // Every branch is cancel-safe: `next` keeps its progress in the stream, `reserve` holds no rows.
             tokio::select! {
@@ -188,14 +192,7 @@ impl Follower<'_> {
         }
     }
 
-    /// Whether what waits at a transaction's end goes out before more is read.
-    fn is_full(&self, open: &Open) -> bool {
-        match self.pace {
-            Pace::AsConfigured => self.is_over_budget(open),
-            Pace::EachTransaction | Pace::PassOverFirst => open.rows > 0,
-        }
-    }
-
+    /// Whether what waits goes out before more is read.
     fn is_over_budget(&self, open: &Open) -> bool {
         let config = &self.session.config;
         let (sync, most) = (config.sync, config.memory_part());

@@ -1,7 +1,7 @@
 //! A TCP proxy before a server: it can lose ClickHouse's answers, deliver an insert late, keep a table's inserts waiting,
-//! let any server's connections die unseen, and let nobody in.
+//! let any server's connections die unseen or be slow, and let nobody in.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ struct Losses {
     wanted: AtomicU32,
     done: AtomicU32,
     stalls: watch::Sender<()>,
+    /// Bytes a second of what a server says on each connection; 0 for all that come.
+    pace: AtomicU64,
     hangs: AtomicBool,
     shut: AtomicBool,
     holds: AtomicBool,
@@ -70,6 +72,11 @@ impl Proxy {
     /// forgotten them. New ones are carried.
     pub fn stall(&self) {
         self.losses.stalls.send_replace(());
+    }
+
+    /// From now on each connection carries so many bytes a second of what the server says.
+    pub fn slow_down(&self, bytes_per_second: u64) {
+        self.losses.pace.store(bytes_per_second, Ordering::SeqCst);
     }
 
     /// From now on nothing crosses any connection, and new ones are taken all the same.
@@ -290,6 +297,10 @@ async fn answers(
         if lost {
             losses.done.fetch_add(1, Ordering::SeqCst);
             return Ok(());
+        }
+        let pace = losses.pace.load(Ordering::SeqCst);
+        if pace > 0 {
+            tokio::time::sleep(Duration::from_secs_f64(read as f64 / pace as f64)).await;
         }
         to.write_all(&buffer[..read]).await?;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::record::random_server_id;
+use super::super::record::{Records, random_server_id};
 use super::super::session::LiveTable;
 use super::super::setup;
 use super::shape::{Shape, behind_first};
@@ -93,6 +93,7 @@ async fn followed(
         _ => None,
     });
     let series: Vec<&Alter> = std::iter::once(alter).chain(later_alters).collect();
+    let is_last = series.len() == 1;
     let shape = behind_first(&table.source, &series, &now);
     let Some(shape) = shape else {
         return Ok(Verdict::Reload(
@@ -105,6 +106,7 @@ async fn followed(
         table: &table,
         alter,
         is_copy,
+        is_last,
         statement,
     }
     .judge(shape)
@@ -180,6 +182,8 @@ struct Judge<'a> {
     alter: &'a Alter,
     /// Whether it was done to a copy, whose rows came with INSERT IGNORE.
     is_copy: bool,
+    /// Whether the table has not been altered again since.
+    is_last: bool,
     statement: &'a Statement,
 }
 
@@ -257,6 +261,12 @@ impl Judge<'_> {
             kinds.dropped.is_empty() && kinds.renamed.is_empty() && kinds.modified.is_empty();
         if loading && !only_adds {
             return Ok(Verdict::Reload("its load had not ended".to_owned()));
+        }
+        if !only_adds && self.was_read_behind(&records, &kinds) {
+            return Ok(Verdict::Reload(
+                "rows were completed from what the source had behind the statement, where other columns may have their names"
+                    .to_owned(),
+            ));
         }
         let live = self.bind(after).await?;
         let remade = self.reroutes(&live, &kinds);
@@ -355,6 +365,22 @@ impl Judge<'_> {
         Some(format!(
             "a plugin reads column `{column}`, which has another type"
         ))
+    }
+
+    /// Whether rows that complete partial images may have been read by names that stand for other columns since: by a later
+    /// statement, or by this one, where columns exchange their names. No event brings what such a column had.
+    fn was_read_behind(&self, records: &Records, kinds: &Kinds) -> bool {
+        let before = &self.table.source.columns;
+        let exchanges = kinds.renamed.iter().any(|(from, to)| {
+            let mut others = before.iter().filter(|column| column.name != *from);
+            others.any(|column| column.name.to_lowercase() == to.to_lowercase())
+        });
+        if self.is_last && !exchanges {
+            return false;
+        }
+        let read = records.tables.get(self.name);
+        let reach = read.and_then(|table| table.image_reach.as_ref());
+        reach.is_some_and(|reach| self.statement.end.position.contains(reach) != Some(true))
     }
 
     /// What the statement does, and the definition to go on with; or why only a load can follow.

@@ -20,6 +20,7 @@ mod payload;
 mod refusal;
 mod rows;
 mod shape;
+mod silence;
 mod stream;
 mod table_map;
 mod transaction;

@@ -17,6 +17,7 @@ use super::TableFilter;
 use super::ddl::Class;
 use super::group::{GroupOptions, Grouper, Step};
 use super::indirect::{Indirect, Reached, Unseen};
+use super::silence::Silence;
 use super::transaction::Transaction;
 use super::transport::Transport;
 use super::xa::{Decided, Prepared, Xid};
@@ -33,9 +34,6 @@ const IDLE_GROUPS_MAX: u32 = 1000;
 /// over groups that we have, and says so by heartbeats as well.
 const SILENCES_MAX: u32 = 3;
 
-/// How long a caller who comes back after a long absence waits for what should have piled up meanwhile.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// How a stream is opened.
 #[derive(Clone, Debug)]
 pub struct StreamOptions {
@@ -45,7 +43,8 @@ pub struct StreamOptions {
     pub host: String,
     /// How often the source says that it has nothing to say.
     pub heartbeat: Duration,
-    /// After how long without event or heartbeat the connection is dead; three heartbeats at least (pitfall 70).
+    /// After how long without event or heartbeat, or any part of one, the connection is dead; three heartbeats at least
+    /// (pitfall 70).
     pub silence: Duration,
     /// Bytes of one transaction's row events in memory; what is beyond goes to disk.
     pub memory_bytes: usize,
@@ -146,10 +145,8 @@ pub struct BinlogStream {
     catalog: Option<Conn>,
     /// It was told that triggers cannot be seen.
     warned: bool,
-    silence: Duration,
+    silence: Silence,
     heartbeat: Duration,
-    heard_at: Instant,
-    grace_from: Option<Instant>,
     idle_groups: u32,
 }
 
@@ -184,10 +181,8 @@ impl BinlogStream {
             held: None,
             catalog: None,
             warned: false,
-            silence: options.silence,
+            silence: Silence::new(options.silence, Instant::now()),
             heartbeat: options.heartbeat,
-            heard_at: Instant::now(),
-            grace_from: None,
             idle_groups: 0,
         })
     }
@@ -205,18 +200,27 @@ impl BinlogStream {
             {
                 return Ok(item);
             }
-            let (deadline, silence) = (self.deadline(), self.silence);
             let received = if self.idle_groups == 0 {
-                let next = tokio::time::timeout_at(deadline, self.transport.next());
-                Some(next.await.map_err(|_| silent(silence))??)
+                Some(loop {
+                    let read_at = self.transport.read_at();
+                    let deadline = self.silence.deadline(Instant::now(), read_at);
+                    match tokio::time::timeout_at(deadline, self.transport.next()).await {
+                        Ok(event) => break event?,
+                        Err(_) => {
+                            // Else a part of an event has come meanwhile.
+                            if self.transport.read_at() == read_at {
+                                return Err(self.silence.error());
+                            }
+                        }
+                    }
+                })
             } else {
                 self.transport.next().now_or_never().transpose()?
             };
             let Some(event) = received else {
                 return Ok(self.idle(false));
             };
-            let heard_before = std::mem::replace(&mut self.heard_at, Instant::now());
-            self.grace_from = None;
+            let heard_before = self.silence.hears_event(Instant::now());
             match self.grouper.on_event(&event)? {
                 Step::Nothing => {}
                 // MySQL also sends one at once when it has passed over groups that we have.
@@ -291,18 +295,6 @@ impl BinlogStream {
         self.grouper.set_filter(wanted);
     }
 
-    /// When silence means a dead connection. Nobody heard what came while nobody asked, so the first question after the
-    /// time is up gets a grace; further ones do not prolong it.
-    fn deadline(&mut self) -> Instant {
-        let now = Instant::now();
-        let deadline = self.heard_at + self.silence;
-        if now < deadline {
-            deadline
-        } else {
-            *self.grace_from.get_or_insert(now) + GRACE
-        }
-    }
-
     fn idle(&mut self, caught_up: bool) -> Item {
         self.idle_groups = 0;
         let (place, committed_at_us) = self.grouper.place();
@@ -312,16 +304,6 @@ impl BinlogStream {
             caught_up,
         })
     }
-}
-
-fn silent(silence: Duration) -> Error {
-    Error::new(
-        ErrorKind::SourceUnavailable,
-        format!(
-            "neither event nor heartbeat from the source for {} s",
-            silence.as_secs()
-        ),
-    )
 }
 
 /// The statements between two places that name wanted tables or may concern them: whether definitions that were read at

@@ -162,6 +162,11 @@ impl RowBuffer {
         self.spilled + self.memory.len() as u64
     }
 
+    /// Bytes of it in memory.
+    pub(super) fn in_memory(&self) -> usize {
+        self.memory.capacity()
+    }
+
     /// The first table that has rows in it.
     pub(super) fn first_table(&self) -> Option<&Arc<TableMap>> {
         self.tables.first()

@@ -5,6 +5,7 @@
 //! the heartbeat tells apart (pitfall 70).
 
 use mysql_common::packets::{GnoInterval, Sid, Tag};
+use tokio::time::Instant;
 
 use super::begun::file_names;
 use super::ddl::Dialect;
@@ -94,6 +95,11 @@ impl Transport {
             dialect,
             files,
         })
+    }
+
+    /// When bytes came last, also of an event that has not come whole.
+    pub(super) fn read_at(&self) -> Instant {
+        self.dump.read_at()
     }
 
     /// The next event. Cancel-safe: what has been received stays in the buffer.

@@ -13,8 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::TableMap;
 use super::event::{Fields, truncated};
 use super::transaction::{RowBuffer, RowEvents, append_record};
+#[cfg(test)]
+use super::transaction::{RowEvent, RowKind};
 use crate::batch::TableName;
 use crate::error::Result;
+#[cfg(test)]
+use crate::source::mysql::position::Position;
 use crate::source::mysql::position::{GroupGtid, StreamPlace};
 
 /// Bytes of rows in a packed piece; one event is never cut.
@@ -101,6 +105,11 @@ impl Prepared {
         self.rows.length()
     }
 
+    /// Bytes of them in memory.
+    pub fn in_memory(&self) -> u64 {
+        self.rows.in_memory() as u64
+    }
+
     /// The tables that have rows in it, each once.
     pub fn tables(&self) -> impl Iterator<Item = &TableName> {
         self.rows.tables().iter().map(|map| &map.name)
@@ -155,6 +164,54 @@ impl Prepared {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Prepared {
+    /// One with a row event whose body has so many bytes, of which `budget` stay in memory.
+    pub(crate) fn with_body(bytes: usize, budget: usize) -> Self {
+        let name = TableName::new("shop", "orders");
+        let table = TableMap {
+            id: 1,
+            name,
+            formats: Vec::new(),
+            unsigned: None,
+            collations: Vec::new(),
+            names: None,
+            primary_key: None,
+            labels: None,
+            body: Vec::new(),
+        };
+        let mut rows = RowBuffer::new(budget, None);
+        let event = RowEvent {
+            table: Arc::new(table),
+            kind: RowKind::Insert,
+            extra_data: false,
+            partial: false,
+            body: &vec![0; bytes],
+            offset: 0,
+            undone: false,
+        };
+        // The second one makes the first go to disk.
+        for _ in 0..2 {
+            rows.push(&event).expect("a disk with room");
+        }
+        let position = Position::Gtid {
+            set: Default::default(),
+        };
+        Self {
+            xid: Xid::of("61", "", 1),
+            id: "a".to_owned(),
+            end: StreamPlace {
+                position,
+                offset: 0,
+            },
+            committed_at_us: None,
+            length: rows.length(),
+            rows,
+            base: 0,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
 use super::error::{corrupt, unavailable};
@@ -73,6 +74,7 @@ pub(super) struct Channel {
     sequence: u8,
     joined: Vec<u8>,
     joining: bool,
+    read_at: Instant,
 }
 
 impl Channel {
@@ -85,7 +87,13 @@ impl Channel {
             sequence: 0,
             joined: Vec::new(),
             joining: false,
+            read_at: Instant::now(),
         }
+    }
+
+    /// When bytes came last; when it was opened, before the first ones.
+    pub(super) fn read_at(&self) -> Instant {
+        self.read_at
     }
 
     pub(super) fn is_encrypted(&self) -> bool {
@@ -213,6 +221,7 @@ impl Channel {
             )),
             Ok(Ok(count)) => {
                 self.end += count;
+                self.read_at = Instant::now();
                 Ok(())
             }
             Ok(Err(error)) => Err(unavailable("the connection to the source broke", error)),
@@ -319,6 +328,28 @@ mod tests {
         let mut channel = fed(bytes).await;
         assert!(channel.receive().await.unwrap() == whole);
         assert_eq!(channel.receive().await.unwrap(), b"after");
+    }
+
+    #[tokio::test]
+    async fn every_part_of_a_packet_counts_as_heard() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let connecting = TcpStream::connect(address);
+        let (stream, accepted) = tokio::join!(connecting, listener.accept());
+        let (mut sender, _) = accepted.expect("a connection");
+        let mut channel = Channel::new(Stream::Plain(stream.expect("a connection")));
+        let whole = packet(0, b"slowly");
+        let mut heard = channel.read_at();
+        for byte in whole {
+            assert!(channel.buffered().unwrap().is_none());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            sender.write_all(&[byte]).await.expect("it is read");
+            channel.fill().await.unwrap();
+            assert!(channel.read_at() > heard);
+            heard = channel.read_at();
+        }
+        assert_eq!(channel.receive().await.unwrap(), b"slowly");
+        assert_eq!(channel.read_at(), heard);
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use mysql_common::packets::{ComBinlogDump, ComBinlogDumpGtid, ComRegisterSlave, Sid};
 use mysql_common::proto::MySerialize;
+use tokio::time::Instant;
 
 use super::channel::Channel;
 use super::connection::WireConn;
@@ -57,6 +58,11 @@ impl WireConn {
 }
 
 impl Dump {
+    /// When bytes came last, also of an event that has not come whole.
+    pub fn read_at(&self) -> Instant {
+        self.channel.read_at()
+    }
+
     /// The next event, from its header on; none when the source has ended the stream. Cancel safe.
     ///
     /// # Errors

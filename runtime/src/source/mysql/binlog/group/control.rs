@@ -130,6 +130,10 @@ impl Grouper {
         if commit {
             self.count(length.unwrap_or(0))?;
         }
+        if !commit {
+            // Rows of the group that it ends.
+            self.open()?.rows.undo_from(0);
+        }
         if length.is_some() || commit {
             self.open()?.decided = Some(Decision { xid, commit, base });
         }

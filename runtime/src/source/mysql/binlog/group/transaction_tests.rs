@@ -86,6 +86,26 @@ fn prepare(feed: &mut Feed, number: u8, one_phase: u8) -> Step {
     feed.send(code::XA_PREPARE, &xa_prepare(one_phase))
 }
 
+/// pitfall 93, pitfall 96
+#[test]
+fn rows_in_the_group_of_an_xa_rollback_are_handed_on_as_undone() {
+    for (decision, goes) in [("ROLLBACK", true), ("COMMIT", false)] {
+        let mut feed = Feed::mysql();
+        feed.gtid(1);
+        feed.query("XA START X'61',X'',1").unwrap();
+        feed.map(ORDERS);
+        feed.send(code::WRITE_ROWS, &rows(ORDERS, &[1]));
+        feed.query("XA END X'61',X'',1").unwrap();
+        let step = feed.query(&format!("XA {decision} X'61',X'',1"));
+        let mut ended = transaction(step.unwrap());
+        let undone = firsts(ended.row_events().unwrap());
+        assert!(
+            undone.iter().all(|(.., undone)| *undone == goes),
+            "{decision}"
+        );
+    }
+}
+
 /// pitfall 94, pitfall 96: also where the rows are kept until the decision.
 #[tokio::test]
 async fn rows_undone_within_an_xa_transaction_are_handed_on_as_undone() {
