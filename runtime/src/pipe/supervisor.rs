@@ -352,7 +352,7 @@ impl Supervisor {
         pipe.transition_where(is_modifying, PipeEvent::Modified)
             .await?;
         let message = format!("the command is given up as it was being checked: {given_up}");
-        Err(Error::new(ErrorKind::Stopped, message))
+        Err(Error::new(ErrorKind::Stopped, message).with_hint("send it again when that is over"))
     }
 
     /// Chooses another number where a replica of the source has the pipe's, and the pipe file leaves the choice: then the

@@ -10,9 +10,7 @@ use testbed::harness::{Pipe, Proxy, Stage};
 use tokio::task::JoinHandle;
 
 use super::effects::{loads, newest_kind};
-use super::{
-    Asked, adding, give_well, lock, name_of, state, unlock_later, wait_state, with_tables,
-};
+use super::{adding, give_well, lock, name_of, state, unlock, wait_state, with_tables};
 use crate::support::{
     CATCH_UP, START, SlowInserts, SlowReader, launch, on_both_sources, running, running_with, start,
 };
@@ -134,42 +132,33 @@ async fn while_tables_are_added(stage: &Stage, paused: bool) -> Result<()> {
         wait_state(stage, &pipe, "Paused").await?;
     }
     let held = lock(stage, "w").await?;
-    let add = Asked::Change(adding(json!({ "source": name_of(stage, "w") })));
+    let add = adding(json!({ "source": name_of(stage, "w") }));
     let forget = async {
         wait_state(stage, &pipe, "Modifying").await?;
         pipe.forget().await
     };
-    let unlock = async {
-        wait_state(stage, &pipe, "Modifying").await?;
-        unlock_later(held).await
-    };
-    let (added, dropped, unlocked) = tokio::join!(give_well(&pipe, &add), forget, unlock);
-    unlocked?;
-    added.context("tables add")?;
+    let (added, dropped) = tokio::join!(pipe.change(add), forget);
+    unlock(held).await?;
+    let (status, answer) = added?;
+    ensure!(
+        status == 503 && answer["detail"].to_string().contains("dropped"),
+        "tables add: {status}: {answer:#}"
+    );
     assert_dropped(stage, &pipe, dropped?).await
 }
 
 /// Who asks for the drop goes away before it is over; two others wait for it.
 async fn for_nobody_who_waits(stage: &Stage) -> Result<()> {
     let pipe = running(stage, &["t", "u"]).await?;
-    let held = lock(stage, "w").await?;
-    let add = Asked::Change(adding(json!({ "source": name_of(stage, "w") })));
-    let forget = async {
-        wait_state(stage, &pipe, "Modifying").await?;
-        let gone = tokio::time::timeout(Duration::from_millis(300), pipe.forget()).await;
-        ensure!(gone.is_err(), "the drop did not wait: {gone:?}");
-        let (one, other) = tokio::join!(pipe.forget(), pipe.forget());
-        Ok((one?, other?))
-    };
-    let unlock = async {
-        wait_state(stage, &pipe, "Modifying").await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        unlock_later(held).await
-    };
-    let (added, dropped, unlocked) = tokio::join!(give_well(&pipe, &add), forget, unlock);
-    unlocked?;
-    added.context("tables add")?;
-    let (one, other) = dropped?;
+    let slow = SlowInserts::begin(stage, "t").await?;
+    let insert = "INSERT INTO t (a) VALUES ('slow')";
+    stage.source.execute(insert).await?;
+    slow.wait_insert().await?;
+    let gone = tokio::time::timeout(Duration::from_millis(300), pipe.forget()).await;
+    ensure!(gone.is_err(), "the drop did not wait: {gone:?}");
+    let (one, other) = tokio::join!(pipe.forget(), pipe.forget());
+    slow.end().await?;
+    let (one, other) = (one?, other?);
     assert_dropped(stage, &pipe, one).await?;
     assert_dropped(stage, &pipe, other).await?;
 
@@ -180,16 +169,13 @@ async fn for_nobody_who_waits(stage: &Stage) -> Result<()> {
     let (status, answer) = make().await?;
     ensure!(status == 201, "{status}: {answer:#}");
     wait_state(stage, &pipe, "Running").await?;
-    let held = lock(stage, "w").await?;
-    let forget = async {
-        wait_state(stage, &pipe, "Modifying").await?;
-        let gone = tokio::time::timeout(Duration::from_millis(300), pipe.forget()).await;
-        ensure!(gone.is_err(), "the drop did not wait: {gone:?}");
-        unlock_later(held).await
-    };
-    let (added, forgotten) = tokio::join!(give_well(&pipe, &add), forget);
-    forgotten?;
-    added.context("tables add")?;
+    let database = format!("{}_again", stage.database);
+    let slow = SlowInserts::begin_in(stage, &database, "t").await?;
+    stage.source.execute(insert).await?;
+    slow.wait_insert().await?;
+    let gone = tokio::time::timeout(Duration::from_millis(300), pipe.forget()).await;
+    ensure!(gone.is_err(), "the drop did not wait: {gone:?}");
+    slow.end().await?;
     let until = Instant::now() + CATCH_UP;
     while pipe.status().await.is_ok() {
         ensure!(Instant::now() < until, "the pipe is still listed");

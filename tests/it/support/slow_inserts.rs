@@ -13,13 +13,18 @@ const STEPS: u32 = 4;
 /// Inserts into one table take long.
 pub(crate) struct SlowInserts<'a> {
     stage: &'a Stage,
+    database: String,
     table: String,
 }
 
 impl<'a> SlowInserts<'a> {
     /// Views, one behind the other, which an insert waits for.
     pub(crate) async fn begin(stage: &'a Stage, table: &str) -> Result<Self> {
-        let database = &stage.database;
+        Self::begin_in(stage, &stage.database, table).await
+    }
+
+    /// The same in another database than the stage's.
+    pub(crate) async fn begin_in(stage: &'a Stage, database: &str, table: &str) -> Result<Self> {
         let mut from = table.to_owned();
         for step in 0..STEPS {
             for sql in [
@@ -35,6 +40,7 @@ impl<'a> SlowInserts<'a> {
         }
         Ok(Self {
             stage,
+            database: database.to_owned(),
             table: table.to_owned(),
         })
     }
@@ -43,7 +49,7 @@ impl<'a> SlowInserts<'a> {
     pub(crate) async fn wait_insert(&self) -> Result<()> {
         let sql = format!(
             "SELECT count() FROM system.processes WHERE startsWith(query, 'INSERT INTO `{}`.`{}` ')",
-            self.stage.database, self.table
+            self.database, self.table
         );
         let until = Instant::now() + CATCH_UP;
         while self.stage.clickhouse.number(&sql).await? == 0 {
@@ -55,7 +61,7 @@ impl<'a> SlowInserts<'a> {
 
     /// From now on they fail when they have taken their time.
     pub(crate) async fn refuse(&self) -> Result<()> {
-        let database = &self.stage.database;
+        let database = &self.database;
         for sql in [
             format!("CREATE TABLE `{database}`.slow_end (s UInt8) ENGINE = Null"),
             format!(
@@ -72,12 +78,12 @@ impl<'a> SlowInserts<'a> {
     /// From now on inserts are as they were.
     pub(crate) async fn end(self) -> Result<()> {
         for what in ["slow_view_end", "slow_end"] {
-            let sql = format!("DROP TABLE IF EXISTS `{}`.{what} SYNC", self.stage.database);
+            let sql = format!("DROP TABLE IF EXISTS `{}`.{what} SYNC", self.database);
             self.stage.clickhouse.query(&sql).await?;
         }
         for step in 0..STEPS {
             for what in ["slow_view", "slow"] {
-                let sql = format!("DROP TABLE `{}`.{what}_{step} SYNC", self.stage.database);
+                let sql = format!("DROP TABLE `{}`.{what}_{step} SYNC", self.database);
                 self.stage.clickhouse.query(&sql).await?;
             }
         }
