@@ -64,7 +64,7 @@ pub(super) fn pipe(
         "give it a name of its own, such as `pipe: shop`",
     );
     let name = name_field.as_ref().and_then(name);
-    let mode = root.or("mode", Mode::Cdc, |field| mode(&field));
+    let mode = root.or("mode", Mode::default(), |field| mode(&field));
     let source_field = root.required(
         "source",
         "a map that says where rows come from",

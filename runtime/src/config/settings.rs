@@ -195,10 +195,13 @@ pub enum Cascades {
 }
 
 /// What is copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Load, then stream.
+    #[default]
     Cdc,
     /// Load only.
     Snapshot,

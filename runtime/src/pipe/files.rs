@@ -418,10 +418,10 @@ impl Additions {
                 return;
             };
             let again = |kind: ErrorKind| {
-                kind.retry() == Retry::Backoff || kind == ErrorKind::IllegalCommand
+                kind.retry() == Retry::Backoff
+                    || matches!(kind, ErrorKind::IllegalCommand | ErrorKind::Stopped)
             };
             match answer {
-                Err(error) if error.kind() == ErrorKind::Stopped => return,
                 Err(error) if again(error.kind()) => {
                     tokio::select! {
                         () = tokio::time::sleep(ASK_AGAIN) => continue,

@@ -56,8 +56,8 @@ pub(super) struct Kinship {
     /// By parent, what each table follows of its changes.
     known: Mutex<BTreeMap<TableName, BTreeMap<TableName, Silent>>>,
     learned: AtomicU64,
-    /// Whether the pipe's mode has no loads.
-    only_streams: bool,
+    /// The pipe's, by which a table is loaded anew by itself or not.
+    mode: Mode,
 }
 
 impl Kinship {
@@ -77,7 +77,7 @@ impl Kinship {
         let kinship = Self {
             known: Mutex::default(),
             learned: AtomicU64::default(),
-            only_streams: session.config.mode == Mode::CdcOnly,
+            mode: session.config.mode,
         };
         kinship.take_in(found?);
         Ok(kinship)
@@ -195,9 +195,13 @@ impl Kinship {
             if record.cascaded || is_ahead {
                 continue;
             }
-            let remedy = match self.only_streams {
-                false => "wait: the table is loaded anew by itself".to_owned(),
-                true => format!(
+            let remedy = match self.mode {
+                Mode::Cdc => "wait: the table is loaded anew by itself".to_owned(),
+                Mode::Snapshot => {
+                    "`mode: snapshot` loads nothing twice by itself; once the pipe is Completed: pipewright resync PIPE"
+                        .to_owned()
+                }
+                Mode::CdcOnly => format!(
                     "`mode: cdc_only` loads nothing by itself; resync the table: pipewright resync --table {child}"
                 ),
             };

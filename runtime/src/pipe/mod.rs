@@ -92,6 +92,7 @@ use self::plugin_files::PluginFiles;
 use self::progress::Progress;
 use self::store::PipeStore;
 use self::supervisor::{Pipe, Request, Supervisor};
+use self::table_state::TableState;
 use self::turns::Turns;
 use self::unopened::AllUnopened;
 use crate::config::{Folders, PipeFile};
@@ -507,8 +508,9 @@ fn short_of_its_file(handle: &Handle) -> Option<Failure> {
     let Pipe { config, store, .. } = &*handle.pipe;
     let records = store.records();
     let inexact = || {
-        let mut tables = records.tables.values();
-        tables.find_map(|table| table.inexact.clone())
+        let tables = records.tables.values();
+        let mut carried = tables.filter(|table| table.state != TableState::Removed);
+        carried.find_map(|table| table.inexact.clone())
     };
     let changed = || established::ensure_unchanged(config, store).err();
     let unmet = || {

@@ -272,6 +272,7 @@ impl Run {
                     Ok(joining) => {
                         pipe.keep_outside(&joining.refused).await;
                         if joining.able.is_empty() {
+                            (told, pause) = (None, NEW_TABLES_INTERVAL);
                             continue;
                         }
                         // The change waits for this very run to end.

@@ -147,7 +147,8 @@ pub(super) fn standing(pipe: &Pipe) -> Vec<Reason> {
                 ..reason(ReasonKind::Failed, failure, None)
             });
         }
-        if let Some(failure) = &table.inexact {
+        let is_carried = table.state != TableState::Removed;
+        if let Some(failure) = table.inexact.as_ref().filter(|_| is_carried) {
             reasons.push(reason(ReasonKind::Warning, failure, None));
         }
     }

@@ -306,7 +306,11 @@ impl Supervisor {
                 .note(Note::new(Level::Info, EventKind::Command, asked.clone()))
                 .await;
         }
-        match self.checked(command).await {
+        // Whoever asked sends it again to the pipe that comes in the place of this one, if any does.
+        let Some(checked) = self.checked(command).await else {
+            return;
+        };
+        match checked {
             Ok(Some(change)) => self.pending = Some((change, answer)),
             Ok(None) => drop(answer.send(Ok(()))),
             Err(error) => {
@@ -320,9 +324,9 @@ impl Supervisor {
         }
     }
 
-    /// Checks a command at both ends, which may take its time, or never answer: a drop and the end of the process do not wait
-    /// for it, and the pipe's own wish, which comes again, gives way to any other.
-    async fn checked(&mut self, command: Command) -> Result<Option<Change>> {
+    /// Checks a command at both ends, which may take its time, or never answer: a drop does not wait for it, and the pipe's
+    /// own wish, which comes again, gives way to any other. None where the pipe's task ends meanwhile.
+    async fn checked(&mut self, command: Command) -> Option<Result<Option<Change>>> {
         let (pipe, shutdown) = (Arc::clone(&self.pipe), self.pipe.shutdown.clone());
         let gives_way = command == Command::FollowNewTables;
         let given_up = {
@@ -331,28 +335,32 @@ impl Supervisor {
             loop {
                 tokio::select! {
                     biased;
-                    prepared = &mut prepared => return prepared,
-                    () = shutdown.cancelled() => break "the process ends",
+                    prepared = &mut prepared => return Some(prepared),
+                    () = shutdown.cancelled() => break None,
                     Some(next) = self.commands.recv() => {
                         if next.command == Command::Drop {
                             self.waiting.push_front(next);
-                            break "the pipe is dropped";
+                            break Some("the pipe is dropped");
                         }
                         self.waiting.push_back(next);
                         if gives_way {
-                            break "another command goes before";
+                            break Some("another command goes before");
                         }
                     }
-                    () = &mut until => break "an end of the pipe has not answered for a long time",
+                    () = &mut until => break Some("an end of the pipe has not answered for a long time"),
                 }
             }
         };
         // Waits for what was being written as it was given up.
         let is_modifying = |state: &PipeState| matches!(state, PipeState::Modifying { .. });
-        pipe.transition_where(is_modifying, PipeEvent::Modified)
-            .await?;
-        let message = format!("the command is given up as it was being checked: {given_up}");
-        Err(Error::new(ErrorKind::Stopped, message).with_hint("send it again when that is over"))
+        let left = pipe.transition_where(is_modifying, PipeEvent::Modified);
+        let left = left.await;
+        let message = format!(
+            "the command is given up as it was being checked: {}",
+            given_up?
+        );
+        let error = Error::new(ErrorKind::Stopped, message);
+        Some(left.and(Err(error.with_hint("send it again when that is over"))))
     }
 
     /// Chooses another number where a replica of the source has the pipe's, and the pipe file leaves the choice: then the

@@ -21,6 +21,7 @@ on_both_sources! {
     an_addition_of_a_table_that_stays_locked_is_refused_in_time: 300,
     many_tables_that_stay_locked_hold_a_changed_file_up_no_longer_than_one: 300,
     a_load_that_ends_while_an_addition_is_refused_ends_the_snapshot: 240,
+    a_command_in_checks_goes_on_to_the_pipe_that_takes_up_a_changed_file: 240,
 }
 
 /// How long a command may take while a table stays locked.
@@ -242,6 +243,49 @@ async fn many_tables_that_stay_locked_hold_a_changed_file_up_no_longer_than_one(
     held.query_drop("UNLOCK TABLES").await?;
     let all_stream = |document: &Value| running(document) && streams(document, &tables);
     wait_for_pipe(&pipe, &name, "all of them", all_stream).await?;
+    ensure!(pipe.stop().await? == 0);
+    Ok(())
+}
+
+async fn a_command_in_checks_goes_on_to_the_pipe_that_takes_up_a_changed_file(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = two_tables(kind).await?;
+    let name = format!("{}_watched", stage.database);
+    let folder = tempfile::tempdir()?;
+    let write = |max_rows: u32| -> Result<()> {
+        let mut file = stage.pipe_file(&["t"]);
+        file["pipe"] = json!(name);
+        file["destination"]["database"] = json!(name);
+        file["sync"]["max_rows"] = json!(max_rows);
+        Ok(std::fs::write(
+            folder.path().join("watched.yaml"),
+            format!("{file:#}"),
+        )?)
+    };
+    write(1_000)?;
+    let launched = launch(&stage.pipe_file(&["t"]));
+    let mut pipe = start(launched.argument(folder.path().display().to_string()))?;
+    let is_at = |state: &'static str| move |document: &Value| document["state"] == state;
+    wait_for_pipe(&pipe, &name, "Running", is_at("Running")).await?;
+    let mut held = lock(&stage, "u").await?;
+    let add = json!({ "tables": { "add": [{ "source": name_of(&stage, "u") }] } });
+    let path = format!("/v1/pipes/{name}");
+    let changed = async {
+        wait_for_pipe(&pipe, &name, "Modifying", is_at("Modifying")).await?;
+        write(777)
+    };
+    let added = pipe.call(Method::PATCH, &path, add.to_string());
+    let (added, changed) = tokio::join!(added, changed);
+    changed?;
+    let (status, problem) = added?;
+    ensure!(
+        status == 503 && problem["detail"].to_string().contains("locked"),
+        "{status}: {problem:#}"
+    );
+    let file = pipe.get(&format!("{path}/file")).await?;
+    ensure!(file["sync"]["max_rows"] == 777, "{file:#}");
+    held.query_drop("UNLOCK TABLES").await?;
     ensure!(pipe.stop().await? == 0);
     Ok(())
 }
