@@ -83,16 +83,16 @@ async fn back_while_tables_are_added(pipe: &Pipe, stage: &Stage, path: &Path) ->
         let modifying = |document: &Value| document["state"] == "Modifying";
         wait_for_pipe(pipe, name, "Modifying", modifying).await?;
         std::fs::write(path, file)?;
-        // The watch has seen it, and waits for the command to end.
         let seen = |document: &Value| !has_reason(document, "file is gone");
-        let document = wait_for_pipe(pipe, name, "the file's return", seen).await?;
-        ensure!(modifying(&document), "{document:#}");
+        wait_for_pipe(pipe, name, "the file's return", seen).await?;
         tokio::time::sleep(Duration::from_secs(1)).await;
         anyhow::Ok(held.query_drop("UNLOCK TABLES").await?)
     };
-    // The command is carried out, or told that the pipe has been stopped.
-    let (_, back) = tokio::join!(pipe.call(Method::PATCH, &at, entry), back);
+    // The command goes on to the pipe that comes in the place of the paused one.
+    let (added, back) = tokio::join!(pipe.call(Method::PATCH, &at, entry), back);
     back?;
+    let (status, answer) = added?;
+    ensure!(status == 200, "{status}: {answer:#}");
     let running = |document: &Value| document["state"] == "Running";
     wait_for_pipe(pipe, name, "Running after Modifying", running).await?;
     Ok(())
