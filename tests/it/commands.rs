@@ -303,6 +303,28 @@ async fn wait_state(stage: &Stage, pipe: &Pipe, name: &str) -> Result<()> {
         .map(drop)
 }
 
+fn table_state(document: &Value, source: &str) -> Value {
+    let mut tables = document["tables"].as_array().into_iter().flatten();
+    let found = tables.find(|table| table["source"] == source);
+    found.map_or(Value::Null, |table| table["state"].clone())
+}
+
+/// What `run --once` ends with behind the pipe's state folder.
+async fn run_once(pipe: &Pipe) -> Result<(i32, String)> {
+    let (path, folder) = (pipe.path(), pipe.state_dir());
+    let line = [
+        "run",
+        &path.display().to_string(),
+        "--state",
+        &folder.display().to_string(),
+        "--listen",
+        "127.0.0.1:0",
+        "--once",
+    ];
+    let ended = pipe.cli(&line).await?;
+    Ok((ended.code, ended.stderr))
+}
+
 async fn with_tables(kind: SourceKind, doublings: u32) -> Result<Stage> {
     let stage = Stage::shared(kind).await?;
     for table in ["t", "u", "w"] {

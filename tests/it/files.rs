@@ -5,6 +5,8 @@ mod misfits;
 mod slow;
 mod watched;
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testbed::SourceKind;
@@ -65,6 +67,14 @@ fn drift<'a>(document: &'a Value, key: &str) -> &'a Value {
 
 fn has_reason(document: &Value, text: &str) -> bool {
     document["reasons"].to_string().contains(text)
+}
+
+fn running(document: &Value) -> bool {
+    document["state"] == "Running"
+}
+
+fn write(path: &Path, file: &Value) -> Result<()> {
+    Ok(std::fs::write(path, format!("{file:#}"))?)
 }
 
 async fn a_changed_file_is_taken_up_as_commands_would_except_where_a_command_was_first(

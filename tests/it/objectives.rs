@@ -25,6 +25,15 @@ on_both_sources! {
 /// Rows of a load that takes some seconds, as a power of two.
 const DOUBLINGS: u32 = 21;
 
+/// Over a source of its own that keeps its binlog for an hour.
+async fn keeping_an_hour(kind: SourceKind) -> Result<Stage> {
+    Stage::with_source(move || {
+        let options = SourceOptions::new(kind).arg("--binlog-expire-logs-seconds=3600");
+        SourceServer::start(options)
+    })
+    .await
+}
+
 fn has_reason(status: &Value, code: &str) -> bool {
     status["reasons"]
         .as_array()
@@ -276,11 +285,7 @@ async fn looks_without_connection(stage: &Stage) -> Result<(u32, u32)> {
 async fn a_paused_pipe_warns_before_the_purge_and_fails_with_proof_after_it(
     kind: SourceKind,
 ) -> Result<()> {
-    let stage = Stage::with_source(move || {
-        let options = SourceOptions::new(kind).arg("--binlog-expire-logs-seconds=3600");
-        SourceServer::start(options)
-    })
-    .await?;
+    let stage = keeping_an_hour(kind).await?;
     stage
         .source
         .execute("CREATE TABLE t (id INT PRIMARY KEY)")
@@ -411,11 +416,7 @@ async fn assert_alarm_while_paused(stage: &Stage, pipe: &mut Pipe) -> Result<()>
 
 /// MariaDB dates a commit by its session; MySQL by the clock, behind whatever the session says.
 async fn a_session_that_dates_its_commits_fools_no_objective(kind: SourceKind) -> Result<()> {
-    let stage = Stage::with_source(move || {
-        let options = SourceOptions::new(kind).arg("--binlog-expire-logs-seconds=3600");
-        SourceServer::start(options)
-    })
-    .await?;
+    let stage = keeping_an_hour(kind).await?;
     let sql = "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(40))";
     stage.source.execute(sql).await?;
     let mut file = stage.pipe_file(&["t"]);
@@ -453,11 +454,7 @@ async fn a_session_that_dates_its_commits_fools_no_objective(kind: SourceKind) -
 async fn a_table_on_its_way_back_is_watched_while_the_pipe_is_paused(
     kind: SourceKind,
 ) -> Result<()> {
-    let stage = Stage::with_source(move || {
-        let options = SourceOptions::new(kind).arg("--binlog-expire-logs-seconds=3600");
-        SourceServer::start(options)
-    })
-    .await?;
+    let stage = keeping_an_hour(kind).await?;
     for table in ["t", "u"] {
         let sql = format!("CREATE TABLE {table} (id INT PRIMARY KEY, a VARCHAR(40))");
         stage.source.execute(sql).await?;

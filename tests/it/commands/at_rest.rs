@@ -10,7 +10,7 @@ use testbed::harness::{Pipe, Stage};
 
 use super::{
     assert_moves, assert_stays, assert_takes_connections, assert_takes_settings, name_of, resync,
-    state, wait_state, with_tables,
+    run_once, state, wait_state, with_tables,
 };
 use crate::support::{CATCH_UP, START, assert_caught_up, launch, start};
 
@@ -160,24 +160,9 @@ async fn completed_with_another_file(stage: &Stage, pipe: &mut Pipe, database: &
     // Whoever waits for the end does not take it for what the file says.
     pipe.stop().await?;
     pipe.change_file(&file);
-    let path = pipe.path();
-    std::fs::write(&path, file.to_string())?;
-    let (path, folder) = (
-        path.display().to_string(),
-        pipe.state_dir().display().to_string(),
-    );
-    let told = pipe
-        .cli(&[
-            "run",
-            &path,
-            "--state",
-            &folder,
-            "--listen",
-            "127.0.0.1:0",
-            "--once",
-        ])
-        .await?;
-    ensure!(told.code == 1 && told.stderr.contains(&key), "{told:?}");
+    std::fs::write(pipe.path(), file.to_string())?;
+    let (code, said) = run_once(pipe).await?;
+    ensure!(code == 1 && said.contains(&key), "{code}: {said}");
 
     pipe.restart()?;
     pipe.wait_state("Completed", START).await?;

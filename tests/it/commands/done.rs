@@ -6,33 +6,11 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
 
-use super::{give_well, name_of, state, with_tables};
+use super::{give_well, name_of, run_once, state, table_state, with_tables};
 use crate::support::{START, launch, once, start};
 
 once! {
     a_copy_that_lacks_a_table_is_short_of_its_file_at_every_start: 300,
-}
-
-/// What `run --once` ends with behind the pipe's state folder.
-async fn once(pipe: &Pipe) -> Result<(i32, String)> {
-    let (path, folder) = (pipe.path(), pipe.state_dir());
-    let line = [
-        "run",
-        &path.display().to_string(),
-        "--state",
-        &folder.display().to_string(),
-        "--listen",
-        "127.0.0.1:0",
-        "--once",
-    ];
-    let ended = pipe.cli(&line).await?;
-    Ok((ended.code, ended.stderr))
-}
-
-fn state_of(document: &Value, source: &str) -> Value {
-    let mut tables = document["tables"].as_array().into_iter().flatten();
-    let found = tables.find(|table| table["source"] == source);
-    found.map_or(Value::Null, |table| table["state"].clone())
 }
 
 async fn a_copy_that_lacks_a_table_is_short_of_its_file_at_every_start() -> Result<()> {
@@ -55,12 +33,15 @@ async fn a_copy_that_lacks_a_table_is_short_of_its_file_at_every_start() -> Resu
     pipe.wait_state("Completed", START).await?;
     pipe.stop().await?;
     for again in 0..2 {
-        let (code, said) = once(&pipe).await?;
+        let (code, said) = run_once(&pipe).await?;
         ensure!(code == 1 && said.contains(&bad), "{again}: {code}: {said}");
     }
     pipe.restart()?;
     let document = pipe.wait_state("Completed", START).await?;
-    ensure!(state_of(&document, &bad) == "Quarantined", "{document:#}");
+    ensure!(
+        table_state(&document, &bad) == "Quarantined",
+        "{document:#}"
+    );
     for verb in ["retry", "skip"] {
         let order = json!({ "command": verb, "table": bad });
         let (code, answer) = pipe.order(order).await?;
@@ -89,20 +70,20 @@ async fn with_one_table_more(stage: &Stage, pipe: &mut Pipe, file: &Value) -> Re
     let document = pipe.wait_for("the refusal", START, is_told).await?;
     ensure!(document["state"] == "Completed", "{document:#}");
     pipe.stop().await?;
-    let (code, said) = once(pipe).await?;
+    let (code, said) = run_once(pipe).await?;
     ensure!(code == 1, "{code}: {said}");
 
     pipe.restart()?;
     pipe.wait_for("the refusal again", START, is_told).await?;
     give_well(pipe, &state("resync")).await?;
     let is_whole = |document: &Value| {
-        let streams = |table| state_of(document, &name_of(stage, table)) == "Streaming";
+        let streams = |table| table_state(document, &name_of(stage, table)) == "Streaming";
         document["state"] == "Completed" && ["t", "bad", "u"].into_iter().all(streams)
     };
     let document = pipe.wait_for("the whole copy", START, is_whole).await?;
     ensure!(document["reasons"] == json!([]), "{document:#}");
     pipe.stop().await?;
-    let (code, said) = once(pipe).await?;
+    let (code, said) = run_once(pipe).await?;
     ensure!(code == 0, "{code}: {said}");
     let copied = format!("SELECT count() FROM `{}`.u_current", stage.database);
     let here = stage.source.number("SELECT COUNT(*) FROM u").await?;

@@ -3,12 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use pipewright::pipe::Command;
 use pipewright::pipe::lifecycle::{PipeState, Resume};
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::harness::{Pipe, Stage};
 
 use super::{
     Asked, assert_moves, assert_stays, give_well, lock, name_of, newest_event, resync, state,
-    unlock, wait_told,
+    table_state, unlock, wait_told,
 };
 use crate::support::{CATCH_UP, SlowInserts, assert_caught_up};
 
@@ -93,12 +93,6 @@ async fn load_asked_for_while_pausing(stage: &Stage, pipe: &mut Pipe, load: Aske
 /// The commands that ask for a table which is out of service.
 const WAYS_BACK: [&str; 2] = ["retry", "skip"];
 
-fn table_at(document: &Value, source: &str) -> Value {
-    let mut tables = document["tables"].as_array().into_iter().flatten();
-    let found = tables.find(|table| table["source"] == source);
-    found.map_or(Value::Null, |table| table["state"].clone())
-}
-
 /// A table out of service that a paused pipe is told to take back is read when the pipe goes on, and not before; the same
 /// while it finishes what is in flight. What is wrong with it is met again.
 pub(super) async fn ways_back_while_paused(
@@ -114,7 +108,7 @@ pub(super) async fn ways_back_while_paused(
         pipe.wait_state("Paused", CATCH_UP).await?;
         let document = give_well(pipe, &back(verb)).await?;
         ensure!(
-            document["state"] == "Paused" && table_at(&document, &source) == "CatchingUp",
+            document["state"] == "Paused" && table_state(&document, &source) == "CatchingUp",
             "{verb} at Paused: {document:#}"
         );
         meets_its_trouble_again(stage, pipe, &source).await?;
@@ -131,7 +125,7 @@ pub(super) async fn ways_back_while_paused(
         taken.with_context(|| format!("{verb} at Pausing"))?;
         let document = pipe.wait_state("Paused", CATCH_UP).await?;
         ensure!(
-            table_at(&document, &source) == "CatchingUp",
+            table_state(&document, &source) == "CatchingUp",
             "{verb} at Pausing: {document:#}"
         );
         meets_its_trouble_again(stage, pipe, &source).await?;
@@ -146,7 +140,7 @@ async fn meets_its_trouble_again(stage: &Stage, pipe: &mut Pipe, source: &str) -
     let resume = (state("resume"), Command::Resume);
     assert_moves(stage, pipe, &paused, resume).await?;
     pipe.wait_for("the same trouble", CATCH_UP, |document| {
-        document["state"] == "Degraded" && table_at(document, source) == "Quarantined"
+        document["state"] == "Degraded" && table_state(document, source) == "Quarantined"
     })
     .await
     .map(drop)

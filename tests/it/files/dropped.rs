@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
 
-use super::{has_reason, with_tables};
+use super::{has_reason, running, with_tables};
 use crate::support::{launch, once, start, wait_for_pipe};
 
 once! {
@@ -18,10 +18,6 @@ once! {
 
 /// Longer than a refused file waits until it is tried again.
 const TRIED_AGAIN: Duration = Duration::from_secs(10);
-
-fn running(document: &Value) -> bool {
-    document["state"] == "Running"
-}
 
 fn write(path: &Path, documents: &[&Value]) -> Result<()> {
     let texts: Vec<String> = documents.iter().map(|one| format!("{one:#}")).collect();

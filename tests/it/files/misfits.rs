@@ -9,16 +9,8 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
 
-use super::{has_reason, table, with_tables};
+use super::{has_reason, running, table, with_tables, write};
 use crate::support::{CATCH_UP, launch, plugins, start, wait_for_pipe};
-
-fn write(path: &Path, file: &Value) -> Result<()> {
-    Ok(std::fs::write(path, format!("{file:#}"))?)
-}
-
-fn running(document: &Value) -> bool {
-    document["state"] == "Running"
-}
 
 /// A process that runs `stage`'s pipe by `one.yaml` of a watched folder, and another pipe beside it.
 async fn watched(folder: &Path, stage: &Stage, file: &Value, base: &Stage) -> Result<Pipe> {

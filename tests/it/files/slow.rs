@@ -1,6 +1,5 @@
 //! A watched folder while one of its pipes cannot stop.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -8,19 +7,11 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Proxy, Stage};
 
-use super::{has_reason, table, with_tables};
+use super::{has_reason, running, table, with_tables, write};
 use crate::support::{CATCH_UP, START, launch, once, start, wait_for_pipe};
 
 once! {
     a_pipe_that_cannot_stop_keeps_no_other_file_of_its_folder_waiting: 400,
-}
-
-fn write(path: &Path, file: &Value) -> Result<()> {
-    Ok(std::fs::write(path, format!("{file:#}"))?)
-}
-
-fn running(document: &Value) -> bool {
-    document["state"] == "Running"
 }
 
 /// How often the pipe writes, by the file that it was last told.

@@ -10,12 +10,8 @@ use serde_json::{Value, json};
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Proxy, Stage};
 
-use super::{drift, has_reason, table, with_tables};
+use super::{drift, has_reason, table, with_tables, write};
 use crate::support::{CATCH_UP, SlowInserts, allow_locks, launch, start, wait_for_pipe};
-
-fn write(path: &Path, file: &Value) -> Result<()> {
-    Ok(std::fs::write(path, format!("{file:#}"))?)
-}
 
 /// A pipe that a person paused stays so, whatever becomes of its file.
 async fn paused_by_hand(pipe: &Pipe, stage: &Stage, path: &Path) -> Result<()> {
