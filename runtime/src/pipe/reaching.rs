@@ -64,14 +64,16 @@ impl Reaching {
         store
             .commit(|draft| {
                 let known = read.place_in(draft.table_mut(name));
-                let is_known = |known: &Position| known.contains(&now) == Some(true);
-                if !known.as_ref().is_some_and(is_known) {
-                    *known = Some(now);
-                }
+                *known = Some(farther(known.take(), now));
                 Ok(())
             })
             .await
     }
+}
+
+/// What was read by either. A server that has lost some of what is known does not make it unread.
+fn farther(known: Option<Position>, now: Position) -> Position {
+    known.and_then(|known| known.join(&now)).unwrap_or(now)
 }
 
 impl Read {
@@ -80,5 +82,22 @@ impl Read {
             Read::Load => &mut table.load_reach,
             Read::Images => &mut table.image_reach,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_stays_known_where_the_server_has_lost_some_of_it() {
+        const SERVER: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let place = |numbers: &str| Position::Gtid {
+            set: format!("{SERVER}:{numbers}").parse().expect("a set"),
+        };
+        assert_eq!(farther(None, place("1-5")), place("1-5"));
+        assert_eq!(farther(Some(place("1-5")), place("1-8")), place("1-8"));
+        assert_eq!(farther(Some(place("1-8")), place("1-5")), place("1-8"));
+        assert_eq!(farther(Some(place("1-5")), place("1-3:9")), place("1-5:9"));
     }
 }

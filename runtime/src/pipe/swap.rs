@@ -18,7 +18,7 @@ use super::store::PipeStore;
 use super::supervisor::Pipe;
 use super::table_state::{TableEvent, TableState};
 use crate::batch::TableName;
-use crate::config::Mode;
+use crate::config::{DdlAction, Mode};
 use crate::destination::clickhouse::{ClickHouse, ExistingTable, Fresh, Owner, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
@@ -142,7 +142,7 @@ async fn swap_table(pipe: &Pipe, session: &Session, name: &TableName, owner: &Ow
 
 /// The source does not have the changes of before any more.
 pub(super) async fn tell_of_history(store: &PipeStore, name: &TableName, kept: &str) -> Result<()> {
-    let text = format!("the changes from before the load are kept in `{kept}`");
+    let text = format!("what the target held before the load is kept in `{kept}`");
     tracing::warn!(pipe = store.pipe(), table = %name, "{text}; drop it when nobody reads it");
     let note = Note::new(Level::Info, EventKind::Transition, text).of_table(name);
     store.note(note).await
@@ -217,10 +217,14 @@ async fn identities(
     let records = pipe.store.records();
     // What a first load has left that broke off is no history.
     let was_whole = records.tables.get(name).is_some_and(|table| table.whole);
+    let fresh = destination.inspect(shadow).await?.ok_or_else(gone)?;
+    let archives = pipe.config.ddl.drop_column == DdlAction::Archive;
+    let is_history =
+        |live: &ExistingTable| live.keeps_every_row() || (archives && live.holds_more_than(&fresh));
     let exchange = Exchange {
-        history: was_whole && live.as_ref().is_some_and(ExistingTable::keeps_every_row),
+        history: was_whole && live.as_ref().is_some_and(is_history),
         live: live.map(|live| live.uuid.0),
-        shadow: destination.identity(shadow).await?.ok_or_else(gone)?,
+        shadow: fresh.uuid.0,
     };
     fault::point("swap:2");
     pipe.store

@@ -247,6 +247,18 @@ async fn archived_columns_keep_what_earlier_rows_show_and_later_ones_have_null(
         found == shown,
         "behind a merge the archived columns hold {found}"
     );
+    // The source has them no more, so a load anew cannot show them.
+    stage
+        .source
+        .execute("ALTER TABLE t DROP COLUMN a, DROP PRIMARY KEY, ADD COLUMN n INT NOT NULL DEFAULT 7, ADD PRIMARY KEY (id, n)")
+        .await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    let put_away = archived.replace(&target, &format!("`{}`.t_history_1", stage.database));
+    let found = stage.clickhouse.query(&put_away).await?;
+    ensure!(
+        found == shown,
+        "behind a load the archived columns hold {found}"
+    );
     Ok(())
 }
 

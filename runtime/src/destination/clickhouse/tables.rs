@@ -87,6 +87,15 @@ impl ExistingTable {
         ["MergeTree", "ReplicatedMergeTree", "SharedMergeTree"].contains(&self.engine.as_str())
     }
 
+    /// Whether it stores a column that the other lacks.
+    pub fn holds_more_than(&self, other: &ExistingTable) -> bool {
+        let is_stored =
+            |column: &&ExistingColumn| matches!(column.default_kind.as_str(), "" | "DEFAULT");
+        let is_there = |name: &str| other.columns.iter().any(|column| column.name == name);
+        let mut stored = self.columns.iter().filter(is_stored);
+        stored.any(|column| !is_there(&column.name))
+    }
+
     /// A number among its settings; none where the server's default holds.
     pub(super) fn setting(&self, name: &str) -> Option<u64> {
         let (_, settings) = self.engine_full.split_once(" SETTINGS ")?;
