@@ -184,7 +184,7 @@ async fn tables_that_are_written_through_a_merge_table_are_warned_of(
             "CREATE TABLE m (id INT NOT NULL, a INT, KEY (id)) ENGINE = MERGE UNION = (apart, t) INSERT_METHOD = LAST",
         ])
         .await?;
-    let pipe = running(&stage, &["t"]).await?;
+    let mut pipe = running(&stage, &["t"]).await?;
     let path = pipe.path().display().to_string();
     let checked = pipe.cli(&["validate", &path, "--online"]).await?;
     let told = format!("{}{}", checked.stdout, checked.stderr);
@@ -193,6 +193,26 @@ async fn tables_that_are_written_through_a_merge_table_are_warned_of(
         told.contains(&of)
     };
     ensure!(warned("t") && !warned("apart"), "{told}");
+    // One that comes while the pipe runs.
+    stage
+        .source
+        .execute(
+            "CREATE TABLE later (id INT NOT NULL, a INT, KEY (id)) ENGINE = MERGE UNION (apart, t)",
+        )
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let events = format!("/v1/pipes/{}/events?limit=1000", stage.database);
+    let events = pipe.get(&events).await?.to_string();
+    let comes = |table: &str| {
+        format!(
+            "rows of `{0}.{table}` can be written through `{0}.later`",
+            stage.database
+        )
+    };
+    ensure!(
+        events.contains(&comes("t")) && !events.contains(&comes("apart")),
+        "{events}"
+    );
     Ok(())
 }
 

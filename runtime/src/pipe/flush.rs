@@ -56,9 +56,19 @@ pub(super) struct Flush {
     pub(super) done: Option<oneshot::Sender<()>>,
 }
 
+/// The rows of one table that wait.
+struct Gathering {
+    table: Arc<LiveTable>,
+    builder: ChangeBuilder,
+    counts: RowCounts,
+    silent: Silent,
+    /// How often the kinship had learned when the builder was told what to watch; none before.
+    learned: Option<u64>,
+}
+
 /// The rows that wait, and since when.
 pub(super) struct Open {
-    builders: BTreeMap<TableName, (Arc<LiveTable>, ChangeBuilder, RowCounts, Silent)>,
+    builders: BTreeMap<TableName, Gathering>,
     passed: BTreeMap<TableName, Silent>,
     pub(super) end: StreamPlace,
     committed_at_us: Option<u64>,
@@ -97,7 +107,7 @@ impl Open {
     pub(super) fn byte_count(&self) -> u64 {
         let builders = self.builders.values();
         let gathered: u64 = builders
-            .map(|(_, builder, ..)| builder.byte_count() as u64)
+            .map(|gathering| gathering.builder.byte_count() as u64)
             .sum();
         let prepared = self.waiting.values();
         let undecided: u64 = prepared
@@ -131,17 +141,30 @@ impl Open {
                 RowImage::Complete => builder.completing(null_as_default)?,
                 RowImage::Refuse => builder,
             };
-            let gathered = (table, builder, RowCounts::default(), Silent::default());
-            self.builders.insert(name.clone(), gathered);
+            let gathering = Gathering {
+                table,
+                builder,
+                counts: RowCounts::default(),
+                silent: Silent::default(),
+                learned: None,
+            };
+            self.builders.insert(name.clone(), gathering);
         }
-        let (_, builder, counts, silent) = self.builders.get_mut(name).expect("inserted above");
-        let added = builder.push_event(event, follower.term)?;
+        let gathering = self.builders.get_mut(name).expect("inserted above");
+        // A foreign key may come, or a column change its name, while rows wait.
+        let learned = Some(follower.kinship.learned());
+        if gathering.learned != learned {
+            let watched = follower.kinship.followed_columns(&gathering.table.source);
+            gathering.builder.watch(watched);
+            gathering.learned = learned;
+        }
+        let added = gathering.builder.push_event(event, follower.term)?;
         if !event.logs_cascades() {
-            silent.updates |= added.updated > 0;
-            silent.deletes |= added.deleted > 0;
+            gathering.silent.updates |= added.moved > 0;
+            gathering.silent.deletes |= added.deleted > 0;
         }
         self.rows += added.inserted + added.updated + added.deleted;
-        counts.add(RowCounts {
+        gathering.counts.add(RowCounts {
             inserted: added.inserted,
             updated: added.updated,
             deleted: added.deleted,
@@ -177,7 +200,14 @@ impl Open {
     ) -> Result<Flush> {
         let mut batches = Vec::with_capacity(self.builders.len());
         let builders = std::mem::take(&mut self.builders);
-        for (table, mut builder, counts, silent) in builders.into_values() {
+        for gathering in builders.into_values() {
+            let Gathering {
+                table,
+                mut builder,
+                counts,
+                silent,
+                learned: _,
+            } = gathering;
             let (incomplete, batch) = (builder.take_incomplete(), builder.finish());
             if batch.is_some() || incomplete.is_some() {
                 batches.push(Changed {

@@ -3,7 +3,8 @@
 //! With `cascades: reload` a table is marked in the write that moves the checkpoint past a change of its parent, and
 //! tables that refer to it in turn are marked as well, also through tables outside of the pipe. Events that are passed
 //! over mark too: the load of the parent has them, its children's targets have not what followed. So does a parent that
-//! comes back after it was out of service. A change whose event says that the server has carried out, and so
+//! comes back after it was out of service. Of updates those mark that may have changed a column which a key refers to;
+//! of updates that are passed over, all. A change whose event says that the server has carried out, and so
 //! logged, what follows marks none. A marked table may differ from the source, says so, and is loaded anew when no load
 //! is running; the load begins after the change, so it shows whatever that has led to.
 
@@ -26,9 +27,10 @@ use super::supervisor::Pipe;
 use crate::batch::TableName;
 use crate::config::{Cascades, Mode};
 use crate::error::{ErrorKind, Result};
-use crate::source::mysql::binlog::Statement;
 use crate::source::mysql::binlog::ddl::{Cascade, Class, cascades};
+use crate::source::mysql::binlog::{Statement, Watched};
 use crate::source::mysql::cascades::unlogged_cascades;
+use crate::source::mysql::catalog::SourceTable;
 use crate::source::mysql::position::StreamPlace;
 
 /// How often marked tables are looked for: changes of a parent come in bursts, and one load serves them all.
@@ -53,11 +55,22 @@ impl Silent {
 /// change. One that goes is kept until the next run, since rows of before may be read behind it.
 #[derive(Debug, Default)]
 pub(super) struct Kinship {
-    /// By parent, what each table follows of its changes.
-    known: Mutex<BTreeMap<TableName, BTreeMap<TableName, Silent>>>,
+    /// By parent.
+    known: Mutex<BTreeMap<TableName, Parent>>,
     learned: AtomicU64,
     /// The pipe's, by which a table is loaded anew by itself or not.
     mode: Mode,
+}
+
+/// A table that others follow.
+#[derive(Debug, Default)]
+struct Parent {
+    /// What each table follows of its changes.
+    followers: BTreeMap<TableName, Silent>,
+    /// The columns whose updates they follow, in lower case.
+    columns: BTreeSet<String>,
+    /// It is not known which columns those are.
+    any_column: bool,
 }
 
 impl Kinship {
@@ -79,8 +92,42 @@ impl Kinship {
             learned: AtomicU64::default(),
             mode: session.config.mode,
         };
-        kinship.take_in(found?);
+        let found = found?;
+        kinship.take_in(found.cascades);
+        // Names of a definition that the stream has not come to yet may be those of other columns there.
+        kinship.lose_columns_of(|parent| {
+            let record = records.tables.get(parent);
+            let known =
+                record.map(|record| record.source.columns.iter().map(|column| &column.name));
+            !known.is_some_and(|known| found.columns.get(parent).into_iter().flatten().eq(known))
+        });
         Ok(kinship)
+    }
+
+    /// From now on every update of these parents counts.
+    fn lose_columns_of(&self, is_lost: impl Fn(&TableName) -> bool) {
+        let mut known = self.known();
+        for (_, parent) in known.iter_mut().filter(|(name, _)| is_lost(name)) {
+            parent.any_column = true;
+        }
+        self.learned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The columns of a table whose updates are followed by rows of others.
+    pub(super) fn followed_columns(&self, table: &SourceTable) -> Watched {
+        let known = self.known();
+        let Some(parent) = known.get(table.name()) else {
+            return Watched::default();
+        };
+        let place = |name: &String| {
+            let mut columns = table.columns.iter();
+            columns.position(|column| column.name.to_lowercase() == *name)
+        };
+        let places: Option<Vec<usize>> = parent.columns.iter().map(place).collect();
+        match places {
+            Some(places) if !parent.any_column => Watched::Columns(places),
+            _ => Watched::Any,
+        }
     }
 
     /// Takes in what a statement says of foreign keys; by its text, since the catalog may be ahead of it.
@@ -93,6 +140,17 @@ impl Kinship {
         store: &PipeStore,
         statement: &Statement,
     ) -> Result<()> {
+        match &statement.class {
+            Class::AlterTable { table, .. } => {
+                let text = statement.text.to_ascii_uppercase();
+                if text.contains("RENAME") || text.contains("CHANGE") {
+                    self.lose_columns_of(|parent| parent == table);
+                }
+            }
+            Class::CreateTable { table, .. } => self.lose_columns_of(|parent| parent == table),
+            Class::RenameTable(_) => self.lose_columns_of(|_| true),
+            _ => {}
+        }
         let (Class::AlterTable { table, .. } | Class::CreateTable { table, .. }) = &statement.class
         else {
             return Ok(());
@@ -117,7 +175,8 @@ impl Kinship {
         let mut conn = session.source.control().await?;
         let found = unlogged_cascades(&mut conn, [table]).await;
         conn.disconnect().await.ok();
-        self.take_in(found?.into_iter().chain([(table.clone(), said)]));
+        let found = found?.cascades;
+        self.take_in(found.into_iter().chain([(table.clone(), said)]));
         Ok(())
     }
 
@@ -126,10 +185,17 @@ impl Kinship {
         let mut known = self.known();
         for (child, cascades) in found {
             for cascade in cascades {
-                let children = known.entry(cascade.parent).or_default();
-                let follows = children.entry(child.clone()).or_default();
+                let parent = known.entry(cascade.parent).or_default();
+                let follows = parent.followers.entry(child.clone()).or_default();
                 follows.updates |= cascade.on_update;
                 follows.deletes |= cascade.on_delete;
+                if cascade.on_update {
+                    parent.any_column |= cascade.columns.is_empty();
+                    let columns = cascade.columns.iter();
+                    parent
+                        .columns
+                        .extend(columns.map(|name| name.to_lowercase()));
+                }
             }
         }
         self.learned.fetch_add(1, Ordering::Relaxed);
@@ -140,7 +206,7 @@ impl Kinship {
         self.learned.load(Ordering::Relaxed)
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<TableName, BTreeMap<TableName, Silent>>> {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<TableName, Parent>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,7 +216,8 @@ impl Kinship {
         let mut reached = BTreeSet::new();
         let mut next = vec![(parent.clone(), changes)];
         while let Some((parent, changes)) = next.pop() {
-            for (child, follows) in known.get(&parent).into_iter().flatten() {
+            let followers = known.get(&parent).map(|parent| &parent.followers);
+            for (child, follows) in followers.into_iter().flatten() {
                 let is_reached =
                     (follows.deletes && changes.deletes) || (follows.updates && changes.updates);
                 if is_reached && reached.insert(child.clone()) {

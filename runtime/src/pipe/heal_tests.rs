@@ -1,6 +1,8 @@
 //! Which tables' rows follow those of which.
 
 use super::*;
+use crate::pipe::lost::tests::table;
+use crate::source::mysql::catalog::SourceColumn;
 
 fn name(table: &str) -> TableName {
     TableName::new("d", table)
@@ -18,6 +20,7 @@ fn rows_follow_what_their_keys_say_and_in_turn_whatever_has_become_of_those() {
         parent: name(parent),
         on_delete,
         on_update,
+        columns: vec!["id".to_owned()],
     };
     kinship.take_in([
         // Two keys of one child, and one that refers to itself.
@@ -52,4 +55,38 @@ fn rows_follow_what_their_keys_say_and_in_turn_whatever_has_become_of_those() {
     kinship.take_in([(name("line"), vec![key("item", true, false)])]);
     assert_eq!(reached(&kinship, "item", deletes), ["line", "note"]);
     assert_eq!(reached(&kinship, "item", updates), ["line", "note"]);
+}
+
+/// pitfall 99
+#[test]
+fn updates_are_followed_by_what_keys_refer_to_until_a_column_may_have_another_name() {
+    let column = |name: &str| SourceColumn {
+        name: name.to_owned(),
+        ..SourceColumn::sample("int")
+    };
+    let (parent, record) = table("buyer", |record| {
+        record.source.columns = ["Id", "no", "x"].map(column).to_vec();
+    });
+    let key = |columns: &[&str], on_update| Cascade {
+        parent: parent.clone(),
+        on_delete: true,
+        on_update,
+        columns: columns.iter().map(ToString::to_string).collect(),
+    };
+    let kinship = Kinship::default();
+    let followed = || kinship.followed_columns(&record.source);
+    assert_eq!(followed(), Watched::default());
+    kinship.take_in([(name("note"), vec![key(&["x"], false)])]);
+    assert_eq!(followed(), Watched::default());
+    kinship.take_in([(name("bill"), vec![key(&["iD"], true), key(&["no"], true)])]);
+    assert_eq!(followed(), Watched::Columns(vec![0, 1]));
+    kinship.lose_columns_of(|other| *other != parent);
+    assert_eq!(followed(), Watched::Columns(vec![0, 1]));
+    kinship.lose_columns_of(|other| *other == parent);
+    assert_eq!(followed(), Watched::Any);
+    for unknown in [&["gone"][..], &[]] {
+        let kinship = Kinship::default();
+        kinship.take_in([(name("bill"), vec![key(unknown, true)])]);
+        assert_eq!(kinship.followed_columns(&record.source), Watched::Any);
+    }
 }

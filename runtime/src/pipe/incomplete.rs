@@ -241,6 +241,7 @@ mod tests {
                 parent,
                 on_delete: true,
                 on_update: false,
+                columns: Vec::new(),
             }],
         )]);
         let after = look.incomplete(&records, &kinship).expect("a list");

@@ -15,6 +15,7 @@ mod forecast;
 mod gone;
 mod judge;
 mod kept;
+mod merge_tables;
 mod moves;
 mod shape;
 
@@ -44,6 +45,7 @@ use copies::is_ghost;
 pub use forecast::{Forecast, forecast};
 pub(super) use gone::{follow, retire_gone};
 use judge::Altered;
+pub(super) use merge_tables::warn_of_merge;
 use moves::{moved, unvalidated};
 
 /// What has become of a statement.

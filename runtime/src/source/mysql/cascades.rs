@@ -8,11 +8,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use super::binlog::ddl::{Cascade, cascades};
+use super::binlog::ddl::{Cascade, cascades, column_names};
 use super::connection::query_error;
 use super::sql::quote_table;
 use crate::batch::TableName;
 use crate::error::{ErrorKind, Result};
+
+/// Tables as the source shows them.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// The cascading foreign keys of those that have some, by the table whose rows change.
+    pub cascades: BTreeMap<TableName, Vec<Cascade>>,
+    /// The columns of every table that was looked at, in order.
+    pub columns: BTreeMap<TableName, Vec<String>>,
+}
 
 /// The cascading foreign keys of `tables`, and of those that they refer to in turn, by the table whose rows change. Tables
 /// that are gone, or that the account may not read, have none.
@@ -26,8 +35,8 @@ use crate::error::{ErrorKind, Result};
 pub async fn unlogged_cascades<'a>(
     conn: &mut Conn,
     tables: impl IntoIterator<Item = &'a TableName>,
-) -> Result<BTreeMap<TableName, Vec<Cascade>>> {
-    let mut found: BTreeMap<TableName, Vec<Cascade>> = BTreeMap::new();
+) -> Result<Shown> {
+    let mut found = Shown::default();
     let mut seen = BTreeSet::new();
     let mut next: Vec<TableName> = tables.into_iter().cloned().collect();
     while let Some(table) = next.pop() {
@@ -43,10 +52,11 @@ pub async fn unlogged_cascades<'a>(
         };
         let text: Option<Vec<u8>> = row.and_then(|row| row.get(1));
         let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default()).into_owned();
+        found.columns.insert(table.clone(), column_names(&text));
         let own = cascades(&table.database, &text);
         if !own.is_empty() {
             next.extend(own.iter().map(|cascade| cascade.parent.clone()));
-            found.insert(table, own);
+            found.cascades.insert(table, own);
         }
     }
     Ok(found)

@@ -31,7 +31,7 @@ pub use begun::{BegunFile, ensure_unbroken};
 pub use filter::TableFilter;
 pub use incomplete::IncompleteRows;
 pub(super) use refusal::{goes_back, purged};
-pub use rows::{ChangeBuilder, Counts};
+pub use rows::{ChangeBuilder, Counts, Watched};
 pub use stream::{BinlogStream, Idle, Item, Statement, StreamOptions, statements_between};
 pub use table_map::TableMap;
 pub use transaction::{RowEvent, RowEvents, RowKind, Transaction};

@@ -30,6 +30,8 @@ pub struct Counts {
     pub updated: u64,
     /// Deleted rows.
     pub deleted: u64,
+    /// Of the changed rows those that may have another value in a column which is watched.
+    pub moved: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -37,6 +39,7 @@ impl std::ops::AddAssign for Counts {
         self.inserted += other.inserted;
         self.updated += other.updated;
         self.deleted += other.deleted;
+        self.moved += other.moved;
     }
 }
 
@@ -58,8 +61,24 @@ pub struct ChangeBuilder {
     incomplete: Option<Incomplete>,
     /// Whether an update gives both of its images.
     both_images: bool,
+    watched: Watched,
     /// The ordinal of the column that tells rows of history apart, in a table that has them.
     row_end: Option<usize>,
+}
+
+/// The columns whose changes are counted by themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// Those of these ordinals.
+    Columns(Vec<usize>),
+    /// Which is not known: every change counts.
+    Any,
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        Self::Columns(Vec::new())
+    }
 }
 
 /// A row event's body, its front taken off.
@@ -92,7 +111,13 @@ impl ChangeBuilder {
             after_key: Vec::new(),
             incomplete: None,
             both_images: false,
+            watched: Watched::default(),
         })
+    }
+
+    /// From now on counts changes of these columns; without this of none.
+    pub fn watch(&mut self, watched: Watched) {
+        self.watched = watched;
     }
 
     /// Gives both images of every update, as of one that changes the key: where what becomes of a row is not told by its
@@ -211,7 +236,7 @@ impl ChangeBuilder {
                     counts.deleted += 1;
                 }
                 RowKind::Update => {
-                    self.update(formats, &images, &mut cursor, place)?;
+                    counts.moved += u64::from(self.update(formats, &images, &mut cursor, place)?);
                     counts.updated += 1;
                 }
             }
@@ -223,13 +248,14 @@ impl ChangeBuilder {
         Ok(counts)
     }
 
+    /// Whether a watched column may have another value.
     fn update<'a>(
         &mut self,
         formats: &[ImageFormat],
         images: &Images<'a>,
         cursor: &mut &'a [u8],
         place: impl Fn(&[u8]) -> u64,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let before = *cursor;
         image_key_slices(
             formats,
@@ -246,19 +272,29 @@ impl ChangeBuilder {
             &mut { after },
             &mut self.after_key,
         )?;
-        let mut keys = self.before_key.iter().zip(&self.after_key);
-        let same_key = keys.all(|(old, new)| match (old, new) {
-            (Some(old), Some(new)) => before.get(old.clone()) == after.get(new.clone()),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        });
+        let same_key = same(&self.before_key, before, &self.after_key, after);
+        let moved = match &self.watched {
+            Watched::Any => true,
+            Watched::Columns(watched)
+                if watched.iter().all(|of| self.key_ordinals.contains(of)) =>
+            {
+                !watched.is_empty() && !same_key
+            }
+            Watched::Columns(watched) => {
+                let (old, new) = (&mut self.before_key, &mut self.after_key);
+                image_key_slices(formats, images.before, watched, &mut { before }, old)?;
+                image_key_slices(formats, images.after, watched, &mut { after }, new)?;
+                !same(old, before, new, after)
+            }
+        };
         if self.both_images || !same_key {
             self.row(Op::Delete, place(before));
             self.rows
                 .push_image_row(formats, images.before, &mut { before })?;
         }
         self.row(live_op(same_key), place(after));
-        self.rows.push_image_row(formats, images.after, cursor)
+        self.rows.push_image_row(formats, images.after, cursor)?;
+        Ok(moved)
     }
 
     fn row(&mut self, op: Op, version: u64) {
@@ -283,6 +319,20 @@ impl ChangeBuilder {
         self.checked = Some(Arc::clone(map));
         Ok(())
     }
+}
+
+/// Whether the values at these places of two images are the same, NULL being one.
+fn same(
+    old: &[Option<Range<usize>>],
+    before: &[u8],
+    new: &[Option<Range<usize>>],
+    after: &[u8],
+) -> bool {
+    old.iter().zip(new).all(|pair| match pair {
+        (Some(old), Some(new)) => before.get(old.clone()) == after.get(new.clone()),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    })
 }
 
 /// What an update's image after is: under another key a row of its own.

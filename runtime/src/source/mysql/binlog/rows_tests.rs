@@ -157,6 +157,36 @@ fn an_update_that_keeps_the_key_is_one_row_at_the_after_images_place() {
     );
 }
 
+/// pitfall 99: rows of other tables follow what their keys refer to, and nothing else.
+#[test]
+fn updates_count_by_themselves_where_a_watched_column_has_changed() {
+    let update = body(
+        RowKind::Update,
+        3,
+        &[
+            (1, Some(5)),
+            (1, None),
+            (2, Some(6)),
+            (2, Some(6)),
+            (3, Some(7)),
+            (4, Some(7)),
+        ],
+    );
+    let columns = |ordinals: &[usize]| Watched::Columns(ordinals.to_vec());
+    for (watched, moved) in [
+        (columns(&[]), 0),
+        (columns(&[0]), 1),
+        (columns(&[1]), 1),
+        (columns(&[1, 0]), 2),
+        (Watched::Any, 3),
+    ] {
+        let mut builder = builder();
+        builder.watch(watched.clone());
+        let counts = push(&mut builder, map(), RowKind::Update, &update).unwrap();
+        assert_eq!((counts.updated, counts.moved), (3, moved), "{watched:?}");
+    }
+}
+
 #[test]
 fn a_key_change_is_a_delete_and_an_insert_each_at_its_images_place() {
     let mut builder = builder();

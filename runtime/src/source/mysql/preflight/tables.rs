@@ -316,6 +316,7 @@ async fn check_cascades(
 ) -> Result<()> {
     let found = unlogged_cascades(conn, tables).await?;
     for (table, cascades) in found
+        .cascades
         .into_iter()
         .filter(|(table, _)| tables.contains(table))
     {
@@ -340,6 +341,7 @@ fn cascade_of(
         parent,
         on_delete,
         on_update,
+        columns: _,
     } = cascade;
     let first = match (config.mode, config.cascades) {
         // Which loads nothing.

@@ -532,7 +532,7 @@ async fn ensure_logged(source: &Arc<Source>, table: &SourceTable) -> Result<()> 
     let mut conn = source.control().await?;
     let found = unlogged_cascades(&mut conn, [table.name()]).await;
     conn.disconnect().await.ok();
-    if found?.is_empty() {
+    if found?.cascades.is_empty() {
         return Ok(());
     }
     Err(Error::new(

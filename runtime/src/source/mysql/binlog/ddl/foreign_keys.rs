@@ -12,6 +12,8 @@ pub struct Cascade {
     pub on_delete: bool,
     /// Rows follow an UPDATE there.
     pub on_update: bool,
+    /// The columns there that the key refers to; none where the text does not tell.
+    pub columns: Vec<String>,
 }
 
 /// The cascading foreign keys of what SHOW CREATE TABLE prints for a table of `database`.
@@ -58,12 +60,54 @@ fn cascade(database: &str, tokens: &[Token]) -> Option<Cascade> {
             _ => false,
         })
     };
+    let columns = match tokens {
+        [_, Token::Mark(b'.'), _, rest @ ..] | [_, rest @ ..] => listed(rest),
+        [] => Vec::new(),
+    };
     let (on_delete, on_update) = (follows("DELETE"), follows("UPDATE"));
     (on_delete || on_update).then_some(Cascade {
         parent,
         on_delete,
         on_update,
+        columns,
     })
+}
+
+/// The names in the parentheses that the tokens begin with.
+fn listed(tokens: &[Token]) -> Vec<String> {
+    let Some((Token::Mark(b'('), list)) = tokens.split_first() else {
+        return Vec::new();
+    };
+    let end = list.iter().position(|token| *token == Token::Mark(b')'));
+    let names = list.get(..end.unwrap_or_default()).unwrap_or_default();
+    let name = |token: &Token| Some(String::from_utf8_lossy(token.name()?).into_owned());
+    names.iter().filter_map(name).collect()
+}
+
+/// The columns of what SHOW CREATE TABLE prints, in order: each begins an entry with a quoted name, as no other does.
+pub fn column_names(text: &str) -> Vec<String> {
+    let tokens = tokens(text.as_bytes(), Quoting::default()).unwrap_or_default();
+    let mut depth = 0_usize;
+    let mut begins = false;
+    let mut names = Vec::new();
+    for token in &tokens {
+        match token {
+            Token::Mark(b'(') => {
+                depth += 1;
+                begins = depth == 1;
+                continue;
+            }
+            Token::Mark(b')') => depth = depth.saturating_sub(1),
+            Token::Mark(b',') => {
+                begins = depth == 1;
+                continue;
+            }
+            Token::Name(name) if begins => names.push(String::from_utf8_lossy(name).into_owned()),
+            Token::Name(_) | Token::Word(_) | Token::Text(_) | Token::Mark(_) => {}
+        }
+        begins = false;
+    }
+    names
 }
 
 #[cfg(test)]
@@ -79,18 +123,24 @@ mod tests {
              CONSTRAINT `two` FOREIGN KEY (`q`) REFERENCES `other`.`t` (`id`) ON DELETE NO ACTION ON UPDATE SET NULL,\n  \
              CONSTRAINT `three` FOREIGN KEY (`q`) REFERENCES `r` (`id`),\n  \
              CONSTRAINT `four` FOREIGN KEY (`q`) REFERENCES `s` (`id`) ON DELETE CASCADE ON UPDATE CASCADE\n) ENGINE=InnoDB";
-        let cascade = |database: &str, table: &str, on_delete, on_update| Cascade {
+        let cascade = |(database, table), columns: &[&str], on_delete, on_update| Cascade {
             parent: TableName::new(database, table),
             on_delete,
             on_update,
+            columns: columns.iter().map(ToString::to_string).collect(),
         };
         assert_eq!(
             cascades("d", text),
             [
-                cascade("d", "the `parent", true, false),
-                cascade("other", "t", false, true),
-                cascade("d", "s", true, true),
+                cascade(("d", "the `parent"), &["a", "b"], true, false),
+                cascade(("other", "t"), &["id"], false, true),
+                cascade(("d", "s"), &["id"], true, true),
             ]
         );
+        let text = text.replace(
+            "`p` int, `q` int",
+            "`p` decimal(9,2) DEFAULT 0, `a,b` enum('x','`y`)')",
+        );
+        assert_eq!(column_names(&text), ["id", "p", "a,b"]);
     }
 }

@@ -3,14 +3,16 @@
 use super::tokens::{Quoting, Token, tokens};
 use crate::batch::TableName;
 
-/// The tables that what SHOW CREATE TABLE prints for a table of `database` has in its UNION.
+/// The tables that a table of `database` has in its UNION, by what SHOW CREATE TABLE prints or by its own statement.
 pub fn merged(database: &str, text: &str) -> Vec<TableName> {
     let tokens = tokens(text.as_bytes(), Quoting::default()).unwrap_or_default();
     // Options stand behind the columns.
     let union = tokens.iter().rposition(|token| token.is("UNION"));
     let behind = union.and_then(|union| tokens.get(union + 1..));
     let list = match behind {
-        Some([Token::Mark(b'='), Token::Mark(b'('), list @ ..]) => list,
+        Some(
+            [Token::Mark(b'='), Token::Mark(b'('), list @ ..] | [Token::Mark(b'('), list @ ..],
+        ) => list,
         _ => &[],
     };
     let end = list.iter().position(|token| *token == Token::Mark(b')'));

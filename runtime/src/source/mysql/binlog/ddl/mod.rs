@@ -18,7 +18,7 @@ mod text;
 mod tokens;
 
 pub use clauses::{Alter, Clause, Place};
-pub use foreign_keys::{Cascade, cascades};
+pub use foreign_keys::{Cascade, cascades, column_names};
 pub(super) use mentions::mentions;
 pub use merge::merged;
 pub(super) use statement::classify;

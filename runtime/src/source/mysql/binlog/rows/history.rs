@@ -54,7 +54,8 @@ impl ChangeBuilder {
                 let is = self.is_present(formats, images.after, row_end, &mut cursor)?;
                 match (was, is) {
                     (true, true) => {
-                        self.update(formats, images, &mut { first }, place)?;
+                        let moved = self.update(formats, images, &mut { first }, place)?;
+                        counts.moved += u64::from(moved);
                         counts.updated += 1;
                     }
                     (true, false) => {
@@ -90,8 +91,8 @@ impl ChangeBuilder {
         let deleted = u64::from(op == Op::Delete);
         Ok(Counts {
             inserted: 1 - deleted,
-            updated: 0,
             deleted,
+            ..Counts::default()
         })
     }
 

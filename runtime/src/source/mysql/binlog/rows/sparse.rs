@@ -84,6 +84,8 @@ impl ChangeBuilder {
                     self.forget_computed(image, merged);
                     self.updated(formats, &row, (place(left), place(after)))?;
                     counts.updated += 1;
+                    // Images that leave columns out do not tell.
+                    counts.moved += 1;
                 }
             }
             // An image without columns would take no bytes, for ever.
