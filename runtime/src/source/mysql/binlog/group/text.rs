@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::ddl::{Alter, Class, Classified, Clause};
+use super::super::ddl::{Alter, Class, Classified, Clause, merged};
 use super::super::event::{FLAG_THREAD_SPECIFIC, Query, RawEvent};
 use super::super::indirect::Indirect;
 use super::super::refusal::statement_format;
@@ -80,9 +80,12 @@ impl Grouper {
             Class::NoEffect => false,
             Class::Unknown => true,
             Class::DropDatabase(database) => self.filter.wants_database(database),
-            // What a tool does to its copy tells what it puts in the table's place.
+            // What a tool does to its copy tells what it puts in the table's place; through a MERGE table others are written.
             Class::CreateTable { table, .. } | Class::AlterTable { table, .. } => {
+                let text = String::from_utf8_lossy(query.text);
+                let mut written = merged(&table.database, &text).into_iter();
                 ours || self.filter.wants_copy(table)
+                    || written.any(|table| self.filter.wants(&table))
             }
             _ => ours,
         };
