@@ -60,10 +60,20 @@ impl Copy {
     }
 }
 
-/// Takes note of what a statement does to a copy of a table that the stream carries.
+/// Takes note of what a statement does to a copy of a table that the stream carries, or to that table while it is copied.
 pub(super) fn note(stand: Stand<'_>, draft: &mut Records, statement: &Statement) {
     let carried = |draft: &Records, name: &TableName| {
         stand.track.carries(draft, name) && !stand.passed.contains(name)
+    };
+    let forget = |draft: &mut Records, name: &TableName| {
+        for name in [Some(name.clone()), copied_table(name)]
+            .into_iter()
+            .flatten()
+        {
+            if carried(draft, &name) {
+                draft.table_mut(&name).copy = None;
+            }
+        }
     };
     match &statement.class {
         // With IF NOT EXISTS an older one may stand there.
@@ -80,7 +90,13 @@ pub(super) fn note(stand: Stand<'_>, draft: &mut Records, statement: &Statement)
                 });
             }
         }
+        // Rows that the tool copied before are none of the table's any more, or a copy lacks them.
+        Class::Truncate(name) => forget(draft, name),
         Class::AlterTable { table: copy, alter } => {
+            let changes = |clause: &Clause| *clause != Clause::Nothing;
+            if carried(draft, copy) && alter.clauses.iter().any(changes) {
+                draft.table_mut(copy).copy = None;
+            }
             let of = copied_table(copy).filter(|name| carried(draft, name));
             let Some(name) = of else {
                 return;
