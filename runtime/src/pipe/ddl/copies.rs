@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::record::Records;
 use super::judge;
+use super::kinds::Kinds;
 use super::{Stand, Verdict};
 use crate::batch::TableName;
 use crate::error::Result;
@@ -134,9 +135,14 @@ pub(super) async fn in_place(
     let known = copy.filter(|copy| copy.table == holder.table);
     match known.and_then(Copy::alter) {
         Some(alter) => judge::copied(stand, name, &alter, statement).await,
-        None => Ok(Verdict::Reload(format!(
-            "`{holder}` has its name, and may have other rows or columns"
-        ))),
+        None => {
+            let alters = known.into_iter().flat_map(|copy| &copy.alters);
+            let kinds = Kinds::of_clauses(&stand.session.table(name), alters);
+            kinds.ensure_wanted(stand, name, statement)?;
+            Ok(Verdict::Reload(format!(
+                "`{holder}` has its name, and may have other rows or columns"
+            )))
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod forecast;
 mod gone;
 mod judge;
 mod kept;
+mod kinds;
 mod moves;
 mod shape;
 
@@ -44,6 +45,7 @@ use copies::is_ghost;
 pub use forecast::{Forecast, forecast};
 pub(super) use gone::{follow, retire_gone};
 use judge::Altered;
+use kinds::Kinds;
 use moves::{moved, unvalidated};
 
 /// What has become of a statement.
@@ -298,6 +300,13 @@ async fn of_alter(
     named: &[TableName],
 ) -> Result<Vec<(TableName, Verdict)>> {
     if let Some(moved) = moved(table, alter, named) {
+        if moved
+            .iter()
+            .any(|(name, fate, _)| name == table && *fate == Fate::Reload)
+        {
+            let kinds = Kinds::of_clauses(&stand.session.table(table), [alter]);
+            kinds.ensure_wanted(stand, table, statement)?;
+        }
         let verdict = |(name, fate, why): (TableName, Fate, &str)| match fate {
             Fate::Reload => (name, Verdict::Reload(why.to_owned())),
             Fate::Gone => (name, Verdict::Gone),
