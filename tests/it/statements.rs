@@ -170,6 +170,11 @@ async fn a_literal_default_of_an_added_column_is_shown_for_earlier_rows(
 async fn statements_left_to_a_person_take_the_table_out_by_name(kind: SourceKind) -> Result<()> {
     for (policy, statement) in [
         ("drop_column", "ALTER TABLE t DROP COLUMN a"),
+        // The load that the narrower number takes would bring the drop too.
+        (
+            "drop_column",
+            "ALTER TABLE t DROP COLUMN a, MODIFY id SMALLINT",
+        ),
         ("modify_column", "ALTER TABLE t MODIFY COLUMN a TEXT"),
         ("rename_column", "ALTER TABLE t RENAME COLUMN a TO b"),
         ("truncate", "TRUNCATE TABLE t"),
@@ -213,6 +218,14 @@ async fn statements_left_to_a_person_take_the_table_out_by_name(kind: SourceKind
         ensure!(
             stage.clickhouse.number(&last).await? == 1,
             "the row before `{statement}` is missing"
+        );
+        let column = format!(
+            "SELECT count() FROM system.columns WHERE database = '{}' AND table = 't' AND name = 'a'",
+            stage.database
+        );
+        ensure!(
+            stage.clickhouse.number(&column).await? == 1,
+            "`{statement}` was followed"
         );
     }
     Ok(())

@@ -41,6 +41,19 @@ impl TablePattern {
         self.is_wildcard() && self.reaches(name) && self.excepts(name)
     }
 
+    /// Whether it may mean a table of `database`.
+    pub fn reaches_into(&self, database: &str) -> bool {
+        if !self.is_wildcard() {
+            return self.database == database;
+        }
+        let is_whole = |except: &Self| {
+            except.is_wildcard() && except.table == "*" && except.reaches_into(database)
+        };
+        !SYSTEM_DATABASES.contains(&database.to_ascii_lowercase().as_str())
+            && glob(&self.database, database)
+            && !self.except.iter().any(is_whole)
+    }
+
     fn reaches(&self, name: &TableName) -> bool {
         !SYSTEM_DATABASES.contains(&name.database.to_ascii_lowercase().as_str())
             && glob(&self.database, &name.database)

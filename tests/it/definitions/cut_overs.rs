@@ -76,6 +76,7 @@ async fn online_schema_change_tools_put_their_table_in_place(kind: SourceKind) -
     a_new_unique_key_leaves_rows_out(&stage, &mut pipe).await?;
     a_copy_changes_what_no_event_tells(&stage, &mut pipe).await?;
     a_copy_that_is_begun_behind_an_alteration(&stage, &mut pipe).await?;
+    a_table_that_changes_beside_its_copy_is_loaded(&stage, &mut pipe).await?;
     // A table of a tool's name that no tool puts in place brings rows of its own.
     stage
         .source
@@ -107,6 +108,38 @@ async fn a_copy_that_is_begun_behind_an_alteration(stage: &Stage, pipe: &mut Pip
         identity(stage, "t").await? == before,
         "the table was loaded anew"
     );
+    Ok(())
+}
+
+/// No tool copies a TRUNCATE, or an alteration: the copy brings rows back that the table has lost.
+async fn a_table_that_changes_beside_its_copy_is_loaded(
+    stage: &Stage,
+    pipe: &mut Pipe,
+) -> Result<()> {
+    for change in ["ALTER TABLE t ADD COLUMN late INT NULL", "TRUNCATE TABLE t"] {
+        let before = identity(stage, "t").await?;
+        stage
+            .source
+            .execute_all([
+                "DROP TABLE IF EXISTS _t_del, _t_gho",
+                "CREATE TABLE _t_gho LIKE t",
+                "ALTER TABLE _t_gho ADD COLUMN beside INT NULL",
+                "INSERT IGNORE INTO _t_gho SELECT *, NULL FROM t",
+                change,
+                "RENAME TABLE t TO _t_del, _t_gho TO t",
+            ])
+            .await?;
+        settled(stage, pipe, &["t"]).await?;
+        ensure!(
+            identity(stage, "t").await? != before,
+            "a copy beside `{change}` was followed in place"
+        );
+        stage
+            .source
+            .execute("ALTER TABLE t DROP COLUMN beside")
+            .await?;
+        settled(stage, pipe, &["t"]).await?;
+    }
     Ok(())
 }
 

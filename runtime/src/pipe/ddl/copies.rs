@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::record::Records;
 use super::judge;
+use super::kinds::Kinds;
 use super::{Stand, Verdict};
 use crate::batch::TableName;
 use crate::error::Result;
@@ -60,10 +61,20 @@ impl Copy {
     }
 }
 
-/// Takes note of what a statement does to a copy of a table that the stream carries.
+/// Takes note of what a statement does to a copy of a table that the stream carries, or to that table while it is copied.
 pub(super) fn note(stand: Stand<'_>, draft: &mut Records, statement: &Statement) {
     let carried = |draft: &Records, name: &TableName| {
         stand.track.carries(draft, name) && !stand.passed.contains(name)
+    };
+    let forget = |draft: &mut Records, name: &TableName| {
+        for name in [Some(name.clone()), copied_table(name)]
+            .into_iter()
+            .flatten()
+        {
+            if carried(draft, &name) {
+                draft.table_mut(&name).copy = None;
+            }
+        }
     };
     match &statement.class {
         // With IF NOT EXISTS an older one may stand there.
@@ -80,7 +91,13 @@ pub(super) fn note(stand: Stand<'_>, draft: &mut Records, statement: &Statement)
                 });
             }
         }
+        // Rows that the tool copied before are none of the table's any more, or a copy lacks them.
+        Class::Truncate(name) => forget(draft, name),
         Class::AlterTable { table: copy, alter } => {
+            let changes = |clause: &Clause| *clause != Clause::Nothing;
+            if carried(draft, copy) && alter.clauses.iter().any(changes) {
+                draft.table_mut(copy).copy = None;
+            }
             let of = copied_table(copy).filter(|name| carried(draft, name));
             let Some(name) = of else {
                 return;
@@ -118,9 +135,14 @@ pub(super) async fn in_place(
     let known = copy.filter(|copy| copy.table == holder.table);
     match known.and_then(Copy::alter) {
         Some(alter) => judge::copied(stand, name, &alter, statement).await,
-        None => Ok(Verdict::Reload(format!(
-            "`{holder}` has its name, and may have other rows or columns"
-        ))),
+        None => {
+            let alters = known.into_iter().flat_map(|copy| &copy.alters);
+            let kinds = Kinds::of_clauses(&stand.session.table(name), alters);
+            kinds.ensure_wanted(stand, name, statement)?;
+            Ok(Verdict::Reload(format!(
+                "`{holder}` has its name, and may have other rows or columns"
+            )))
+        }
     }
 }
 

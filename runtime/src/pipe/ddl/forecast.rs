@@ -64,10 +64,10 @@ pub fn forecast(config: &PipeConfig, text: &str) -> Vec<Forecast> {
         }
         Class::RenameTable(pairs) => teller.rename(pairs),
         Class::DropDatabase(database) => {
-            let entries = config.tables.iter();
-            for entry in entries.filter(|entry| entry.source.database == *database) {
+            let sources = config.tables.iter().map(|entry| &entry.source);
+            for source in sources.filter(|source| source.reaches_into(database)) {
                 teller.put(
-                    &entry.source,
+                    format_args!("{database}.{}", source.table),
                     "DROP DATABASE",
                     Some(policies.drop_table),
                     effect(policies.drop_table, GONE),
@@ -77,8 +77,13 @@ pub fn forecast(config: &PipeConfig, text: &str) -> Vec<Forecast> {
         Class::CreateTable {
             table,
             keeps: false,
+            replaces,
             ..
-        } if teller.is_ours(table) => teller.tell_load(table, "CREATE TABLE"),
+        } if teller.is_ours(table) => match replaces {
+            true => teller.tell_load(table, "CREATE OR REPLACE TABLE"),
+            // Where a table stands, the server refuses it.
+            false => teller.tell_new(table, "CREATE TABLE"),
+        },
         Class::Rows | Class::Unknown => {
             for name in &tables {
                 let out = "the table is taken out of service".to_owned();
@@ -198,6 +203,15 @@ impl Teller<'_> {
         self.put(table, part, None, effect.to_owned());
     }
 
+    fn tell_renamed(&mut self, table: &TableName, from: &str, to: &str) {
+        let applied = format!(
+            "renamed in place; where it is part of the key, {}",
+            self.load()
+        );
+        let part = format!("RENAME COLUMN `{from}` TO `{to}`");
+        self.tell(table, &part, self.config.ddl.rename_column, &applied);
+    }
+
     fn clause(&mut self, table: &TableName, clause: &Clause) {
         let (policies, load) = (self.config.ddl, self.load());
         match clause {
@@ -213,18 +227,18 @@ impl Teller<'_> {
                 policies.drop_column,
                 &format!("dropped in place; where it is part of the key, {load}"),
             ),
-            Clause::Rename(from, to) => self.tell(
-                table,
-                &format!("RENAME COLUMN `{from}` TO `{to}`"),
-                policies.rename_column,
-                &format!("renamed in place; where it is part of the key, {load}"),
-            ),
-            Clause::Change(_, to, _) => self.tell(
-                table,
-                &format!("new definition of `{to}`"),
-                policies.modify_column,
-                &format!("altered in place where every value stays (wider numbers, longer texts, further labels); else {load}"),
-            ),
+            Clause::Rename(from, to) => self.tell_renamed(table, from, to),
+            Clause::Change(from, to, _) => {
+                if from != to {
+                    self.tell_renamed(table, from, to);
+                }
+                self.tell(
+                    table,
+                    &format!("new definition of `{to}`"),
+                    policies.modify_column,
+                    &format!("altered in place where every value stays (wider numbers, longer texts, further labels); else {load}"),
+                );
+            }
             Clause::Convert => self.tell(
                 table,
                 "CONVERT TO CHARACTER SET",
@@ -273,3 +287,7 @@ impl fmt::Display for Forecast {
         write!(f, "{}: {}: {}", self.table, self.part, self.effect)
     }
 }
+
+#[cfg(test)]
+#[path = "forecast_tests.rs"]
+mod tests;

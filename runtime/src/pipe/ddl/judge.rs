@@ -1,13 +1,13 @@
 //! What an ALTER TABLE, or a table put in another's place, leads to: nothing, an alteration in place, or a load.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::record::{Records, random_server_id};
 use super::super::session::LiveTable;
 use super::super::setup;
+use super::kinds::Kinds;
 use super::shape::{Shape, behind_first};
-use super::{Stand, Verdict, by_hand, kept};
+use super::{Stand, Verdict, kept};
 use crate::batch::TableName;
 use crate::config::DdlAction;
 use crate::destination::clickhouse::{Alteration, DroppedColumns, TargetTable};
@@ -17,7 +17,6 @@ use crate::source::mysql::binlog::{Statement, StreamOptions, TableFilter, statem
 use crate::source::mysql::catalog::{SourceColumn, SourceTable};
 use crate::source::mysql::date_rules::DateRule;
 use crate::source::mysql::snapshot;
-use crate::transform::StepDescription;
 
 /// How often the catalog is read for one statement, before a table that is altered all the while is left alone.
 const CATALOG_ATTEMPTS: usize = 10;
@@ -69,6 +68,7 @@ async fn followed(
     let table = stand.session.table(name);
     let (now, later) = catalog_and_later(stand, name, statement).await?;
     let leaves = later.iter().any(|later| leaves(&later.class, name));
+    let ensure_wanted = || Kinds::of_clauses(&table, [alter]).ensure_wanted(stand, name, statement);
     let Some(now) = now else {
         return match leaves {
             // Nobody can tell any more what it was in between.
@@ -84,6 +84,7 @@ async fn followed(
         };
     };
     if leaves {
+        ensure_wanted()?;
         return Ok(Verdict::Reload(
             "it was dropped, renamed or created anew since".to_owned(),
         ));
@@ -96,6 +97,7 @@ async fn followed(
     let is_last = series.len() == 1;
     let shape = behind_first(&table.source, &series, &now);
     let Some(shape) = shape else {
+        ensure_wanted()?;
         return Ok(Verdict::Reload(
             "its columns cannot be told from the statement and the catalog".to_owned(),
         ));
@@ -187,54 +189,19 @@ struct Judge<'a> {
     statement: &'a Statement,
 }
 
-/// What an alteration does to columns that are replicated.
-#[derive(Debug, Default)]
-struct Kinds {
-    added: Vec<String>,
-    dropped: Vec<String>,
-    renamed: Vec<(String, String)>,
-    modified: Vec<String>,
-}
-
-impl Kinds {
-    /// The columns that have their names by it.
-    fn named(&self) -> Vec<String> {
-        let renamed = self.renamed.iter().map(|(_, to)| to);
-        self.added.iter().chain(renamed).cloned().collect()
-    }
-
-    /// What a plugin that looks at which columns there are takes up or leaves, so that earlier rows went without it.
-    fn binds_otherwise(&self, old: &StepDescription, new: &StepDescription) -> Option<String> {
-        let name_now = |name: &String| {
-            let renamed = self.renamed.iter().find(|(from, _)| from == name);
-            renamed.map_or_else(|| name.clone(), |(_, to)| to.clone())
-        };
-        let differing = |old: &[String], new: &[String]| {
-            let old: BTreeSet<String> = old.iter().map(name_now).collect();
-            let new: BTreeSet<String> = new.iter().cloned().collect();
-            old.symmetric_difference(&new).next().cloned()
-        };
-        let plugin = &new.plugin;
-        if let Some(column) = differing(&old.reads, &new.reads) {
-            return Some(format!(
-                "plugin `{plugin}` reads column `{column}` either before or after the change"
-            ));
-        }
-        if let Some(column) = differing(&old.writes, &new.writes) {
-            return Some(format!(
-                "plugin `{plugin}` writes column `{column}` either before or after the change"
-            ));
-        }
-        (old.may_drop != new.may_drop)
-            .then(|| format!("plugin `{plugin}` may drop rows either before or after the change"))
-    }
-}
-
 impl Judge<'_> {
     async fn judge(&self, shape: Shape) -> Result<Verdict> {
         let orders_otherwise = self.orders_otherwise(&shape);
-        let (kinds, after) = match self.compare(shape) {
-            Ok(compared) => compared,
+        let (kinds, compared) = self.compare(shape);
+        let is_same = compared
+            .as_ref()
+            .is_ok_and(|after| *after == *self.table.source);
+        // A load would bring what the pipe file wants to decide by hand.
+        if !is_same {
+            kinds.ensure_wanted(self.stand, self.name, self.statement)?;
+        }
+        let after = match compared {
+            Ok(after) => after,
             Err(why) => return Ok(Verdict::Reload(why)),
         };
         // A copy with INSERT IGNORE leaves out rows that are equal where they were not to be.
@@ -253,10 +220,9 @@ impl Judge<'_> {
         if loading && orders_otherwise {
             return Ok(Verdict::Reload("its load had not ended".to_owned()));
         }
-        if after == *self.table.source {
+        if is_same {
             return Ok(Verdict::Nothing);
         }
-        self.ensure_wanted(&kinds)?;
         let only_adds =
             kinds.dropped.is_empty() && kinds.renamed.is_empty() && kinds.modified.is_empty();
         if loading && !only_adds {
@@ -383,10 +349,10 @@ impl Judge<'_> {
         reach.is_some_and(|reach| self.statement.end.position.contains(reach) != Some(true))
     }
 
-    /// What the statement does, and the definition to go on with; or why only a load can follow.
-    fn compare(&self, shape: Shape) -> std::result::Result<(Kinds, SourceTable), String> {
+    /// What the statement does, and the definition to go on with, or why only a load can follow.
+    fn compare(&self, shape: Shape) -> (Kinds, std::result::Result<SourceTable, String>) {
         let before = &self.table.source;
-        self.ensure_computed_alike(&shape)?;
+        let mut alike = self.ensure_computed_alike(&shape);
         let mut after = shape.table;
         let mut schema = (*after.schema).clone();
         let mut kinds = Kinds::default();
@@ -403,7 +369,8 @@ impl Judge<'_> {
             let old = origin.and_then(|origin| before.columns.get(origin));
             let Some(old) = old.filter(|old| old.included.is_some()) else {
                 if before.columns.iter().any(|known| known.name == column.name) {
-                    return Err(format!("column `{}` is another of that name", column.name));
+                    let why = format!("column `{}` is another of that name", column.name);
+                    alike = alike.and(Err(why));
                 }
                 kinds.added.push(column.name.clone());
                 continue;
@@ -417,10 +384,8 @@ impl Judge<'_> {
                 };
                 let kept = kept::keeps_values(old, column, mode);
                 if !kept || as_text || rule != rule_before(old) {
-                    return Err(format!(
-                        "the values of column `{}` may have changed",
-                        column.name
-                    ));
+                    let why = format!("the values of column `{}` may have changed", column.name);
+                    alike = alike.and(Err(why));
                 }
                 kinds.modified.push(column.name.clone());
             }
@@ -442,7 +407,7 @@ impl Judge<'_> {
             .map(|(_, column)| column.name.clone())
             .collect();
         after.schema = Arc::new(schema);
-        Ok((kinds, after))
+        (kinds, alike.map(|()| after))
     }
 
     /// A generated column has other values where one that it is computed from has another definition, also one that is
@@ -512,31 +477,6 @@ impl Judge<'_> {
         // A generated column's expression is not part of the definition.
         let again = column.generated && self.alter.clauses.iter().any(said);
         same != *old || again || kept::is_numbered_anew(old, column)
-    }
-
-    /// Sees that the pipe file wants to follow all of it.
-    fn ensure_wanted(&self, kinds: &Kinds) -> Result<()> {
-        let policies = self.stand.session.config.ddl;
-        let renamed = kinds.renamed.first().map(|(from, _)| from);
-        for (what, column, policy) in [
-            ("ADD COLUMN", kinds.added.first(), policies.add_column),
-            ("DROP COLUMN", kinds.dropped.first(), policies.drop_column),
-            ("RENAME COLUMN", renamed, policies.rename_column),
-            (
-                "MODIFY COLUMN",
-                kinds.modified.first(),
-                policies.modify_column,
-            ),
-        ] {
-            if let (Some(column), DdlAction::Quarantine) = (column, policy) {
-                return Err(by_hand(
-                    self.statement,
-                    self.name,
-                    &format!("{what} `{column}`"),
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// A pipe file, or a plugin, that the new form does not fit is the table's trouble, not the pipe's (pitfall 115).

@@ -15,6 +15,7 @@ mod forecast;
 mod gone;
 mod judge;
 mod kept;
+mod kinds;
 mod merge_tables;
 mod moves;
 mod shape;
@@ -45,6 +46,7 @@ use copies::is_ghost;
 pub use forecast::{Forecast, forecast};
 pub(super) use gone::{follow, retire_gone};
 use judge::Altered;
+use kinds::Kinds;
 pub(super) use merge_tables::warn_of_merge;
 use moves::{moved, unvalidated};
 
@@ -300,6 +302,13 @@ async fn of_alter(
     named: &[TableName],
 ) -> Result<Vec<(TableName, Verdict)>> {
     if let Some(moved) = moved(table, alter, named) {
+        if moved
+            .iter()
+            .any(|(name, fate, _)| name == table && *fate == Fate::Reload)
+        {
+            let kinds = Kinds::of_clauses(&stand.session.table(table), [alter]);
+            kinds.ensure_wanted(stand, table, statement)?;
+        }
         let verdict = |(name, fate, why): (TableName, Fate, &str)| match fate {
             Fate::Reload => (name, Verdict::Reload(why.to_owned())),
             Fate::Gone => (name, Verdict::Gone),

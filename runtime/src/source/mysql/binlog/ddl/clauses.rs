@@ -477,12 +477,13 @@ fn skip_words<'a>(tokens: &'a [Token], words: &[&str]) -> &'a [Token] {
 /// Where the definition puts its column: its last words outside of parentheses.
 fn place(definition: &[Token]) -> Place {
     let mut found = Place::Unsaid;
-    let top: Vec<&Token> = at_top(definition).collect();
-    for (index, token) in top.iter().enumerate() {
+    let mut top = at_top(definition);
+    while let Some(token) = top.next() {
         if token.is("FIRST") {
             found = Place::First;
         } else if token.is("AFTER")
-            && let Some(name) = top.get(index + 1).and_then(|token| token.name())
+            // FIRST and AFTER are names too.
+            && let Some(name) = top.next().and_then(Token::name)
         {
             found = Place::After(String::from_utf8_lossy(name).into_owned());
         }

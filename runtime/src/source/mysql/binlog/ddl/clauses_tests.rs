@@ -22,6 +22,14 @@ fn columns_come_go_and_change_names() {
             ],
         ),
         (
+            "ADD x INT AFTER first, ADD y INT AFTER after, MODIFY first INT FIRST",
+            vec![
+                Clause::Add(s("x"), Place::After(s("first"))),
+                Clause::Add(s("y"), Place::After(s("after"))),
+                Clause::Change(s("first"), s("first"), Place::First),
+            ],
+        ),
+        (
             "ADD COLUMN IF NOT EXISTS (a INT, b ENUM('x,y', 'first') COMMENT 'after z', KEY (a))",
             vec![
                 Clause::Add(s("a"), Place::Unsaid),

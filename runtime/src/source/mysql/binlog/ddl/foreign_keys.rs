@@ -35,34 +35,30 @@ pub fn cascades(database: &str, text: &str) -> Vec<Cascade> {
 /// What follows REFERENCES; none where nothing cascades.
 fn cascade(database: &str, tokens: &[Token]) -> Option<Cascade> {
     let name = |token: &Token| String::from_utf8(token.name()?.to_vec()).ok();
-    let parent = match tokens {
-        [of, Token::Mark(b'.'), table, ..] => TableName::new(name(of)?, name(table)?),
-        [table, ..] => TableName::new(database, name(table)?),
+    let (parent, rest) = match tokens {
+        [of, Token::Mark(b'.'), table, rest @ ..] => {
+            (TableName::new(name(of)?, name(table)?), rest)
+        }
+        [table, rest @ ..] => (TableName::new(database, name(table)?), rest),
         [] => return None,
     };
-    let end = tokens.iter().position(|token| *token == Token::Mark(b','));
-    let own = tokens.get(..end.unwrap_or(tokens.len()))?;
-    let own = match own.contains(&Token::Mark(b')')) {
-        true => own,
-        // The comma stood among the columns.
-        false => {
-            let close = tokens
-                .iter()
-                .position(|token| *token == Token::Mark(b')'))?;
-            let rest = tokens.get(close..)?;
-            let end = rest.iter().position(|token| *token == Token::Mark(b','));
-            rest.get(..end.unwrap_or(rest.len()))?
+    let columns = listed(rest);
+    // Without a list of columns it refers to the parent's key.
+    let rest = match rest.first() {
+        Some(Token::Mark(b'(')) => {
+            let close = rest.iter().position(|token| *token == Token::Mark(b')'))?;
+            rest.get(close + 1..)?
         }
+        _ => rest,
     };
+    let is_end = |token: &Token| matches!(token, Token::Mark(b',' | b'(' | b')'));
+    let end = rest.iter().position(is_end).unwrap_or(rest.len());
+    let own = rest.get(..end)?;
     let follows = |event: &str| {
         own.windows(3).any(|words| match words {
             [on, of, what] => on.is("ON") && of.is(event) && (what.is("CASCADE") || what.is("SET")),
             _ => false,
         })
-    };
-    let columns = match tokens {
-        [_, Token::Mark(b'.'), _, rest @ ..] | [_, rest @ ..] => listed(rest),
-        [] => Vec::new(),
     };
     let (on_delete, on_update) = (follows("DELETE"), follows("UPDATE"));
     (on_delete || on_update).then_some(Cascade {
@@ -142,5 +138,21 @@ mod tests {
             "`p` decimal(9,2) DEFAULT 0, `a,b` enum('x','`y`)')",
         );
         assert_eq!(column_names(&text), ["id", "p", "a,b"]);
+    }
+
+    #[test]
+    fn a_reference_needs_no_list_of_columns() {
+        let text = "CREATE TABLE c (p INT REFERENCES parent ON DELETE CASCADE, q INT REFERENCES other, \
+             r INT CHECK (r > 0), s INT REFERENCES d2.last MATCH FULL ON UPDATE SET NULL)";
+        let cascade = |database: &str, table: &str, on_delete| Cascade {
+            parent: TableName::new(database, table),
+            on_delete,
+            on_update: !on_delete,
+            columns: Vec::new(),
+        };
+        assert_eq!(
+            cascades("d", text),
+            [cascade("d", "parent", true), cascade("d2", "last", false)]
+        );
     }
 }

@@ -66,6 +66,8 @@ pub enum Class {
         rows_follow: bool,
         /// IF NOT EXISTS: a table that stands stays as it is.
         keeps: bool,
+        /// MariaDB's OR REPLACE: a table that stands is dropped first.
+        replaces: bool,
     },
     /// DROP TABLE.
     DropTable(Vec<TableName>),

@@ -299,6 +299,7 @@ impl Reader<'_> {
             table,
             rows_follow,
             keeps,
+            replaces,
         })
     }
 

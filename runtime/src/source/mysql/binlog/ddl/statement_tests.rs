@@ -377,7 +377,17 @@ fn create_table_from_a_select_says_that_rows_follow() {
         Class::CreateTable {
             table: t("shop", "a"),
             rows_follow: true,
-            keeps: false
+            keeps: false,
+            replaces: false
+        }
+    );
+    assert_eq!(
+        read("CREATE OR REPLACE TABLE a (id int)").class,
+        Class::CreateTable {
+            table: t("shop", "a"),
+            rows_follow: false,
+            keeps: false,
+            replaces: true
         }
     );
 }
