@@ -334,14 +334,19 @@ pub(super) fn create_like(target: &TargetTable, name: &str) -> String {
     )
 }
 
-/// Every row that lives below `version`. A repetition writes equal rows of equal versions.
-pub(super) fn copy_below(target: &TargetTable, name: &str, version: Version) -> String {
+/// Every row that lives below `version`, with the values of `columns`, ours among them. A repetition writes equal rows of
+/// equal versions.
+pub(super) fn copy_below(
+    target: &TargetTable,
+    name: &str,
+    columns: &str,
+    version: Version,
+) -> String {
     let system = target.system_columns();
     let (ours, deleted) = (ident(&system.version), ident(&system.deleted));
-    let columns = source_columns(target);
     let version = version.get();
     format!(
-        "INSERT INTO {} ({columns}, {ours}, {deleted})\nSELECT {columns}, {ours}, {deleted}\n\
+        "INSERT INTO {} ({columns})\nSELECT {columns}\n\
          FROM {} FINAL\nWHERE {ours} < toUInt64({version}) AND {deleted} = 0\n\
          SETTINGS do_not_merge_across_partitions_select_final = 0",
         qualified(target.database(), name),

@@ -177,7 +177,8 @@ impl ClickHouse {
         }
     }
 
-    /// Copies every row that lives below `version` into the table `name`, which is like `target`. Repeatable.
+    /// Copies every row that lives below `version` into the table `name`, which is like `target`, with the values of
+    /// `columns`. Repeatable.
     ///
     /// # Errors
     /// As [`ClickHouse::insert`].
@@ -185,10 +186,11 @@ impl ClickHouse {
         &self,
         target: &TargetTable,
         name: &str,
+        columns: &str,
         version: Version,
     ) -> Result<Durable> {
         let doing = Doing::Rows("the copy of a table", target);
-        let sql = ddl::copy_below(target, name, version);
+        let sql = ddl::copy_below(target, name, columns, version);
         self.copy_rows(target, &sql, doing).await
     }
 
