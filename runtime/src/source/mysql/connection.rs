@@ -186,6 +186,31 @@ impl Source {
         open(&self.config).await
     }
 
+    /// Whether a fresh connection leads to another server, for a name may lead elsewhere than a moment ago (pitfall 136):
+    /// what ends a stream from this one then, a `SourceUnavailable`.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn moved(&self, conn: &mut Conn) -> Result<Option<Error>> {
+        let identity: Option<String> = conn
+            .query_first(identity_sql(self.flavor, self.version))
+            .await
+            .map_err(query_error)?;
+        if identity.as_deref() == Some(self.identity.0.as_str()) {
+            return Ok(None);
+        }
+        let SourceConfig { host, port, .. } = &self.config;
+        let error = Error::new(
+            ErrorKind::SourceUnavailable,
+            format!("{host}:{port} leads to another server than the one whose binlog is read"),
+        )
+        .with_hint(
+            "the pipe connects anew by itself, and goes on where that server holds all that was read; an address that leads to \
+             several servers in turn serves no pipe: name each of them in `source.hosts`",
+        );
+        Ok(Some(error))
+    }
+
     /// The settings this source was reached with.
     pub fn config(&self) -> &SourceConfig {
         &self.config
