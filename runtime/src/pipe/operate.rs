@@ -234,9 +234,8 @@ impl Run {
         });
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
         let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            objectives::watch_source(&pipe, &session.source, &stop).await
-        });
+        self.tasks
+            .spawn(async move { objectives::watch_source(&pipe, &session.source, &stop).await });
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
         let (kinship, stop) = (Arc::clone(&self.kinship), self.stop.clone());
         self.tasks.spawn(async move {

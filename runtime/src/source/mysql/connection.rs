@@ -8,8 +8,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, SslOpts};
 use serde::{Deserialize, Serialize};
 
-use super::past::{self, Fitness};
-use super::position::Position;
+use super::past::{self, Fitness, Past};
 use super::wire::WireConn;
 use crate::config::{SourceConfig, SourceType, TlsMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -63,7 +62,7 @@ impl Source {
     /// # Errors
     /// `SourceUnavailable` where no connection came about, `SourceDenied` on refused credentials, `SourceSetting` when
     /// the family is not the configured one.
-    pub async fn connect(config: &SourceConfig, past: Option<&Position>) -> Result<Arc<Self>> {
+    pub async fn connect(config: &SourceConfig, past: Option<&Past>) -> Result<Arc<Self>> {
         if config.hosts.is_empty() {
             return Self::connect_to(config).await.map(Arc::new);
         }
@@ -92,7 +91,10 @@ impl Source {
             }
         }
         match (best, failed) {
-            (Some((fitness, source)), _) => {
+            (Some((fitness, source)), failed) => {
+                if let Some(away) = failed.filter(|away| past::is_awaited(fitness, away)) {
+                    return Err(past::awaited(&source.config, away));
+                }
                 let SourceConfig { host, port, .. } = &source.config;
                 tracing::info!(host, port, ?fitness, identity = source.identity.0, "source");
                 Ok(Arc::new(source))
@@ -102,7 +104,10 @@ impl Source {
         }
     }
 
-    async fn judged(config: &SourceConfig, past: Option<&Position>) -> Result<(Fitness, Self)> {
+    pub(super) async fn judged(
+        config: &SourceConfig,
+        past: Option<&Past>,
+    ) -> Result<(Fitness, Self)> {
         let source = Self::connect_to(config).await?;
         if !source.gtid {
             return Err(Error::new(
