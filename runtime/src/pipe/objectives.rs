@@ -159,7 +159,16 @@ async fn check_source(pipe: &Pipe, source: &Source) -> Result<Found> {
     if let Some(clock) = source.clock(&mut conn).await? {
         pipe.progress.lag.set_clock(clock);
     }
-    check_replica(pipe, source.following(&mut conn).await?);
+    let following = source.following(&mut conn).await?;
+    let stranded = following.is_none() && source.is_stranded(&mut conn).await?;
+    if stranded {
+        let config = pipe.effective_config()?;
+        let past = pipe.past();
+        if let Some(left) = source.left_for(&config.source, past.as_ref()).await {
+            return Ok(Found::Elsewhere(left));
+        }
+    }
+    check_replica(pipe, following, stranded);
     let mut purged = None;
     let mut least: Option<(Duration, Option<TableName>)> = None;
     let mut expiry = None;
@@ -191,7 +200,7 @@ async fn check_source(pipe: &Pipe, source: &Source) -> Result<Found> {
 }
 
 /// A source that has stopped to follow its primary shows nothing new, which to the stream looks like an idle one.
-fn check_replica(pipe: &Pipe, following: Option<Following>) {
+fn check_replica(pipe: &Pipe, following: Option<Following>, stranded: bool) {
     let behind = following.as_ref().map(|following| following.behind);
     pipe.progress
         .set_replica(behind.map(|behind| ReplicaDocument {
@@ -199,17 +208,29 @@ fn check_replica(pipe: &Pipe, following: Option<Following>) {
             checked_at: Timestamp::now(),
         }));
     let stopped = following.and_then(|following| following.stopped);
-    let reason = stopped.map(|stopped| {
-        let error = Error::new(
-            ErrorKind::ReplicaStopped,
-            format!("the source is a replica that {stopped}: what is written there does not reach it"),
-        )
-        .with_hint(
-            "see SHOW REPLICA STATUS (SHOW ALL SLAVES STATUS on MariaDB), then START REPLICA; or RESET REPLICA ALL where the \
-             server follows nobody any more",
-        );
-        Reason::new(ReasonKind::Warning, &error)
-    });
+    let error = match stopped {
+        Some(stopped) => Some(
+            Error::new(
+                ErrorKind::ReplicaStopped,
+                format!("the source is a replica that {stopped}: what is written there does not reach it"),
+            )
+            .with_hint(
+                "see SHOW REPLICA STATUS (SHOW ALL SLAVES STATUS on MariaDB), then START REPLICA; or RESET REPLICA ALL where \
+                 the server follows nobody any more",
+            ),
+        ),
+        None => stranded.then(|| {
+            Error::new(
+                ErrorKind::ReplicaStopped,
+                "the source is read-only and follows no other server: what is written elsewhere does not reach it",
+            )
+            .with_hint(
+                "where another server is the primary now, let this one follow it, or name that one in `source.hosts`: pause the \
+                 pipe, `pipewright set`, and resume it; where this one is, SET GLOBAL read_only = OFF",
+            )
+        }),
+    };
+    let reason = error.map(|error| Reason::new(ReasonKind::Warning, &error));
     pipe.progress.set_alarm(Alarm::Replica, reason);
 }
 
