@@ -105,7 +105,7 @@ pub enum ErrorKind {
     LagBeyondObjective,
     /// The source holds what is yet to be read for less time than the pipe file asks; nothing failed.
     RetentionBelowObjective,
-    /// The source is a replica that receives or applies nothing; nothing failed here.
+    /// The source is a replica that receives or applies nothing, or a former primary; nothing failed here.
     ReplicaStopped,
     /// The state folder cannot be read or written.
     State,

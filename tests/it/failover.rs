@@ -22,6 +22,7 @@ pub(crate) const TAKE_OVER: Duration = Duration::from_secs(180);
 
 on_both_sources! {
     a_promoted_replica_carries_the_pipe_on_and_the_old_primary_takes_over_again: 480,
+    a_planned_switchover_carries_the_pipe_on_while_the_old_primary_lives_read_only: 360,
     a_writable_server_is_read_before_its_replica_and_rows_that_the_new_primary_lacks_fail_the_pipe_by_name: 360,
     a_statement_that_the_new_primary_lacks_fails_the_pipe_by_name: 480,
     a_place_in_a_file_is_refused_on_another_server: 300,
@@ -96,6 +97,52 @@ async fn a_promoted_replica_carries_the_pipe_on_and_the_old_primary_takes_over_a
     stage.wait_caught_up(&mut pipe, TAKE_OVER).await?;
     writer.stop().await?;
     assert_caught_up(&stage, &mut pipe, &Workload::TABLES).await
+}
+
+/// pitfall 136: nothing ends the stream from a server that lives on, and to the pipe it is only idle. Between the two steps
+/// nobody takes writes, which is told.
+async fn a_planned_switchover_carries_the_pipe_on_while_the_old_primary_lives_read_only(
+    kind: SourceKind,
+) -> Result<()> {
+    let mut stage = primary(kind).await?;
+    stage
+        .source
+        .execute("CREATE TABLE t (id INT PRIMARY KEY)")
+        .await?;
+    let replica = server(kind).await?;
+    follow(&replica, &stage.source_server).await?;
+    let mut pipe = running_with(&file_with(&stage, &replica, &["t"])).await?;
+    stage.source.execute("INSERT INTO t VALUES (1)").await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+
+    let mut conn = Conn::from_url(stage.source_server.root_url()).await?;
+    conn.query_drop("SET GLOBAL read_only = ON").await?;
+    conn.disconnect().await?;
+    wait_followed(&replica, &stage.source_server).await?;
+    let status = pipe.wait_state("Degraded", TAKE_OVER).await?;
+    let reason = &status["reasons"][0];
+    ensure!(
+        reason["code"] == "replica_stopped"
+            && reason["message"]
+                .to_string()
+                .contains("follows no other server"),
+        "{status:#}"
+    );
+    promote(&replica).await?;
+    stage.source = Source::with_database(&replica, &stage.database).await?;
+    stage.source.execute("INSERT INTO t VALUES (2)").await?;
+    stage.wait_caught_up(&mut pipe, TAKE_OVER).await?;
+    ensure!(stage.assert_same("t").await? == 2);
+    pipe.wait_state("Running", TAKE_OVER).await?;
+    let read = (
+        read_by_pipes(&replica).await?,
+        read_by_pipes(&stage.source_server).await?,
+    );
+    ensure!(
+        read == (1, 0),
+        "the new and the old primary are read by {read:?}"
+    );
+    Ok(())
 }
 
 /// The connections of pipes that read a server's binlog.

@@ -14,7 +14,7 @@ use crate::batch::{MAX_STREAM_OFFSET, TableName};
 use crate::destination::clickhouse::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
-use crate::source::mysql::past;
+use crate::source::mysql::past::{self, Past};
 use crate::source::mysql::position::{Position, StreamPlace};
 use crate::source::mysql::snapshot::SnapshotSession;
 
@@ -450,15 +450,15 @@ fn newest(sent: Option<StreamPlace>, checkpoint: Position) -> Position {
 }
 
 impl Pipe {
-    /// Up to where rows may be at the destination; none before the pipe has read anything.
-    pub(super) fn past(&self) -> Option<Position> {
+    /// What was read; none before the pipe has read anything.
+    pub(super) fn past(&self) -> Option<Past> {
         let records = self.store.records();
         let record = records.pipe.as_ref()?;
-        let checkpoint = record.checkpoint.as_ref()?;
-        Some(newest(
-            record.sent.clone(),
-            checkpoint.place.position.clone(),
-        ))
+        let checkpoint = record.checkpoint.as_ref()?.place.position.clone();
+        Some(Past {
+            newest: newest(record.sent.clone(), checkpoint.clone()),
+            checkpoint,
+        })
     }
 }
 

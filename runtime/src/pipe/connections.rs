@@ -127,9 +127,9 @@ async fn check_source(pipe: &Pipe, config: &PipeConfig) -> Result<()> {
     });
     setup::refuse(&findings)?;
     if let Some(past) = past {
-        past::ensure_holds(&source, &past).await?;
+        past::ensure_holds(&source, &past.newest).await?;
         // By file and offset the server must be the very one.
-        let session = SnapshotSession::open(&source, Some(&past)).await?;
+        let session = SnapshotSession::open(&source, Some(&past.newest)).await?;
         session.close().await;
     }
     Ok(())

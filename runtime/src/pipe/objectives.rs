@@ -66,20 +66,39 @@ pub(super) fn check_lag(pipe: &Pipe) {
 
 /// Asks the source for its clock, by which commits are dated, and for what it holds. What goes wrong here the stream meets as
 /// well, and tells of.
-pub(super) async fn look_at_source(pipe: &Pipe, source: &Source) {
-    if let Err(error) = check_retention(pipe, source).await {
-        tracing::debug!(error = %error.chain(), "the source's retention is not known");
+///
+/// # Errors
+/// `SourceUnavailable` where the stream goes on undisturbed, and at a server that is not the right one any more.
+pub(super) async fn look_at_source(pipe: &Pipe, source: &Source) -> Result<()> {
+    match check_source(pipe, source).await {
+        Ok(Found::Elsewhere(error)) => return Err(error),
+        Ok(Found::Holds | Found::Purged(_)) => {}
+        Err(error) => {
+            tracing::debug!(error = %error.chain(), "the source's retention is not known");
+        }
     }
+    Ok(())
 }
 
 /// The same again and again until `stop`, from one interval on: a run begins with a look.
-pub(super) async fn watch_source(pipe: &Pipe, source: &Source, stop: &CancellationToken) {
+///
+/// # Errors
+/// As [`look_at_source`].
+pub(super) async fn watch_source(
+    pipe: &Pipe,
+    source: &Source,
+    stop: &CancellationToken,
+) -> Result<()> {
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(CHECK_INTERVAL) => {}
         }
-        look_at_source(pipe, source).await;
+        // A server that takes its time keeps nobody from ending the run.
+        let look = look_at_source(pipe, source);
+        if let Some(looked) = stop.run_until_cancelled(look).await {
+            looked?;
+        }
     }
 }
 
@@ -92,15 +111,12 @@ pub(super) async fn watch_paused(pipe: &Pipe) -> Result<()> {
         let checked = async {
             let config = pipe.effective_config()?;
             let source = Source::connect(&config.source, pipe.past().as_ref()).await?;
-            check_retention(pipe, &source).await
+            check_source(pipe, &source).await
         };
         let unwatched = match checked.await {
-            Ok(purged) => {
-                if let Some(purged) = purged {
-                    return Err(purged);
-                }
-                None
-            }
+            Ok(Found::Purged(purged)) => return Err(purged),
+            // The next connection chooses anew.
+            Ok(Found::Holds | Found::Elsewhere(_)) => None,
             Err(error) => Some(Reason::new(
                 ReasonKind::Warning,
                 &Error::new(
@@ -123,14 +139,36 @@ struct Held {
     age: Duration,
 }
 
-/// Compares what the source holds with the objective, for the pipe's place and those of tables out of service. Returns
-/// the proof when what the pipe itself would read next has gone.
-async fn check_retention(pipe: &Pipe, source: &Source) -> Result<Option<Error>> {
+/// What a look at the source has shown.
+enum Found {
+    /// The pipe can go on with it.
+    Holds,
+    /// What the pipe itself would read next has gone; with the proof.
+    Purged(Error),
+    /// The pipe had better connect anew; with the reason.
+    Elsewhere(Error),
+}
+
+/// Asks the server that is read from how it stands, and compares what it holds with the objective, for the pipe's place and
+/// those of tables out of service. Another one at its address tells nothing of it.
+async fn check_source(pipe: &Pipe, source: &Source) -> Result<Found> {
     let mut conn = source.control().await?;
+    if let Some(moved) = source.moved(&mut conn).await? {
+        return Ok(Found::Elsewhere(moved));
+    }
     if let Some(clock) = source.clock(&mut conn).await? {
         pipe.progress.lag.set_clock(clock);
     }
-    check_replica(pipe, source.following(&mut conn).await?);
+    let following = source.following(&mut conn).await?;
+    let stranded = following.is_none() && source.is_stranded(&mut conn).await?;
+    if stranded {
+        let config = pipe.effective_config()?;
+        let past = pipe.past();
+        if let Some(left) = source.left_for(&config.source, past.as_ref()).await {
+            return Ok(Found::Elsewhere(left));
+        }
+    }
+    check_replica(pipe, following, stranded);
     let mut purged = None;
     let mut least: Option<(Duration, Option<TableName>)> = None;
     let mut expiry = None;
@@ -158,11 +196,11 @@ async fn check_retention(pipe: &Pipe, source: &Source) -> Result<Option<Error>> 
     }));
     let reason = least.and_then(|(headroom, table)| low(pipe, headroom, expiry, table));
     pipe.progress.set_alarm(Alarm::Retention, reason);
-    Ok(purged)
+    Ok(purged.map_or(Found::Holds, Found::Purged))
 }
 
 /// A source that has stopped to follow its primary shows nothing new, which to the stream looks like an idle one.
-fn check_replica(pipe: &Pipe, following: Option<Following>) {
+fn check_replica(pipe: &Pipe, following: Option<Following>, stranded: bool) {
     let behind = following.as_ref().map(|following| following.behind);
     pipe.progress
         .set_replica(behind.map(|behind| ReplicaDocument {
@@ -170,17 +208,29 @@ fn check_replica(pipe: &Pipe, following: Option<Following>) {
             checked_at: Timestamp::now(),
         }));
     let stopped = following.and_then(|following| following.stopped);
-    let reason = stopped.map(|stopped| {
-        let error = Error::new(
-            ErrorKind::ReplicaStopped,
-            format!("the source is a replica that {stopped}: what is written there does not reach it"),
-        )
-        .with_hint(
-            "see SHOW REPLICA STATUS (SHOW ALL SLAVES STATUS on MariaDB), then START REPLICA; or RESET REPLICA ALL where the \
-             server follows nobody any more",
-        );
-        Reason::new(ReasonKind::Warning, &error)
-    });
+    let error = match stopped {
+        Some(stopped) => Some(
+            Error::new(
+                ErrorKind::ReplicaStopped,
+                format!("the source is a replica that {stopped}: what is written there does not reach it"),
+            )
+            .with_hint(
+                "see SHOW REPLICA STATUS (SHOW ALL SLAVES STATUS on MariaDB), then START REPLICA; or RESET REPLICA ALL where \
+                 the server follows nobody any more",
+            ),
+        ),
+        None => stranded.then(|| {
+            Error::new(
+                ErrorKind::ReplicaStopped,
+                "the source is read-only and follows no other server: what is written elsewhere does not reach it",
+            )
+            .with_hint(
+                "where another server is the primary now, let this one follow it, or name that one in `source.hosts`: pause the \
+                 pipe, `pipewright set`, and resume it; where this one is, SET GLOBAL read_only = OFF",
+            )
+        }),
+    };
+    let reason = error.map(|error| Reason::new(ReasonKind::Warning, &error));
     pipe.progress.set_alarm(Alarm::Replica, reason);
 }
 

@@ -80,7 +80,7 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
     let loading = record.state.resume() == Resume::Snapshot;
     let kinship = Arc::new(Kinship::read(&session, &records).await?);
     pipe.progress.lag.begin();
-    objectives::look_at_source(&pipe, &session.source).await;
+    objectives::look_at_source(&pipe, &session.source).await?;
     let mut run = Run {
         pipe: Arc::clone(&pipe),
         kinship: Arc::clone(&kinship),
@@ -234,10 +234,8 @@ impl Run {
         });
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
         let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            objectives::watch_source(&pipe, &session.source, &stop).await;
-            Ok(())
-        });
+        self.tasks
+            .spawn(async move { objectives::watch_source(&pipe, &session.source, &stop).await });
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
         let (kinship, stop) = (Arc::clone(&self.kinship), self.stop.clone());
         self.tasks.spawn(async move {

@@ -18,7 +18,7 @@ use crate::destination::clickhouse::{ClickHouse, LabelsByColumn, TargetTable};
 use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::source::mysql::Source;
 use crate::source::mysql::catalog::SourceTable;
-use crate::source::mysql::position::Position;
+use crate::source::mysql::past::Past;
 use crate::transform::{Chain, ChainOutput, Engine, Plugin, first_start};
 
 /// Both ends and everything bound between them.
@@ -129,7 +129,7 @@ impl Session {
         config: Arc<PipeConfig>,
         engine: &Arc<Engine>,
         files: &PluginFiles,
-        past: Option<&Position>,
+        past: Option<&Past>,
     ) -> Result<Self> {
         let (source, destination) = tokio::try_join!(
             Source::connect(&config.source, past),

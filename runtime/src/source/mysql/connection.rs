@@ -8,8 +8,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, SslOpts};
 use serde::{Deserialize, Serialize};
 
-use super::past::{self, Fitness};
-use super::position::Position;
+use super::past::{self, Fitness, Past};
 use super::wire::WireConn;
 use crate::config::{SourceConfig, SourceType, TlsMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -63,7 +62,7 @@ impl Source {
     /// # Errors
     /// `SourceUnavailable` where no connection came about, `SourceDenied` on refused credentials, `SourceSetting` when
     /// the family is not the configured one.
-    pub async fn connect(config: &SourceConfig, past: Option<&Position>) -> Result<Arc<Self>> {
+    pub async fn connect(config: &SourceConfig, past: Option<&Past>) -> Result<Arc<Self>> {
         if config.hosts.is_empty() {
             return Self::connect_to(config).await.map(Arc::new);
         }
@@ -92,7 +91,10 @@ impl Source {
             }
         }
         match (best, failed) {
-            (Some((fitness, source)), _) => {
+            (Some((fitness, source)), failed) => {
+                if let Some(away) = failed.filter(|away| past::is_awaited(fitness, away)) {
+                    return Err(past::awaited(&source.config, away));
+                }
                 let SourceConfig { host, port, .. } = &source.config;
                 tracing::info!(host, port, ?fitness, identity = source.identity.0, "source");
                 Ok(Arc::new(source))
@@ -102,7 +104,10 @@ impl Source {
         }
     }
 
-    async fn judged(config: &SourceConfig, past: Option<&Position>) -> Result<(Fitness, Self)> {
+    pub(super) async fn judged(
+        config: &SourceConfig,
+        past: Option<&Past>,
+    ) -> Result<(Fitness, Self)> {
         let source = Self::connect_to(config).await?;
         if !source.gtid {
             return Err(Error::new(
@@ -184,6 +189,31 @@ impl Source {
     /// As [`Source::connect`].
     pub async fn control(&self) -> Result<Conn> {
         open(&self.config).await
+    }
+
+    /// Whether a fresh connection leads to another server, for a name may lead elsewhere than a moment ago (pitfall 136):
+    /// what ends a stream from this one then, a `SourceUnavailable`.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn moved(&self, conn: &mut Conn) -> Result<Option<Error>> {
+        let identity: Option<String> = conn
+            .query_first(identity_sql(self.flavor, self.version))
+            .await
+            .map_err(query_error)?;
+        if identity.as_deref() == Some(self.identity.0.as_str()) {
+            return Ok(None);
+        }
+        let SourceConfig { host, port, .. } = &self.config;
+        let error = Error::new(
+            ErrorKind::SourceUnavailable,
+            format!("{host}:{port} leads to another server than the one whose binlog is read"),
+        )
+        .with_hint(
+            "the pipe connects anew by itself, and goes on where that server holds all that was read; an address that leads to \
+             several servers in turn serves no pipe: name each of them in `source.hosts`",
+        );
+        Ok(Some(error))
     }
 
     /// The settings this source was reached with.

@@ -6,9 +6,11 @@ use std::time::Duration;
 use mysql_async::prelude::FromValue;
 use mysql_async::{Conn, Row};
 
-use super::preflight::ask_rows;
+use super::past::{Fitness, Past};
+use super::preflight::{ask, ask_rows};
 use super::{Flavor, ServerVersion, Source};
-use crate::error::Result;
+use crate::config::SourceConfig;
+use crate::error::{Error, ErrorKind, Result};
 
 /// How a source stands to the servers that it follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +66,66 @@ impl Source {
             stopped: channels.iter().find_map(stopped),
         }))
     }
+}
+
+impl Source {
+    /// Whether writes go past the server for good: nobody can write to it, and it follows nobody, as a former primary after a
+    /// planned switchover. Members of a group or a cluster receive by other ways, and one that does not say is not taken to.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn is_stranded(&self, conn: &mut Conn) -> Result<bool> {
+        let sql = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on', 'group_replication_group_name')";
+        for row in ask(conn, sql).await?.unwrap_or_default() {
+            let mut cells = row.into_iter().map(Option::unwrap_or_default);
+            let (name, value) = (cells.next(), cells.next().unwrap_or_default());
+            // MariaDB 12 has several words for what forbids writes.
+            let allows = match name.as_deref() {
+                Some("read_only") => !is_off(&value),
+                _ => value.is_empty() || is_off(&value),
+            };
+            if !allows {
+                return Ok(false);
+            }
+        }
+        Ok(channels(self, conn)
+            .await?
+            .is_some_and(|channels| channels.is_empty()))
+    }
+
+    /// What ends a stream from a stranded server: another one of the pipe's `config` that can be written to, and holds `past`.
+    pub async fn left_for(&self, config: &SourceConfig, past: Option<&Past>) -> Option<Error> {
+        let ours =
+            |one: &SourceConfig| one.host == self.config().host && one.port == self.config().port;
+        for one in config
+            .each_host()
+            .filter(|one| !config.hosts.is_empty() && !ours(one))
+        {
+            match Self::judged(&one, past).await {
+                Ok((Fitness::Writable, other)) if other.identity() != self.identity() => {
+                    return Some(Error::new(
+                        ErrorKind::SourceUnavailable,
+                        format!(
+                            "the source at {}:{} is read-only and follows no other server; {}:{} takes writes and holds all \
+                             that was read",
+                            self.config().host,
+                            self.config().port,
+                            one.host,
+                            one.port
+                        ),
+                    )
+                    .with_hint("the pipe goes on there by itself"));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!("{}", error.chain()),
+            }
+        }
+        None
+    }
+}
+
+fn is_off(value: &str) -> bool {
+    matches!(value, "OFF" | "0")
 }
 
 /// The thread of the channel that does not run, with the server's number for the reason: its text may hold values.

@@ -11,6 +11,7 @@ use super::position::{BinlogState, GtidSet, Position};
 use super::snapshot::boundary::ensure_same_server;
 use super::wire::{ServerError, WireConn};
 use super::{Flavor, ServerVersion, Source};
+use crate::config::SourceConfig;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a server that follows no other may take to show what it has sent: a dump runs ahead of the commit by the
@@ -22,9 +23,20 @@ const FOLLOWING_DEADLINE: Duration = Duration::from_secs(30);
 
 const POLL: Duration = Duration::from_millis(200);
 
+/// What a stream has read.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// Up to where rows may be at the destination.
+    pub newest: Position,
+    /// From where on it reads again; not behind the other.
+    pub checkpoint: Position,
+}
+
 /// What a server is for a stream that wants to go on behind a place. The greater, the better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fitness {
+    /// It has purged some of what comes next.
+    Purged,
     /// It lacks some of what was read, and may receive it.
     Lags,
     /// It lacks some of what was read.
@@ -35,25 +47,58 @@ pub(super) enum Fitness {
     Writable,
 }
 
+impl Fitness {
+    fn of(purged: bool, lacks: bool, read_only: bool) -> Self {
+        match (purged, lacks, read_only) {
+            (true, ..) => Self::Purged,
+            (false, true, true) => Self::Lags,
+            (false, true, false) => Self::Lacks,
+            (false, false, true) => Self::ReadOnly,
+            (false, false, false) => Self::Writable,
+        }
+    }
+}
+
 /// How well a server fits a stream behind `past`.
 ///
 /// # Errors
 /// As the queries fail.
-pub(super) async fn fitness(source: &Source, past: Option<&Position>) -> Result<Fitness> {
+pub(super) async fn fitness(source: &Source, past: Option<&Past>) -> Result<Fitness> {
     let mut conn = WireConn::connect(source.config()).await?;
-    let lacks = match past {
-        Some(past) => lacking_each(&mut conn, &[past]).await? != [None],
-        None => false,
-    };
+    let (mut lacks, mut purged) = (false, false);
+    if let Some(Past { newest, checkpoint }) = past {
+        lacks = lacking_each(&mut conn, &[newest]).await? != [None];
+        let mut control = source.control().await?;
+        let retention = source.retention(&mut control, checkpoint).await?;
+        purged = retention.purged.is_some();
+        control.disconnect().await.ok();
+    }
     let read_only = is_read_only(&mut conn).await?;
-    let fitness = match (lacks, read_only) {
-        (true, true) => Fitness::Lags,
-        (true, false) => Fitness::Lacks,
-        (false, true) => Fitness::ReadOnly,
-        (false, false) => Fitness::Writable,
-    };
     conn.quit().await;
-    Ok(fitness)
+    Ok(Fitness::of(purged, lacks, read_only))
+}
+
+/// Whether a pipe whose best server is `best` waits for one that failed with `error`: what a server has purged is lost to the
+/// pipe only where no other has it. What the best one lacks is told at once, for rows of it may be at the destination.
+pub(super) fn is_awaited(best: Fitness, error: &Error) -> bool {
+    best == Fitness::Purged && error.kind() == ErrorKind::SourceUnavailable
+}
+
+/// What such a pipe waits with.
+pub(super) fn awaited(best: &SourceConfig, error: Error) -> Error {
+    let SourceConfig { host, port, .. } = best;
+    Error::new(
+        ErrorKind::SourceUnavailable,
+        format!(
+            "{host}:{port} has purged transactions that this pipe has not read, and another server that may hold them cannot \
+             be asked"
+        ),
+    )
+    .with_hint(
+        "bring that server back; where it is gone for good, pause the pipe, take it out of `source.hosts` with `pipewright \
+         set`, and resync the pipe",
+    )
+    .with_source(error)
 }
 
 /// Proves that the server holds everything up to `place`.
@@ -196,10 +241,35 @@ mod tests {
             Fitness::Lacks,
             Fitness::Writable,
             Fitness::Lags,
+            Fitness::Purged,
             Fitness::ReadOnly,
         ];
         servers.sort();
+        assert_eq!(servers.first(), Some(&Fitness::Purged));
         assert_eq!(servers.last(), Some(&Fitness::Writable));
         assert!(Fitness::ReadOnly > Fitness::Lacks);
+    }
+
+    #[test]
+    fn a_server_that_has_purged_what_comes_next_is_the_last_choice_however_else_it_stands() {
+        for lacks in [false, true] {
+            for read_only in [false, true] {
+                let other = Fitness::of(false, lacks, read_only);
+                assert!(Fitness::of(true, lacks, read_only) < other, "{other:?}");
+            }
+        }
+        assert_eq!(Fitness::of(false, false, false), Fitness::Writable);
+        assert_eq!(Fitness::of(false, true, true), Fitness::Lags);
+    }
+
+    #[test]
+    fn what_one_server_has_purged_is_waited_for_while_another_is_away() {
+        let away = Error::new(ErrorKind::SourceUnavailable, "no answer");
+        assert!(is_awaited(Fitness::Purged, &away));
+        let refused = Error::new(ErrorKind::SourceDenied, "refused");
+        assert!(!is_awaited(Fitness::Purged, &refused));
+        for fitness in [Fitness::Lags, Fitness::Lacks, Fitness::ReadOnly] {
+            assert!(!is_awaited(fitness, &away), "{fitness:?}");
+        }
     }
 }

@@ -25,6 +25,8 @@ const RESYNC_AND_RETAIN: &str = "resync the pipe, and keep the binlog for longer
 const UNREADABLE: &str =
     "the source lists the binlog file that this pipe would read next, and cannot open it";
 const PUT_BACK: &str = "put the file back into the source's binlog folder, readable for the server, and retry; else resync the pipe";
+const SEE_ITS_LOG: &str = "see the source's error log for what it had to say at that moment; the pipe tries again by itself, and \
+     where it never gets on, resync it";
 const VERIFY_AND_RESYNC: &str =
     "look for it with mysqlbinlog --verify-binlog-checksum, then resync the pipe";
 const GTIDS_ON: &str = "SET GLOBAL gtid_mode = ON, step by step, then retry; or set `source.position: file`, and resync the pipe";
@@ -238,6 +240,7 @@ pub(super) fn stream_error(error: Error, place: &Position) -> Error {
             ErrorKind::SourceUnavailable,
             format!("the source ended the binlog stream (at {place})"),
         )
+        .with_hint(SEE_ITS_LOG)
         .with_source(error),
     }
 }
@@ -246,7 +249,8 @@ fn meaning(server: &ServerError) -> Option<(ErrorKind, &'static str, &'static st
     let text = server
         .message
         .to_lowercase()
-        .replace("master has purged", "source has purged");
+        .replace("master has purged", "source has purged")
+        .replace("than the master has", "than the source has");
     MEANINGS
         .iter()
         .find(|(needle, ..)| text.contains(needle))
@@ -288,6 +292,9 @@ pub(super) fn unexpected(what: &str) -> Error {
     Error::new(
         ErrorKind::SourceCorrupt,
         format!("the source sent a {what} event where none can be"),
+    )
+    .with_hint(
+        "see the source's error log, and look at the binlog with mysqlbinlog; retry, and where it recurs, resync the pipe",
     )
 }
 
@@ -384,6 +391,21 @@ mod tests {
         stream_error(error, &place).kind()
     }
 
+    #[test]
+    fn an_end_that_nobody_knows_and_an_event_out_of_place_name_a_remedy() {
+        let error = Error::from(ServerError {
+            code: ER_SOURCE_FATAL_ERROR_READING_BINLOG,
+            message: "a trouble of tomorrow".into(),
+        });
+        let place = Position::Gtid {
+            set: GtidSet::default(),
+        };
+        for error in [stream_error(error, &place), unexpected("GTID")] {
+            let hint = error.hint().unwrap_or_default();
+            assert!(hint.contains("error log"), "{}: {hint}", error.chain());
+        }
+    }
+
     /// pitfall 62, pitfall 63
     #[test]
     fn the_many_meanings_of_error_1236_are_told_apart() {
@@ -395,6 +417,15 @@ mod tests {
             (
                 "Cannot replicate because the source purged required binary logs. Replicate the missing transactions",
                 ErrorKind::PositionPurged,
+            ),
+            (
+                "Slave has more GTIDs than the master has, using the master's SERVER_UUID. This may indicate that the end of \
+                 the binary log was truncated",
+                ErrorKind::SourceDiverged,
+            ),
+            (
+                "Replica has more GTIDs than the source has, using the source's SERVER_UUID.",
+                ErrorKind::SourceDiverged,
             ),
             (
                 "Could not find GTID state requested by slave in any binlog files. Probably the slave state is too old",
