@@ -11,7 +11,7 @@ use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::preflight::{findings, said_of};
 use crate::support::{
-    CATCH_UP, assert_caught_up, on_both_sources, once, running_with, wait_answer,
+    CATCH_UP, assert_caught_up, events, on_both_sources, once, running_with, wait_answer,
 };
 
 on_both_sources! {
@@ -337,8 +337,7 @@ async fn a_foreign_key_that_comes_is_warned_of() -> Result<()> {
     );
     stage.source.execute(COMES).await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    let events = format!("/v1/pipes/{}/events?limit=1000", stage.database);
-    let events = pipe.get(&events).await?.to_string();
+    let events = events(&stage, &pipe).await?.to_string();
     ensure!(events.contains("a foreign key has come"), "{events}");
     Ok(())
 }

@@ -51,6 +51,15 @@ pub(crate) async fn primary(kind: SourceKind) -> Result<Stage> {
     Stage::with_source(move || Ok(server)).await
 }
 
+/// A primary behind these statements, and a replica of it.
+async fn followed(kind: SourceKind, made: &[&str]) -> Result<(Stage, SourceServer)> {
+    let stage = primary(kind).await?;
+    stage.source.execute_all(made.to_vec()).await?;
+    let replica = server(kind).await?;
+    follow(&replica, &stage.source_server).await?;
+    Ok((stage, replica))
+}
+
 /// A pipe file that also names another server.
 fn file_with(stage: &Stage, other: &SourceServer, tables: &[&str]) -> Value {
     let mut file = stage.pipe_file(tables);
@@ -104,13 +113,7 @@ async fn a_promoted_replica_carries_the_pipe_on_and_the_old_primary_takes_over_a
 async fn a_planned_switchover_carries_the_pipe_on_while_the_old_primary_lives_read_only(
     kind: SourceKind,
 ) -> Result<()> {
-    let mut stage = primary(kind).await?;
-    stage
-        .source
-        .execute("CREATE TABLE t (id INT PRIMARY KEY)")
-        .await?;
-    let replica = server(kind).await?;
-    follow(&replica, &stage.source_server).await?;
+    let (mut stage, replica) = followed(kind, &["CREATE TABLE t (id INT PRIMARY KEY)"]).await?;
     let mut pipe = running_with(&file_with(&stage, &replica, &["t"])).await?;
     stage.source.execute("INSERT INTO t VALUES (1)").await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
@@ -162,13 +165,8 @@ async fn read_by_pipes(server: &SourceServer) -> Result<usize> {
 async fn a_writable_server_is_read_before_its_replica_and_rows_that_the_new_primary_lacks_fail_the_pipe_by_name(
     kind: SourceKind,
 ) -> Result<()> {
-    let mut stage = primary(kind).await?;
-    stage
-        .source
-        .execute("CREATE TABLE t (id INT PRIMARY KEY, a INT)")
-        .await?;
-    let replica = server(kind).await?;
-    follow(&replica, &stage.source_server).await?;
+    let (mut stage, replica) =
+        followed(kind, &["CREATE TABLE t (id INT PRIMARY KEY, a INT)"]).await?;
     let mut file = file_with(&stage, &stage.source_server, &["t"]);
     file["source"]["port"] = json!(replica.port());
     let mut pipe = running_with(&file).await?;
@@ -229,11 +227,8 @@ async fn a_statement_that_the_new_primary_lacks_fails_the_pipe_by_name(
 
 /// The process ends at `done`, and goes on at a server without the statement.
 async fn ensure_missed(kind: SourceKind, statement: &str, done: &str) -> Result<()> {
-    let mut stage = primary(kind).await?;
-    let made = "CREATE TABLE t (id INT PRIMARY KEY, a INT)";
-    stage.source.execute(made).await?;
-    let replica = server(kind).await?;
-    follow(&replica, &stage.source_server).await?;
+    let (mut stage, replica) =
+        followed(kind, &["CREATE TABLE t (id INT PRIMARY KEY, a INT)"]).await?;
     let mut pipe = running_with(&file_with(&stage, &replica, &["t"])).await?;
     stage.source.execute("INSERT INTO t VALUES (1, 1)").await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
@@ -364,16 +359,11 @@ async fn a_place_in_a_file_is_refused_on_another_server(kind: SourceKind) -> Res
 async fn another_server_behind_one_address_is_read_where_it_has_all_that_was_read(
     kind: SourceKind,
 ) -> Result<()> {
-    let mut stage = primary(kind).await?;
-    stage
-        .source
-        .execute_all([
-            "CREATE TABLE t (id INT PRIMARY KEY)",
-            "INSERT INTO t VALUES (1)",
-        ])
-        .await?;
-    let replica = server(kind).await?;
-    follow(&replica, &stage.source_server).await?;
+    let made = [
+        "CREATE TABLE t (id INT PRIMARY KEY)",
+        "INSERT INTO t VALUES (1)",
+    ];
+    let (mut stage, replica) = followed(kind, &made).await?;
     let address = BinlogProxy::before(stage.source_server.port(), |_, _, _| {}).await?;
     let mut file = stage.pipe_file(&["t"]);
     file["source"]["port"] = json!(address.port());
@@ -411,11 +401,7 @@ pub(crate) async fn late_and_wide(
     kind: SourceKind,
     tables: &[&str],
 ) -> Result<(Stage, SourceServer, Value)> {
-    let stage = primary(kind).await?;
-    stage.source.execute_all(LATE).await?;
-    stage.source.execute(WIDE).await?;
-    let replica = server(kind).await?;
-    follow(&replica, &stage.source_server).await?;
+    let (stage, replica) = followed(kind, &[&LATE[..], &[WIDE]].concat()).await?;
     let mut file = file_with(&stage, &replica, tables);
     file["sync"] = json!({ "interval": "200ms", "max_rows": 1 });
     // In the order of their names.

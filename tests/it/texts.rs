@@ -7,7 +7,7 @@ use serde_json::json;
 use testbed::harness::{Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
-use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, once, running};
+use crate::support::{CATCH_UP, assert_caught_up, events, on_both_sources, once, running};
 
 on_both_sources! {
     a_definition_is_read_in_the_charset_of_its_client: 240,
@@ -201,8 +201,7 @@ async fn tables_that_are_written_through_a_merge_table_are_warned_of(
         )
         .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
-    let events = format!("/v1/pipes/{}/events?limit=1000", stage.database);
-    let events = pipe.get(&events).await?.to_string();
+    let events = events(&stage, &pipe).await?.to_string();
     let comes = |table: &str| {
         format!(
             "rows of `{0}.{table}` can be written through `{0}.later`",

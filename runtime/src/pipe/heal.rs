@@ -108,9 +108,11 @@ impl Kinship {
     fn lose_columns_of(&self, is_lost: impl Fn(&TableName) -> bool) {
         let mut known = self.known();
         for (_, parent) in known.iter_mut().filter(|(name, _)| is_lost(name)) {
-            parent.any_column = true;
+            if !parent.any_column {
+                parent.any_column = true;
+                self.learned.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        self.learned.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The columns of a table whose updates are followed by rows of others.
@@ -140,23 +142,24 @@ impl Kinship {
         store: &PipeStore,
         statement: &Statement,
     ) -> Result<()> {
-        match &statement.class {
+        let text = statement.text.to_ascii_uppercase();
+        let names_columns_anew = || text.contains("RENAME") || text.contains("CHANGE");
+        let table = match &statement.class {
             Class::AlterTable { table, .. } => {
-                let text = statement.text.to_ascii_uppercase();
-                if text.contains("RENAME") || text.contains("CHANGE") {
-                    self.lose_columns_of(|parent| parent == table);
-                }
+                self.lose_columns_of(|parent| parent == table && names_columns_anew());
+                table
             }
-            Class::CreateTable { table, .. } => self.lose_columns_of(|parent| parent == table),
-            Class::RenameTable(_) => self.lose_columns_of(|_| true),
-            _ => {}
-        }
-        let (Class::AlterTable { table, .. } | Class::CreateTable { table, .. }) = &statement.class
-        else {
-            return Ok(());
+            Class::CreateTable { table, .. } => {
+                self.lose_columns_of(|parent| parent == table);
+                table
+            }
+            Class::RenameTable(_) => {
+                self.lose_columns_of(|_| true);
+                return Ok(());
+            }
+            _ => return Ok(()),
         };
-        let mentions = statement.text.to_ascii_uppercase().contains("REFERENCES");
-        if !mentions || !store.records().tables.contains_key(table) {
+        if !text.contains("REFERENCES") || !store.records().tables.contains_key(table) {
             return Ok(());
         }
         let said = cascades(&table.database, &statement.text);

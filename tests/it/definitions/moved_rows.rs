@@ -13,7 +13,7 @@ use testbed::harness::{Pipe, Stage, run_to_end};
 
 use super::{identity, settled, wait_exists};
 use crate::support::{
-    CATCH_UP, on_all_sources, on_both_sources, program, reason_of, running, running_with,
+    CATCH_UP, events, on_all_sources, on_both_sources, program, reason_of, running, running_with,
 };
 
 on_all_sources! {
@@ -202,8 +202,7 @@ async fn partitions_that_move_end_as_foretold(kind: SourceKind) -> Result<()> {
         ensure!(found == ends, "`{statement}`: came out as {found:?}");
     }
     if Known::Newer.on(kind) {
-        let path = format!("/v1/pipes/{}/events?limit=1000", stage.database);
-        let told = pipe.get(&path).await?.to_string();
+        let told = events(&stage, &pipe).await?.to_string();
         ensure!(
             told.contains("CHECK TABLE"),
             "no word of rows WITHOUT VALIDATION"

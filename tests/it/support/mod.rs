@@ -267,6 +267,12 @@ pub(crate) async fn wait_for_pipe(
     }
 }
 
+/// The newest events of the stage's pipe.
+pub(crate) async fn events(stage: &Stage, pipe: &Pipe) -> Result<Value> {
+    let path = format!("/v1/pipes/{}/events?limit=1000", stage.database);
+    pipe.get(&path).await
+}
+
 /// Waits until ClickHouse answers so: what was committed together becomes visible table by table.
 pub(crate) async fn wait_answer(stage: &Stage, sql: &str, wanted: &str) -> Result<()> {
     let until = Instant::now() + CATCH_UP;

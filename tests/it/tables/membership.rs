@@ -10,7 +10,7 @@ use testbed::harness::{Comparison, Proxy, Stage};
 
 use super::{name_of, table, two_tables, wait_table};
 use crate::support::{
-    CATCH_UP, START, Seed, Workload, assert_caught_up, on_both_sources, once, running,
+    CATCH_UP, START, Seed, Workload, assert_caught_up, events, on_both_sources, once, running,
     running_with, wait_for_pipe,
 };
 
@@ -226,9 +226,7 @@ async fn a_table_that_begins_to_match_a_wildcard_joins_by_itself(kind: SourceKin
         outside(document) == one
     })
     .await?;
-    let events = pipe
-        .get(&format!("/v1/pipes/{}/events?limit=1000", stage.database))
-        .await?;
+    let events = events(&stage, &pipe).await?;
     let events = events["events"].as_array().context("events")?;
     for name in &refused {
         let told = events

@@ -3,7 +3,7 @@
 use super::client::{ClickHouse, STATEMENT_TIMEOUT};
 use super::ddl;
 use super::failure::Doing;
-use super::tables::{ExistingColumn, Owner};
+use super::tables::Owner;
 use super::target::TargetTable;
 use super::writer::Durable;
 use crate::batch::Version;
@@ -75,12 +75,10 @@ impl ClickHouse {
         let copy = self.inspect(&name).await.map_err(tag)?;
         let existing = copy.map(|copy| copy.columns).unwrap_or_default();
         // Those that the target keeps of earlier definitions belong to the copy; one that is computed takes no values.
-        let takes_values = |column: &&ExistingColumn| {
-            let kind = column.default_kind.as_str();
-            column.name != target.system_columns().synced_at
-                && (kind.is_empty() || kind == "DEFAULT")
-        };
-        let copied = existing.iter().filter(takes_values);
+        let synced_at = &target.system_columns().synced_at;
+        let copied = existing
+            .iter()
+            .filter(|column| column.is_stored() && column.name != *synced_at);
         let columns = ddl::idents(copied.map(|column| column.name.as_str()));
         self.copy_below(target, &name, &columns, version).await
     }

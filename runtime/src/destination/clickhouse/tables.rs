@@ -89,10 +89,8 @@ impl ExistingTable {
 
     /// Whether it stores a column that the other lacks.
     pub fn holds_more_than(&self, other: &ExistingTable) -> bool {
-        let is_stored =
-            |column: &&ExistingColumn| matches!(column.default_kind.as_str(), "" | "DEFAULT");
         let is_there = |name: &str| other.columns.iter().any(|column| column.name == name);
-        let mut stored = self.columns.iter().filter(is_stored);
+        let mut stored = self.columns.iter().filter(|column| column.is_stored());
         stored.any(|column| !is_there(&column.name))
     }
 
@@ -116,6 +114,13 @@ pub struct ExistingColumn {
     pub default_kind: String,
     /// The expression of that as ClickHouse prints it, or empty.
     pub default_expression: String,
+}
+
+impl ExistingColumn {
+    /// Whether it has values of its own, and is not computed.
+    pub(super) fn is_stored(&self) -> bool {
+        matches!(self.default_kind.as_str(), "" | "DEFAULT")
+    }
 }
 
 #[derive(Deserialize)]

@@ -66,9 +66,7 @@ impl Source {
             stopped: channels.iter().find_map(stopped),
         }))
     }
-}
 
-impl Source {
     /// Whether writes go past the server for good: nobody can write to it, and it follows nobody, as a former primary after a
     /// planned switchover. Members of a group or a cluster receive by other ways, and one that does not say is not taken to.
     ///

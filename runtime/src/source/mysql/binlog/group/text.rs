@@ -82,10 +82,11 @@ impl Grouper {
             Class::DropDatabase(database) => self.filter.wants_database(database),
             // What a tool does to its copy tells what it puts in the table's place; through a MERGE table others are written.
             Class::CreateTable { table, .. } | Class::AlterTable { table, .. } => {
-                let text = String::from_utf8_lossy(query.text);
-                let mut written = merged(&table.database, &text).into_iter();
-                ours || self.filter.wants_copy(table)
-                    || written.any(|table| self.filter.wants(&table))
+                let writes_ours = || {
+                    let merged = merged(&table.database, &String::from_utf8_lossy(query.text));
+                    merged.iter().any(|table| self.filter.wants(table))
+                };
+                ours || self.filter.wants_copy(table) || writes_ours()
             }
             _ => ours,
         };
