@@ -523,11 +523,14 @@ impl Follower<'_> {
     fn is_named(&self, statement: &Statement) -> bool {
         let records = self.store.records();
         let told = |name: &TableName| records.tables.contains_key(name);
-        let mut tables = statement.tables.iter();
+        let carried = |name: &&TableName| self.track.carries(&records, name);
         match &statement.class {
             Class::Unknown if !statement.tables.iter().any(told) => true,
-            Class::DropDatabase(_) => true,
-            _ => tables.any(|name| self.track.carries(&records, name)),
+            Class::DropDatabase(database) => {
+                let mut carried = records.tables.keys().filter(carried);
+                carried.any(|name| name.database == *database)
+            }
+            _ => statement.tables.iter().any(|name| carried(&name)),
         }
     }
 

@@ -163,8 +163,20 @@ impl Kinship {
             return Ok(());
         }
         let said = cascades(&table.database, &statement.text);
-        if session.config.cascades == Cascades::Warn {
-            let Some(first) = said.first() else {
+        let warns = session.config.cascades == Cascades::Warn;
+        // Names that a session has quoted as ANSI does are not read from the text.
+        let may_follow = || text.contains("CASCADE") || text.contains("SET NULL");
+        let asks = !warns || (said.is_empty() && may_follow());
+        let mut found = BTreeMap::new();
+        if asks {
+            let mut conn = session.source.control().await?;
+            let shown = unlogged_cascades(&mut conn, [table]).await;
+            conn.disconnect().await.ok();
+            found = shown?.cascades;
+        }
+        if warns {
+            let mut own = said.iter().chain(found.get(table).into_iter().flatten());
+            let Some(first) = own.next() else {
                 return Ok(());
             };
             let text = format!(
@@ -175,10 +187,6 @@ impl Kinship {
             let note = Note::new(Level::Warning, EventKind::Transition, text).of_table(table);
             return store.note(note).await;
         }
-        let mut conn = session.source.control().await?;
-        let found = unlogged_cascades(&mut conn, [table]).await;
-        conn.disconnect().await.ok();
-        let found = found?.cascades;
         self.take_in(found.into_iter().chain([(table.clone(), said)]));
         Ok(())
     }

@@ -145,7 +145,14 @@ impl Teller<'_> {
         for (from, to) in pairs {
             if self.is_ours(to) && is_ghost(pairs, from, to) {
                 let applied = "the target stays, and follows the new definition";
-                self.tell(to, part, policies.modify_column, applied);
+                for (part, policy) in [
+                    ("columns that it adds", policies.add_column),
+                    ("columns that it drops", policies.drop_column),
+                    ("columns that it renames", policies.rename_column),
+                    ("columns that it modifies", policies.modify_column),
+                ] {
+                    self.tell(to, part, policy, applied);
+                }
                 let narrower = "unique keys, collations, CHECKs, foreign keys or partitions beyond those of before, and columns \
                                 of another name";
                 let load = format!(

@@ -83,6 +83,9 @@ impl Maps {
             _ => Err(Error::new(
                 ErrorKind::SourceCorrupt,
                 format!("the source sent rows of table id {id} without its table map"),
+            )
+            .with_hint(
+                "if it recurs, the binlog file is damaged: run mysqlbinlog --verify-binlog-checksum, then resync the pipe",
             )),
         }
     }

@@ -331,11 +331,11 @@ pub(in crate::source::mysql) fn goes_back(newest: MariaGtid, gtid: MariaGtid) ->
     )
 }
 
-/// A rollback to a savepoint that the group does not hold.
+/// A rollback to a savepoint that the group does not hold, or holds two of that may be it.
 pub(super) fn unknown_savepoint(table: &TableName) -> Error {
     Error::new(
         ErrorKind::SourceCorrupt,
-        "a transaction was rolled back to a savepoint that its binlog does not hold",
+        "a transaction was rolled back to a savepoint that its binlog does not hold, or does not tell from another",
     )
     .with_hint("resync the table")
     .with_table(table)

@@ -255,8 +255,10 @@ pub(super) fn append_record(
     offset: u64,
 ) -> Result<()> {
     let fits = |number: usize| {
-        u32::try_from(number)
-            .map_err(|_| Error::new(ErrorKind::Unsupported, "a row event is larger than 4 GiB"))
+        u32::try_from(number).map_err(|_| {
+            Error::new(ErrorKind::Unsupported, "a row event is larger than 4 GiB")
+                .with_hint("resync the pipe: its load reads row by row")
+        })
     };
     to.extend_from_slice(&fits(event.body.len())?.to_le_bytes());
     to.extend_from_slice(&offset.to_le_bytes());

@@ -12,6 +12,7 @@ use arrow::datatypes::{
 };
 
 use super::charset::Charset;
+use super::labels::Refused;
 use super::temporal::Stored;
 use super::values::{ByteValues, finish_fixed, finish_sixteen};
 use super::vector::FloatLists;
@@ -88,14 +89,13 @@ enum Values {
     Json(ByteValues),
     Enum {
         labels: Vec<String>,
-        /// Of a key, the number that reads as another one.
-        refused: Option<u64>,
+        refused: Refused,
         values: ByteValues,
     },
     /// As an ENUM, bits in place of the number.
     Set {
         labels: Vec<String>,
-        refused: Option<u64>,
+        refused: Refused,
         values: ByteValues,
     },
     Geometry {
@@ -178,17 +178,14 @@ impl ColumnBuilder {
     /// The column of a key: a text or label that could become the same as another one is an error.
     #[must_use]
     pub fn of_key(mut self) -> Self {
-        let empty = |labels: &[String]| labels.iter().position(String::is_empty);
         match &mut self.values {
             Values::Text { key, .. } => *key = true,
-            // Number 0, of a value that is no label, reads as '' too (pitfall 14).
             Values::Enum {
                 labels, refused, ..
-            } => *refused = empty(labels).map(|_| 0),
-            // So does the empty set.
+            } => *refused = Refused::of_enum(labels),
             Values::Set {
                 labels, refused, ..
-            } => *refused = empty(labels).map(|place| 1 << place),
+            } => *refused = Refused::of_set(labels),
             _ => {}
         }
         self
@@ -355,7 +352,7 @@ impl Values {
             (ColumnType::Time { .. }, _) => Values::Time(vec![]),
             (ColumnType::Label, "enum") => Values::Enum {
                 labels: column.labels.clone(),
-                refused: None,
+                refused: Refused::default(),
                 values: values(),
             },
             (ColumnType::Label, _) => {
@@ -391,7 +388,7 @@ impl Values {
         Ok(match column.data_type.as_str() {
             "set" => Values::Set {
                 labels: column.labels.clone(),
-                refused: None,
+                refused: Refused::default(),
                 values,
             },
             "date" => Values::DateText {

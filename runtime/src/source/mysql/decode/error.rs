@@ -46,6 +46,11 @@ pub enum DecodeError {
          also what a value without a label reads as"
     )]
     AmbiguousLabel,
+    /// An ENUM or SET of a key with a label that the column declares twice.
+    #[error(
+        "a row's key holds a label that the column declares twice, so that it reads as another key does"
+    )]
+    RepeatedLabel,
     /// NULL in a column that the recorded schema declares NOT NULL.
     #[error("a value is NULL in a column that is recorded as NOT NULL")]
     UnexpectedNull,
@@ -100,6 +105,7 @@ impl DecodeError {
             | DecodeError::AbsentGenerated
             | DecodeError::AmbiguousKey
             | DecodeError::AmbiguousLabel
+            | DecodeError::RepeatedLabel
             | DecodeError::ImpossibleKeyDate => ErrorKind::Unsupported,
             DecodeError::AbsentColumn => ErrorKind::SourceSetting,
             // The callers flush long before; a single value is at most 1 GiB.
@@ -124,6 +130,9 @@ impl DecodeError {
             DecodeError::AmbiguousLabel => Some(
                 "give such rows a label that is not empty, at the source; or rename the label '' of the column: \
                  ALTER TABLE ... MODIFY; then load the table anew",
+            ),
+            DecodeError::RepeatedLabel => Some(
+                "give the column labels that differ: ALTER TABLE ... MODIFY; then load the table anew",
             ),
             DecodeError::ImpossibleKeyDate => Some(
                 "correct the rows at the source; or, where the column is a DATE or DATETIME, choose \

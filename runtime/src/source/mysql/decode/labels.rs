@@ -1,6 +1,9 @@
-//! The labels of an ENUM or SET as a table map tells them, against the recorded ones.
+//! The labels of an ENUM or SET: as a table map tells them, against the recorded ones; and those that keys cannot be
+//! told apart by.
 
-use super::Charset;
+use std::collections::HashSet;
+
+use super::{Charset, DecodeError};
 use crate::source::mysql::catalog::SourceColumn;
 
 /// Whether every number that an event may hold stands for the label that is recorded for it. `told` are the event's
@@ -22,6 +25,56 @@ pub fn labels_agree(column: &SourceColumn, told: &[Vec<u8>]) -> bool {
         text.clear();
         charset.decode(told, &mut text) && text == recorded.as_bytes()
     })
+}
+
+/// What a key must not hold, as it would read as another key: by number of an ENUM, by bits of a SET. Nothing, of a
+/// column that is in no key.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    /// What has no label reads as '' (pitfall 14), and so does this, or the other way round.
+    unlabelled: Option<u64>,
+    /// Numbers whose label an earlier one has. A server whose SQL mode is not strict takes such a declaration.
+    numbers: Vec<u64>,
+    /// The same of a SET.
+    bits: u64,
+}
+
+impl Refused {
+    pub(super) fn of_enum(labels: &[String]) -> Self {
+        Self {
+            unlabelled: labels.iter().any(String::is_empty).then_some(0),
+            numbers: repeated(labels).map(|index| index as u64 + 1).collect(),
+            bits: 0,
+        }
+    }
+
+    pub(super) fn of_set(labels: &[String]) -> Self {
+        let empty = labels.iter().position(String::is_empty);
+        Self {
+            unlabelled: empty.map(|index| 1 << index),
+            numbers: Vec::new(),
+            bits: repeated(labels).fold(0, |bits, index| bits | (1 << index)),
+        }
+    }
+
+    /// The number of an ENUM or the bits of a SET, unless they are refused.
+    #[inline]
+    pub(super) fn distinct(&self, number: u64) -> Result<u64, DecodeError> {
+        if self.unlabelled == Some(number) {
+            return Err(DecodeError::AmbiguousLabel);
+        }
+        if self.bits & number != 0 || self.numbers.contains(&number) {
+            return Err(DecodeError::RepeatedLabel);
+        }
+        Ok(number)
+    }
+}
+
+/// The indices of labels that stand before, too.
+fn repeated(labels: &[String]) -> impl Iterator<Item = usize> {
+    let mut seen = HashSet::new();
+    let indexed = labels.iter().enumerate();
+    indexed.filter_map(move |(index, label)| (!seen.insert(label)).then_some(index))
 }
 
 #[cfg(test)]
@@ -55,5 +108,28 @@ mod tests {
         assert!(!labels_agree(&recorded, &told(&[b"a", b"c"])));
         assert!(!labels_agree(&recorded, &told(&[b"b", b"a", b"c"])));
         assert!(!labels_agree(&recorded, &told(&[b"a", b"b", b"c", b"d"])));
+    }
+
+    /// pitfall 14
+    #[test]
+    fn what_would_read_as_another_key_is_refused() {
+        let labels = ["a", "b", "a", ""].map(str::to_owned);
+        let told = |refused: Refused, numbers: [u64; 5]| {
+            numbers.map(|number| match refused.distinct(number) {
+                Ok(_) => "",
+                Err(DecodeError::AmbiguousLabel) => "unlabelled",
+                Err(DecodeError::RepeatedLabel) => "repeated",
+                Err(_) => "otherwise",
+            })
+        };
+        let numbers = told(Refused::of_enum(&labels), [0, 1, 2, 3, 4]);
+        assert_eq!(numbers, ["unlabelled", "", "", "repeated", ""]);
+        let bits = told(
+            Refused::of_set(&labels),
+            [0, 0b0001, 0b0110, 0b1000, 0b1001],
+        );
+        assert_eq!(bits, ["", "", "repeated", "unlabelled", ""]);
+        let none = told(Refused::default(), [0, 1, 2, 3, 4]);
+        assert_eq!(none, [""; 5]);
     }
 }

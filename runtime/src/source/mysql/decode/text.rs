@@ -27,15 +27,6 @@ pub(super) fn push_text(
     Ok(text)
 }
 
-/// The number of an ENUM or the bits of a SET, unless they are `refused`, as they would read as another key.
-#[inline]
-pub(super) fn distinct(refused: Option<u64>, number: u64) -> Result<u64, DecodeError> {
-    match refused {
-        Some(refused) if refused == number => Err(DecodeError::AmbiguousLabel),
-        _ => Ok(number),
-    }
-}
-
 /// Appends the label of that number. Number 0 is what the server stored for a value that is no label; it reads as ''
 /// (pitfall 14).
 #[inline]

@@ -54,23 +54,19 @@ impl Grouper {
     }
 
     /// Logged only when something in the transaction cannot be rolled back (pitfall 94), and whether that is a row of
-    /// ours depends on its table's engine.
+    /// ours depends on its table's engine. Which of two savepoints is meant whose names may be the same to the
+    /// server is for nobody here to tell.
     fn on_rollback_to(&mut self, name: &[u8]) -> Result<()> {
         let group = self.open()?;
-        let mark = group
-            .savepoints
-            .iter()
-            .rposition(|(known, _)| known == name);
-        match (
-            mark.map(|index| (index, group.savepoints.get(index))),
-            group.rows.first_table(),
-        ) {
-            (Some((index, Some(&(_, length)))), _) => {
+        let newest = group.savepoints.iter().enumerate().rev();
+        let mut found = newest.filter(|(_, (known, _))| is_perhaps_same(known, name));
+        match (found.next(), group.rows.first_table()) {
+            (Some((index, &(ref known, length))), _) if known == name => {
                 group.savepoints.truncate(index + 1);
                 group.rows.undo_from(length);
             }
-            (Some((_, None)) | None, Some(table)) => return Err(unknown_savepoint(&table.name)),
-            (Some((_, None)) | None, None) => {}
+            (_, Some(table)) => return Err(unknown_savepoint(&table.name)),
+            (_, None) => {}
         }
         Ok(())
     }
@@ -139,4 +135,18 @@ impl Grouper {
         }
         self.on_commit(event)
     }
+}
+
+/// Whether the server may take both for one savepoint, whose names have no case of ASCII any more. It compares them by
+/// utf8mb3_general_ci, which weighs character by character and knows no accents.
+fn is_perhaps_same(one: &[u8], other: &[u8]) -> bool {
+    if one.is_ascii() && other.is_ascii() {
+        return one == other;
+    }
+    let (one, other) = (String::from_utf8_lossy(one), String::from_utf8_lossy(other));
+    one.chars().count() == other.chars().count()
+        && one
+            .chars()
+            .zip(other.chars())
+            .all(|(one, other)| one == other || !one.is_ascii() || !other.is_ascii())
 }

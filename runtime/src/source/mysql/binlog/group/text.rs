@@ -1,6 +1,6 @@
 //! Statements that were logged as text: whom they concern, and which of them the catalog has to be asked about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::ddl::{Alter, Class, Classified, Clause, merged};
@@ -103,10 +103,13 @@ impl Grouper {
                 }
                 return Ok(());
             }
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "one transaction holds two statements that concern replicated tables",
-            ));
+            let named = known.tables.iter().chain(&tables);
+            let named: BTreeSet<String> = named.map(TableName::to_string).collect();
+            let named = Vec::from_iter(named).join(", ");
+            let message = format!(
+                "one transaction holds two statements that concern replicated tables: {named}"
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message).with_hint("resync the pipe"));
         }
         let temporary = event.flags & FLAG_THREAD_SPECIFIC != 0;
         group.statement = Some(Statement {

@@ -106,6 +106,29 @@ fn rows_in_the_group_of_an_xa_rollback_are_handed_on_as_undone() {
     }
 }
 
+/// pitfall 94: utf8mb3_general_ci takes `é` and `e` for one name, and `é` and `x` for two, which no text tells.
+#[test]
+fn a_rollback_to_one_of_two_savepoints_that_may_be_one_is_refused_by_name() {
+    for (newer, is_told) in [("E", false), ("è", false), ("ex", true), ("É", false)] {
+        let mut feed = Feed::mysql();
+        feed.gtid(1);
+        feed.query("BEGIN").unwrap();
+        feed.map(ORDERS);
+        feed.query("SAVEPOINT `é`").unwrap();
+        feed.send(code::WRITE_ROWS, &rows(ORDERS, &[1]));
+        feed.query(&format!("SAVEPOINT `{newer}`")).unwrap();
+        let newest = feed.query(&format!("ROLLBACK TO `{newer}`"));
+        assert!(newest.is_ok(), "{newer}");
+        match feed.query("ROLLBACK TO `é`") {
+            Ok(_) => assert!(is_told, "{newer}"),
+            Err(error) => assert!(
+                !is_told && error.to_string().contains("savepoint"),
+                "{newer}: {error}"
+            ),
+        }
+    }
+}
+
 /// pitfall 94, pitfall 96: also where the rows are kept until the decision.
 #[tokio::test]
 async fn rows_undone_within_an_xa_transaction_are_handed_on_as_undone() {

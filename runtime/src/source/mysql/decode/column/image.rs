@@ -4,7 +4,7 @@ use super::{ColumnBuilder, Values};
 use crate::source::mysql::decode::cursor::{take_array, take_be, take_le, take_u8};
 use crate::source::mysql::decode::image::{Layout, take_prefixed};
 use crate::source::mysql::decode::temporal::{self, Stored};
-use crate::source::mysql::decode::text::{distinct, push_label, push_set, push_text};
+use crate::source::mysql::decode::text::{push_label, push_set, push_text};
 use crate::source::mysql::decode::{DecodeError, ImageFormat, compressed, decimal, json, network};
 
 /// Bytes of room that stay between compressed values.
@@ -184,11 +184,7 @@ impl ColumnBuilder {
                     values,
                 },
                 Layout::Enum(length),
-            ) => push_label(
-                labels,
-                distinct(*refused, take_le(cursor, length)?)?,
-                values,
-            ),
+            ) => push_label(labels, refused.distinct(take_le(cursor, length)?)?, values),
             (
                 Values::Set {
                     labels,
@@ -196,11 +192,7 @@ impl ColumnBuilder {
                     values,
                 },
                 Layout::Set(length),
-            ) => push_set(
-                labels,
-                distinct(*refused, take_le(cursor, length)?)?,
-                values,
-            ),
+            ) => push_set(labels, refused.distinct(take_le(cursor, length)?)?, values),
             (Values::Geometry { .. } | Values::Vector(_), Layout::Bytes(prefix)) => {
                 self.push_stored(take_prefixed(prefix, cursor)?)
             }

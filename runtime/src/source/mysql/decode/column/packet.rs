@@ -2,7 +2,7 @@
 
 use super::{ColumnBuilder, Values};
 use crate::source::mysql::decode::cursor::{take_array, take_be, take_lenenc, take_u8};
-use crate::source::mysql::decode::text::{distinct, push_label, push_set, push_text};
+use crate::source::mysql::decode::text::{push_label, push_set, push_text};
 use crate::source::mysql::decode::{DecodeError, decimal, network, temporal};
 
 impl ColumnBuilder {
@@ -78,7 +78,7 @@ impl ColumnBuilder {
                 refused,
                 values,
             } => {
-                let number = distinct(*refused, u64::from_le_bytes(take_array(cursor)?))?;
+                let number = refused.distinct(u64::from_le_bytes(take_array(cursor)?))?;
                 push_label(labels, number, values)
             }
             Values::Set {
@@ -86,7 +86,7 @@ impl ColumnBuilder {
                 refused,
                 values,
             } => {
-                let bits = distinct(*refused, u64::from_le_bytes(take_array(cursor)?))?;
+                let bits = refused.distinct(u64::from_le_bytes(take_array(cursor)?))?;
                 push_set(labels, bits, values)
             }
             Values::Uuid(_) | Values::Inet4(_) | Values::Inet6(_) => {
