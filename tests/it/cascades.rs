@@ -339,7 +339,10 @@ async fn a_foreign_key_that_comes_is_warned_of() -> Result<()> {
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     let told = events(&stage, &pipe).await?.to_string();
     ensure!(told.contains("a foreign key has come: rows of"), "{told}");
-    ensure!(told.matches("a foreign key has come").count() == 1, "{told}");
+    ensure!(
+        told.matches("a foreign key has come").count() == 1,
+        "{told}"
+    );
     // From a session that quotes names as no other does.
     stage
         .source
@@ -351,6 +354,9 @@ async fn a_foreign_key_that_comes_is_warned_of() -> Result<()> {
         .await?;
     stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
     let told = events(&stage, &pipe).await?.to_string();
-    ensure!(told.matches("a foreign key has come").count() == 2, "{told}");
+    ensure!(
+        told.matches("a foreign key has come").count() == 2,
+        "{told}"
+    );
     Ok(())
 }

@@ -19,7 +19,7 @@ use super::complete::Completer;
 use super::document::{BatchDocument, BatchKind, Timestamp};
 use super::faults::{FaultCounts, keep_letters};
 use super::flush::{Changed, Flush};
-use super::heal::{Kinship, Silent};
+use super::heal::{Kinship, Silent, key_to};
 use super::lag::Split;
 use super::mirror::Mirroring;
 use super::patience::Patience;
@@ -194,7 +194,8 @@ impl Applier<'_> {
             .collect();
         let mark = |draft: &mut Records| {
             for (table, followers) in &followed {
-                self.kinship.mark_each(draft, table, followers, Some(&at));
+                self.kinship
+                    .mark_each(draft, &key_to(table), followers, Some(&at));
             }
         };
         let mut records = self.store.records();

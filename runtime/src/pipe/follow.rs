@@ -445,7 +445,9 @@ impl Follower<'_> {
         self.kinship
             .learn(self.session, self.store, &statement)
             .await?;
-        ddl::warn_of_merge(self.store, &statement).await?;
+        if self.track == Track::Pipe {
+            ddl::warn_of_merge(self.store, &statement).await?;
+        }
         if self.pace == Pace::PassOverFirst && self.is_named(&statement) {
             self.pass_over_first(&end).await?;
         } else if !self.is_passed(&statement) {

@@ -31,7 +31,8 @@ use crate::source::mysql::binlog::ddl::{Cascade, Class, cascades};
 use crate::source::mysql::binlog::{Statement, Watched};
 use crate::source::mysql::cascades::unlogged_cascades;
 use crate::source::mysql::catalog::SourceTable;
-use crate::source::mysql::position::StreamPlace;
+use crate::source::mysql::position::{Position, StreamPlace};
+use crate::source::mysql::snapshot;
 
 /// How often marked tables are looked for: changes of a parent come in bursts, and one load serves them all.
 const HEAL_INTERVAL: Duration = Duration::from_secs(10);
@@ -58,6 +59,8 @@ pub(super) struct Kinship {
     /// By parent.
     known: Mutex<BTreeMap<TableName, Parent>>,
     learned: AtomicU64,
+    /// Up to where the catalog had got when it was read: it does not show what statements before that have taken away.
+    shown_at: Option<Position>,
     /// The pipe's, by which a table is loaded anew by itself or not.
     mode: Mode,
 }
@@ -87,12 +90,14 @@ impl Kinship {
         let mut conn = session.source.control().await?;
         let found = unlogged_cascades(&mut conn, &names).await;
         conn.disconnect().await.ok();
+        let found = found?;
+        let by = session.config.source.position;
         let kinship = Self {
             known: Mutex::default(),
             learned: AtomicU64::default(),
+            shown_at: Some(snapshot::newest_place(&session.source, by).await?),
             mode: session.config.mode,
         };
-        let found = found?;
         kinship.take_in(found.cascades);
         // Names of a definition that the stream has not come to yet may be those of other columns there.
         kinship.lose_columns_of(|parent| {
@@ -144,6 +149,15 @@ impl Kinship {
     ) -> Result<()> {
         let text = statement.text.to_ascii_uppercase();
         let names_columns_anew = || text.contains("RENAME") || text.contains("CHANGE");
+        let unseen = self.unseen(statement, &text);
+        if !unseen.is_empty() {
+            let marked = store.commit(|draft| {
+                let key = "a foreign key as it was before the pipe went on";
+                self.mark_each(draft, key, &unseen, Some(&statement.end));
+                Ok(())
+            });
+            marked.await?;
+        }
         let table = match &statement.class {
             Class::AlterTable { table, .. } => {
                 self.lose_columns_of(|parent| parent == table && names_columns_anew());
@@ -189,6 +203,35 @@ impl Kinship {
         }
         self.take_in(found.into_iter().chain([(table.clone(), said)]));
         Ok(())
+    }
+
+    /// Tables whose rows may have followed changes before the statement, by a key that it changes: the catalog that was read
+    /// has the key, or the names in it, only as they are behind it.
+    fn unseen(&self, statement: &Statement, text: &str) -> BTreeSet<TableName> {
+        let mut unseen = BTreeSet::new();
+        let shown = self.shown_at.as_ref();
+        if shown.and_then(|shown| shown.contains(&statement.end.position)) != Some(true) {
+            return unseen;
+        }
+        match &statement.class {
+            Class::AlterTable { table, .. } => {
+                if text.contains("RENAME") || text.contains("CHANGE") {
+                    unseen.extend(self.reached(table, Silent::ANY));
+                }
+                if text.contains("DROP")
+                    && (text.contains("FOREIGN") || text.contains("CONSTRAINT"))
+                {
+                    unseen.extend(self.reached(table, Silent::ANY));
+                    unseen.insert(table.clone());
+                }
+            }
+            Class::RenameTable(pairs) => {
+                let parents = pairs.iter().map(|(_, to)| to);
+                unseen.extend(parents.flat_map(|parent| self.reached(parent, Silent::ANY)));
+            }
+            _ => {}
+        }
+        unseen
     }
 
     /// Adds what is not known yet.
@@ -248,14 +291,14 @@ impl Kinship {
         changes: Silent,
         at: Option<&StreamPlace>,
     ) {
-        self.mark_each(draft, parent, &self.reached(parent, changes), at);
+        self.mark_each(draft, &key_to(parent), &self.reached(parent, changes), at);
     }
 
-    /// The same for tables that are known to follow `parent`.
+    /// The same for tables that are known to have followed `key`.
     pub(super) fn mark_each(
         &self,
         draft: &mut Records,
-        parent: &TableName,
+        key: &str,
         followers: &BTreeSet<TableName>,
         at: Option<&StreamPlace>,
     ) {
@@ -288,7 +331,7 @@ impl Kinship {
             table.inexact = Some(Failure {
                 kind: ErrorKind::SchemaConflict,
                 message: format!(
-                    "table `{child}`: rows may have followed a foreign key to `{parent}`, which no binlog tells"
+                    "table `{child}`: rows may have followed {key}, which no binlog tells"
                 ),
                 table: Some(child.clone()),
                 remedy: Some(remedy),
@@ -296,6 +339,11 @@ impl Kinship {
             });
         }
     }
+}
+
+/// What rows of others follow the table by.
+pub(super) fn key_to(parent: &TableName) -> String {
+    format!("a foreign key to `{parent}`")
 }
 
 /// Has marked tables loaded anew, until `stop`.

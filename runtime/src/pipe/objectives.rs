@@ -64,29 +64,84 @@ pub(super) fn check_lag(pipe: &Pipe) {
     progress.set_alarm(Alarm::Lag, reason);
 }
 
-/// Asks the source for its clock, by which commits are dated, and for what it holds. What goes wrong here the stream meets as
-/// well, and tells of.
+/// How often in a row a source may fail to be asked, while its stream goes on, before that is told: a stream that is as
+/// old as its connection goes on where no other gets in.
+const FAILURES_TOLD: u32 = 3;
+
+/// What successive looks at the source of a run have shown.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// How many in a row have failed.
+    failed: u32,
+    /// How far the pipe had read at the last one.
+    read: Option<Position>,
+}
+
+impl Looks {
+    /// Asks the source for its clock, by which commits are dated, and for what it holds.
+    ///
+    /// # Errors
+    /// `SourceUnavailable` where the stream goes on undisturbed, and at a server that is not the right one any more.
+    pub(super) async fn look(&mut self, pipe: &Pipe, source: &Source) -> Result<()> {
+        let read = pipe.store.record().checkpoint;
+        let read = read.map(|checkpoint| checkpoint.place.position);
+        // Whatever brings transactions to a server that is read-only, it stands where it should.
+        let idle = read.is_some() && read == self.read;
+        self.read = read;
+        match check_source(pipe, source, idle).await {
+            Ok(Found::Elsewhere(error)) => return Err(error),
+            Ok(Found::Holds | Found::Purged(_)) => {
+                self.failed = 0;
+                pipe.progress.set_alarm(Alarm::Unwatched, None);
+            }
+            Err(error) => {
+                tracing::debug!(error = %error.chain(), "the source's retention is not known");
+                self.failed += 1;
+                if self.failed >= FAILURES_TOLD {
+                    return unasked(pipe, source, error).await;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The source cannot be asked any more. What goes wrong for a moment the stream meets as well, and tells of.
 ///
 /// # Errors
-/// `SourceUnavailable` where the stream goes on undisturbed, and at a server that is not the right one any more.
-pub(super) async fn look_at_source(pipe: &Pipe, source: &Source) -> Result<()> {
-    match check_source(pipe, source).await {
-        Ok(Found::Elsewhere(error)) => return Err(error),
-        Ok(Found::Holds | Found::Purged(_)) => {}
-        Err(error) => {
-            tracing::debug!(error = %error.chain(), "the source's retention is not known");
-        }
+/// `SourceUnavailable` where another server would do.
+async fn unasked(pipe: &Pipe, source: &Source, error: Error) -> Result<()> {
+    let config = pipe.effective_config()?;
+    let past = pipe.past();
+    let why = "cannot be asked how it stands";
+    if let Some(left) = source.left_for(&config.source, past.as_ref(), why).await {
+        return Err(left.with_source(error));
     }
+    let unwatched = unwatched(
+        "the source cannot be asked how it stands, nor whether it still holds what is yet to be read",
+        error,
+    );
+    pipe.progress.set_alarm(Alarm::Unwatched, Some(unwatched));
     Ok(())
 }
 
-/// The same again and again until `stop`, from one interval on: a run begins with a look.
+fn unwatched(what: &str, error: Error) -> Reason {
+    let hint = error.hint().unwrap_or("see that the source can be reached");
+    let hint = hint.to_owned();
+    let error = Error::new(error.kind(), what)
+        .with_hint(hint)
+        .with_source(error);
+    Reason::new(ReasonKind::Warning, &error)
+}
+
+/// Looks again and again until `stop`, from one interval on: a run begins with a look.
 ///
 /// # Errors
-/// As [`look_at_source`].
+/// As [`Looks::look`].
 pub(super) async fn watch_source(
     pipe: &Pipe,
     source: &Source,
+    mut looks: Looks,
     stop: &CancellationToken,
 ) -> Result<()> {
     loop {
@@ -95,7 +150,7 @@ pub(super) async fn watch_source(
             () = tokio::time::sleep(CHECK_INTERVAL) => {}
         }
         // A server that takes its time keeps nobody from ending the run.
-        let look = look_at_source(pipe, source);
+        let look = looks.look(pipe, source);
         if let Some(looked) = stop.run_until_cancelled(look).await {
             looked?;
         }
@@ -107,25 +162,28 @@ pub(super) async fn watch_source(
 /// # Errors
 /// `PositionPurged` once the source no longer holds what the pipe would go on with.
 pub(super) async fn watch_paused(pipe: &Pipe) -> Result<()> {
+    const WHAT: &str =
+        "the source cannot be asked whether it still holds what the paused pipe has yet to read";
+    let mut elsewhere = 0;
     loop {
         let checked = async {
             let config = pipe.effective_config()?;
             let source = Source::connect(&config.source, pipe.past().as_ref()).await?;
-            check_source(pipe, &source).await
+            check_source(pipe, &source, false).await
         };
-        let unwatched = match checked.await {
+        let found = checked.await;
+        elsewhere = match found {
+            Ok(Found::Elsewhere(_)) => elsewhere + 1,
+            _ => 0,
+        };
+        let unwatched = match found {
             Ok(Found::Purged(purged)) => return Err(purged),
-            // The next connection chooses anew.
-            Ok(Found::Holds | Found::Elsewhere(_)) => None,
-            Err(error) => Some(Reason::new(
-                ReasonKind::Warning,
-                &Error::new(
-                    error.kind(),
-                    "the source cannot be asked whether it still holds what the paused pipe has yet to read",
-                )
-                .with_hint(error.hint().unwrap_or("see that the source can be reached").to_owned())
-                .with_source(error),
-            )),
+            Ok(Found::Holds) => None,
+            // The next connection chooses anew, unless the name leads to another server each time.
+            Ok(Found::Elsewhere(error)) => {
+                (elsewhere >= FAILURES_TOLD).then(|| unwatched(WHAT, error))
+            }
+            Err(error) => Some(unwatched(WHAT, error)),
         };
         pipe.progress.set_alarm(Alarm::Unwatched, unwatched);
         tokio::time::sleep(CHECK_INTERVAL).await;
@@ -150,8 +208,9 @@ enum Found {
 }
 
 /// Asks the server that is read from how it stands, and compares what it holds with the objective, for the pipe's place and
-/// those of tables out of service. Another one at its address tells nothing of it.
-async fn check_source(pipe: &Pipe, source: &Source) -> Result<Found> {
+/// those of tables out of service. Another one at its address tells nothing of it. Where nothing has come of late, it may be
+/// that nothing comes any more.
+async fn check_source(pipe: &Pipe, source: &Source, idle: bool) -> Result<Found> {
     let mut conn = source.control().await?;
     if let Some(moved) = source.moved(&mut conn).await? {
         return Ok(Found::Elsewhere(moved));
@@ -160,11 +219,12 @@ async fn check_source(pipe: &Pipe, source: &Source) -> Result<Found> {
         pipe.progress.lag.set_clock(clock);
     }
     let following = source.following(&mut conn).await?;
-    let stranded = following.is_none() && source.is_stranded(&mut conn).await?;
+    let stranded = idle && following.is_none() && source.is_stranded(&mut conn).await?;
     if stranded {
         let config = pipe.effective_config()?;
         let past = pipe.past();
-        if let Some(left) = source.left_for(&config.source, past.as_ref()).await {
+        let why = "is read-only and follows no other server";
+        if let Some(left) = source.left_for(&config.source, past.as_ref(), why).await {
             return Ok(Found::Elsewhere(left));
         }
     }

@@ -20,6 +20,7 @@ use super::heal::{self, Kinship};
 use super::journal::{EventKind, Level, Note};
 use super::lifecycle::{PipeEvent, PipeState, Resume};
 use super::mirror::Mirroring;
+use super::objectives::Looks;
 use super::prepared;
 use super::progress::Alarm;
 use super::record::{Records, Skip, random_server_id};
@@ -80,7 +81,8 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
     let loading = record.state.resume() == Resume::Snapshot;
     let kinship = Arc::new(Kinship::read(&session, &records).await?);
     pipe.progress.lag.begin();
-    objectives::look_at_source(&pipe, &session.source).await?;
+    let mut looks = Looks::default();
+    looks.look(&pipe, &session.source).await?;
     let mut run = Run {
         pipe: Arc::clone(&pipe),
         kinship: Arc::clone(&kinship),
@@ -110,7 +112,7 @@ pub(super) async fn operate(pipe: Arc<Pipe>, stop: CancellationToken) -> Result<
         run.load(&place.position);
         run.begin_next_loads();
     }
-    run.watch();
+    run.watch(looks);
     run.follow_new_tables();
     run.end_replayed(replaying);
     if run.session.config.cascades == Cascades::Reload {
@@ -219,7 +221,7 @@ impl Run {
     }
 
     /// Keeps the pipe's state in step with its reasons, and the destination with what the tables hold.
-    fn watch(&mut self) {
+    fn watch(&mut self, looks: Looks) {
         let (pipe, stop) = (Arc::clone(&self.pipe), self.stop.clone());
         self.tasks.spawn(async move {
             loop {
@@ -234,8 +236,9 @@ impl Run {
         });
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
         let stop = self.stop.clone();
-        self.tasks
-            .spawn(async move { objectives::watch_source(&pipe, &session.source, &stop).await });
+        self.tasks.spawn(async move {
+            objectives::watch_source(&pipe, &session.source, looks, &stop).await
+        });
         let (pipe, session) = (Arc::clone(&self.pipe), Arc::clone(&self.session));
         let (kinship, stop) = (Arc::clone(&self.kinship), self.stop.clone());
         self.tasks.spawn(async move {

@@ -67,7 +67,7 @@ pub(super) enum Alarm {
     Retention,
     /// The source follows another server, and has stopped to.
     Replica,
-    /// The source cannot be asked while the pipe is paused.
+    /// The source cannot be asked, though the pipe's stream goes on, or the pipe is paused.
     Unwatched,
 }
 

@@ -200,6 +200,9 @@ pub struct TableRecord {
     /// another column's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub named_at: BTreeMap<String, u64>,
+    /// Whether the live target has values of columns that the source has dropped and the pipe file wants archived.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub archives: bool,
     /// Whether its target is still to be made: it has joined since the pipe last worked.
     #[serde(default)]
     pub unmade: bool,
@@ -331,6 +334,7 @@ impl TableRecord {
             altering: false,
             renamed_values: BTreeMap::new(),
             named_at: BTreeMap::new(),
+            archives: false,
             unmade: false,
             dropped: false,
             excluded: false,

@@ -130,6 +130,7 @@ async fn swap_table(pipe: &Pipe, session: &Session, name: &TableName, owner: &Ow
             let table = draft.table_mut(name);
             table.shadow = None;
             table.left.clear();
+            table.archives = false;
             if table.state.is_loading() {
                 return draft.table_event(name, TableEvent::Loaded);
             }
@@ -215,14 +216,25 @@ async fn identities(
     };
     let live = destination.inspect(target).await?;
     let records = pipe.store.records();
-    // What a first load has left that broke off is no history.
-    let was_whole = records.tables.get(name).is_some_and(|table| table.whole);
+    let record = records.tables.get(name);
     let fresh = destination.inspect(shadow).await?.ok_or_else(gone)?;
     let archives = pipe.config.ddl.drop_column == DdlAction::Archive;
-    let is_history =
-        |live: &ExistingTable| live.keeps_every_row() || (archives && live.holds_more_than(&fresh));
+    // A column that the pipe file leaves out is not one that the source has dropped.
+    let is_at_source = |column: &str| {
+        let mut columns = record.into_iter().flat_map(|table| &table.source.columns);
+        columns.any(|known| known.name == column)
+    };
+    let is_history = |live: &ExistingTable| {
+        live.keeps_every_row()
+            || record.is_some_and(|table| table.archives)
+            || (archives
+                && live
+                    .columns_beyond(&fresh)
+                    .any(|column| !is_at_source(column)))
+    };
     let exchange = Exchange {
-        history: was_whole && live.as_ref().is_some_and(is_history),
+        // What a first load has left that broke off is no history.
+        history: record.is_some_and(|table| table.whole) && live.as_ref().is_some_and(is_history),
         live: live.map(|live| live.uuid.0),
         shadow: fresh.uuid.0,
     };

@@ -87,11 +87,12 @@ impl ExistingTable {
         ["MergeTree", "ReplicatedMergeTree", "SharedMergeTree"].contains(&self.engine.as_str())
     }
 
-    /// Whether it stores a column that the other lacks.
-    pub fn holds_more_than(&self, other: &ExistingTable) -> bool {
+    /// The columns that it stores and the other lacks.
+    pub fn columns_beyond<'a>(&'a self, other: &'a ExistingTable) -> impl Iterator<Item = &'a str> {
         let is_there = |name: &str| other.columns.iter().any(|column| column.name == name);
-        let mut stored = self.columns.iter().filter(|column| column.is_stored());
-        stored.any(|column| !is_there(&column.name))
+        let stored = self.columns.iter().filter(|column| column.is_stored());
+        let names = stored.map(|column| column.name.as_str());
+        names.filter(move |name| !is_there(name))
     }
 
     /// A number among its settings; none where the server's default holds.

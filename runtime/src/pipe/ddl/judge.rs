@@ -98,6 +98,7 @@ async fn followed(
     let shape = behind_first(&table.source, &series, &now);
     let Some(shape) = shape else {
         ensure_wanted()?;
+        archive(stand, name, &Kinds::of_clauses(&table, [alter])).await?;
         return Ok(Verdict::Reload(
             "its columns cannot be told from the statement and the catalog".to_owned(),
         ));
@@ -113,6 +114,22 @@ async fn followed(
     }
     .judge(shape)
     .await
+}
+
+/// Records that the live target has values that no load brings, where columns are dropped that the pipe file wants archived.
+/// Whatever leads to the next load, and whatever has their names by then, it stays.
+async fn archive(stand: Stand<'_>, name: &TableName, kinds: &Kinds) -> Result<()> {
+    let wanted = stand.session.config.ddl.drop_column == DdlAction::Archive;
+    let records = stand.store.records();
+    let is_known = records.tables.get(name).is_none_or(|table| table.archives);
+    if !wanted || kinds.dropped.is_empty() || is_known {
+        return Ok(());
+    }
+    let known = stand.store.commit(|draft| {
+        draft.table_mut(name).archives = true;
+        Ok(())
+    });
+    known.await
 }
 
 /// What the catalog shows of the table, and the statements on it between this one and what is shown.
@@ -200,6 +217,7 @@ impl Judge<'_> {
         if !is_same {
             kinds.ensure_wanted(self.stand, self.name, self.statement)?;
         }
+        archive(self.stand, self.name, &kinds).await?;
         let after = match compared {
             Ok(after) => after,
             Err(why) => return Ok(Verdict::Reload(why)),

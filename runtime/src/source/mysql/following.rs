@@ -1,12 +1,13 @@
 //! A source that is a replica itself: what it receives from others, and how far it is behind them. What has not reached
 //! it reaches nobody who reads from it, and its own binlog does not tell (pitfall 68).
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use mysql_async::prelude::FromValue;
 use mysql_async::{Conn, Row};
 
-use super::past::{Fitness, Past};
+use super::past::{Fitness, Past, is_off};
 use super::preflight::{ask, ask_rows};
 use super::{Flavor, ServerVersion, Source};
 use crate::config::SourceConfig;
@@ -68,31 +69,46 @@ impl Source {
     }
 
     /// Whether writes go past the server for good: nobody can write to it, and it follows nobody, as a former primary after a
-    /// planned switchover. Members of a group or a cluster receive by other ways, and one that does not say is not taken to.
+    /// planned switchover. Nodes of a cluster and members of a group receive by other ways, and one that does not say is not
+    /// taken to.
     ///
     /// # Errors
     /// A broken connection.
     pub async fn is_stranded(&self, conn: &mut Conn) -> Result<bool> {
-        let sql = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('read_only', 'wsrep_on', 'group_replication_group_name')";
-        for row in ask(conn, sql).await?.unwrap_or_default() {
-            let mut cells = row.into_iter().map(Option::unwrap_or_default);
-            let (name, value) = (cells.next(), cells.next().unwrap_or_default());
-            // MariaDB 12 has several words for what forbids writes.
-            let allows = match name.as_deref() {
-                Some("read_only") => !is_off(&value),
-                _ => value.is_empty() || is_off(&value),
-            };
-            if !allows {
-                return Ok(false);
-            }
+        let sql = "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
+                   ('read_only', 'innodb_read_only', 'wsrep_on', 'wsrep_provider', 'group_replication_group_name')";
+        let rows = ask(conn, sql).await?.unwrap_or_default();
+        let variables: HashMap<String, String> = rows
+            .into_iter()
+            .filter_map(|row| {
+                let mut cells = row.into_iter().map(Option::unwrap_or_default);
+                Some((cells.next()?, cells.next()?))
+            })
+            .collect();
+        let value = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
+        // Percona's cluster has no global `wsrep_on`.
+        let is_node = !["", "none"].contains(&value("wsrep_provider"))
+            && variables.get("wsrep_on").is_none_or(|on| !is_off(on));
+        let forbids = !is_off(value("read_only")) || !is_off(value("innodb_read_only"));
+        if !forbids || is_node {
+            return Ok(false);
+        }
+        if !value("group_replication_group_name").is_empty() && is_member(conn).await? {
+            return Ok(false);
         }
         Ok(channels(self, conn)
             .await?
             .is_some_and(|channels| channels.is_empty()))
     }
 
-    /// What ends a stream from a stranded server: another one of the pipe's `config` that can be written to, and holds `past`.
-    pub async fn left_for(&self, config: &SourceConfig, past: Option<&Past>) -> Option<Error> {
+    /// Another one of the pipe's `config` that can be written to, and holds `past`: where the pipe had better go on than with
+    /// a server of which `why` is true.
+    pub async fn left_for(
+        &self,
+        config: &SourceConfig,
+        past: Option<&Past>,
+        why: &str,
+    ) -> Option<Error> {
         let ours =
             |one: &SourceConfig| one.host == self.config().host && one.port == self.config().port;
         for one in config
@@ -104,8 +120,7 @@ impl Source {
                     return Some(Error::new(
                         ErrorKind::SourceUnavailable,
                         format!(
-                            "the source at {}:{} is read-only and follows no other server; {}:{} takes writes and holds all \
-                             that was read",
+                            "the source at {}:{} {why}; {}:{} takes writes and holds all that was read",
                             self.config().host,
                             self.config().port,
                             one.host,
@@ -122,8 +137,14 @@ impl Source {
     }
 }
 
-fn is_off(value: &str) -> bool {
-    matches!(value, "OFF" | "0")
+/// Whether the server is a member of its replication group, as far as the account may know. One that was expelled, or that
+/// lost its majority and gave up, still has the group's name.
+async fn is_member(conn: &mut Conn) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM performance_schema.replication_group_members \
+               WHERE MEMBER_ID = @@GLOBAL.server_uuid AND MEMBER_STATE IN ('ONLINE', 'RECOVERING')";
+    let rows = ask(conn, sql).await?;
+    let count = rows.and_then(|rows| rows.into_iter().flatten().flatten().next());
+    Ok(count.is_none_or(|count| count != "0"))
 }
 
 /// The thread of the channel that does not run, with the server's number for the reason: its text may hold values.

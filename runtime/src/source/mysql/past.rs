@@ -35,6 +35,8 @@ pub struct Past {
 /// What a server is for a stream that wants to go on behind a place. The greater, the better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fitness {
+    /// It lacks some of what was read, and nothing reaches it: neither writes nor another server's.
+    Stalled,
     /// It has purged some of what comes next.
     Purged,
     /// It lacks some of what was read, and may receive it.
@@ -48,11 +50,12 @@ pub(super) enum Fitness {
 }
 
 impl Fitness {
-    fn of(purged: bool, lacks: bool, read_only: bool) -> Self {
-        match (purged, lacks, read_only) {
-            (true, ..) => Self::Purged,
-            (false, true, true) => Self::Lags,
-            (false, true, false) => Self::Lacks,
+    fn of(lacks: bool, purged: bool, read_only: bool, follows: bool) -> Self {
+        match (lacks, purged, read_only) {
+            (true, _, true) if !follows => Self::Stalled,
+            (_, true, _) => Self::Purged,
+            (true, false, true) => Self::Lags,
+            (true, false, false) => Self::Lacks,
             (false, false, true) => Self::ReadOnly,
             (false, false, false) => Self::Writable,
         }
@@ -74,8 +77,9 @@ pub(super) async fn fitness(source: &Source, past: Option<&Past>) -> Result<Fitn
         control.disconnect().await.ok();
     }
     let read_only = is_read_only(&mut conn).await?;
+    let follows = is_following(&mut conn, source).await?;
     conn.quit().await;
-    Ok(Fitness::of(purged, lacks, read_only))
+    Ok(Fitness::of(lacks, purged, read_only, follows))
 }
 
 /// Whether a pipe whose best server is `best` waits for one that failed with `error`: what a server has purged is lost to the
@@ -205,10 +209,17 @@ async fn lacking_each(conn: &mut WireConn, places: &[&Position]) -> Result<Vec<O
     Ok(lacking)
 }
 
-/// MariaDB 12 has several words for it; all but OFF forbid writes of applications.
+/// MariaDB 12 has several words for `read_only`; all but OFF forbid writes of applications. A reader of Amazon Aurora tells
+/// by the other variable.
 async fn is_read_only(conn: &mut WireConn) -> Result<bool> {
-    let value = conn.query_value("SELECT @@GLOBAL.read_only").await?;
-    Ok(!matches!(value.as_deref(), None | Some("0" | "OFF")))
+    let sql = "SELECT CONCAT(@@GLOBAL.read_only, ' ', @@GLOBAL.innodb_read_only)";
+    let values = conn.query_value(sql).await?.unwrap_or_default();
+    Ok(values.split(' ').any(|value| !is_off(value)))
+}
+
+/// Whether a variable of a server says no.
+pub(super) fn is_off(value: &str) -> bool {
+    matches!(value, "" | "OFF" | "0")
 }
 
 /// Whether the server applies what another one sends. Without the grant to ask, nobody can tell, and it is not taken to.
@@ -242,24 +253,30 @@ mod tests {
             Fitness::Writable,
             Fitness::Lags,
             Fitness::Purged,
+            Fitness::Stalled,
             Fitness::ReadOnly,
         ];
         servers.sort();
-        assert_eq!(servers.first(), Some(&Fitness::Purged));
+        assert_eq!(servers[..2], [Fitness::Stalled, Fitness::Purged]);
         assert_eq!(servers.last(), Some(&Fitness::Writable));
         assert!(Fitness::ReadOnly > Fitness::Lacks);
     }
 
     #[test]
-    fn a_server_that_has_purged_what_comes_next_is_the_last_choice_however_else_it_stands() {
+    fn a_server_that_has_purged_what_comes_next_comes_before_those_alone_that_get_nowhere() {
         for lacks in [false, true] {
             for read_only in [false, true] {
-                let other = Fitness::of(false, lacks, read_only);
-                assert!(Fitness::of(true, lacks, read_only) < other, "{other:?}");
+                let other = Fitness::of(lacks, false, read_only, true);
+                assert!(
+                    Fitness::of(lacks, true, read_only, true) < other,
+                    "{other:?}"
+                );
             }
         }
-        assert_eq!(Fitness::of(false, false, false), Fitness::Writable);
-        assert_eq!(Fitness::of(false, true, true), Fitness::Lags);
+        let purged = Fitness::of(false, true, false, false);
+        assert!(Fitness::of(true, false, true, false) < purged);
+        assert!(Fitness::of(true, false, false, false) > purged);
+        assert_eq!(Fitness::of(true, false, true, true), Fitness::Lags);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::batch::TableName;
 pub struct TableFilter {
     tables: HashSet<TableName>,
     databases: HashSet<String>,
-    /// Whether what schema change tools do to their copies of the tables is wanted too.
+    /// Whether what schema change tools do to their copies of the tables is wanted too, and what comes over them.
     copies: bool,
 }
 
@@ -26,7 +26,8 @@ impl TableFilter {
         }
     }
 
-    /// The same with the statements that make copies of the tables, which a tool may put in their place.
+    /// The same with the statements that make copies of the tables, which a tool may put in their place, and those that make
+    /// tables through which they are written.
     #[must_use]
     pub fn with_copies(self) -> Self {
         Self {
@@ -38,6 +39,11 @@ impl TableFilter {
     /// Whether a statement on `copy` is wanted for the table that it is a copy of.
     pub fn wants_copy(&self, copy: &TableName) -> bool {
         self.copies && copied_table(copy).is_some_and(|table| self.wants(&table))
+    }
+
+    /// Whether a statement on a table is wanted through which `merged` are written.
+    pub fn wants_merge(&self, merged: &[TableName]) -> bool {
+        self.copies && merged.iter().any(|table| self.wants(table))
     }
 
     /// Whether the table is wanted.

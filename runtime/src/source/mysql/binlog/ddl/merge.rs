@@ -19,13 +19,13 @@ pub fn merged(database: &str, text: &str) -> Vec<TableName> {
     let list = end.and_then(|end| list.get(..end)).unwrap_or_default();
     let name = |token: &Token| String::from_utf8(token.name()?.to_vec()).ok();
     let tables = list.split(|token| *token == Token::Mark(b','));
-    tables
-        .filter_map(|table| match table {
-            [of, Token::Mark(b'.'), table] => Some(TableName::new(name(of)?, name(table)?)),
-            [table] => Some(TableName::new(database, name(table)?)),
-            _ => None,
-        })
-        .collect()
+    let tables = tables.map(|table| match table {
+        [of, Token::Mark(b'.'), table] => Some(TableName::new(name(of)?, name(table)?)),
+        [table] => Some(TableName::new(database, name(table)?)),
+        _ => None,
+    });
+    // What else stands in parentheses behind the word is a SELECT.
+    tables.collect::<Option<_>>().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -39,5 +39,7 @@ mod tests {
         let expected = [TableName::new("d", "a`b"), TableName::new("other", "c")];
         assert_eq!(merged("d", text), expected);
         assert!(merged("d", "CREATE TABLE `t` (`a` int) ENGINE=InnoDB").is_empty());
+        let selected = "CREATE TABLE t SELECT 1 UNION (SELECT a, b FROM c)";
+        assert!(merged("d", selected).is_empty());
     }
 }

@@ -84,7 +84,7 @@ impl Grouper {
             Class::CreateTable { table, .. } | Class::AlterTable { table, .. } => {
                 let writes_ours = || {
                     let merged = merged(&table.database, &String::from_utf8_lossy(query.text));
-                    merged.iter().any(|table| self.filter.wants(table))
+                    self.filter.wants_merge(&merged)
                 };
                 ours || self.filter.wants_copy(table) || writes_ours()
             }
