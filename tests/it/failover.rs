@@ -1,5 +1,7 @@
 //! A replica that takes over: the pipe goes on there by GTID, unless rows of its own are missing there.
 
+mod kept;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::{
     CATCH_UP, START, Seed, Workload, assert_caught_up, end_of_binlog, events_behind, has_kinds,
-    launch, on_both_sources, once, running_with, start,
+    launch, on_both_sources, once, purge_all_but_the_newest, running_with, start,
 };
 
 on_both_sources! {
@@ -429,11 +429,8 @@ async fn a_binlog_purged_or_made_anew_fails_the_pipe_by_name(kind: SourceKind) -
         assert_caught_up(&stage, &mut pipe, &["t"]).await?;
         pipe.kill9()?;
         if code == "position_purged" {
-            stage
-                .source
-                .execute_all(["INSERT INTO t VALUES (), ()", "FLUSH BINARY LOGS"])
-                .await?;
-            purge_all_but_the_newest(&stage).await?;
+            stage.source.execute("INSERT INTO t VALUES (), ()").await?;
+            purge_all_but_the_newest(&stage.source_server).await?;
         } else {
             // The time of a file is in seconds.
             tokio::time::sleep(Duration::from_millis(1_100)).await;
@@ -450,25 +447,6 @@ async fn a_binlog_purged_or_made_anew_fails_the_pipe_by_name(kind: SourceKind) -
         ensure!(text.contains(code) && text.contains(remedy), "{status:#}");
     }
     Ok(())
-}
-
-/// The server keeps a file as long as it sends it to somebody, and says so with a warning only. It notices a connection
-/// whose other end was killed when it next writes to it.
-async fn purge_all_but_the_newest(stage: &Stage) -> Result<()> {
-    let deadline = Instant::now() + CATCH_UP;
-    loop {
-        let files: Vec<mysql_async::Row> = stage.source.rows("SHOW BINARY LOGS").await?;
-        let newest: String = files.last().and_then(|row| row.get(0)).unwrap_or_default();
-        if files.len() == 1 {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "files are not purged: {files:?}");
-        stage
-            .source
-            .execute(format!("PURGE BINARY LOGS TO '{newest}'"))
-            .await?;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// pitfall 58, pitfall 59

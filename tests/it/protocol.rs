@@ -10,7 +10,8 @@ use testbed::harness::{Pipe, Proxy, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{
-    CATCH_UP, START, assert_caught_up, on_both_sources, once, place, running, running_with,
+    CATCH_UP, START, assert_caught_up, on_both_sources, once, place, purge_all_but_the_newest,
+    running, running_with,
 };
 
 /// Longer than a source may be silent.
@@ -195,31 +196,17 @@ async fn commits_wait_for_no_acknowledgement_of_ours_and_have_the_time_of_the_co
     assert_caught_up(&stage, &mut pipe, &["t"]).await
 }
 
-/// Ends the current binlog file, and waits until the server has nothing before the newest.
-async fn purge(stage: &Stage) -> Result<()> {
-    stage.source.execute("FLUSH BINARY LOGS").await?;
-    for _ in 0..600 {
-        let files: Vec<mysql_async::Row> = stage.source.rows("SHOW BINARY LOGS").await?;
-        let newest: Option<String> = files.last().and_then(|row| row.get(0));
-        if files.len() == 1 {
-            return Ok(());
-        }
-        let newest = newest.context("the server has no binlog")?;
-        stage
-            .source
-            .execute(format!("PURGE BINARY LOGS TO '{newest}'"))
-            .await?;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    anyhow::bail!("binlog files are not purged")
-}
-
-async fn in_domain(stage: &Stage, domain: u32, statements: &[&str]) -> Result<()> {
+/// Runs statements whose GTIDs are of this domain of MariaDB.
+pub(crate) async fn in_domain(
+    stage: &Stage,
+    domain: u32,
+    statements: &[impl AsRef<str>],
+) -> Result<()> {
     let mut conn = stage.source.connect().await?;
     conn.query_drop(format!("SET SESSION gtid_domain_id = {domain}"))
         .await?;
     for statement in statements {
-        conn.query_drop(*statement).await?;
+        conn.query_drop(statement.as_ref()).await?;
     }
     // Not for whoever takes it from the pool next.
     Ok(conn.disconnect().await?)
@@ -248,7 +235,7 @@ async fn a_domain_that_was_idle_for_long_is_kept_and_one_that_was_forgotten_is_n
     assert_place_has_domain_7(&pipe).await?;
     ensure!(pipe.stop().await? == 0);
     // No file has an event of it any more; that it was there stands at the head of each.
-    purge(&stage).await?;
+    purge_all_but_the_newest(&stage.source_server).await?;
     stage.source.execute("UPDATE t SET a = a + 1").await?;
     pipe.restart()?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await?;
@@ -261,7 +248,7 @@ async fn a_domain_that_was_idle_for_long_is_kept_and_one_that_was_forgotten_is_n
     .await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await?;
     pipe.kill9()?;
-    purge(&stage).await?;
+    purge_all_but_the_newest(&stage.source_server).await?;
     stage
         .source
         .execute("FLUSH BINARY LOGS DELETE_DOMAIN_ID = (7)")

@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 use rand::Rng;
 use testbed::harness::{Stage, run_to_end};
 use testbed::soak::types::Breadth;
-use testbed::soak::{commands, seeds, types};
+use testbed::soak::{commands, large, outage, seeds, types};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
 use crate::support::{Seed, on_all_sources, on_both_sources, once, program};
@@ -18,6 +18,8 @@ on_all_sources! {
 on_both_sources! {
     random_commands_under_write_load_end_equal: 600,
     everything_at_once_under_sigkill_ends_equal: 900,
+    many_tables_behind_a_wildcard_and_one_of_as_many_columns_as_can_be_are_equal: 480,
+    an_outage_under_writers_costs_no_row_no_binlog_connection_and_no_memory_without_bound: 360,
 }
 
 once! {
@@ -63,6 +65,27 @@ async fn everything_at_once_under_sigkill_ends_equal(kind: SourceKind) -> Result
         )
         .await?;
     }
+    Ok(())
+}
+
+/// Of which each is written to; `testbed soak tables` has thousands.
+const TABLE_COUNT: u32 = 60;
+
+async fn many_tables_behind_a_wildcard_and_one_of_as_many_columns_as_can_be_are_equal(
+    kind: SourceKind,
+) -> Result<()> {
+    large::tables(kind, program(), TABLE_COUNT).await
+}
+
+/// How long ClickHouse is away; with `testbed soak outage` for minutes.
+const AWAY: Duration = Duration::from_secs(8);
+
+async fn an_outage_under_writers_costs_no_row_no_binlog_connection_and_no_memory_without_bound(
+    kind: SourceKind,
+) -> Result<()> {
+    let seed = Seed::new("an_outage_under_writers_costs_no_row_no_binlog_connection");
+    let told = outage::run(kind, program(), AWAY, seed.generator(1).random()).await?;
+    println!("{told}");
     Ok(())
 }
 

@@ -42,7 +42,7 @@ async fn run(conn: &mut Conn, statements: &[&str]) -> Result<()> {
 }
 
 /// Prepares what these statements do, in a session that then goes away.
-async fn prepare(stage: &Stage, name: &str, statements: &[&str]) -> Result<()> {
+pub(crate) async fn prepare(stage: &Stage, name: &str, statements: &[&str]) -> Result<()> {
     let mut conn = stage.source.connect().await?;
     conn.query_drop(format!("XA START '{name}'")).await?;
     run(&mut conn, statements).await?;
@@ -52,7 +52,7 @@ async fn prepare(stage: &Stage, name: &str, statements: &[&str]) -> Result<()> {
 }
 
 /// Ends a prepared transaction. Until the server has noticed that its session is gone, it belongs to that.
-async fn decide(conn: &mut Conn, statement: &str) -> Result<()> {
+pub(crate) async fn decide(conn: &mut Conn, statement: &str) -> Result<()> {
     const UNKNOWN_XID: u16 = 1397;
     for _ in 0..100 {
         match conn.query_drop(statement).await {
@@ -65,7 +65,7 @@ async fn decide(conn: &mut Conn, statement: &str) -> Result<()> {
     anyhow::bail!("`{statement}` finds nothing to decide")
 }
 
-async fn shown(stage: &Stage, condition: &str) -> Result<u64> {
+pub(crate) async fn shown(stage: &Stage, condition: &str) -> Result<u64> {
     let sql = format!(
         "SELECT count() FROM `{}`.t_current WHERE {condition}",
         stage.database
@@ -74,7 +74,7 @@ async fn shown(stage: &Stage, condition: &str) -> Result<u64> {
 }
 
 /// Tables of one flush are written at once: the marker may be there before the others.
-async fn wait_shown(stage: &Stage, condition: &str, count: u64) -> Result<()> {
+pub(crate) async fn wait_shown(stage: &Stage, condition: &str, count: u64) -> Result<()> {
     let until = Instant::now() + CATCH_UP;
     while shown(stage, condition).await? != count {
         ensure!(Instant::now() < until, "not {count} rows where {condition}");

@@ -5,12 +5,15 @@ use serde_json::json;
 use testbed::SourceKind;
 use testbed::harness::{Pipe, Stage};
 
-use super::{settled, wait_exists};
-use crate::support::{CATCH_UP, assert_caught_up, on_both_sources, once, running_with};
+use super::{identity, settled, wait_exists};
+use crate::support::{
+    CATCH_UP, assert_caught_up, on_both_sources, once, reason_of, running_with, wait_answer,
+};
 
 on_both_sources! {
     chosen_policies_are_kept: 500,
     archived_columns_keep_what_earlier_rows_show_and_later_ones_have_null: 300,
+    a_quarantined_drop_within_a_statement_that_moves_rows_waits_until_the_table_is_loaded_anew: 300,
 }
 
 once! {
@@ -264,6 +267,74 @@ async fn archived_columns_keep_what_earlier_rows_show_and_later_ones_have_null(
         "behind a load the archived columns hold {found}"
     );
     Ok(())
+}
+
+/// The load that the narrower number takes would bring the drop too. Until somebody has decided, nothing of the statement
+/// is followed, and nothing of what comes behind it; a resync is the decision.
+async fn a_quarantined_drop_within_a_statement_that_moves_rows_waits_until_the_table_is_loaded_anew(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT, b INT)",
+            "INSERT INTO t VALUES (1, 10, 100), (2, 20, 200)",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["ddl"] = json!({ "drop_column": "quarantine" });
+    let mut pipe = running_with(&file).await?;
+    let before = identity(&stage, "t").await?;
+    stage
+        .source
+        .execute_all([
+            "INSERT INTO t VALUES (3, 30, 300)",
+            "ALTER TABLE t DROP COLUMN a, MODIFY b SMALLINT",
+            "INSERT INTO t VALUES (4, 400)",
+            "UPDATE t SET b = 101 WHERE id = 1",
+        ])
+        .await?;
+    let reason = reason_of(&mut pipe, &format!("{}.t", stage.database)).await?;
+    ensure!(
+        reason["message"].to_string().contains("DROP COLUMN `a`"),
+        "{reason:#}"
+    );
+    let status = pipe.wait_state("Degraded", CATCH_UP).await?;
+    ensure!(status["tables"][0]["state"] == "Quarantined", "{status:#}");
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    let rows = format!(
+        "SELECT groupArray((id, a, b)) FROM (SELECT id, a, b FROM `{}`.t_current ORDER BY id)",
+        stage.database
+    );
+    wait_answer(&stage, &rows, "[(1,10,100),(2,20,200),(3,30,300)]").await?;
+    ensure!(
+        identity(&stage, "t").await? == before,
+        "the table was loaded before anybody had decided"
+    );
+
+    let table = format!("{}.t", stage.database);
+    let resync = json!({ "command": "resync", "table": table });
+    let (status, answer) = pipe.order(resync).await?;
+    ensure!(status == 200, "{status} {answer:#}");
+    pipe.wait_state("Running", CATCH_UP).await?;
+    stage
+        .source
+        .execute("INSERT INTO t VALUES (5, 500)")
+        .await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(stage.assert_same("t").await? == 5);
+    let shape = format!(
+        "SELECT groupArray((name, type)) FROM (SELECT name, type FROM system.columns \
+         WHERE database = '{}' AND table = 't' AND NOT startsWith(name, '_') ORDER BY position)",
+        stage.database
+    );
+    let shape = stage.clickhouse.query(&shape).await?;
+    ensure!(
+        shape == "[('id','Int32'),('b','Nullable(Int16)')]",
+        "the table that was loaded anew has {shape}"
+    );
+    stage.assert_no_load_left().await
 }
 
 /// A pipe that never loads does not begin to because of a statement.

@@ -1,12 +1,17 @@
 //! What a source says of its own binlog: the proof that it holds what a test is about.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use mysql_async::Row;
+use anyhow::{Context, Result, ensure};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
 use pipewright::source::mysql::position::Position;
 use serde_json::{Value, json};
+use testbed::SourceServer;
 use testbed::harness::Stage;
+
+use super::CATCH_UP;
 
 /// An event as the server lists it.
 #[derive(Debug)]
@@ -91,10 +96,31 @@ pub(crate) async fn events_behind(
 /// Whether events of all of these kinds are among them.
 pub(crate) fn has_kinds(events: &[Event], kinds: &[&str]) -> Result<()> {
     for kind in kinds {
-        anyhow::ensure!(
+        ensure!(
             events.iter().any(|event| event.kind == *kind),
             "the binlog has no {kind}: {events:#?}"
         );
     }
     Ok(())
+}
+
+/// Ends the current binlog file, and waits until the server has nothing before the newest. It keeps a file as long as it
+/// sends it to somebody, and says so with a warning only; it notices a connection whose other end was killed when it next
+/// writes to it.
+pub(crate) async fn purge_all_but_the_newest(server: &SourceServer) -> Result<()> {
+    let mut conn = Conn::from_url(server.root_url()).await?;
+    conn.query_drop("FLUSH BINARY LOGS").await?;
+    let until = Instant::now() + CATCH_UP;
+    loop {
+        let files: Vec<Row> = conn.query("SHOW BINARY LOGS").await?;
+        let newest: Option<String> = files.last().and_then(|row| row.get(0));
+        let newest = newest.context("the server has no binlog")?;
+        if files.len() == 1 {
+            return Ok(conn.disconnect().await?);
+        }
+        ensure!(Instant::now() < until, "files are not purged: {files:?}");
+        conn.query_drop(format!("PURGE BINARY LOGS TO '{newest}'"))
+            .await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

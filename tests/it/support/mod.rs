@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use binlog::{
     Event, end_of_binlog, events_behind, has_kinds, newest_file, newest_place, place,
+    purge_all_but_the_newest,
 };
 pub(crate) use ends::{ends_at, killed_at, wait_aborted};
 pub(crate) use guests::{hostile_guest, wasi_guest};

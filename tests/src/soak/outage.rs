@@ -56,6 +56,7 @@ pub async fn run(kind: SourceKind, program: &Path, away: Duration, seed: u64) ->
     ensure!(told(&status), "{status:#}");
     tokio::task::block_in_place(|| stage.clickhouse_server.start_again())?;
     let written = writer.stop().await?;
+    ensure!(written > 0, "nothing was written");
     let began = Instant::now();
     stage.wait_caught_up(&mut pipe, PATIENCE).await?;
     let behind = began.elapsed();
