@@ -25,6 +25,7 @@ once! {
     rows_that_mysql_logs_for_a_foreign_key_need_no_load: 300,
     a_pipe_without_loads_says_what_may_have_followed: 240,
     a_foreign_key_that_comes_is_warned_of: 240,
+    rows_that_followed_a_key_which_went_while_the_pipe_was_away_are_loaded_again: 300,
 }
 
 const TABLES: [&str; 5] = ["parents", "children", "toys", "apart", "far"];
@@ -359,4 +360,49 @@ async fn a_foreign_key_that_comes_is_warned_of() -> Result<()> {
         "{told}"
     );
     Ok(())
+}
+
+/// pitfall 99: the pipe sees the catalog as it is behind the statements, and the changes as they were before.
+async fn rows_that_followed_a_key_which_went_while_the_pipe_was_away_are_loaded_again() -> Result<()>
+{
+    let stage = Stage::shared(SourceKind::MariaDb).await?;
+    let follows = "REFERENCES p (no) ON UPDATE CASCADE";
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE p (id INT PRIMARY KEY, no INT UNIQUE, x INT UNIQUE)".to_owned(),
+            format!("CREATE TABLE gone (id INT PRIMARY KEY, no INT, CONSTRAINT f1 FOREIGN KEY (no) {follows})"),
+            format!("CREATE TABLE moved (id INT PRIMARY KEY, no INT, x INT, CONSTRAINT f2 FOREIGN KEY (no) {follows})"),
+            "INSERT INTO p VALUES (1, 1, 1), (2, 2, 2)".to_owned(),
+            "INSERT INTO gone VALUES (1, 1), (2, 2)".to_owned(),
+            "INSERT INTO moved VALUES (1, 1, 1), (2, 2, 2)".to_owned(),
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["p", "gone", "moved"]);
+    file["cascades"] = json!("reload");
+    let mut pipe = running_with(&file).await?;
+    ensure!(pipe.stop().await? == 0);
+    stage
+        .source
+        .execute_all([
+            "UPDATE p SET no = 11 WHERE id = 1",
+            "ALTER TABLE gone DROP FOREIGN KEY f1",
+            "ALTER TABLE moved DROP FOREIGN KEY f2, \
+             ADD CONSTRAINT f3 FOREIGN KEY (x) REFERENCES p (x) ON UPDATE CASCADE",
+        ])
+        .await?;
+    pipe.restart()?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    for table in ["gone", "moved"] {
+        let shown = format!(
+            "SELECT no FROM `{}`.{table}_current WHERE id = 1",
+            stage.database
+        );
+        wait_answer(&stage, &shown, "11").await?;
+    }
+    pipe.wait_for("the loads", CATCH_UP, |status| {
+        status["state"] == "Running" && status["reasons"].as_array().is_some_and(Vec::is_empty)
+    })
+    .await?;
+    assert_caught_up(&stage, &mut pipe, &["p", "gone", "moved"]).await
 }

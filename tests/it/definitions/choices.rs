@@ -1,5 +1,7 @@
 //! What the pipe file chooses to become of statements.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 use testbed::SourceKind;
@@ -13,6 +15,7 @@ use crate::support::{
 on_both_sources! {
     chosen_policies_are_kept: 500,
     archived_columns_keep_what_earlier_rows_show_and_later_ones_have_null: 300,
+    archived_values_outlive_a_load_in_which_another_column_has_their_name: 300,
     a_quarantined_drop_within_a_statement_that_moves_rows_waits_until_the_table_is_loaded_anew: 300,
 }
 
@@ -266,6 +269,70 @@ async fn archived_columns_keep_what_earlier_rows_show_and_later_ones_have_null(
         found == shown,
         "behind a load the archived columns hold {found}"
     );
+    Ok(())
+}
+
+/// pitfall 101
+async fn archived_values_outlive_a_load_in_which_another_column_has_their_name(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    stage
+        .source
+        .execute_all([
+            "CREATE TABLE t (id INT PRIMARY KEY, a INT)",
+            "INSERT INTO t VALUES (1, 10), (2, 20)",
+        ])
+        .await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["ddl"] = json!({ "drop_column": "archive" });
+    let mut pipe = running_with(&file).await?;
+    let held = async |table: &str| {
+        let sql = format!(
+            "SELECT groupArray((id, a)) FROM (SELECT id, a FROM `{}`.{table} FINAL ORDER BY id)",
+            stage.database
+        );
+        stage.clickhouse.query(&sql).await
+    };
+    for (statements, kept, shown) in [
+        (
+            [
+                "ALTER TABLE t DROP COLUMN a, ADD COLUMN a INT",
+                "INSERT INTO t VALUES (3, 30)",
+            ],
+            "t_history_1",
+            "[(1,10),(2,20)]",
+        ),
+        // Archived in place, and loaded anew behind that.
+        (
+            [
+                "ALTER TABLE t DROP COLUMN a",
+                "ALTER TABLE t ADD COLUMN a INT NOT NULL DEFAULT 5, DROP PRIMARY KEY, ADD PRIMARY KEY (id, a)",
+            ],
+            "t_history_2",
+            "[(1,NULL),(2,NULL),(3,30)]",
+        ),
+    ] {
+        for statement in statements {
+            stage.source.execute(statement).await?;
+            assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+        }
+        let found = held(kept).await?;
+        ensure!(found == shown, "`{kept}` holds {found}");
+    }
+    // Nothing is archived any more.
+    let before = identity(&stage, "t").await?;
+    let (code, answer) = pipe.command("resync").await?;
+    ensure!(code == 200, "{code} {answer}");
+    while identity(&stage, "t").await? == before {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    let tables = format!(
+        "SELECT count() FROM system.tables WHERE database = '{}' AND name LIKE 't_history_%'",
+        stage.database
+    );
+    ensure!(stage.clickhouse.number(&tables).await? == 2);
     Ok(())
 }
 
