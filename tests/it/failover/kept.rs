@@ -2,13 +2,14 @@
 //! any more, and the binlog.
 
 use anyhow::{Context, Result, ensure};
-use mysql_async::Row;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
 use serde_json::json;
 use testbed::SourceKind;
-use testbed::harness::Source;
 use testbed::harness::replication::{follow, promote, stop_following, wait_followed};
+use testbed::harness::{MARKER_TABLE, Source};
 
-use super::{TAKE_OVER, file_with, followed, read_by_pipes, server};
+use super::{TAKE_OVER, file_with, followed, primary, read_by_pipes, server};
 use crate::protocol::in_domain;
 use crate::support::{
     CATCH_UP, allow_locks, append, assert_caught_up, assert_each_change_once, on_both_mariadbs,
@@ -23,6 +24,7 @@ on_both_sources! {
 
 on_both_mariadbs! {
     transactions_of_all_domains_arrive_once_over_a_failover_however_long_a_domain_was_idle: 360,
+    a_replica_that_began_with_a_backup_carries_a_domain_on_in_which_nothing_has_happened_since: 300,
 }
 
 /// pitfall 96: a replica prepares what its primary has prepared, and nobody prepares it again there. The pipe is at work
@@ -235,5 +237,61 @@ async fn ensure_all_domains_once(kind: SourceKind, away: bool) -> Result<()> {
                 .all(|one| domains.contains(one))
     })
     .await?;
+    Ok(())
+}
+
+/// pitfall 79: such a replica's binlog knows nothing of the domain.
+async fn a_replica_that_began_with_a_backup_carries_a_domain_on_in_which_nothing_has_happened_since(
+    kind: SourceKind,
+) -> Result<()> {
+    let mut stage = primary(kind).await?;
+    let made = "CREATE TABLE t (id INT PRIMARY KEY, a INT)";
+    let rows = "INSERT INTO t VALUES (1, 1), (2, 2)";
+    stage.source.execute(made).await?;
+    in_domain(&stage, LONG_IDLE, &[rows]).await?;
+    let replica = server(kind).await?;
+    let place: Vec<String> = stage.source.rows("SELECT @@GLOBAL.gtid_binlog_pos").await?;
+    let database = &stage.database;
+    let mut conn = Conn::from_url(replica.root_url()).await?;
+    for statement in [
+        "SET SESSION sql_log_bin = OFF",
+        &format!("CREATE DATABASE `{database}`"),
+        &format!("USE `{database}`"),
+        &format!("CREATE TABLE {MARKER_TABLE} (id BIGINT AUTO_INCREMENT PRIMARY KEY)"),
+        made,
+        rows,
+        &format!("SET GLOBAL gtid_slave_pos = '{}'", place.join("")),
+    ] {
+        conn.query_drop(statement)
+            .await
+            .context(statement.to_owned())?;
+    }
+    conn.disconnect().await?;
+    follow(&replica, &stage.source_server).await?;
+    let mut pipe = running_with(&file_with(&stage, &replica, &["t"])).await?;
+    stage.source.execute("INSERT INTO t VALUES (3, 3)").await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    wait_followed(&replica, &stage.source_server).await?;
+    tokio::task::block_in_place(|| stage.source_server.kill())?;
+    promote(&replica).await?;
+    stage.source = Source::with_database(&replica, &stage.database).await?;
+    let state: Vec<String> = stage
+        .source
+        .rows("SELECT @@GLOBAL.gtid_binlog_state")
+        .await?;
+    let idle = format!("{LONG_IDLE}-");
+    ensure!(
+        !state
+            .join("")
+            .split(',')
+            .any(|gtid| gtid.trim().starts_with(&idle)),
+        "the new primary's binlog knows the idle domain: {state:?}"
+    );
+    stage.source.execute("INSERT INTO t VALUES (4, 4)").await?;
+    stage.wait_caught_up(&mut pipe, TAKE_OVER).await?;
+    ensure!(stage.assert_same("t").await? == 4);
+    in_domain(&stage, LONG_IDLE, &["INSERT INTO t VALUES (5, 5)"]).await?;
+    stage.wait_caught_up(&mut pipe, CATCH_UP).await?;
+    ensure!(stage.assert_same("t").await? == 5);
     Ok(())
 }

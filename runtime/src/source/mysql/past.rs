@@ -195,9 +195,7 @@ async fn lacking_each(conn: &mut WireConn, places: &[&Position]) -> Result<Vec<O
             }
             Position::MariaGtid { list } => {
                 if state.is_none() {
-                    let sql = "SELECT @@GLOBAL.gtid_binlog_state";
-                    let value = conn.query_value(sql).await?;
-                    state = Some(BinlogState::parse(&value.unwrap_or_default())?);
+                    state = Some(binlog_state(conn).await?);
                 }
                 let rest = state.as_ref().map(|state| state.lacks(list));
                 rest.unwrap_or_default().to_string()
@@ -207,6 +205,18 @@ async fn lacking_each(conn: &mut WireConn, places: &[&Position]) -> Result<Vec<O
         lacking.push(Some(text).filter(|text| !text.is_empty()));
     }
     Ok(lacking)
+}
+
+/// What a MariaDB server holds.
+///
+/// # Errors
+/// As the queries fail.
+pub(super) async fn binlog_state(conn: &mut WireConn) -> Result<BinlogState> {
+    let logged = conn
+        .query_value("SELECT @@GLOBAL.gtid_binlog_state")
+        .await?;
+    let received = conn.query_value("SELECT @@GLOBAL.gtid_slave_pos").await?;
+    BinlogState::parse(&logged.unwrap_or_default(), &received.unwrap_or_default())
 }
 
 /// MariaDB 12 has several words for `read_only`; all but OFF forbid writes of applications. A reader of Amazon Aurora tells

@@ -15,7 +15,8 @@ use super::refusal::{diverged, lost_domains, purged, stream_error};
 use super::stream::StreamOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::mysql::connection::identity_sql;
-use crate::source::mysql::position::{BinlogState, GtidList, GtidSet, Position};
+use crate::source::mysql::past::binlog_state;
+use crate::source::mysql::position::{GtidList, GtidSet, Position};
 use crate::source::mysql::wire::{Dump, DumpStart, WireConn};
 use crate::source::mysql::{Flavor, Source};
 
@@ -313,10 +314,7 @@ async fn prepare_maria(
 /// The source must have written each of ours: of a domain that it does not know it would say nothing (pitfall 79), and a
 /// higher number of another server's is no proof that ours is before it. What it has purged it says itself.
 async fn ensure_domains(conn: &mut WireConn, ours: &GtidList) -> Result<()> {
-    let state = conn
-        .query_value("SELECT @@GLOBAL.gtid_binlog_state")
-        .await?;
-    let extra = BinlogState::parse(&state.unwrap_or_default())?.lacks(ours);
+    let extra = binlog_state(conn).await?.lacks(ours);
     if extra.is_empty() {
         Ok(())
     } else {

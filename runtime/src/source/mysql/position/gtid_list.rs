@@ -77,33 +77,40 @@ impl GtidList {
 /// What a server's binlog holds: `gtid_binlog_state`, the newest transaction of every server in every domain.
 ///
 /// Only this tells whether a server has a transaction: within a domain it may hold higher numbers of another server, which
-/// went on without ours after a failover.
+/// went on without ours after a failover. But a replica that began with a backup holds what that had, by its
+/// `gtid_slave_pos`, and its binlog has nothing of a domain in which nothing has happened since. The server itself lets
+/// whoever is exactly there go on (sql_repl.cc, `check_slave_start_position`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BinlogState {
     newest: BTreeMap<(u32, u32), u64>,
+    received: GtidList,
 }
 
 impl BinlogState {
-    /// Reads `@@gtid_binlog_state`.
+    /// Reads `@@gtid_binlog_state` and `@@gtid_slave_pos`.
     ///
     /// # Errors
     /// `SourceCorrupt` for text that is none.
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    pub fn parse(state: &str, received: &str) -> Result<Self, Error> {
         let mut newest = BTreeMap::new();
-        for gtid in entries(text) {
+        for gtid in entries(state) {
             let gtid = gtid?;
             let entry = newest.entry((gtid.domain, gtid.server)).or_insert(0);
             *entry = gtid.sequence.max(*entry);
         }
-        Ok(Self { newest })
+        Ok(Self {
+            newest,
+            received: received.parse()?,
+        })
     }
 
-    /// The entries of `list` that the binlog does not hold.
+    /// The entries of `list` that the server does not hold.
     pub fn lacks(&self, list: &GtidList) -> GtidList {
         let mut rest = GtidList::default();
         for gtid in list.iter() {
             let newest = self.newest.get(&(gtid.domain, gtid.server));
-            if newest.is_none_or(|newest| *newest < gtid.sequence) {
+            let is_logged = newest.is_some_and(|newest| *newest >= gtid.sequence);
+            if !is_logged && !self.received.iter().any(|received| received == gtid) {
                 rest.add(gtid);
             }
         }
@@ -204,12 +211,17 @@ mod tests {
     /// pitfall 80
     #[test]
     fn a_binlog_holds_a_transaction_only_when_its_own_server_got_so_far() {
-        let state = BinlogState::parse("0-1-50,0-2-53,1-1-3").unwrap();
+        let state = BinlogState::parse("0-1-50,0-2-53,1-1-3", "0-1-49,5-3-9").unwrap();
         for held in ["0-1-50", "0-1-7,1-1-3", "0-2-53", ""] {
             assert!(state.lacks(&list(held)).is_empty(), "{held}");
         }
         assert_eq!(state.lacks(&list("0-1-52,1-1-3")), list("0-1-52"));
         assert_eq!(state.lacks(&list("0-2-53,7-1-1")), list("7-1-1"));
+        // What a backup had: exactly that, and what is before it has no binlog here.
+        assert!(state.lacks(&list("5-3-9")).is_empty());
+        for other in ["5-3-8", "5-3-10", "5-1-9"] {
+            assert_eq!(state.lacks(&list(other)), list(other));
+        }
     }
 
     #[test]

@@ -152,7 +152,7 @@ async fn ensure_went_on(conn: &mut WireConn, list: &GtidList) -> Result<()> {
     // In this order: what is written in between is not taken for older.
     let state = value("SELECT @@GLOBAL.gtid_binlog_state").await?;
     let end: GtidList = value("SELECT @@GLOBAL.gtid_binlog_pos").await?.parse()?;
-    let lacked = BinlogState::parse(&state)?.lacks(list);
+    let lacked = BinlogState::parse(&state, "")?.lacks(list);
     let written = list.difference(&lacked);
     let older = |gtid: MariaGtid| {
         end.iter()
