@@ -1,5 +1,6 @@
 //! A replica that takes over: the pipe goes on there by GTID, unless rows of its own are missing there.
 
+mod group;
 mod kept;
 
 use std::time::Duration;
