@@ -376,9 +376,13 @@ async fn rows_that_followed_a_key_which_went_while_the_pipe_was_away_are_loaded_
             "INSERT INTO p VALUES (1, 1, 1), (2, 2, 2)".to_owned(),
             "INSERT INTO gone VALUES (1, 1), (2, 2)".to_owned(),
             "INSERT INTO moved VALUES (1, 1, 1), (2, 2, 2)".to_owned(),
+            "CREATE TABLE q (id INT PRIMARY KEY)".to_owned(),
+            "CREATE TABLE of_q (id INT PRIMARY KEY, q INT, FOREIGN KEY (q) REFERENCES q (id) ON DELETE CASCADE)".to_owned(),
+            "INSERT INTO q VALUES (1), (2)".to_owned(),
+            "INSERT INTO of_q VALUES (1, 1), (2, 2)".to_owned(),
         ])
         .await?;
-    let mut file = stage.pipe_file(&["p", "gone", "moved"]);
+    let mut file = stage.pipe_file(&["p", "gone", "moved", "q", "of_q"]);
     file["cascades"] = json!("reload");
     let mut pipe = running_with(&file).await?;
     ensure!(pipe.stop().await? == 0);
@@ -389,6 +393,8 @@ async fn rows_that_followed_a_key_which_went_while_the_pipe_was_away_are_loaded_
             "ALTER TABLE gone DROP FOREIGN KEY f1",
             "ALTER TABLE moved DROP FOREIGN KEY f2, \
              ADD CONSTRAINT f3 FOREIGN KEY (x) REFERENCES p (x) ON UPDATE CASCADE",
+            "DELETE FROM q WHERE id = 2",
+            "ALTER TABLE q RENAME TO r",
         ])
         .await?;
     pipe.restart()?;
@@ -400,9 +406,11 @@ async fn rows_that_followed_a_key_which_went_while_the_pipe_was_away_are_loaded_
         );
         wait_answer(&stage, &shown, "11").await?;
     }
+    let left = format!("SELECT count() FROM `{}`.of_q_current", stage.database);
+    wait_answer(&stage, &left, "1").await?;
     pipe.wait_for("the loads", CATCH_UP, |status| {
         status["state"] == "Running" && status["reasons"].as_array().is_some_and(Vec::is_empty)
     })
     .await?;
-    assert_caught_up(&stage, &mut pipe, &["p", "gone", "moved"]).await
+    assert_caught_up(&stage, &mut pipe, &["p", "gone", "moved", "of_q"]).await
 }

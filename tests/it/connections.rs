@@ -56,6 +56,15 @@ pub(crate) async fn with_account(stage: &Stage, password: &str) -> Result<String
     Ok(user)
 }
 
+/// The same account, and a pipe file over `t` that names it.
+async fn file_of_account(stage: &Stage, password: &str) -> Result<(String, Value)> {
+    let user = with_account(stage, password).await?;
+    let mut file = stage.pipe_file(&["t"]);
+    file["source"]["user"] = json!(user);
+    file["source"]["password"] = json!(password);
+    Ok((user, file))
+}
+
 /// Another password for the account, and no connection left that was made with the former one.
 pub(crate) async fn rotate(stage: &Stage, user: &str, password: &str) -> Result<()> {
     stage
@@ -118,10 +127,7 @@ async fn rotated_credentials_of_the_source_stop_a_pipe_until_it_is_told_the_new_
 ) -> Result<()> {
     let stage = Stage::shared(kind).await?;
     with_t(&stage).await?;
-    let user = with_account(&stage, "canary-1").await?;
-    let mut file = stage.pipe_file(&["t"]);
-    file["source"]["user"] = json!(user);
-    file["source"]["password"] = json!("canary-1");
+    let (user, mut file) = file_of_account(&stage, "canary-1").await?;
     let mut pipe = running_with(&file).await?;
 
     rotate(&stage, &user, "canary-2").await?;
@@ -206,10 +212,7 @@ async fn a_source_that_lets_nobody_in_while_its_stream_goes_on_is_told_of(
 ) -> Result<()> {
     let stage = Stage::shared(kind).await?;
     with_t(&stage).await?;
-    let user = with_account(&stage, "canary-1").await?;
-    let mut file = stage.pipe_file(&["t"]);
-    file["source"]["user"] = json!(user);
-    file["source"]["password"] = json!("canary-1");
+    let (user, file) = file_of_account(&stage, "canary-1").await?;
     let mut pipe = running_with(&file).await?;
     let lock = |how: &str| format!("ALTER USER {user}@'%' ACCOUNT {how}");
     stage.source.execute(lock("LOCK")).await?;
@@ -427,10 +430,7 @@ async fn credentials_rotated_during_a_load_fail_the_pipe_and_the_load_goes_on_wi
     let stage = Stage::shared(kind).await?;
     with_t(&stage).await?;
     double(&stage, "t", "a", 17).await?;
-    let user = with_account(&stage, "canary-1").await?;
-    let mut file = stage.pipe_file(&["t"]);
-    file["source"]["user"] = json!(user);
-    file["source"]["password"] = json!("canary-1");
+    let (user, mut file) = file_of_account(&stage, "canary-1").await?;
     file["snapshot"] = json!({ "rows_per_partition": 50, "threads_per_table": 1 });
     let mut pipe = start(launch(&file))?;
     let name = format!("{}.t", stage.database);

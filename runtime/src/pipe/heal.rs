@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::now_us;
 use super::command::Command;
-use super::ddl::Fate;
+use super::ddl::{Fate, is_ghost};
 use super::journal::{EventKind, Level, Note};
 use super::lifecycle::{Failure, PipeState};
 use super::record::Records;
@@ -27,7 +27,7 @@ use super::supervisor::Pipe;
 use crate::batch::TableName;
 use crate::config::{Cascades, Mode};
 use crate::error::{ErrorKind, Result};
-use crate::source::mysql::binlog::ddl::{Cascade, Class, cascades};
+use crate::source::mysql::binlog::ddl::{Alter, Cascade, Class, Clause, cascades};
 use crate::source::mysql::binlog::{Statement, Watched};
 use crate::source::mysql::cascades::unlogged_cascades;
 use crate::source::mysql::catalog::SourceTable;
@@ -148,7 +148,6 @@ impl Kinship {
         statement: &Statement,
     ) -> Result<()> {
         let text = statement.text.to_ascii_uppercase();
-        let names_columns_anew = || text.contains("RENAME") || text.contains("CHANGE");
         let unseen = self.unseen(statement, &text);
         if !unseen.is_empty() {
             let marked = store.commit(|draft| {
@@ -159,8 +158,8 @@ impl Kinship {
             marked.await?;
         }
         let table = match &statement.class {
-            Class::AlterTable { table, .. } => {
-                self.lose_columns_of(|parent| parent == table && names_columns_anew());
+            Class::AlterTable { table, alter } => {
+                self.lose_columns_of(|parent| parent == table && names_anew(alter));
                 table
             }
             Class::CreateTable { table, .. } => {
@@ -213,25 +212,39 @@ impl Kinship {
         if shown.and_then(|shown| shown.contains(&statement.end.position)) != Some(true) {
             return unseen;
         }
+        let mut follow = |parent: &TableName| unseen.extend(self.reached(parent, Silent::ANY));
         match &statement.class {
-            Class::AlterTable { table, .. } => {
-                if text.contains("RENAME") || text.contains("CHANGE") {
-                    unseen.extend(self.reached(table, Silent::ANY));
+            Class::AlterTable { table, alter } => {
+                if names_anew(alter) {
+                    // A table of another name has its followers under that.
+                    statement.tables.iter().for_each(&mut follow);
                 }
-                if text.contains("DROP")
-                    && (text.contains("FOREIGN") || text.contains("CONSTRAINT"))
-                {
-                    unseen.extend(self.reached(table, Silent::ANY));
+                if takes_key(text) {
+                    follow(table);
                     unseen.insert(table.clone());
                 }
             }
             Class::RenameTable(pairs) => {
-                let parents = pairs.iter().map(|(_, to)| to);
-                unseen.extend(parents.flat_map(|parent| self.reached(parent, Silent::ANY)));
+                pairs.iter().for_each(|(_, to)| follow(to));
+                // What a tool puts in a table's place may have its keys no more.
+                let ghosts = pairs.iter().filter(|(from, to)| is_ghost(pairs, from, to));
+                unseen.extend(
+                    ghosts
+                        .map(|(_, to)| to.clone())
+                        .filter(|to| !self.follows(to)),
+                );
             }
             _ => {}
         }
         unseen
+    }
+
+    /// Whether rows of the table are known to follow others.
+    fn follows(&self, child: &TableName) -> bool {
+        let known = self.known();
+        known
+            .values()
+            .any(|parent| parent.followers.contains_key(child))
     }
 
     /// Adds what is not known yet.
@@ -339,6 +352,23 @@ impl Kinship {
             });
         }
     }
+}
+
+/// Whether the table or columns of it have other names by the statement.
+fn names_anew(alter: &Alter) -> bool {
+    alter.clauses.iter().any(|clause| match clause {
+        Clause::RenameTable | Clause::Rename(..) => true,
+        Clause::Change(from, to, _) => from != to,
+        _ => false,
+    })
+}
+
+/// Whether the text of an ALTER TABLE, in upper case, takes a foreign key away, or may.
+fn takes_key(text: &str) -> bool {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words
+        .windows(2)
+        .any(|pair| matches!(pair, [drop, "FOREIGN" | "CONSTRAINT"] if drop.ends_with("DROP")))
 }
 
 /// What rows of others follow the table by.

@@ -73,8 +73,10 @@ const FAILURES_TOLD: u32 = 3;
 pub(super) struct Looks {
     /// How many in a row have failed.
     failed: u32,
-    /// How far the pipe had read at the last one.
+    /// How far the pipe had got at the last one.
     read: Option<Position>,
+    /// When the source had said by then that it has nothing more, by its own clock.
+    quiet_at_us: Option<u64>,
 }
 
 impl Looks {
@@ -85,9 +87,11 @@ impl Looks {
     pub(super) async fn look(&mut self, pipe: &Pipe, source: &Source) -> Result<()> {
         let read = pipe.store.record().checkpoint;
         let read = read.map(|checkpoint| checkpoint.place.position);
-        // Whatever brings transactions to a server that is read-only, it stands where it should.
-        let idle = read.is_some() && read == self.read;
-        self.read = read;
+        // Whatever brings transactions to a server that is read-only, it stands where it should. One that is long in coming
+        // shows in neither place.
+        let quiet_at_us = pipe.progress.lag.as_of(None);
+        let idle = read.is_some() && read == self.read && quiet_at_us > self.quiet_at_us;
+        (self.read, self.quiet_at_us) = (read, quiet_at_us);
         match check_source(pipe, source, idle).await {
             Ok(Found::Elsewhere(error)) => return Err(error),
             Ok(Found::Holds | Found::Purged(_)) => {
@@ -219,8 +223,9 @@ async fn check_source(pipe: &Pipe, source: &Source, idle: bool) -> Result<Found>
         pipe.progress.lag.set_clock(clock);
     }
     let following = source.following(&mut conn).await?;
-    let stranded = idle && following.is_none() && source.is_stranded(&mut conn).await?;
-    if stranded {
+    let is_cut_off = following.is_none() && source.is_stranded(&mut conn).await?;
+    let stranded = (idle || !is_cut_off).then_some(is_cut_off);
+    if stranded == Some(true) {
         let config = pipe.effective_config()?;
         let past = pipe.past();
         let why = "is read-only and follows no other server";
@@ -259,14 +264,18 @@ async fn check_source(pipe: &Pipe, source: &Source, idle: bool) -> Result<Found>
     Ok(purged.map_or(Found::Holds, Found::Purged))
 }
 
-/// A source that has stopped to follow its primary shows nothing new, which to the stream looks like an idle one.
-fn check_replica(pipe: &Pipe, following: Option<Following>, stranded: bool) {
+/// A source that has stopped to follow its primary shows nothing new, which to the stream looks like an idle one. Whether it
+/// is stranded is not known while something comes.
+fn check_replica(pipe: &Pipe, following: Option<Following>, stranded: Option<bool>) {
     let behind = following.as_ref().map(|following| following.behind);
     pipe.progress
         .set_replica(behind.map(|behind| ReplicaDocument {
             behind_seconds: behind.map(|behind| behind.as_secs_f64()),
             checked_at: Timestamp::now(),
         }));
+    let Some(stranded) = stranded else {
+        return;
+    };
     let stopped = following.and_then(|following| following.stopped);
     let error = match stopped {
         Some(stopped) => Some(

@@ -139,6 +139,7 @@ pub(super) async fn in_place(
             let alters = known.into_iter().flat_map(|copy| &copy.alters);
             let kinds = Kinds::of_clauses(&stand.session.table(name), alters);
             kinds.ensure_wanted(stand, name, statement)?;
+            judge::archive(stand, name, &kinds).await?;
             Ok(Verdict::Reload(format!(
                 "`{holder}` has its name, and may have other rows or columns"
             )))
@@ -148,7 +149,7 @@ pub(super) async fn in_place(
 
 /// Whether the RENAME is a cut-over of one of the tools, by the names that they give to the table that they put in the place
 /// of another and to the one that they put aside with it. gh-ost may name the latter after a time.
-pub(super) fn is_ghost(
+pub(in crate::pipe) fn is_ghost(
     pairs: &[(TableName, TableName)],
     holder: &TableName,
     name: &TableName,

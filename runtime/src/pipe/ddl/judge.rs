@@ -85,6 +85,7 @@ async fn followed(
     };
     if leaves {
         ensure_wanted()?;
+        archive(stand, name, &Kinds::of_clauses(&table, [alter])).await?;
         return Ok(Verdict::Reload(
             "it was dropped, renamed or created anew since".to_owned(),
         ));
@@ -118,7 +119,7 @@ async fn followed(
 
 /// Records that the live target has values that no load brings, where columns are dropped that the pipe file wants archived.
 /// Whatever leads to the next load, and whatever has their names by then, it stays.
-async fn archive(stand: Stand<'_>, name: &TableName, kinds: &Kinds) -> Result<()> {
+pub(super) async fn archive(stand: Stand<'_>, name: &TableName, kinds: &Kinds) -> Result<()> {
     let wanted = stand.session.config.ddl.drop_column == DdlAction::Archive;
     let records = stand.store.records();
     let is_known = records.tables.get(name).is_none_or(|table| table.archives);

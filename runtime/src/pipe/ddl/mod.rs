@@ -41,8 +41,7 @@ use crate::source::mysql::binlog::Statement;
 use crate::source::mysql::binlog::ddl::{Alter, Class, Clause};
 use crate::source::mysql::catalog::{SourceTable, exists};
 
-pub(super) use copies::Copy;
-use copies::is_ghost;
+pub(super) use copies::{Copy, is_ghost};
 pub use forecast::{Forecast, forecast};
 pub(super) use gone::{follow, retire_gone};
 use judge::Altered;
@@ -308,6 +307,7 @@ async fn of_alter(
         {
             let kinds = Kinds::of_clauses(&stand.session.table(table), [alter]);
             kinds.ensure_wanted(stand, table, statement)?;
+            judge::archive(stand, table, &kinds).await?;
         }
         let verdict = |(name, fate, why): (TableName, Fate, &str)| match fate {
             Fate::Reload => (name, Verdict::Reload(why.to_owned())),

@@ -2,7 +2,7 @@
 //!
 //! A replica that was promoted may lack the last transactions of the server that it follows on, and rows of them may be at
 //! the destination already. So what was read is compared with what the server holds, transaction by transaction: MySQL's
-//! `gtid_executed`, MariaDB's `gtid_binlog_state`. A server that still follows another may yet receive what it lacks; of any
+//! `gtid_executed`, MariaDB's `gtid_binlog_state` and `gtid_slave_pos`. A server that still follows another may yet receive what it lacks; of any
 //! other that is proof that both went different ways.
 
 use std::time::{Duration, Instant};
@@ -70,7 +70,8 @@ pub(super) async fn fitness(source: &Source, past: Option<&Past>) -> Result<Fitn
     let mut conn = WireConn::connect(source.config()).await?;
     let (mut lacks, mut purged) = (false, false);
     if let Some(Past { newest, checkpoint }) = past {
-        lacks = lacking_each(&mut conn, &[newest]).await? != [None];
+        let lacking = lacking_each(&mut conn, &[newest, checkpoint]).await?;
+        lacks = lacking.iter().any(Option::is_some);
         let mut control = source.control().await?;
         let retention = source.retention(&mut control, checkpoint).await?;
         purged = retention.purged.is_some();
@@ -79,7 +80,12 @@ pub(super) async fn fitness(source: &Source, past: Option<&Past>) -> Result<Fitn
     let read_only = is_read_only(&mut conn).await?;
     let follows = is_following(&mut conn, source).await?;
     conn.quit().await;
-    Ok(Fitness::of(lacks, purged, read_only, follows))
+    Ok(Fitness::of(
+        lacks,
+        purged,
+        read_only,
+        follows.unwrap_or(true),
+    ))
 }
 
 /// Whether a pipe whose best server is `best` waits for one that failed with `error`: what a server has purged is lost to the
@@ -159,7 +165,8 @@ async fn lacked_in_time(
         let Some(missing) = lacked.iter().flatten().next() else {
             return Ok(lacked);
         };
-        let follows = is_read_only(conn).await? || is_following(conn, source).await?;
+        let follows =
+            is_read_only(conn).await? || is_following(conn, source).await?.unwrap_or(false);
         if follows && begin.elapsed() > FOLLOWING_DEADLINE {
             return Err(Error::new(
                 ErrorKind::SourceUnavailable,
@@ -170,7 +177,9 @@ async fn lacked_in_time(
                     FOLLOWING_DEADLINE.as_secs()
                 ),
             )
-            .with_hint("wait until it has caught up, or point the pipe at a server that has"));
+            .with_hint(
+                "wait until it has caught up; see that its replication runs; or point the pipe at a server that has them",
+            ));
         }
         if !follows && begin.elapsed() > COMMIT_DEADLINE {
             return Ok(lacked);
@@ -232,8 +241,8 @@ pub(super) fn is_off(value: &str) -> bool {
     matches!(value, "" | "OFF" | "0")
 }
 
-/// Whether the server applies what another one sends. Without the grant to ask, nobody can tell, and it is not taken to.
-async fn is_following(conn: &mut WireConn, source: &Source) -> Result<bool> {
+/// Whether the server applies what another one sends; none without the grant to ask.
+async fn is_following(conn: &mut WireConn, source: &Source) -> Result<Option<bool>> {
     /// The column of `SHOW REPLICA STATUS` that says whether what was received is applied; MariaDB has two more before.
     const APPLIES: usize = 11;
     let (sql, column) = match source.flavor() {
@@ -244,10 +253,10 @@ async fn is_following(conn: &mut WireConn, source: &Source) -> Result<bool> {
         Flavor::MariaDb => ("SHOW ALL SLAVES STATUS", APPLIES + 2),
     };
     match conn.query_text(sql).await {
-        Ok(rows) => Ok(rows
-            .iter()
-            .any(|row| matches!(row.get(column), Some(Some(value)) if value == b"Yes"))),
-        Err(error) if ServerError::of(&error).is_some() => Ok(false),
+        Ok(rows) => Ok(Some(rows.iter().any(
+            |row| matches!(row.get(column), Some(Some(value)) if value == b"Yes"),
+        ))),
+        Err(error) if ServerError::of(&error).is_some() => Ok(None),
         Err(error) => Err(error),
     }
 }
