@@ -231,9 +231,11 @@ pub(super) async fn binlog_state(conn: &mut WireConn) -> Result<BinlogState> {
 /// MariaDB 12 has several words for `read_only`; all but OFF forbid writes of applications. A reader of Amazon Aurora tells
 /// by the other variable.
 async fn is_read_only(conn: &mut WireConn) -> Result<bool> {
-    let sql = "SELECT CONCAT(@@GLOBAL.read_only, ' ', @@GLOBAL.innodb_read_only)";
-    let values = conn.query_value(sql).await?.unwrap_or_default();
-    Ok(values.split(' ').any(|value| !is_off(value)))
+    // Not every server has InnoDB.
+    let sql = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('read_only', 'innodb_read_only')";
+    let rows = conn.query_text(sql).await?;
+    let mut values = rows.iter().filter_map(|row| row.get(1)?.as_deref());
+    Ok(values.any(|value| !is_off(&String::from_utf8_lossy(value))))
 }
 
 /// Whether a variable of a server says no.
