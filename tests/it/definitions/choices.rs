@@ -263,6 +263,7 @@ async fn archived_columns_keep_what_earlier_rows_show_and_later_ones_have_null(
         .execute("ALTER TABLE t DROP COLUMN a, DROP PRIMARY KEY, ADD COLUMN n INT NOT NULL DEFAULT 7, ADD PRIMARY KEY (id, n)")
         .await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    wait_exists(&stage, "t_history_1", true).await?;
     let put_away = archived.replace(&target, &format!("`{}`.t_history_1", stage.database));
     let found = stage.clickhouse.query(&put_away).await?;
     ensure!(
@@ -317,6 +318,8 @@ async fn archived_values_outlive_a_load_in_which_another_column_has_their_name(
             stage.source.execute(statement).await?;
             assert_caught_up(&stage, &mut pipe, &["t"]).await?;
         }
+        // It has that name a moment behind the exchange.
+        wait_exists(&stage, kept, true).await?;
         let found = held(kept).await?;
         ensure!(found == shown, "`{kept}` holds {found}");
     }
