@@ -1,8 +1,6 @@
 //! How a pipe reaches its two ends, changed under it and changed for it: what it says, what it takes, and that nothing is
 //! lost and no password shown.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
 use reqwest::Method;
@@ -17,7 +15,6 @@ use crate::support::{
 on_both_sources! {
     rotated_credentials_of_the_source_stop_a_pipe_until_it_is_told_the_new_ones: 400,
     a_secret_that_was_rotated_in_its_file_is_read_again_when_the_pipe_is_started_or_resumed: 300,
-    a_source_that_lets_nobody_in_while_its_stream_goes_on_is_told_of: 300,
     another_way_to_the_source_is_tried_before_it_is_taken: 400,
     credentials_rotated_during_a_load_fail_the_pipe_and_the_load_goes_on_with_the_new_ones: 300,
 }
@@ -26,10 +23,7 @@ once! {
     an_account_of_clickhouse_that_fails_is_told_of_and_the_pipe_goes_on_with_another: 500,
 }
 
-/// How long it may take until some looks at the source have failed in a row.
-const LOOKS: Duration = Duration::from_secs(120);
-
-async fn with_t(stage: &Stage) -> Result<()> {
+pub(crate) async fn with_t(stage: &Stage) -> Result<()> {
     let statements = [
         "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50))",
         "INSERT INTO t (a) VALUES ('one'), ('two')",
@@ -57,7 +51,7 @@ pub(crate) async fn with_account(stage: &Stage, password: &str) -> Result<String
 }
 
 /// The same account, and a pipe file over `t` that names it.
-async fn file_of_account(stage: &Stage, password: &str) -> Result<(String, Value)> {
+pub(crate) async fn file_of_account(stage: &Stage, password: &str) -> Result<(String, Value)> {
     let user = with_account(stage, password).await?;
     let mut file = stage.pipe_file(&["t"]);
     file["source"]["user"] = json!(user);
@@ -204,37 +198,6 @@ async fn rotated_credentials_of_the_source_stop_a_pipe_until_it_is_told_the_new_
     stage.source.execute("DELETE FROM t WHERE id = 1").await?;
     assert_caught_up(&stage, &mut pipe, &["t"]).await?;
     ensure_keeps_passwords(&pipe, &stage.database).await
-}
-
-/// Nobody watches any more how long the source goes on to hold what is yet to be read.
-async fn a_source_that_lets_nobody_in_while_its_stream_goes_on_is_told_of(
-    kind: SourceKind,
-) -> Result<()> {
-    let stage = Stage::shared(kind).await?;
-    with_t(&stage).await?;
-    let (user, file) = file_of_account(&stage, "canary-1").await?;
-    let mut pipe = running_with(&file).await?;
-    let lock = |how: &str| format!("ALTER USER {user}@'%' ACCOUNT {how}");
-    stage.source.execute(lock("LOCK")).await?;
-    let status = pipe
-        .wait_for("a source that cannot be asked", LOOKS, |status| {
-            status["state"] == "Degraded"
-        })
-        .await?;
-    ensure!(
-        status["reasons"]
-            .to_string()
-            .contains("cannot be asked how it stands"),
-        "{status:#}"
-    );
-    stage
-        .source
-        .execute("INSERT INTO t (a) VALUES ('three')")
-        .await?;
-    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
-    stage.source.execute(lock("UNLOCK")).await?;
-    pipe.wait_state("Running", LOOKS).await?;
-    Ok(())
 }
 
 async fn a_secret_that_was_rotated_in_its_file_is_read_again_when_the_pipe_is_started_or_resumed(

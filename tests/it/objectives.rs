@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use testbed::harness::{Pipe, Stage};
 use testbed::{SourceKind, SourceOptions, SourceServer};
 
+use crate::connections::{file_of_account, with_t};
 use crate::support::{
     CATCH_UP, START, assert_caught_up, launch, on_both_sources, reason_of, running_with, start,
     table_of_many_rows,
@@ -20,7 +21,11 @@ on_both_sources! {
     a_paused_pipe_warns_before_the_purge_and_fails_with_proof_after_it: 400,
     a_session_that_dates_its_commits_fools_no_objective: 300,
     a_table_on_its_way_back_is_watched_while_the_pipe_is_paused: 240,
+    a_source_that_lets_nobody_in_while_its_stream_goes_on_is_told_of: 300,
 }
+
+/// How long it may take until some looks at the source have failed in a row.
+const SOME_LOOKS: Duration = Duration::from_secs(120);
 
 /// Rows of a load that takes some seconds, as a power of two.
 const DOUBLINGS: u32 = 21;
@@ -499,5 +504,36 @@ async fn a_table_on_its_way_back_is_watched_while_the_pipe_is_paused(
         "{told:#}"
     );
     ensure!(pipe.command("resume").await?.0 == 200);
+    Ok(())
+}
+
+/// Nobody watches any more how long the source goes on to hold what is yet to be read.
+async fn a_source_that_lets_nobody_in_while_its_stream_goes_on_is_told_of(
+    kind: SourceKind,
+) -> Result<()> {
+    let stage = Stage::shared(kind).await?;
+    with_t(&stage).await?;
+    let (user, file) = file_of_account(&stage, "canary-1").await?;
+    let mut pipe = running_with(&file).await?;
+    let lock = |how: &str| format!("ALTER USER {user}@'%' ACCOUNT {how}");
+    stage.source.execute(lock("LOCK")).await?;
+    let status = pipe
+        .wait_for("a source that cannot be asked", SOME_LOOKS, |status| {
+            status["state"] == "Degraded"
+        })
+        .await?;
+    ensure!(
+        status["reasons"]
+            .to_string()
+            .contains("cannot be asked how it stands"),
+        "{status:#}"
+    );
+    stage
+        .source
+        .execute("INSERT INTO t (a) VALUES ('three')")
+        .await?;
+    assert_caught_up(&stage, &mut pipe, &["t"]).await?;
+    stage.source.execute(lock("UNLOCK")).await?;
+    pipe.wait_state("Running", SOME_LOOKS).await?;
     Ok(())
 }

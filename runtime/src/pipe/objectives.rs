@@ -175,16 +175,13 @@ pub(super) async fn watch_paused(pipe: &Pipe) -> Result<()> {
             let source = Source::connect(&config.source, pipe.past().as_ref()).await?;
             check_source(pipe, &source, false).await
         };
-        let found = checked.await;
-        elsewhere = match found {
-            Ok(Found::Elsewhere(_)) => elsewhere + 1,
-            _ => 0,
-        };
-        let unwatched = match found {
+        let before = std::mem::take(&mut elsewhere);
+        let unwatched = match checked.await {
             Ok(Found::Purged(purged)) => return Err(purged),
             Ok(Found::Holds) => None,
             // The next connection chooses anew, unless the name leads to another server each time.
             Ok(Found::Elsewhere(error)) => {
+                elsewhere = before + 1;
                 (elsewhere >= FAILURES_TOLD).then(|| unwatched(WHAT, error))
             }
             Err(error) => Some(unwatched(WHAT, error)),

@@ -138,8 +138,7 @@ pub(super) async fn in_place(
         None => {
             let alters = known.into_iter().flat_map(|copy| &copy.alters);
             let kinds = Kinds::of_clauses(&stand.session.table(name), alters);
-            kinds.ensure_wanted(stand, name, statement)?;
-            judge::archive(stand, name, &kinds).await?;
+            kinds.accept(stand, name, statement).await?;
             Ok(Verdict::Reload(format!(
                 "`{holder}` has its name, and may have other rows or columns"
             )))

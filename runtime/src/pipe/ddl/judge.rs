@@ -68,7 +68,10 @@ async fn followed(
     let table = stand.session.table(name);
     let (now, later) = catalog_and_later(stand, name, statement).await?;
     let leaves = later.iter().any(|later| leaves(&later.class, name));
-    let ensure_wanted = || Kinds::of_clauses(&table, [alter]).ensure_wanted(stand, name, statement);
+    let accept = async || {
+        let kinds = Kinds::of_clauses(&table, [alter]);
+        kinds.accept(stand, name, statement).await
+    };
     let Some(now) = now else {
         return match leaves {
             // Nobody can tell any more what it was in between.
@@ -84,8 +87,7 @@ async fn followed(
         };
     };
     if leaves {
-        ensure_wanted()?;
-        archive(stand, name, &Kinds::of_clauses(&table, [alter])).await?;
+        accept().await?;
         return Ok(Verdict::Reload(
             "it was dropped, renamed or created anew since".to_owned(),
         ));
@@ -98,8 +100,7 @@ async fn followed(
     let is_last = series.len() == 1;
     let shape = behind_first(&table.source, &series, &now);
     let Some(shape) = shape else {
-        ensure_wanted()?;
-        archive(stand, name, &Kinds::of_clauses(&table, [alter])).await?;
+        accept().await?;
         return Ok(Verdict::Reload(
             "its columns cannot be told from the statement and the catalog".to_owned(),
         ));
@@ -115,22 +116,6 @@ async fn followed(
     }
     .judge(shape)
     .await
-}
-
-/// Records that the live target has values that no load brings, where columns are dropped that the pipe file wants archived.
-/// Whatever leads to the next load, and whatever has their names by then, it stays.
-pub(super) async fn archive(stand: Stand<'_>, name: &TableName, kinds: &Kinds) -> Result<()> {
-    let wanted = stand.session.config.ddl.drop_column == DdlAction::Archive;
-    let records = stand.store.records();
-    let is_known = records.tables.get(name).is_none_or(|table| table.archives);
-    if !wanted || kinds.dropped.is_empty() || is_known {
-        return Ok(());
-    }
-    let known = stand.store.commit(|draft| {
-        draft.table_mut(name).archives = true;
-        Ok(())
-    });
-    known.await
 }
 
 /// What the catalog shows of the table, and the statements on it between this one and what is shown.
@@ -216,9 +201,9 @@ impl Judge<'_> {
             .is_ok_and(|after| *after == *self.table.source);
         // A load would bring what the pipe file wants to decide by hand.
         if !is_same {
-            kinds.ensure_wanted(self.stand, self.name, self.statement)?;
+            let accepted = kinds.accept(self.stand, self.name, self.statement);
+            accepted.await?;
         }
-        archive(self.stand, self.name, &kinds).await?;
         let after = match compared {
             Ok(after) => after,
             Err(why) => return Ok(Verdict::Reload(why)),

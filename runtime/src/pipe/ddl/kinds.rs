@@ -76,17 +76,29 @@ impl Kinds {
         kinds
     }
 
-    /// Sees that the pipe file wants to follow all of it.
-    pub(super) fn ensure_wanted(
+    /// Sees that the pipe file wants to follow all of it, and records where the live target has values from now on that no
+    /// load brings: columns that are archived. Whatever leads to the next load, and whatever has their names by then, it
+    /// stays.
+    pub(super) async fn accept(
         &self,
         stand: Stand<'_>,
         name: &TableName,
         statement: &Statement,
     ) -> Result<()> {
-        match self.left_to_a_person(stand.session.config.ddl) {
-            Some(what) => Err(by_hand(statement, name, &what)),
-            None => Ok(()),
+        let policies = stand.session.config.ddl;
+        if let Some(what) = self.left_to_a_person(policies) {
+            return Err(by_hand(statement, name, &what));
         }
+        let archives = policies.drop_column == DdlAction::Archive && !self.dropped.is_empty();
+        let records = stand.store.records();
+        if !archives || records.tables.get(name).is_none_or(|table| table.archives) {
+            return Ok(());
+        }
+        let recorded = stand.store.commit(|draft| {
+            draft.table_mut(name).archives = true;
+            Ok(())
+        });
+        recorded.await
     }
 
     /// What of it the pipe file wants to decide by hand.

@@ -306,8 +306,7 @@ async fn of_alter(
             .any(|(name, fate, _)| name == table && *fate == Fate::Reload)
         {
             let kinds = Kinds::of_clauses(&stand.session.table(table), [alter]);
-            kinds.ensure_wanted(stand, table, statement)?;
-            judge::archive(stand, table, &kinds).await?;
+            kinds.accept(stand, table, statement).await?;
         }
         let verdict = |(name, fate, why): (TableName, Fate, &str)| match fate {
             Fate::Reload => (name, Verdict::Reload(why.to_owned())),

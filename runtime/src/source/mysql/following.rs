@@ -85,15 +85,15 @@ impl Source {
                 Some((cells.next()?, cells.next()?))
             })
             .collect();
-        let value = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
+        let shown = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
         // Percona's cluster has no global `wsrep_on`.
-        let is_node = !["", "none"].contains(&value("wsrep_provider"))
+        let is_node = !["", "none"].contains(&shown("wsrep_provider"))
             && variables.get("wsrep_on").is_none_or(|on| !is_off(on));
-        let forbids = !is_off(value("read_only")) || !is_off(value("innodb_read_only"));
+        let forbids = !is_off(shown("read_only")) || !is_off(shown("innodb_read_only"));
         if !forbids || is_node {
             return Ok(false);
         }
-        if !value("group_replication_group_name").is_empty() && is_member(conn).await? {
+        if !shown("group_replication_group_name").is_empty() && is_member(conn).await? {
             return Ok(false);
         }
         Ok(channels(self, conn)
